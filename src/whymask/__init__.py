@@ -1,0 +1,22 @@
+"""whymask: does mask-reconstruction pretraining help on your images, how much, and why?"""
+
+from whymask.encoders import load_encoder
+from whymask.errors import WhymaskError
+from whymask.stages.alone import FinetuneSettings, PretrainSettings, ProbeSettings, finetune, pretrain, probe
+from whymask.stages.apply import embed, predict
+from whymask.study import StudySettings, study
+
+__all__ = [
+    "FinetuneSettings",
+    "PretrainSettings",
+    "ProbeSettings",
+    "StudySettings",
+    "WhymaskError",
+    "embed",
+    "finetune",
+    "load_encoder",
+    "predict",
+    "pretrain",
+    "probe",
+    "study",
+]

@@ -1,0 +1,136 @@
+"""The command line. Every flag is a field of the same typed settings that the Python functions take."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+import whymask
+from whymask.errors import WhymaskError
+from whymask.training.device import RuntimeConfig
+from whymask.training.loop import Interrupted
+from whymask.training.progress import say
+
+Flat = tyro.conf.arg(name="")
+Positional = tyro.conf.Positional
+Data = Annotated[
+    str,
+    Positional,
+    tyro.conf.arg(
+        metavar="DATA",
+        help="Images: a folder (any depth), a CSV of path and label, parquet, a Hugging Face data set on disk or by hub "
+        "id, .npz, or the built-in glyphs (such as glyphs:unlabelled=2000,train=500).",
+    ),
+]
+Run = Annotated[str, Positional, tyro.conf.arg(metavar="RUN", help="Folder of a finished run or study.")]
+
+
+def study(
+    data: Data,
+    settings: Annotated[whymask.StudySettings, Flat],
+    out: Path = Path("runs/study"),
+    cells: str | None = None,
+    hours: float | None = None,
+    plan: bool = False,
+    images: bool = True,
+    names: bool = True,
+) -> None:
+    """Pretrain, fine-tune, train from scratch, and say how much pretraining helped.
+
+    Args:
+        out: Folder of the study. The same command continues it; finished cells are never run again.
+        cells: Run only share i/n of the cells, such as 1/4; the page is made from what is there.
+        hours: Fit the pretraining epochs to this many hours on this machine.
+        plan: Only say what would run: cells, images, decode store, and the time, from 20 timed steps.
+        images: Show images on the page; --no-images for data that must not leave.
+        names: Show file and class names on the page; --no-names for data that must not leave.
+    """
+    whymask.study(data, out=out, settings=settings, cells=cells, hours=hours, plan=plan, images=images, names=names)
+
+
+def pretrain(
+    data: Data, settings: Annotated[whymask.PretrainSettings, Flat], out: Path = Path("runs/pretrain")
+) -> None:
+    """Pretrain an encoder on unlabelled images.
+
+    Args:
+        out: Run folder. The same command continues it.
+    """
+    whymask.pretrain(data, out=out, settings=settings)
+
+
+def finetune(
+    data: Data, settings: Annotated[whymask.FinetuneSettings, Flat], out: Path = Path("runs/finetune")
+) -> None:
+    """Train a classifier on labelled images, from a pretrained encoder or from scratch, and test it.
+
+    Args:
+        out: Run folder. The same command continues it.
+    """
+    whymask.finetune(data, out=out, settings=settings)
+
+
+def probe(data: Data, settings: Annotated[whymask.ProbeSettings, Flat], out: Path = Path("runs/probe")) -> None:
+    """Nearest neighbours and a linear classifier on a frozen encoder's features.
+
+    Args:
+        out: Run folder.
+    """
+    whymask.probe(data, out=out, settings=settings)
+
+
+def predict(
+    run: Run,
+    data: Data,
+    runtime: Annotated[RuntimeConfig, Flat],
+    out: Path = Path("predictions.csv"),
+    cell: str | None = None,
+) -> None:
+    """Classes and probabilities of images, as CSV.
+
+    Args:
+        out: File to write.
+        cell: Which network of a study, a name under its cells/. Default: the pretrained arm (scratch where
+            pretraining hurts), at the largest budget, first seed.
+    """
+    whymask.predict(run, data, out=out, cell=cell, runtime=runtime)
+
+
+def embed(
+    run: Run,
+    data: Data,
+    runtime: Annotated[RuntimeConfig, Flat],
+    out: Path = Path("features.parquet"),
+    cell: str | None = None,
+) -> None:
+    """Features of images, as parquet with the columns path and features.
+
+    Args:
+        out: File to write.
+        cell: Which network of a study, a name under its cells/. Default: the first seed's pretrained encoder.
+    """
+    whymask.embed(run, data, out=out, cell=cell, runtime=runtime)
+
+
+COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, predict, embed)}
+
+
+def main() -> None:
+    """Entry point of `whymask`: exit code 2 for bad input, 130 after Ctrl-C."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="whymask",
+            description="Does mask-reconstruction pretraining help on your images, how much, and what is it worth?",
+        )
+    except WhymaskError as error:
+        say(f"error: {error}")
+        sys.exit(2)
+    except (Interrupted, KeyboardInterrupt) as stopped:
+        say(str(stopped) or "stopped")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Sources with one file an image: folders, and CSV files of path and label."""
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from whymask.data.source import SPLITS, RawImage, Reader, Source, encode_labels, split_column, stamp_files
+from whymask.errors import WhymaskError
+
+PATH_COLUMNS = ("path", "image", "file", "filename")
+NOT_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF")  # Pillow knows the names, not the pixels
+
+
+def from_folder(name: str, root: Path, files: list[str], reader: Reader | None) -> Source:
+    """The image files of a folder: perhaps split folders, then perhaps class folders, then any depth."""
+    parts = [Path(file).parts for file in files]
+    has_splits = all(len(part) > 1 and part[0].lower() in SPLITS for part in parts)
+    bases = [part[0].lower() if has_splits else "" for part in parts]
+    inner = [part[1:] if has_splits else part for part in parts]
+    unsorted = {base for base, part in zip(bases, inner, strict=True) if len(part) == 1}
+    names = ["" if base in unsorted else part[0] for base, part in zip(bases, inner, strict=True)]
+    labels, classes = encode_labels(names, name)
+    paths = [root / file for file in files]
+    return Source(
+        name=name,
+        keys=[str(path) for path in paths],
+        read=_file_reader(paths, reader),
+        stamp=stamp_files(paths, files, reader),
+        labels=labels,
+        classes=classes,
+        splits=split_column(bases, labels) if has_splits else None,
+    )
+
+
+def from_csv(name: str, path: Path, reader: Reader | None) -> Source:
+    """The files that a CSV names, relative to its folder."""
+    header, rows = _read_csv(name, path)
+    lower = [title.lower() for title in header]
+    at = next((lower.index(title) for title in PATH_COLUMNS if title in lower), None)
+    if at is None or not rows:
+        raise WhymaskError(
+            f"{name}: a CSV with the header {', '.join(header) or '(empty)'} and {len(rows)} rows; a column path (or "
+            f"{', '.join(PATH_COLUMNS[1:])}), perhaps label and split, and one row an image were expected; add them"
+        )
+    bad = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
+    if bad is not None:
+        raise WhymaskError(
+            f"{name}: row {bad} has not the {len(header)} fields of the header; quote values with commas"
+        )
+    titles = [low if low in ("label", "split") else title for low, title in zip(lower, header, strict=True)]
+    columns = {title: np.array([row[i] for row in rows]) for i, title in enumerate(titles) if i != at}
+    parents: dict[str, str] = {}
+    paths = [_resolved(os.path.join(path.parent, row[at]), parents) for row in rows]  # noqa: PTH118
+    twice = [str(file) for file, count in Counter(paths).items() if count > 1]
+    if twice:
+        raise WhymaskError(
+            f"{name}: {len(twice)} paths stand in several rows, {twice[0]} for one; one row an image was expected "
+            "(several labels an image are not covered yet); delete the others"
+        )
+    splits = columns.pop("split", None)
+    if splits is not None and (unknown := {s.lower() for s in splits.tolist()} - {*SPLITS, ""}):
+        raise WhymaskError(f"{name}: the splits {sorted(unknown)}; {', '.join(SPLITS)} were expected; rename them")
+    labels, classes = encode_labels(columns.pop("label", [""] * len(rows)), name)
+    return Source(
+        name=name,
+        keys=[str(file) for file in paths],
+        read=_file_reader(paths, reader),
+        stamp=stamp_files(paths, [row[at] for row in rows], reader),
+        labels=labels,
+        classes=classes,
+        splits=None if splits is None else split_column((s.lower() for s in splits.tolist()), labels),
+        columns=columns,
+    )
+
+
+def _read_csv(name: str, path: Path) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows that are not empty, without space around values."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [[value.strip() for value in row] for row in csv.reader(file) if any(row)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise WhymaskError(f"{name}: no CSV in UTF-8 ({error}); save it as one, with commas") from error
+    return (rows[0], rows[1:]) if rows else ([], [])
+
+
+def image_suffixes() -> frozenset[str]:
+    """Lower-case suffixes, with the dot, of the files that Pillow decodes here."""
+    known = Image.registered_extensions()
+    return frozenset(s for s, kind in known.items() if kind in Image.OPEN and kind not in NOT_PICTURES)
+
+
+def files_under(root: Path) -> list[str]:
+    """Relative paths of all files that are not hidden, sorted; links are followed, but never in a circle."""
+    found, seen = [], set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        inner = os.path.relpath(folder, root)
+        found += [os.path.normpath(os.path.join(inner, name)) for name in files if not name.startswith(".")]  # noqa: PTH118
+    return sorted(found)
+
+
+def _resolved(file: str, parents: dict[str, str]) -> Path:
+    """The absolute path under the real parent folder, so that a CSV and a folder name one file alike."""
+    parent, name = os.path.split(file)
+    if parent not in parents:
+        parents[parent] = os.path.realpath(parent)
+    return Path(parents[parent], name)
+
+
+def _file_reader(paths: Sequence[Path], reader: Reader | None) -> Callable[[int], RawImage]:
+    if reader is not None:
+        return lambda index: reader(paths[index])
+    return lambda index: Image.open(io.BytesIO(paths[index].read_bytes()))

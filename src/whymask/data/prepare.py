@@ -1,0 +1,178 @@
+"""From what the user gave to the images of one experiment: decoded once, split, and free of leaks."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whymask.data.preprocessing import Preprocessing, derive, statistics
+from whymask.data.sources import Reader, Source, merge, open_source
+from whymask.data.splits import groups_of, leaking_rows, test_rows
+from whymask.data.store import ImageSet, open_images, store_size
+from whymask.errors import WhymaskError
+
+FEW_UNLABELLED = 1_000
+
+
+def default_store() -> Path:
+    """$WHYMASK_STORE, else whymask's folder in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get("WHYMASK_STORE", cache / "whymask"))
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, how they are prepared, and who may see which."""
+
+    labels: str | None = None
+    """Labelled images, where DATA itself has no labels: a folder with one subfolder a class, a CSV, parquet."""
+    size: int | None = None
+    """Side of the square that the network sees, pixels; default: the images' own size up to 96, else 96."""
+    channels: int | None = None
+    """1 grey, 3 colour; default: what the data have."""
+    group_by: str | None = None
+    """A column, or a regular expression on file names (its first group), whose equal values (one patient, part or
+    video) are never on both sides of a split."""
+    transductive: bool = False
+    """Keep the test images, without their labels, in pretraining. The page then says so."""
+    store: Path | None = None
+    """Folder for decoded images, memory-mapped and shared by runs; default: $WHYMASK_STORE or ~/.cache/whymask."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The images of one experiment. `pool`, `train` and `test` are rows of `images`.
+
+    pool: what pretraining sees (everything but test images and their equals); train: labelled, not test.
+    """
+
+    name: str
+    images: ImageSet
+    groups: np.ndarray | None
+    pool: np.ndarray
+    train: np.ndarray
+    test: np.ndarray
+    leaking: int
+    test_from_source: bool
+    config: DataConfig
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.images.classes
+
+    @property
+    def train_counts(self) -> list[int]:
+        return np.bincount(self.images.labels[self.train], minlength=len(self.classes)).tolist()
+
+    @property
+    def test_tags(self) -> np.ndarray | None:
+        return None if self.images.tags is None else self.images.tags[self.test]
+
+    def require_labels(self) -> None:
+        """Raise WhymaskError unless there are at least two classes with training and test images."""
+        if len(self.train) == 0:
+            raise WhymaskError(
+                f"{self.name} has no labelled images, and this needs some. Put each class in a subfolder of its own, or "
+                "give labelled images with --labels FOLDER|CSV."
+            )
+        present = np.unique(self.images.labels[self.train])
+        if len(present) < 2:
+            raise WhymaskError(
+                f"{self.name} has the single class {self.classes[present[0]]!r}; a classifier needs at least two. "
+                "Add labelled images of another class."
+            )
+        if len(self.test) == 0:
+            raise WhymaskError(
+                f"{self.name} has too few labelled images to keep any for testing; at least two in a class are needed."
+            )
+
+    def warnings(self) -> list[str]:
+        if len(self.pool) < FEW_UNLABELLED:
+            return [
+                f"only {len(self.pool):,} images to pretrain on: a gain is seldom seen below about {FEW_UNLABELLED:,}"
+            ]
+        return []
+
+    def describe(self) -> dict[str, Any]:
+        """What the run folder and the page say about the data."""
+        images, prep = self.images, self.images.preprocessing
+        test_counts = np.bincount(images.labels[self.test], minlength=len(self.classes))
+        return {
+            "name": self.name,
+            "fingerprint": images.fingerprint,
+            "images": len(images.keys),
+            "pool": len(self.pool),
+            "labelled": int((images.labels >= 0).sum()),
+            "train": len(self.train),
+            "test": len(self.test),
+            "classes": list(self.classes),
+            "train_counts": self.train_counts,
+            "test_counts": test_counts.tolist(),
+            "size": list(prep.size),
+            "channels": prep.channels,
+            "mean": list(prep.mean),
+            "std": list(prep.std),
+            "skipped": len(images.skipped),
+            "skipped_examples": [list(row) for row in images.skipped[:20]],
+            "duplicates": self.leaking,
+            "transductive": self.config.transductive,
+            "group_by": self.config.group_by,
+            "groups": None if self.groups is None else len(np.unique(self.groups)),
+            "test_split": "source" if self.test_from_source else "drawn",
+            "store": {"path": str(images.path), "bytes": images.nbytes},
+            "warnings": self.warnings(),
+        }
+
+
+def prepare(
+    data: Any,
+    config: DataConfig,
+    *,
+    multiple_of: int = 1,
+    preprocessing: Preprocessing | None = None,
+    reader: Reader | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Open `data`, decode it once, and decide who is test, who may be trained on and who may be pretrained on.
+
+    `multiple_of`: a patch's or mask square's side, which the image size must be a multiple of.
+    `preprocessing`: that of an encoder which is given; by default it is derived, and its mean and std are measured.
+    `say` is told what was derived before anything slow begins. Raises WhymaskError where `data` cannot be used.
+    """
+    source = open_source(data, reader=reader)
+    if config.labels is not None:
+        source = merge(source, open_source(config.labels, reader=reader))
+    prep = preprocessing or derive(source, size=config.size, channels=config.channels, multiple_of=multiple_of)
+    store = config.store or default_store()
+    height, width = prep.size
+    say(f"{source.name}: {len(source.keys):,} images, seen at {height}x{width} pixels, {prep.channels} channels")
+    say(f"decoded images are kept in {store} ({store_size(source, prep) / 2**20:,.0f} MiB)")
+    images = open_images(source, prep, store, progress=progress)
+    if images.skipped:
+        say(f"{len(images.skipped):,} images cannot be used and are left out; skipped.csv lists them")
+    return split(source, images, config, say)
+
+
+def split(source: Source, images: ImageSet, config: DataConfig, say: Callable[[str], None]) -> Prepared:
+    """Decide the rows of each set, and measure mean and std on the pool where an encoder has not brought its own."""
+    groups = groups_of(images, config.group_by)
+    test = test_rows(images, groups)
+    leaking = leaking_rows(images, test, groups)
+    labelled = images.labels >= 0
+    train = np.flatnonzero(labelled & ~test & ~leaking)
+    pool = np.arange(len(images.keys)) if config.transductive else np.flatnonzero(~test & ~leaking)
+    if leaking.any():
+        say(f"{leaking.sum():,} images equal a test image, or share its group, and are left out of all training")
+    if len(pool) == 0:
+        raise WhymaskError(f"{source.name} has no image left for training once its test images are set aside.")
+    if not images.preprocessing.mean:
+        mean, std = statistics(images.images, pool)
+        images = replace(images, preprocessing=replace(images.preprocessing, mean=mean, std=std))
+    from_source = images.splits is not None and bool((labelled & (images.splits == "test")).any())
+    return Prepared(
+        source.name, images, groups, pool, train, np.flatnonzero(test), int(leaking.sum()), from_source, config
+    )

@@ -1,0 +1,124 @@
+"""Where images come from: `open_source` opens any of them as a `Source`, and `merge` joins two."""
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whymask.data.arrays import from_arrays, from_npz
+from whymask.data.files import files_under, from_csv, from_folder, image_suffixes
+from whymask.data.glyphs import glyph_source, parse_glyphs
+from whymask.data.source import RawImage, Reader, Source, digest_of
+from whymask.data.tables import from_disk, from_hub, from_parquet
+from whymask.errors import WhymaskError
+
+__all__ = ["RawImage", "Reader", "Source", "merge", "open_source"]
+
+
+def open_source(data: Any, *, reader: Reader | None = None) -> Source:
+    """Opens images of any kind; nothing is decoded yet.
+
+    - a folder, at any depth. Its subfolders may be the splits (train, test, val ...). Where every image lies in a
+      subfolder, the subfolders are the classes; otherwise the images are unlabelled. Hidden files do not count.
+    - a CSV file with the columns path and label (empty: unlabelled), and perhaps split; further columns are kept
+    - a parquet file or a folder of them, a `datasets.save_to_disk` folder, or the id of a data set on the hub, with
+      columns image and label
+    - images (N, H, W) or (N, H, W, C), a pair (images, labels), a dict or `.npz` of images and labels (also named
+      x, y; x_train, y_train, x_test, y_test; or as MedMNIST train_images, train_labels ...)
+    - "glyphs" or "glyphs:unlabelled=2000,seed=1": built-in images whose features are known
+    - a Source, returned as it is
+
+    `reader` opens the files of a folder or CSV that Pillow cannot: it gets a path and returns a PIL image or an
+    array (H, W) or (H, W, C), from several threads at once; every file of the folder is then an image::
+
+        def reader(path):
+            return np.fromfile(path, dtype="<u2").reshape(64, 64)
+
+        source = open_source("scans/", reader=reader)
+
+    Raises WhymaskError when nothing is there, nothing in it is an image, or its labels are not one a image.
+    """
+    if isinstance(data, Source):
+        return data
+    if not isinstance(data, str | os.PathLike):
+        return from_arrays(data)
+    text, path = os.fspath(data), Path(data).expanduser()
+    if text == "glyphs" or text.startswith("glyphs:"):
+        return glyph_source(parse_glyphs(text))
+    if path.is_dir():
+        return _from_directory(text, path, reader)
+    if path.is_file():
+        return _from_file(text, path, reader)
+    return from_hub(text)
+
+
+def merge(pool: Source, labelled: Source) -> Source:
+    """`pool` as unlabelled images together with `labelled`; an image in both appears once, labelled.
+
+    The pool's own labels, splits and tags are dropped: its rows come first, with label -1, in the training split.
+    """
+    if (labelled.labels < 0).all():
+        raise WhymaskError(
+            f"{labelled.name}: no labels in it; a folder with one subfolder a class, or a CSV of path and label, was "
+            "expected; sort the labelled images so"
+        )
+    known = set(labelled.keys)
+    rows = [row for row, key in enumerate(pool.keys) if key not in known]
+
+    def read(index: int) -> RawImage:
+        return pool.read(rows[index]) if index < len(rows) else labelled.read(index - len(rows))
+
+    def column(of_pool: np.ndarray | None, of_labelled: np.ndarray | None, default: str) -> np.ndarray:
+        ours = np.full(len(rows), default) if of_pool is None else of_pool[rows]
+        theirs = np.full(len(labelled), default) if of_labelled is None else of_labelled
+        return np.concatenate([ours, theirs])
+
+    return Source(
+        name=f"{pool.name} + {labelled.name}",
+        keys=[pool.keys[row] for row in rows] + labelled.keys,
+        read=read,
+        stamp=digest_of(["merge", pool.stamp, labelled.stamp, ",".join(map(str, rows))]),
+        labels=np.concatenate([np.full(len(rows), -1, np.int64), labelled.labels]),
+        classes=labelled.classes,
+        splits=None if labelled.splits is None else column(None, labelled.splits, "train"),
+        tags=None if labelled.tags is None else column(None, labelled.tags, ""),
+        columns={
+            name: column(pool.columns.get(name), labelled.columns.get(name), "")
+            for name in {**pool.columns, **labelled.columns}
+        },
+    )
+
+
+def _from_directory(name: str, folder: Path, reader: Reader | None) -> Source:
+    if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+        return from_disk(name, folder)
+    files = files_under(folder)
+    suffixes = image_suffixes()
+    images = files if reader else [file for file in files if Path(file).suffix.lower() in suffixes]
+    if images:
+        return from_folder(name, folder.resolve(), images, reader)
+    tables = [file for file in files if file.endswith(".parquet")]
+    if tables:
+        return from_parquet(name, folder.resolve(), tables)
+    found = Counter(Path(file).suffix.lower() or "without suffix" for file in files).most_common(3)
+    listed = ", ".join(f"{count} {suffix}" for suffix, count in found) or "no files"
+    raise WhymaskError(
+        f"{name}: no images in this folder ({listed}); files such as .jpg, .png or .parquet were expected; check the "
+        "path, or give a reader= for formats that Pillow cannot open"
+    )
+
+
+def _from_file(name: str, path: Path, reader: Reader | None) -> Source:
+    match path.suffix.lower():
+        case ".csv":
+            return from_csv(name, path, reader)
+        case ".parquet":
+            return from_parquet(name, path.parent.resolve(), [path.name])
+        case ".npz":
+            return from_npz(name, path)
+    raise WhymaskError(
+        f"{name}: a file that is no image source; a folder of images, .csv, .parquet or .npz was expected; give the "
+        "folder that holds it"
+    )

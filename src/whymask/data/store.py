@@ -1,0 +1,258 @@
+"""The decode-once store: every image of a source as one memory-mapped array beside its hashes.
+
+A store is named after the source's stamp and the geometry that its pixels were brought to, so a changed file or
+another size makes a new one. It is written under a temporary name, synced and renamed: a store that exists is whole.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from whymask.data.preprocessing import Preprocessing, native_pixels
+from whymask.data.source import Source
+from whymask.errors import WhymaskError
+
+VERSION = 1  # of the files and of the decoding rules: a new number makes new stores
+BLOCK = 64  # images that one task decodes
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A decoded source: N usable images, all arrays aligned with them."""
+
+    images: np.ndarray  # memory-mapped (N, H, W, C) uint8 or uint16
+    keys: list[str]
+    labels: np.ndarray  # int64 (N,), -1 = unlabelled
+    classes: tuple[str, ...]
+    splits: np.ndarray | None  # str (N,): "train", "test"
+    tags: np.ndarray | None
+    columns: dict[str, np.ndarray]
+    hashes: np.ndarray  # (N,) "S32": equal native pixels, shape and type <=> equal hash
+    skipped: list[tuple[str, str]]  # (key, reason) of the images that could not be used
+    fingerprint: str  # of hashes and labels, whatever their order and wherever the files lie
+    preprocessing: Preprocessing  # mean and std as given to open_images
+    path: Path  # the store's folder
+    nbytes: int  # of the store on disk
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def store_size(source: Source, preprocessing: Preprocessing) -> int:
+    """Bytes that the store of `source` takes."""
+    height, width = preprocessing.store
+    return len(source) * height * width * preprocessing.channels * preprocessing.dtype.itemsize
+
+
+def store_path(source: Source, preprocessing: Preprocessing, cache: Path) -> Path:
+    """The folder that the store of `source` has, or will have, under `cache`."""
+    geometry = (preprocessing.store, preprocessing.channels, preprocessing.low, preprocessing.high)
+    name = hashlib.blake2b(repr((VERSION, source.stamp, len(source), geometry)).encode(), digest_size=8).hexdigest()
+    return Path(cache) / name
+
+
+def open_images(
+    source: Source, preprocessing: Preprocessing, cache: Path, progress: Progress | None = None
+) -> ImageSet:
+    """Opens the store of `source` under `cache`, decoding the images first if it is not there.
+
+    `progress(done, total)` is called while decoding. Raises WhymaskError when more than half of the images cannot be
+    used, when the disk is too small, and when the store is damaged.
+    """
+    folder = store_path(source, preprocessing, cache)
+    if not folder.exists():
+        _build(source, preprocessing, folder, progress or (lambda done, total: None))
+    try:
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        hashes = np.load(folder / "hashes.npy")
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    except (OSError, EOFError, ValueError) as error:
+        raise WhymaskError(
+            f"{folder}: a damaged decode store ({error}); a whole one was expected; delete it"
+        ) from error
+    kept = np.ones(len(source), dtype=bool)
+    kept[[row for row, _ in index["skipped"]]] = False
+    labels = source.labels[kept]
+    return ImageSet(
+        images=images,
+        keys=[key for key, keep in zip(source.keys, kept.tolist(), strict=True) if keep],
+        labels=labels,
+        classes=source.classes,
+        splits=None if source.splits is None else source.splits[kept],
+        tags=None if source.tags is None else source.tags[kept],
+        columns={name: column[kept] for name, column in source.columns.items()},
+        hashes=hashes,
+        skipped=[(source.keys[row], reason) for row, reason in index["skipped"]],
+        fingerprint=_fingerprint(hashes, labels),
+        preprocessing=preprocessing,
+        path=folder,
+        nbytes=sum(file.stat().st_size for file in folder.iterdir()),
+    )
+
+
+def _fingerprint(hashes: np.ndarray, labels: np.ndarray) -> str:
+    order = np.lexsort((labels, hashes))
+    digest = hashlib.blake2b(hashes[order].tobytes(), digest_size=16)
+    digest.update(labels[order].astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _build(source: Source, preprocessing: Preprocessing, folder: Path, progress: Progress) -> None:
+    partial = folder.with_name(f"{folder.name}.{socket.gethostname()}.{os.getpid()}.partial")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder)
+        needed, free = store_size(source, preprocessing), shutil.disk_usage(folder.parent).free
+        if needed > free:
+            raise WhymaskError(
+                f"{folder.parent}: {free / 1e9:.1f} GB free; the decode store needs {needed / 1e9:.1f} GB; give "
+                "another cache folder or a smaller image size"
+            )
+        partial.mkdir()
+        _write(source, preprocessing, partial, progress)
+        _sync(partial)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process was faster, with the same images
+                raise
+        _sync(folder.parent)
+    except OSError as error:
+        raise WhymaskError(
+            f"{folder.parent}: the decode store cannot be written there ({error}); a folder with room was expected; "
+            "give another cache folder"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes what killed builds of this store left on this machine."""
+    if os.name != "posix":  # where signal 0 is not a mere question
+        return
+    for left in folder.parent.glob(f"{folder.name}.{socket.gethostname()}.*.partial"):
+        process = int(left.name.split(".")[-2])
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except PermissionError:
+            pass  # alive, somebody else's
+
+
+def _write(source: Source, preprocessing: Preprocessing, folder: Path, progress: Progress) -> None:
+    """Streams the decoded images to images.npy: a full disk is an error here, where a memory map would be a crash."""
+    skipped: list[tuple[int, str]] = []
+    hashes: list[bytes] = []
+    with (folder / "images.npy").open("wb") as file:
+        _write_header(file, len(source), preprocessing)
+        for images, digests, failures in _decoded(source, preprocessing):
+            file.write(images.data)
+            hashes += digests
+            skipped += failures
+            if 2 * len(skipped) > len(source):
+                _raise_most_fail(source, skipped)
+            progress(len(hashes) + len(skipped), len(source))
+        file.seek(0)
+        _write_header(file, len(hashes), preprocessing)
+        file.flush()
+        os.fsync(file.fileno())
+    with (folder / "hashes.npy").open("wb") as file:
+        np.save(file, np.array(hashes, dtype="S32"))
+        file.flush()
+        os.fsync(file.fileno())
+    with (folder / "index.json").open("w", encoding="utf-8") as text:
+        json.dump({"version": VERSION, "name": source.name, "stamp": source.stamp, "skipped": skipped}, text)
+        text.flush()
+        os.fsync(text.fileno())
+
+
+def _write_header(file: BinaryIO, count: int, preprocessing: Preprocessing) -> None:
+    """A .npy header; NumPy pads it so that another count takes the same room."""
+    shape = (count, *preprocessing.store, preprocessing.channels)
+    header = {"descr": preprocessing.dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _raise_most_fail(source: Source, skipped: list[tuple[int, str]]) -> None:
+    listed = "; ".join(f"{source.keys[row]}: {reason}" for row, reason in skipped[:3])
+    raise WhymaskError(
+        f"{source.name}: more than half of {len(source)} images cannot be used ({listed}); images that can be decoded, "
+        "of one number of channels, were expected; check the files, or give a reader= for their format"
+    )
+
+
+Block = tuple[np.ndarray, list[bytes], list[tuple[int, str]]]
+
+
+def _decoded(source: Source, preprocessing: Preprocessing) -> Iterator[Block]:
+    """Blocks of images in order, decoded by threads (Pillow and hashing release the GIL) a few blocks ahead."""
+    workers = os.cpu_count() or 1
+    starts = iter(range(0, len(source), BLOCK))
+    with ThreadPoolExecutor(workers) as pool:
+
+        def submit(count: int) -> None:
+            for start in islice(starts, count):
+                waiting.append(pool.submit(_decode_block, source, preprocessing, start))
+
+        waiting: deque = deque()
+        submit(2 * workers)
+        try:
+            while waiting:
+                yield waiting.popleft().result()
+                submit(1)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _decode_block(source: Source, preprocessing: Preprocessing, start: int) -> Block:
+    """Images, hashes, and (row, reason) of the failures, of one block."""
+    rows = range(start, min(start + BLOCK, len(source)))
+    images = np.empty((len(rows), *preprocessing.store, preprocessing.channels), preprocessing.dtype)
+    hashes: list[bytes] = []
+    failures: list[tuple[int, str]] = []
+    for row in rows:
+        try:
+            pixels = native_pixels(source.read(row))
+            images[len(hashes)] = preprocessing.fit(pixels)
+        except Exception as error:  # decoders raise anything; one image never ends a run
+            failures.append((row, _reason(error)))
+        else:
+            hashes.append(_hash(pixels))
+    return images[: len(hashes)], hashes, failures
+
+
+def _hash(pixels: np.ndarray) -> bytes:
+    digest = hashlib.blake2b(f"{pixels.shape} {pixels.dtype.str}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest().encode()
+
+
+def _reason(error: Exception) -> str:
+    """One line without memory addresses."""
+    text = " ".join(str(error).split())
+    if "cannot identify image file" in text:
+        return "not an image that Pillow can open"
+    return text if isinstance(error, WhymaskError) else f"{type(error).__name__}: {text}"
+
+
+def _sync(folder: Path) -> None:
+    if os.name != "posix":  # folders cannot be synced there
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

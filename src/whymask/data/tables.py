@@ -1,0 +1,158 @@
+"""Sources that are tables: parquet, `datasets.save_to_disk` and the hub, all through Hugging Face datasets.
+
+Cells are taken from the arrow storage, so that nothing is decoded here and a damaged image is one skipped row.
+"""
+
+import io
+import re
+from collections.abc import Iterable
+from glob import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from whymask.data.files import files_under
+from whymask.data.source import SPLITS, RawImage, Source, encode_labels, split_column, stamp_files
+from whymask.errors import WhymaskError
+
+if TYPE_CHECKING:  # takes a second to import, which folders and arrays need not pay
+    import datasets
+
+
+def from_parquet(name: str, root: Path, files: list[str]) -> Source:
+    """Parquet files under `root`; a file's split is the first split name among the words of its path."""
+    import datasets
+    from pyarrow import parquet
+
+    paths = [root / file for file in files]
+    try:
+        counts = [parquet.read_metadata(path).num_rows for path in paths]
+        table = datasets.load_dataset("parquet", data_files=[escape(str(path)) for path in paths], split="train")
+    except Exception as error:
+        raise WhymaskError(f"{name}: cannot be read as parquet ({error}); check or replace the file") from error
+    words = [re.split(r"[^a-z]+", file.lower()) for file in files]
+    splits = [next((word for word in parts if word in SPLITS), "train") for parts in words]
+    keys = [f"{path}#{row}" for path, count in zip(paths, counts, strict=True) for row in range(count)]
+    return _from_tables(name, [table], [keys], np.repeat(splits, counts).tolist(), stamp_files(paths, files))
+
+
+def from_disk(name: str, folder: Path) -> Source:
+    """What `datasets.save_to_disk` wrote."""
+    import datasets
+
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except Exception as error:
+        raise WhymaskError(f"{name}: cannot be read by datasets.load_from_disk ({error}); save it again") from error
+    files = files_under(folder)
+    stamp = stamp_files([folder / file for file in files], files)
+    return _from_loaded(name, str(folder.resolve()), loaded, stamp)
+
+
+def from_hub(name: str) -> Source:
+    """A data set of the Hugging Face hub, or of its local cache."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
+        raise WhymaskError(f"{name}: no such file or folder; images were expected there; check the path")
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(name)
+    except Exception as error:
+        raise WhymaskError(
+            f"{name}: no such file or folder here, and no data set of that name could be loaded from the Hugging Face "
+            f"hub ({error}); check the path, or the name and the connection"
+        ) from error
+    files = [Path(file["filename"]) for table in loaded.values() for file in table.cache_files]
+    return _from_loaded(name, name, loaded, stamp_files(files, [file.name for file in files]))
+
+
+def _from_loaded(name: str, prefix: str, loaded: Any, stamp: str) -> Source:
+    """A Dataset or a DatasetDict."""
+    tables = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+    keys = [[f"{prefix}/{split}#{row}" for row in range(len(table))] for split, table in tables.items()]
+    splits = [split for split, table in tables.items() for _ in range(len(table))]
+    return _from_tables(name, list(tables.values()), keys, splits, stamp)
+
+
+def _from_tables(
+    name: str, tables: "list[datasets.Dataset]", keys: list[list[str]], splits: list[str], stamp: str
+) -> Source:
+    tables = [table.flatten_indices() if table._indices is not None else table for table in tables]
+    image, label = _image_column(name, tables[0]), _label_column(tables[0])
+    images = [table.data.column(image) for table in tables]  # arrow storage: nothing is decoded
+    starts = np.cumsum([0, *map(len, images)])
+
+    def read(index: int) -> RawImage:
+        table = int(np.searchsorted(starts, index, side="right")) - 1
+        return _open_cell(images[table][index - int(starts[table])].as_py())
+
+    values = (
+        [value for table in tables for value in table.data.column(label).to_pylist()]
+        if label
+        else [""] * int(starts[-1])
+    )
+    labels, classes = encode_labels(values, name)
+    names = getattr(tables[0].features.get(label), "names", None)
+    return Source(
+        name=name,
+        keys=[key for column, part in zip(images, keys, strict=True) for key in _with_paths(column, part)],
+        read=read,
+        stamp=stamp,
+        labels=labels,
+        classes=tuple(names[int(number)] for number in classes) if names else classes,
+        splits=split_column(splits, labels),
+        columns=_other_columns(tables, {image, label}),
+    )
+
+
+def _other_columns(tables: "list[datasets.Dataset]", used: set[str | None]) -> dict[str, np.ndarray]:
+    """Columns of single values as text, "" where empty."""
+    import datasets
+
+    kinds = {name: kind for name, kind in tables[0].features.items() if name not in used}
+    plain = [name for name, kind in kinds.items() if isinstance(kind, datasets.Value | datasets.ClassLabel)]
+    values = {name: [v for table in tables for v in table.data.column(name).to_pylist()] for name in plain}
+    return {name: np.array(["" if v is None else str(v) for v in column]) for name, column in values.items()}
+
+
+def _image_column(name: str, table: "datasets.Dataset") -> str:
+    import datasets
+
+    kinds = table.features
+    pictures = [column for column, kind in kinds.items() if isinstance(kind, datasets.Image)]
+    chosen = next((c for c in ("image", "img") if c in kinds), pictures[0] if len(pictures) == 1 else None)
+    if chosen is None or not str(table.data.schema.field(chosen).type).startswith(("struct<bytes", "binary", "string")):
+        raise WhymaskError(
+            f"{name}: a table with the columns {', '.join(kinds)}; a column image of encoded images was expected; "
+            "rename or encode it"
+        )
+    return chosen
+
+
+def _label_column(table: "datasets.Dataset") -> str | None:
+    import datasets
+
+    numbered = [column for column, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)]
+    return "label" if "label" in table.features else numbered[0] if len(numbered) == 1 else None
+
+
+def _open_cell(cell: Any) -> RawImage:
+    """A cell of an image column: {"bytes", "path"}, the bytes, or the path."""
+    if isinstance(cell, dict):
+        cell = cell["bytes"] if cell["bytes"] is not None else cell["path"]
+    if cell is None:
+        raise ValueError("no image in this row")
+    return Image.open(io.BytesIO(cell if isinstance(cell, bytes) else Path(cell).read_bytes()))
+
+
+def _with_paths(column: Any, keys: list[str]) -> Iterable[str]:
+    """Row keys, each with the path that the table gives for its image, if any."""
+    import pyarrow
+    from pyarrow import compute
+
+    if not pyarrow.types.is_struct(column.type):
+        return keys
+    paths = compute.struct_field(column, "path").to_pylist()
+    return (f"{key}:{path}" if path else key for key, path in zip(keys, paths, strict=True))

@@ -1,0 +1,134 @@
+"""What every encoder offers, and the settings from which it is built."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar
+
+import timm
+import tyro
+from torch import Tensor, nn
+
+from whymask.data.preprocessing import Preprocessing
+from whymask.errors import WhymaskError
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Which network, and how large. None is derived from the images' size by `resolve`."""
+
+    name: Annotated[str, tyro.conf.arg(name="encoder")] = "auto"
+    """"vit" (Dosovitskiy et al., arXiv 2010.11929), "cnn" (plain, 3x3 convolutions), or "auto": the CNN, which is the
+    kind of network of the paper's theory, learns from few labels and runs on a CPU."""
+    width: int | None = None
+    """ViT: token width, 192 when not given. CNN: channels of the first layer, 32 when not given."""
+    depth: int | None = None
+    """ViT only: number of blocks, 12 when not given. The CNN's depth follows from the image size."""
+    heads: int | None = None
+    """ViT only: attention heads; when not given of width 64 each, or 32 in networks narrower than 192."""
+    patch: int | None = None
+    """ViT only: side of a patch in pixels, also of a mask square; when not given, 8 to 16 patches a side."""
+    unit: int | None = None
+    """CNN only: side of a mask square in pixels; 4 for images up to 64 pixels, larger ones have 8 to 16 a side."""
+
+
+class Encoder(nn.Module):
+    """A timm network that can be shown only a part of an image.
+
+    `encoder(images)` is the network's own `forward_features`; `encoder(images, hidden)` computes nothing from the
+    hidden pixels: whatever they hold, even NaN, every output and gradient is the same to the last bit.
+
+    Attributes:
+        config: the resolved settings.
+        size: (height, width) of the images in pixels; channels: of the images.
+        unit: side of a mask square in pixels; grid: (gh, gw), number of mask squares.
+        dim: width D of the features and of the pooled features.
+        net: the timm network, without classifier (num_classes = 0). `net.state_dict()` loads strictly into
+            `timm.create_model(timm_name, **timm_kwargs)`.
+        layers: number of layer groups, see `layer_of`.
+        transform: of a loaded encoder, the preprocessing that it was trained with: raw image -> (C, h, w).
+    """
+
+    kind: ClassVar[str]
+    fields_used: ClassVar[tuple[str, ...]]
+    timm_name: ClassVar[str]
+    transform: Preprocessing
+
+    def __init__(self, config: EncoderConfig, size: tuple[int, int], channels: int, unit: int, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.size = size
+        self.channels = channels
+        self.unit = unit
+        self.grid = (size[0] // unit, size[1] // unit)
+        self.dim = dim
+        self.timm_kwargs = self.network(config, size, channels)
+        self.net: Any = timm.create_model(self.timm_name, **self.timm_kwargs)
+        self.layers = 0
+
+    @classmethod
+    def resolve(cls, config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
+        """Fills in what is None. Raises WhymaskError when the settings do not fit the images."""
+        raise NotImplementedError
+
+    @classmethod
+    def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> dict[str, Any]:
+        """The keyword arguments with which timm builds the network of a resolved config."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Features of images (B, C, h, w), of which the squares where `hidden` (B, gh, gw) is True are not seen."""
+        raise NotImplementedError
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Features of a whole image -> (B, D), what a classifier's head is put on: the network's own pooling."""
+        return self.net.forward_head(features, pre_logits=True)
+
+    def layer_of(self, name: str) -> int:
+        """The layer group of a parameter, named as in `named_parameters()`: 0 at the input, `layers` at the output.
+
+        For layer-wise learning-rate decay (BEiT, arXiv 2106.08254) a parameter's factor is
+        ``decay ** (layers - layer_of(name))``; the classifier's head has factor 1.
+        """
+        raise NotImplementedError
+
+
+def reject_unused(config: EncoderConfig, used: tuple[str, ...]) -> None:
+    """Raises WhymaskError when a setting is given that the named encoder does not have."""
+    for field in fields(config):
+        if field.name not in ("name", *used) and getattr(config, field.name) is not None:
+            raise WhymaskError(
+                f"encoder {config.name!r} has no setting {field.name!r} (given: {getattr(config, field.name)}); "
+                f"it has {', '.join(used)}; leave {field.name!r} out"
+            )
+
+
+def square_side(size: tuple[int, int]) -> int:
+    """A side for patches or mask squares, in pixels: it divides the size, and the shorter side holds 8 to 16 of them.
+
+    Of several, the one that can be halved most often, so that squares meet the borders of a CNN's coarser positions;
+    then the largest. Where none divides the size, the nearest below.
+    """
+    shorter, common = min(size), math.gcd(*size)
+    divisors = [d for d in range(1, common + 1) if common % d == 0]
+    fitting = [d for d in divisors if shorter / 16 <= d <= shorter / 8]
+    if not fitting:
+        return max(d for d in divisors if d <= max(shorter / 8, 1))
+    return max(fitting, key=lambda d: (d & -d, d))
+
+
+def check_divides(name: str, side: int, size: tuple[int, int]) -> None:
+    """Raises WhymaskError unless images of this size can be cut into squares of `side` pixels, at least two of them."""
+    height, width = size
+    if side < 1 or side > min(size):
+        raise WhymaskError(
+            f"{name} of {side} pixels; images are {height}x{width}: choose a {name} between 1 and {min(size)}, "
+            f"or a larger image size"
+        )
+    if height % side or width % side:
+        nearest = (round(height / side) * side, round(width / side) * side)
+        raise WhymaskError(
+            f"{name} of {side} pixels does not divide images of {height}x{width}; choose a {name} that divides both "
+            f"(such as {square_side(size)}) or an image size such as {nearest[0]}x{nearest[1]}"
+        )
+    if height * width == side * side:
+        raise WhymaskError(f"{name} of {side} pixels covers the whole image of {height}x{width}; choose a smaller one")

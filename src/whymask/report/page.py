@@ -1,0 +1,45 @@
+"""Renders a template into one self-contained page: no request leaves it, and no script but ours runs in it."""
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from whymask.report import text
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("whymask.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = (text.number, text.signed, text.count, text.words, text.duration, text.size, text.metric_name)
+    environment.filters |= {function.__name__: function for function in filters}
+    environment.tests["known"] = text.known
+    return environment
+
+
+@cache
+def _script() -> tuple[Markup, str]:
+    """The page's script, and the hash by which the content security policy admits it and nothing else."""
+    source = files("whymask.report").joinpath("templates/page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+    return Markup(source), f"sha256-{digest}"
+
+
+def render(template: str, **context: Any) -> bytes:
+    """The page as UTF-8 bytes. Every string in `context` is escaped, unless it is a `Markup`.
+
+    The template extends ``base.html.j2`` (blocks ``title``, ``style``, ``content``); the filters are the functions of
+    `whymask.report.text`.
+    """
+    script, script_hash = _script()
+    page = _environment().get_template(template).render(script=script, script_hash=script_hash, **context)
+    return page.encode("utf-8", "replace")

@@ -1,0 +1,233 @@
+"""What a study found, arranged for the page: functions of study.json alone."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from whymask.report.text import count, known, metric_name
+
+Row = dict[str, Any]
+BASELINES = ("scratch", "scratch-long")
+MATRIX_CLASSES = 15
+CONFUSED_PAIRS = 12
+_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss")
+_VERDICTS = {
+    "helps": ("✓", "Pretraining helps"),
+    "hurts": ("✗", "Pretraining hurts"),
+    "no difference": ("=", "No difference"),
+    "too few seeds": ("?", "Too few seeds to say"),
+}
+_WORTHS = {
+    "exact": ("about", ""),
+    "at least": ("at least", ": at no number of labels tried did scratch catch up"),
+    "at most": ("at most", ": scratch did as well with the fewest labels tried"),
+}
+
+
+def arms_of(study: Row) -> list[str]:
+    """Every arm the study names, the baselines first."""
+    rows = [*study["cells"], *study["levels"], *study["pairs"], *study["per_class"], *study["confusion"]]
+    named = dict.fromkeys([*study["setting"].get("arms", {}), *(row["arm"] for row in [*rows, *study["label_worth"]])])
+    methods = dict.fromkeys(record["method"] for record in study["pretraining"])
+    return [*(arm for arm in BASELINES if arm in named), *(arm for arm in named | methods if arm not in BASELINES)]
+
+
+def lead_of(study: Row) -> tuple[str, Any]:
+    """The verdict's metric and labels a class (before there is a verdict: the config's metric, the smallest budget)."""
+    verdict = study["verdict"]
+    metric = verdict.get("metric") or study["setting"].get("metric") or "accuracy"
+    return metric, verdict.get("labels_per_class") or min(main_budgets(study), default=None)
+
+
+def main_budgets(study: Row) -> list[float]:
+    """The labels a class at which arms are compared; `scratch` may have run at further ones."""
+    rows = [*study["cells"], *study["levels"]]
+    budgets = {row["labels_per_class"] for row in rows if known(row["labels_per_class"])}
+    compared = {row["labels_per_class"] for row in rows if row["arm"] != "scratch"}
+    return sorted(budgets & compared or budgets)
+
+
+def metrics_of(rows: Iterable[Row], lead: str) -> list[str]:
+    """The metrics of `rows`, the verdict's first, then the usual order, subsets after the whole."""
+
+    def place(metric: str) -> tuple[bool, bool, int, str]:
+        base = metric.partition("/")[0]
+        return metric != lead, "/" in metric, _METRICS.index(base) if base in _METRICS else len(_METRICS), metric
+
+    return sorted({row["metric"] for row in rows}, key=place)
+
+
+def verdict(study: Row) -> Row:
+    """The verdict's sentence, its badge, and what it rests on."""
+    given = study["verdict"]
+    mark, title = _VERDICTS.get(given.get("kind"), ("…", "No verdict yet"))
+    metric, labels = lead_of(study)
+    pretrained = Counter(record["method"] for record in study["pretraining"] if not record.get("error"))
+    return {
+        "kind": given.get("kind", "none").replace(" ", "-"),
+        "mark": mark,
+        "title": title,
+        "text": given.get("text") or "The study has no verdict yet: not enough of its cells are finished.",
+        "metric": metric,
+        "labels": labels,
+        "encoders": [f"{n} {method} encoder{'s' if n != 1 else ''} pretrained" for method, n in pretrained.items()],
+        "seeds": len({cell["seed"] for cell in study["cells"] if not cell.get("error")}),
+        "worth": _worths(study, labels, here=True),
+        "further_worth": _worths(study, labels, here=False),
+    }
+
+
+def _worths(study: Row, labels: Any, *, here: bool) -> list[str]:
+    """The sentences about what the arms are worth at the verdict's number of labels, or at the others."""
+    rows = [row for row in study["label_worth"] if (row["labels_per_class"] == labels) == here]
+    return [sentence for row in rows if (sentence := worth_sentence(row))]
+
+
+def worth_sentence(row: Row) -> str | None:
+    """A row of label_worth in words; None where it has no number."""
+    if not known(row.get("worth")):
+        return None
+    subject, verb = (
+        ("1 label", "is") if row["labels_per_class"] == 1 else (f"{count(row['labels_per_class'])} labels", "are")
+    )
+    start = f"{subject} a class with {row['arm']} {verb} worth"
+    spread = ""
+    if known(row.get("low")) and known(row.get("high")) and row["low"] < row["high"]:
+        low, high = (_bounded(row[end], row.get(f"{end}_kind")) for end in ("low", "high"))
+        seeds = f" over {row['seeds']} seeds" if known(row.get("seeds")) else ""
+        spread = f" (median; from {low} to {high}{seeds})"
+    size, remark = _WORTHS.get(row.get("kind", "exact"), _WORTHS["exact"])
+    return f"{start} {size} {_labels(row['worth'])} from scratch{spread}{remark}."
+
+
+def _labels(value: float) -> str:
+    return count(round(value, 1) if value < 10 else round(value))
+
+
+def _bounded(value: float, kind: str | None) -> str:
+    return f"{kind} {_labels(value)}" if kind in ("at least", "at most") else _labels(value)
+
+
+def tiles(study: Row) -> list[Row]:
+    """The numbers beside the verdict: each arm's level, and each difference the verdict rests on."""
+    metric, labels = lead_of(study)
+    here = {"metric": metric, "labels_per_class": labels}
+    levels = {row["arm"]: row for row in study["levels"] if here.items() <= row.items()}
+    shown = [levels[arm] for arm in arms_of(study) if arm in levels and known(levels[arm]["mean"])]
+    pairs = [row for row in study["pairs"] if is_verdict_row(study, row) and known(row["difference"])]
+    return [
+        *(row | {"value": row["mean"], "signed": False} for row in shown),
+        *(row | {"value": row["difference"], "signed": True} for row in pairs),
+    ]
+
+
+def is_verdict_row(study: Row, row: Row) -> bool:
+    """Whether a pair is one that the verdict rests on."""
+    given = study["verdict"]
+    same = (row["metric"], row["labels_per_class"]) == (given.get("metric"), given.get("labels_per_class"))
+    return same and row["baseline"] in BASELINES and row["arm"] == study["setting"].get("method", row["arm"])
+
+
+def level_table(study: Row) -> Row:
+    """{"metrics", "rows": [(labels, arm, seeds, {metric: level})]}: every arm's mean and interval."""
+    arms = arms_of(study)
+    metrics = metrics_of(study["levels"], lead_of(study)[0])
+    cells: dict[tuple[Any, str], dict[str, Row]] = {}
+    for row in study["levels"]:
+        cells.setdefault((row["labels_per_class"], row["arm"]), {})[row["metric"]] = row
+    order = sorted(cells, key=lambda key: (not known(key[0]), key[0] or 0, arms.index(key[1])))
+    seeds = {key: max((row.get("seeds") or 0 for row in cells[key].values()), default=0) for key in order}
+    return {"metrics": metrics, "rows": [(*key, seeds[key], cells[key]) for key in order]}
+
+
+def pair_tables(study: Row) -> list[Row]:
+    """Per metric: {"metric", "pairs"}; each pair gets its place on a scale that has zero in the middle, in percent."""
+    arms = arms_of(study)
+
+    def order(row: Row) -> tuple[bool, float, int]:
+        return not is_verdict_row(study, row), row["labels_per_class"] or 0, arms.index(row["arm"])
+
+    tables = []
+    for metric in metrics_of(study["pairs"], lead_of(study)[0]):
+        rows = [row for row in study["pairs"] if row["metric"] == metric]
+        ends = [row.get(end) for row in rows for end in ("difference", "low", "high")]
+        reach = 1.04 * max((abs(end) for end in ends if known(end)), default=1.0) or 1.0
+        pairs = []
+        for row in sorted(rows, key=order):
+            place = {end: 50 + 50 * row[end] / reach for end in ("difference", "low", "high") if known(row.get(end))}
+            pairs.append(row | {"place": place, "verdict": is_verdict_row(study, row)})
+        tables.append({"metric": metric, "name": metric_name(metric), "pairs": pairs})
+    return tables
+
+
+def recall_rows(study: Row, labels: Any, most: int = 30) -> list[Row]:
+    """The rows of per_class at `labels`, classes as indices; of many, the `most` with the lowest recall."""
+    classes = list(study["data"].get("classes") or [])
+    rows = []
+    for row in study["per_class"]:
+        index = classes.index(row["class"]) if row["class"] in classes else row["class"]
+        if row["labels_per_class"] == labels and isinstance(index, int) and 0 <= index < len(classes):
+            rows.append(row | {"class": index})
+    recalls: dict[int, list[float]] = {}
+    for row in rows:
+        recalls.setdefault(row["class"], []).append(row["recall"] if known(row["recall"]) else 1.0)
+    lowest = sorted(recalls, key=lambda index: sum(recalls[index]) / len(recalls[index]))[:most]
+    return [row for row in rows if row["class"] in lowest]
+
+
+def confusions(study: Row, labels: Any) -> list[Row]:
+    """Per arm at `labels`: {"arm", "matrix": [[(count, share of the true class)]]}; for many classes {"arm", "pairs"},
+    each pair (true class, predicted class, count, share).
+    """
+    classes = list(study["data"].get("classes") or [])
+    shown = []
+    arms = arms_of(study)
+    for row in sorted(study["confusion"], key=lambda row: arms.index(row["arm"])):
+        counts = np.asarray(row["counts"], dtype=float)
+        if row["labels_per_class"] != labels or counts.shape != (len(classes), len(classes)) or not len(classes):
+            continue
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
+        if len(classes) <= MATRIX_CLASSES:
+            matrix = [list(zip(*rows, strict=True)) for rows in zip(counts.tolist(), shares.tolist(), strict=True)]
+            shown.append({"arm": row["arm"], "matrix": matrix})
+        else:
+            wrong = np.where(np.eye(len(classes), dtype=bool), 0, counts)
+            places = [divmod(int(flat), len(classes)) for flat in np.argsort(-wrong, axis=None)[:CONFUSED_PAIRS]]
+            pairs = [(classes[t], classes[p], counts[t, p], shares[t, p]) for t, p in places if counts[t, p] > 0]
+            shown.append({"arm": row["arm"], "pairs": pairs})
+    return shown
+
+
+def costs(study: Row) -> list[Row]:
+    """What each arm computed, means over its finished cells; a pretraining is a row of its own."""
+    groups: dict[tuple[str, Any], list[Row]] = {}
+    for record in study["pretraining"]:
+        groups.setdefault((f"pretraining {record['method']}", None), []).append(record)
+    for cell in study["cells"]:
+        groups.setdefault((cell["arm"], cell["labels_per_class"]), []).append(cell)
+    rows = []
+    for (name, labels), records in groups.items():
+        done = [record for record in records if not record.get("error")]
+        row: Row = {"name": name, "labels": labels, "done": len(done), "failed": len(records) - len(done)}
+        for key in ("images_seen", "operations", "seconds"):
+            values = [record[key] for record in done if known(record.get(key))]
+            row[key] = sum(values) / len(values) if values else None
+        rows.append(row)
+    return rows
+
+
+def failures(study: Row) -> list[Row]:
+    """Every cell and pretraining that ended with an error: {"name", "labels", "seed", "error"}."""
+    records = [*study["pretraining"], *study["cells"]]
+    return [
+        {
+            "name": record.get("arm") or f"pretraining {record['method']}",
+            "labels": record.get("labels_per_class"),
+            "seed": record.get("seed"),
+            "error": record["error"],
+        }
+        for record in records
+        if record.get("error")
+    ]

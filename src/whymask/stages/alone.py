@@ -1,0 +1,227 @@
+"""The stages alone, each from data to a run folder: `pretrain`, `finetune` and `probe`."""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from lightning_fabric import Fabric
+
+from whymask.data.prepare import DataConfig, Prepared, prepare
+from whymask.data.sources import Reader
+from whymask.data.splits import labelled_subset, parse_budget
+from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, resolve
+from whymask.errors import WhymaskError
+from whymask.methods import METHODS, MAEConfig
+from whymask.runs import RunFolder, provenance, write_csv
+from whymask.stages.augment import AugmentName, augment_of, resolve_augment
+from whymask.stages.classify import Finetuning, classification_task, train_classifier
+from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
+from whymask.stages.probe import probe_encoder
+from whymask.training.device import RuntimeConfig, make_fabric, precision_of
+from whymask.training.progress import Decoding, say
+
+Flat = tyro.conf.arg(name="")
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """Pretrain an encoder on unlabelled images."""
+
+    method: Literal[tuple(METHODS)] = "mae"  # type: ignore[valid-type]
+    """How to pretrain; one of `whymask.methods.METHODS`."""
+    seed: int = 0
+    """Seed of weights, order, augmentation and masks."""
+    augment: AugmentName = "auto"
+    """Augmentation. auto: random crops and flips; none for glyphs."""
+    data: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
+    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
+    training: Annotated[Pretraining, Flat] = field(default_factory=Pretraining)
+    mae: MAEConfig = field(default_factory=MAEConfig)
+    runtime: Annotated[RuntimeConfig, Flat] = field(default_factory=RuntimeConfig)
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """Train a classifier on labelled images, from a pretrained encoder or from scratch."""
+
+    origin: Annotated[str, tyro.conf.arg(name="from")] = SCRATCH
+    """A pretraining run's folder, or scratch."""
+    budget: str = "all"
+    """How many labels to train on: a number a class (10), a share (1%), or all."""
+    seed: int = 0
+    """Seed of the label subset, order, augmentation and initial weights."""
+    augment: AugmentName = "auto"
+    """Augmentation. auto: random crops and flips; none for glyphs."""
+    data: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
+    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
+    training: Annotated[Finetuning, Flat] = field(default_factory=Finetuning)
+    runtime: Annotated[RuntimeConfig, Flat] = field(default_factory=RuntimeConfig)
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """Ask what a frozen encoder knows: nearest neighbours, and a linear classifier, on its features."""
+
+    origin: Annotated[str, tyro.conf.arg(name="from")]
+    """A pretraining run's folder."""
+    budget: str = "all"
+    """How many labels to use: a number a class (10), a share (1%), or all."""
+    seed: int = 0
+    """Seed of the label subset."""
+    neighbours: int = 20
+    """How many nearest neighbours vote."""
+    data: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
+    runtime: Annotated[RuntimeConfig, Flat] = field(default_factory=RuntimeConfig)
+
+
+def pretrain(
+    data: Any,
+    *,
+    out: str | Path = "runs/pretrain",
+    settings: PretrainSettings | None = None,
+    reader: Reader | None = None,
+) -> dict[str, Any]:
+    """Pretrain on the images of `data` that are not test images. Leaves a run folder `out`, continued if it is there.
+
+    Returns result.json's content; `load_encoder(out)` gives the encoder.
+    """
+    settings = settings or PretrainSettings()
+    fabric = make_fabric(settings.runtime)
+    square = settings.encoder.patch or settings.encoder.unit or 4
+    with fabric.rank_zero_first():
+        prepared = prepare(data, settings.data, multiple_of=square, reader=reader, say=say, progress=Decoding())
+    prep = prepared.images.preprocessing
+    encoder = resolve(settings.encoder, prep.size, prep.channels)
+    augment = resolve_augment(settings.augment, prepared.name)
+    training = replace(settings.training, epochs=settings.training.epochs_for(len(prepared.pool)))
+    method_config = getattr(settings, settings.method).resolve(encoder)
+    recipe = Recipe(encoder, settings.method, method_config, training, augment_of(augment))
+    for warning in prepared.warnings():
+        say(f"warning: {warning}")
+    run = _open(fabric, Path(out), {"stage": "pretrain", "seed": settings.seed, **asdict(recipe)}, prepared)
+    result = pretrain_encoder(fabric, prepared, recipe, seed=settings.seed, run=run)
+    say(f"loss {result['loss']:.4f} after {result['steps']} steps; the encoder: {run.path / 'encoder'}")
+    return result
+
+
+def finetune(
+    data: Any,
+    *,
+    out: str | Path = "runs/finetune",
+    settings: FinetuneSettings | None = None,
+    reader: Reader | None = None,
+) -> dict[str, Any]:
+    """Train a classifier on the labelled images of `data` and test it once. Leaves a run folder `out`.
+
+    Returns result.json's content, with its "metrics". Raises WhymaskError when `settings.origin` holds no encoder, or
+    one of another architecture than asked for.
+    """
+    settings = settings or FinetuneSettings()
+    fabric = make_fabric(settings.runtime)
+    pretrained = None if settings.origin == SCRATCH else load_encoder(settings.origin)
+    square = settings.encoder.patch or settings.encoder.unit or 4
+    with fabric.rank_zero_first():
+        prepared = prepare(
+            data,
+            settings.data,
+            multiple_of=square,
+            preprocessing=None if pretrained is None else pretrained.transform,
+            reader=reader,
+            say=say,
+            progress=Decoding(),
+        )
+    prepared.require_labels()
+    encoder = _encoder(settings, pretrained, prepared)
+    budget = parse_budget(settings.budget)
+    rows = labelled_subset(prepared.images.labels, prepared.train, budget, settings.seed, prepared.classes)
+    training = replace(settings.training, epochs=settings.training.epochs_for(len(rows)))
+    augment = resolve_augment(settings.augment, prepared.name)
+    config = {
+        "stage": "finetune",
+        "from": settings.origin,
+        "budget": budget.name,
+        "seed": settings.seed,
+        "encoder": asdict(encoder.config),
+        "training": asdict(training),
+        "augment": augment,
+    }
+    run = _open(fabric, Path(out), config, prepared)
+    if run.result is not None:
+        return run.result
+    warn_of_seen(settings.origin, prepared)
+    task = classification_task(fabric, prepared, rows, encoder, training, augment_of(augment), settings.seed)
+    result = train_classifier(
+        fabric, prepared, task, prepared.test, training, seed=settings.seed, run=run, label="finetune"
+    )
+    _say_metrics(result["metrics"])
+    return result
+
+
+def probe(
+    data: Any, *, out: str | Path = "runs/probe", settings: ProbeSettings, reader: Reader | None = None
+) -> dict[str, Any]:
+    """kNN and linear classification on a frozen encoder's features. Leaves a run folder `out`.
+
+    Returns {"knn": metrics, "linear": metrics, ...}.
+    """
+    fabric = make_fabric(settings.runtime)
+    encoder = load_encoder(settings.origin)
+    prepared = prepare(
+        data, settings.data, preprocessing=encoder.transform, reader=reader, say=say, progress=Decoding()
+    )
+    prepared.require_labels()
+    budget = parse_budget(settings.budget)
+    rows = labelled_subset(prepared.images.labels, prepared.train, budget, settings.seed, prepared.classes)
+    config = {"stage": "probe", "from": settings.origin, "budget": budget.name, "seed": settings.seed}
+    run = _open(fabric, Path(out), config | {"neighbours": settings.neighbours}, prepared)
+    if run.result is not None:
+        return run.result
+    warn_of_seen(settings.origin, prepared)
+    result = probe_encoder(encoder.to(fabric.device), prepared, rows, settings.neighbours, settings.seed)
+    run.finish(result)
+    for kind in ("knn", "linear"):
+        say(kind)
+        _say_metrics(result[kind])
+    return result
+
+
+def _encoder(settings: FinetuneSettings, pretrained: Encoder | None, prepared: Prepared) -> Encoder:
+    prep = prepared.images.preprocessing
+    if pretrained is None:
+        return build_encoder(settings.encoder, prep.size, prep.channels, settings.seed)
+    asked = {key: value for key, value in asdict(settings.encoder).items() if value not in (None, "auto")}
+    found = asdict(pretrained.config)
+    differing = {key: (found[key], value) for key, value in asked.items() if found[key] != value}
+    if differing:
+        listed = ", ".join(f"{key} {has} there, {want} asked for" for key, (has, want) in differing.items())
+        raise WhymaskError(
+            f"--from {settings.origin} holds an encoder of another architecture: {listed}. "
+            "Leave these settings out to take the encoder as it is."
+        )
+    return pretrained
+
+
+def warn_of_seen(origin: str, prepared: Prepared) -> None:
+    """Say so when pretraining saw, without labels, images that are now test images."""
+    pool = Path(origin) / "pool.npy"
+    if pool.exists():
+        seen = int(np.isin(prepared.images.hashes[prepared.test], np.load(pool)).sum())
+        if seen:
+            say(f"warning: {seen:,} of {len(prepared.test):,} test images were in the pretraining of {origin}")
+
+
+def _open(fabric: Fabric, out: Path, config: dict[str, Any], prepared: Prepared) -> RunFolder:
+    origin = provenance(fabric.device.type, precision_of(fabric)) | {"data": prepared.describe()}
+    with fabric.rank_zero_first():
+        run = RunFolder.open(out, config | {"data": prepared.images.fingerprint}, origin)
+    if fabric.is_global_zero:
+        write_csv(out / "skipped.csv", ["image", "reason"], prepared.images.skipped)
+    return run
+
+
+def _say_metrics(values: dict[str, float]) -> None:
+    for name, value in values.items():
+        say(f"  {name}: {value:.4f}")

@@ -1,0 +1,170 @@
+"""Afterwards: a trained model on new images. `predict` gives classes and probabilities, `embed` gives features."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from whymask.data.preprocessing import Preprocessing
+from whymask.data.sources import Reader, Source, open_source
+from whymask.encoders import load_encoder
+from whymask.errors import WhymaskError
+from whymask.runs import read_json, write_bytes, write_csv
+from whymask.stages.classify import load_classifier
+from whymask.training.device import RuntimeConfig, make_fabric
+from whymask.training.progress import Steps, say
+
+BATCH = 256
+
+
+@dataclass
+class Applied:
+    """What a model made of a source: the keys that could be read, a row of numbers for each, and the others."""
+
+    keys: list[str] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def values(self) -> np.ndarray:
+        """float32 (n, D)."""
+        return np.concatenate(self.rows)
+
+
+def predict(
+    run: str | Path,
+    data: Any,
+    *,
+    out: str | Path = "predictions.csv",
+    cell: str | None = None,
+    runtime: RuntimeConfig | None = None,
+    reader: Reader | None = None,
+) -> Path:
+    """Classes and probabilities of the images of `data`, by a fine-tuning run or a study, as a CSV file.
+
+    Columns: path, class, then one probability a class. Of a study, `cell` names the network (a folder of its cells/);
+    by default the first seed's, at the largest budget, of the pretrained arm, or of scratch where the verdict is that
+    pretraining hurts. Images that cannot be read are left out and listed beside `out`.
+    """
+    fabric = make_fabric(runtime or RuntimeConfig())
+    folder = _network(Path(run), cell)
+    model, classes = load_classifier(folder)
+    model = model.to(fabric.device)
+    say(f"predicting with {folder}")
+    source = open_source(data, reader=reader)
+    applied = apply(lambda x: model(x.to(fabric.device)).softmax(dim=1), model.encoder.transform, source)
+    best = applied.values.argmax(axis=1)
+    table = (
+        [key, classes[c], *(f"{p:.6f}" for p in row)]
+        for key, c, row in zip(applied.keys, best, applied.values, strict=True)
+    )
+    write_csv(Path(out), ["path", "class", *(f"probability of {name}" for name in classes)], table)
+    _report(applied, Path(out))
+    return Path(out)
+
+
+def embed(
+    run: str | Path,
+    data: Any,
+    *,
+    out: str | Path = "features.parquet",
+    cell: str | None = None,
+    runtime: RuntimeConfig | None = None,
+    reader: Reader | None = None,
+) -> Path:
+    """Pooled features of the images of `data`, as parquet with the columns path and features (float32 lists).
+
+    `run` is any run with an encoder; of a study the first seed's pretrained encoder, unless `cell` names another.
+    """
+    fabric = make_fabric(runtime or RuntimeConfig())
+    folder = _encoder(Path(run), cell)
+    encoder = load_encoder(folder).to(fabric.device)
+    say(f"embedding with {folder}")
+    source = open_source(data, reader=reader)
+    applied = apply(lambda x: encoder.pool(encoder(x.to(fabric.device))), encoder.transform, source)
+    features = pa.FixedSizeListArray.from_arrays(pa.array(applied.values.ravel()), applied.values.shape[1])
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"path": applied.keys, "features": features}), sink)
+    write_bytes(Path(out), sink.getvalue().to_pybytes())
+    _report(applied, Path(out))
+    return Path(out)
+
+
+@torch.inference_mode()
+def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source: Source) -> Applied:
+    """Run `network` over all images of `source`, decoded by threads, a batch at a time."""
+    applied = Applied()
+
+    def prepared(index: int) -> Tensor | str:
+        try:
+            return transform(source.read(index))
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+    with ThreadPoolExecutor() as pool, Steps("images", len(source.keys)) as bar:
+        for start in range(0, len(source.keys), BATCH):
+            indices = range(start, min(start + BATCH, len(source.keys)))
+            results = list(zip(indices, pool.map(prepared, indices), strict=True))
+            applied.skipped += [(source.keys[i], result) for i, result in results if isinstance(result, str)]
+            usable = [(source.keys[i], result) for i, result in results if isinstance(result, Tensor)]
+            if usable:
+                applied.keys += [key for key, _ in usable]
+                applied.rows.append(network(torch.stack([image for _, image in usable])).float().cpu().numpy())
+            bar.update(indices[-1] + 1, "")
+    if not applied.keys:
+        raise WhymaskError(
+            f"none of the {len(source.keys):,} images of {source.name} can be used: {applied.skipped[:3]}"
+        )
+    return applied
+
+
+def _report(applied: Applied, out: Path) -> None:
+    say(f"{len(applied.keys):,} images: {out}")
+    if applied.skipped:
+        beside = out.with_name(f"{out.stem}.skipped.csv")
+        write_csv(beside, ["image", "reason"], applied.skipped)
+        say(f"{len(applied.skipped):,} images cannot be used: {beside}")
+
+
+def _network(run: Path, cell: str | None) -> Path:
+    """The folder of the classifier that speaks for `run`."""
+    if not (run / "study.json").exists():
+        return run
+    study = read_json(run / "study.json")
+    if cell is not None:
+        return _named(run, cell)
+    arm = "scratch" if study["verdict"]["kind"] == "hurts" else study["setting"]["method"]
+    finished = [row for row in study["cells"] if row["arm"] == arm and row["metrics"]]
+    if not finished:
+        raise WhymaskError(
+            f"{run} has no finished network of the arm {arm}. Continue the study, or name one with --cell."
+        )
+    chosen = min(finished, key=lambda row: (-row["labels_per_class"], row["seed"]))
+    return run / chosen["folder"]
+
+
+def _encoder(run: Path, cell: str | None) -> Path:
+    """The folder of the encoder that speaks for `run`."""
+    if not (run / "study.json").exists():
+        return run
+    if cell is not None:
+        return _named(run, cell)
+    finished = [row for row in read_json(run / "study.json")["pretraining"] if not row["error"]]
+    if not finished:
+        raise WhymaskError(f"{run} has no finished pretraining yet. Continue the study, or name a network with --cell.")
+    return run / min(finished, key=lambda row: row["seed"])["folder"]
+
+
+def _named(run: Path, cell: str) -> Path:
+    folder = run / "cells" / cell
+    if not folder.is_dir():
+        there = sorted(path.name for path in (run / "cells").iterdir())
+        raise WhymaskError(f"{run} has no cell {cell!r}; it has {', '.join(there)}.")
+    return folder

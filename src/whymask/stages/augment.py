@@ -1,0 +1,21 @@
+"""Which augmentation a data set gets when none is named."""
+
+from typing import Literal
+
+from whymask.data.batches import Augment
+
+AugmentName = Literal["auto", "none", "crop", "crop-flip"]
+"""crop: a random crop of 40 to 100 % of the area, resized; crop-flip: and mirrored half the time.
+auto: crop-flip, but none for glyphs, whose features are patterns of fixed size and orientation."""
+
+
+def resolve_augment(name: AugmentName, source: str) -> AugmentName:
+    """The name that "auto" stands for with data from `source` (its name)."""
+    if name != "auto":
+        return name
+    return "none" if source.startswith("glyphs") else "crop-flip"
+
+
+def augment_of(name: AugmentName) -> Augment | None:
+    """The augmentation of a resolved name; None is the centre crop of evaluation."""
+    return {"none": None, "crop": Augment(flip=False), "crop-flip": Augment()}[name]

@@ -1,0 +1,140 @@
+"""Pretraining: a method, unlabelled images and the loop make an encoder."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from whymask.data.batches import Augment, Batch, Batches, in_order
+from whymask.data.prepare import Prepared
+from whymask.encoders import EncoderConfig, build_encoder, save_encoder
+from whymask.masks import to_pixels
+from whymask.methods import METHODS
+from whymask.randomness import torch_generator
+from whymask.runs import RunFolder, write_bytes
+from whymask.training.loop import Task, fit
+from whymask.training.optimisation import Optimisation
+
+GALLERY_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Pretraining(Optimisation):
+    """How an encoder is pretrained. The recipe is the masked autoencoder's (arXiv 2111.06377), for short runs: a
+    higher learning rate than its 1.5e-4 * batch / 256, which is meant for 800 epochs of ImageNet."""
+
+    epochs: int | None = None
+    """Passes over the unlabelled images; default: 50,000 image passes, but at least 10 and at most 50 epochs."""
+    beta2: float = 0.95
+    """AdamW's averaging of squared gradients."""
+
+    def epochs_for(self, images: int) -> int:
+        return self.epochs or int(np.clip(round(50_000 / images), 10, 50))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An encoder, a method, and how they are trained: all resolved."""
+
+    encoder: EncoderConfig
+    method: str
+    method_config: Any
+    training: Pretraining
+    augment: Augment | None
+
+
+def pretraining_task(fabric: Fabric, prepared: Prepared, recipe: Recipe, seed: int) -> Task:
+    """A new encoder in its method, over `prepared.pool`."""
+    prep = prepared.images.preprocessing
+    encoder = build_encoder(recipe.encoder, prep.size, prep.channels, seed)
+    model = METHODS[recipe.method](encoder, recipe.method_config, seed)
+    batches = Batches(
+        prepared.images,
+        prepared.pool,
+        batch_size=recipe.training.batch_size,
+        seed=seed,
+        augment=recipe.augment,
+        device=fabric.device,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
+
+    def loss_of(wrapped: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        return wrapped(batch.images, *masks_of(model, batches, step, seed))
+
+    steps = recipe.training.epochs_for(len(prepared.pool)) * batches.steps_per_epoch
+    return Task(model.to(fabric.device), loss_of, batches, steps)
+
+
+def pretrain_encoder(
+    fabric: Fabric, prepared: Prepared, recipe: Recipe, *, seed: int, run: RunFolder, label: str = "pretrain"
+) -> dict[str, Any]:
+    """Pretrain and leave encoder/, gallery.npz and result.json in `run`. A finished run is kept as it is.
+
+    Returns the result: {"stage", "method", "seed", "loss", "operations", "images_seen", "seconds", "data_wait", ...}.
+    `operations` counts multiplications and additions of forward and backward passes, over the whole run.
+    """
+    if run.result is not None:
+        return run.result
+    task = pretraining_task(fabric, prepared, recipe, seed)
+    per_image = task.operations_per_image()
+    fitted = fit(fabric, task, recipe.training, seed=seed, run=run, label=label)
+    result = {
+        "stage": "pretrain",
+        "method": recipe.method,
+        "seed": seed,
+        "operations": per_image * fitted["images_seen"],
+        "operations_per_image": per_image,
+        **fitted,
+    }
+    if fabric.is_global_zero:
+        model: Any = task.model
+        save_encoder(
+            model.encoder, prepared.images.preprocessing, run.path / "encoder", {"method": recipe.method, "seed": seed}
+        )
+        save_gallery(model, prepared, run, seed)
+        write_bytes(run.path / "pool.npy", _npy(prepared.images.hashes[prepared.pool]))
+        run.finish(result)
+    fabric.barrier()
+    return result
+
+
+def masks_of(model: Any, batches: Batches, step: int, seed: int) -> tuple[Tensor, ...]:
+    """This rank's masks of `step`: drawn for the whole batch, so that they do not depend on the number of ranks."""
+    drawn = model.draw(batches.batch_size, torch_generator(seed, "mask", step))
+    return tuple(mask[batches.mine].to(batches.device) for mask in drawn)
+
+
+@torch.no_grad()
+def save_gallery(model: Any, prepared: Prepared, run: RunFolder, seed: int) -> None:
+    """gallery.npz: original, masked and reconstructed images, uint8 (n, h, w, C), for the page."""
+    rows = prepared.test if len(prepared.test) else prepared.pool
+    chosen = rows[np.linspace(0, len(rows) - 1, min(GALLERY_IMAGES, len(rows))).astype(int)]
+    prep = prepared.images.preprocessing
+    batch = next(in_order(prepared.images, chosen, len(chosen), next(model.parameters()).device))
+    hidden = model.draw(len(chosen), torch_generator(seed, "gallery"))[0].to(batch.images.device)
+    model.eval()
+    rebuilt = model.reconstruct(batch.images, hidden)
+    masked = batch.images.masked_fill(to_pixels(hidden, model.encoder.unit), 0.0)
+    arrays = {"original": batch.images, "masked": masked, "reconstructed": rebuilt}
+    data = io.BytesIO()
+    np.savez_compressed(data, **{name: to_bytes(tensor, prep) for name, tensor in arrays.items()})
+    write_bytes(run.path / "gallery.npz", data.getvalue())
+
+
+def to_bytes(images: Tensor, prep: Any) -> np.ndarray:
+    """Normalised images (B, C, h, w) back to uint8 (B, h, w, C) for people to look at."""
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (prep.mean, prep.std))
+    values = (images.float().cpu() * std + mean).clamp(0, 1) * 255
+    return values.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def _npy(array: np.ndarray) -> bytes:
+    data = io.BytesIO()
+    np.save(data, array)
+    return data.getvalue()

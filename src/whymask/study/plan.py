@@ -1,0 +1,118 @@
+"""What a study would run, and how long it would take on this machine: from timed steps, not from a guess."""
+
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from whymask.data.batches import in_order
+from whymask.data.splits import parse_budget
+from whymask.stages.classify import EVALUATION_BATCH
+from whymask.stages.pretrain import pretraining_task
+from whymask.study.cells import Cell, Runner
+from whymask.study.settings import SCRATCH, SCRATCH_LONG
+from whymask.training.loop import Task
+from whymask.training.optimisation import Optimisation, make_optimiser
+
+TIMED_STEPS = 20
+WARM_UP_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells still to be run, and seconds that they would take."""
+
+    cells: dict[str, int]
+    images: int
+    store_bytes: int
+    pretraining_images_per_second: float
+    classification_images_per_second: float
+    pretraining_seconds: float
+    other_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return self.pretraining_seconds + self.other_seconds
+
+    def epochs_within(self, seconds: float, epochs: int) -> int:
+        """Pretraining epochs, `epochs` being what was planned, with which the study takes about `seconds`; at least 1.
+
+        What depends on the epochs is the pretraining itself and scratch-long, which is as dear."""
+        return max(1, int((seconds - self.other_seconds) / self.pretraining_seconds * epochs))
+
+    def text(self) -> str:
+        cells = ", ".join(f"{count} {arm}" for arm, count in self.cells.items())
+        return (
+            f"to run: {cells or 'nothing, all cells are finished'}\n"
+            f"images: {self.images:,}; decoded: {self.store_bytes / 2**20:,.0f} MiB\n"
+            f"speed: {self.pretraining_images_per_second:,.0f} images/s in pretraining, "
+            f"{self.classification_images_per_second:,.0f} in classification\n"
+            f"time: about {self.seconds / 60:,.0f} minutes, from {TIMED_STEPS} timed steps of each"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"seconds": self.seconds}
+
+
+def make_plan(runner: Runner, cells: list[Cell]) -> Plan:
+    """Time some steps of pretraining, of classification and of testing, and add up the cells that are not finished."""
+    cells = [cell for cell in cells if not (runner.folder(cell) / "result.json").exists()]
+    prepared, settings = runner.prepared, runner.settings
+    pretraining = pretraining_task(runner.fabric, prepared, settings.recipe, seed=0)
+    pretraining_step = time_steps(pretraining)
+    one_pretraining = pretraining.steps * pretraining_step
+    assert settings.budgets
+    smallest = Cell(SCRATCH, parse_budget(settings.budgets[0]), settings.first_seed)
+    classification = runner.task(smallest, runner.rows_of(smallest), settings.finetune)
+    classification_step = time_steps(classification)
+    testing = time_testing(classification, runner) * len(prepared.test)
+    dear, other = 0.0, 0.0
+    for cell in cells:
+        if cell.budget is None:
+            dear += one_pretraining
+            continue
+        rows = len(runner.rows_of(cell))
+        batch = min(settings.finetune.batch_size, rows)
+        steps = settings.finetune.epochs_for(rows) * (rows // batch)
+        other += steps * classification_step * batch / classification.batches.batch_size + testing
+        if cell.arm == SCRATCH_LONG:
+            per_second = classification.operations_per_image() * classification.batches.batch_size / classification_step
+            dear += runner.pretraining_operations / per_second
+    return Plan(
+        cells=dict(Counter("pretraining" if cell.budget is None else cell.arm for cell in cells)),
+        images=len(prepared.images.keys),
+        store_bytes=prepared.images.nbytes,
+        pretraining_images_per_second=pretraining.batches.batch_size / pretraining_step,
+        classification_images_per_second=classification.batches.batch_size / classification_step,
+        pretraining_seconds=dear,
+        other_seconds=other,
+    )
+
+
+def time_steps(task: Task) -> float:
+    """Median seconds of a training step: data, forward, backward and optimiser. The task's model is changed."""
+    optimiser = make_optimiser(task.model, Optimisation())
+    seconds = []
+    task.model.train()
+    for step in range(WARM_UP_STEPS + TIMED_STEPS):
+        began = time.perf_counter()
+        loss = task.loss_of(task.model, task.batches(step), step)["loss"]
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        loss.item()
+        seconds.append(time.perf_counter() - began)
+    return sorted(seconds[WARM_UP_STEPS:])[TIMED_STEPS // 2]
+
+
+@torch.inference_mode()
+def time_testing(task: Task, runner: Runner) -> float:
+    """Seconds that testing takes an image."""
+    rows = runner.prepared.test[:EVALUATION_BATCH]
+    task.model.eval()
+    began = time.perf_counter()
+    for batch in in_order(runner.prepared.images, rows, EVALUATION_BATCH, task.batches.device):
+        task.model(batch.images).cpu()
+    return (time.perf_counter() - began) / len(rows)

@@ -1,0 +1,224 @@
+"""`study`: the whole job, from a folder of images to a verdict and a page."""
+
+import io
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whymask.data.prepare import Prepared, prepare
+from whymask.data.sources import Reader
+from whymask.data.splits import Budget, auto_budgets, labelled_subset, parse_budget
+from whymask.encoders import resolve
+from whymask.errors import WhymaskError
+from whymask.report import write_study_page
+from whymask.runs import RunFolder, command, provenance, read_json, write_bytes, write_csv, write_json
+from whymask.stages.augment import resolve_augment
+from whymask.stages.metrics import describe
+from whymask.study.cells import Cell, Runner, all_cells, share_of
+from whymask.study.plan import make_plan
+from whymask.study.search import search
+from whymask.study.settings import SCRATCH, StudySettings
+from whymask.study.table import assemble, labels_per_class
+from whymask.training.device import make_fabric, precision_of
+from whymask.training.loop import Interrupted
+from whymask.training.progress import Decoding, say
+
+SAMPLES = 40
+
+
+def study(
+    data: Any,
+    *,
+    out: str | Path = "runs/study",
+    settings: StudySettings | None = None,
+    reader: Reader | None = None,
+    cells: str | None = None,
+    hours: float | None = None,
+    plan: bool = False,
+    images: bool = True,
+    names: bool = True,
+) -> dict[str, Any]:
+    """Pretrain, fine-tune, train from scratch over several seeds, and leave study.json and report.html in `out`.
+
+    Args:
+        data: what `whymask.data.open_source` takes: a folder, CSV, parquet, data set, arrays, or "glyphs".
+        reader: opens a file that Pillow cannot: path -> PIL image or array (H, W) or (H, W, C).
+        cells: "i/n", the share of the cells that this process runs; the page is made from what is there.
+        hours: fits the pretraining epochs to this much time on this machine.
+        plan: only say what would run; returns {"plan": ...}.
+        images, names: whether the page may show images, and file and class names.
+
+    Returns study.json's content. Raises WhymaskError when `out` holds another study (the difference is listed) or the
+    data cannot be used, and Interrupted after Ctrl-C; the same call continues.
+    """
+    out = Path(out)
+    settings = settings or StudySettings()
+    fabric = make_fabric(settings.runtime)
+    prepared = prepare(data, settings.data, multiple_of=settings.square, reader=reader, say=say, progress=Decoding())
+    prepared.require_labels()
+    settings = resolve_settings(settings, prepared)
+    runner = Runner(fabric, prepared, settings, out)
+    if hours is not None:
+        settings = _fit_hours(runner, hours)
+        runner.settings = settings
+    everything = _cells(settings)
+    _check_budgets(prepared, everything)
+    for warning in prepared.warnings():
+        say(f"warning: {warning}")
+    if plan:
+        drawn = make_plan(runner, share_of(everything, cells))
+        say(drawn.text())
+        return {"plan": drawn.to_dict()}
+
+    origin = provenance(fabric.device.type, precision_of(fabric))
+    config = {"settings": settings.compared(), "fingerprint": prepared.images.fingerprint, "hours": hours}
+    folder = RunFolder.open(out, config, origin)
+    _save_samples(out, prepared)
+    write_csv(out / "skipped.csv", ["image", "reason"], prepared.images.skipped)
+    if settings.search:
+        runner.tuned = search(runner)
+
+    def finish() -> dict[str, Any]:
+        setting = _describe(settings, prepared, everything, runner)
+        table = assemble(out, prepared, settings, everything, setting) | {"provenance": _origin(folder)}
+        write_json(out / "study.json", table)
+        write_study_page(out, images=images, names=names)
+        return table
+
+    try:
+        run_cells(runner, share_of(everything, cells))
+    except Interrupted:
+        finish()
+        raise
+    table = finish()
+    folder.finish({"verdict": table["verdict"]})
+    say(f"{table['verdict']['text']}\nThe page: {out / 'report.html'}")
+    return table
+
+
+def run_cells(runner: Runner, cells: list[Cell]) -> None:
+    """Run what is not finished; say what failed and go on."""
+    for position, cell in enumerate(cells, start=1):
+        result = runner.run(cell)
+        if "error" in result:
+            say(f"[{position}/{len(cells)}] {cell.name} failed: {result['error']}")
+        else:
+            shown = result.get("metrics", {}).get(runner.settings.metric, result.get("loss"))
+            say(f"[{position}/{len(cells)}] {cell.name}: {shown:.4f} ({result['seconds']:.0f} s)")
+
+
+# settings ----------------------------------------------------------------------------------------------------
+
+
+def resolve_settings(settings: StudySettings, prepared: Prepared) -> StudySettings:
+    """Every None and "auto" filled in from the data; printed, saved, and equal for all arms."""
+    prep = prepared.images.preprocessing
+    encoder = resolve(settings.encoder, prep.size, prep.channels)
+    budgets = [parse_budget(b) for b in settings.budgets] if settings.budgets else auto_budgets(prepared.train_counts)
+    worth = settings.worth_budgets
+    if worth is None:
+        worth = tuple(budget.name for budget in _further_budgets(budgets, prepared))
+    metric = settings.metric or ("accuracy/single_view" if _has_single_view(prepared) else "balanced_accuracy")
+    describe(metric)
+    if settings.seeds < 1:
+        raise WhymaskError(f"--seeds {settings.seeds}: at least 1 is needed, and 3 for a verdict.")
+    resolved = replace(
+        settings,
+        encoder=encoder,
+        budgets=tuple(budget.name for budget in budgets),
+        worth_budgets=worth,
+        metric=metric,
+        augment=resolve_augment(settings.augment, prepared.name),
+        pretrain=replace(settings.pretrain, epochs=settings.pretrain.epochs_for(len(prepared.pool))),
+    )
+    resolved = replace(resolved, **{settings.method: settings.method_config.resolve(encoder)})
+    say(_summary(resolved))
+    return resolved
+
+
+def _has_single_view(prepared: Prepared) -> bool:
+    tags = prepared.test_tags
+    return tags is not None and "single_view" in tags
+
+
+def _further_budgets(budgets: list[Budget], prepared: Prepared) -> list[Budget]:
+    """Twice and four times a smallest budget that is a number, where each class has as many."""
+    smallest = budgets[0]
+    if smallest.kind != "count":
+        return []
+    largest = min(n for n in prepared.train_counts if n)
+    further = [Budget("count", smallest.value * factor) for factor in (2, 4) if smallest.value * factor <= largest]
+    return [budget for budget in further if budget not in budgets]
+
+
+def _summary(settings: StudySettings) -> str:
+    encoder = ", ".join(f"{key} {value}" for key, value in asdict(settings.encoder).items() if value is not None)
+    return (
+        f"encoder: {encoder}\n"
+        f"pretraining: {settings.method}, {settings.pretrain.epochs} epochs, augmentation {settings.augment}\n"
+        f"labels a class: {', '.join(settings.budgets or ())}; scratch also at {', '.join(settings.worth_budgets or ())}\n"
+        f"verdict: {settings.metric} at {(settings.budgets or ('?',))[0]}, {settings.seeds} seeds"
+    )
+
+
+def _cells(settings: StudySettings) -> list[Cell]:
+    budgets, worth = ([parse_budget(b) for b in names or ()] for names in (settings.budgets, settings.worth_budgets))
+    return list(all_cells(settings, budgets, worth))
+
+
+def _check_budgets(prepared: Prepared, cells: list[Cell]) -> None:
+    """Raise WhymaskError now, and not after hours, where a class is smaller than a budget."""
+    for budget in {cell.budget for cell in cells if cell.budget is not None}:
+        labelled_subset(prepared.images.labels, prepared.train, budget, 0, prepared.classes)
+
+
+def _fit_hours(runner: Runner, hours: float) -> StudySettings:
+    """Pretraining epochs (and with them scratch-long) that make the whole study take about `hours`.
+
+    A study that is continued keeps the epochs that it began with.
+    """
+    begun = runner.out / "config.json"
+    settings = runner.settings
+    if begun.exists():
+        epochs = read_json(begun)["config"]["settings"]["pretrain"]["epochs"]
+    else:
+        epochs = make_plan(runner, _cells(settings)).epochs_within(hours * 3600, settings.pretrain.epochs or 1)
+    say(f"{hours:g} hours allow {epochs} pretraining epochs")
+    return replace(settings, pretrain=replace(settings.pretrain, epochs=epochs))
+
+
+# what the page needs ------------------------------------------------------------------------------------------
+
+
+def _describe(settings: StudySettings, prepared: Prepared, cells: list[Cell], runner: Runner) -> dict[str, Any]:
+    first = next(cell for cell in cells if cell.budget is not None)
+    arms = {cell.arm for cell in cells if cell.budget is not None}
+    return {
+        **settings.compared(),
+        "command": command(),
+        "seeds": settings.seed_list,
+        "verdict_labels_per_class": labels_per_class(first, prepared),
+        "normalise_targets": getattr(settings.method_config, "normalise_targets", None),
+        "arms": {
+            arm: {key: value for key, value in asdict(runner.finetuning_of(arm)).items() if value is not None}
+            | {"augment": settings.augment}
+            for arm in sorted(arms, key=lambda arm: (arm != SCRATCH, arm))
+        },
+    }
+
+
+def _origin(folder: RunFolder) -> dict[str, Any]:
+    return read_json(folder.path / "config.json")["provenance"]
+
+
+def _save_samples(out: Path, prepared: Prepared) -> None:
+    """samples.npz: some labelled training images as they are stored, uint8 (n, H, W, C), and their labels."""
+    rows = prepared.train[np.linspace(0, len(prepared.train) - 1, min(SAMPLES, len(prepared.train))).astype(int)]
+    pixels = prepared.images.images[rows]
+    if pixels.dtype != np.uint8:
+        pixels = (pixels // 257).astype(np.uint8)
+    data = io.BytesIO()
+    np.savez_compressed(data, images=pixels, labels=prepared.images.labels[rows])
+    write_bytes(out / "samples.npz", data.getvalue())

@@ -1,0 +1,96 @@
+"""Label worth: how many labels a class training from scratch needs to reach what a pretrained arm reached."""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypedDict
+
+import numpy as np
+from sklearn.isotonic import isotonic_regression
+
+Kind = Literal["exact", "at least", "at most"]
+TOLERANCE = 1e-9  # isotonic regression averages flat parts and so moves them by rounding
+
+
+class Worth(NamedTuple):
+    """A number of labels a class, and on which side of it the true worth lies."""
+
+    labels: float
+    kind: Kind
+
+
+class LabelWorth(TypedDict):
+    """A row of study.json: the median over seeds, and the range (`low` to `high`) with the kind of each end."""
+
+    arm: str
+    labels_per_class: float
+    worth: float
+    low: float
+    high: float
+    kind: Kind
+    low_kind: Kind
+    high_kind: Kind
+    seeds: int
+
+
+def labels_needed(curve: Mapping[float, float], value: float, higher_is_better: bool = True) -> Worth:
+    """Labels a class at which `curve` (labels -> metric of scratch, one seed) first reaches `value`.
+
+    The curve is made monotone (isotonic regression: more labels never hurt) and interpolated linearly in log labels. A
+    value it never reaches is worth "at least" its last budget; one below its first point "at most" its first budget.
+    """
+    budgets = sorted(curve)
+    sign = 1.0 if higher_is_better else -1.0
+    heights = isotonic_regression([sign * curve[b] for b in budgets])
+    target = sign * value
+    if target < heights[0] - TOLERANCE:
+        return Worth(float(budgets[0]), "at most")
+    if target > heights[-1] + TOLERANCE:
+        return Worth(float(budgets[-1]), "at least")
+    right = int(np.searchsorted(heights, target - TOLERANCE))  # the first point that reaches it: a flat part's start
+    if heights[right] <= target + TOLERANCE:
+        return Worth(float(budgets[right]), "exact")
+    left = right - 1
+    share = (target - heights[left]) / (heights[right] - heights[left])
+    return Worth(float(budgets[left] * (budgets[right] / budgets[left]) ** share), "exact")
+
+
+def label_worth(
+    arm: str,
+    labels_per_class: float,
+    values: Mapping[int, float],
+    curves: Mapping[int, Mapping[float, float]],
+    *,
+    higher_is_better: bool = True,
+) -> LabelWorth | None:
+    """Median and range over seeds of what `arm` is worth; None without a common seed.
+
+    `values` maps seed -> the arm's metric at `labels_per_class`; `curves` maps seed -> (labels a class -> metric) of
+    scratch. Seeds are ordered by number, "at most" before and "at least" after an exact worth of the same number. The
+    median is the middle seed, the lower of two middle ones, so that a worth is never overstated; its kind is that
+    seed's. The ends of the range are the first and the last seed and may be censored too: `low_kind`, `high_kind`.
+    A seed whose curve lacks the first or last budget that others have (a failed cell) is left out: its "at least" or
+    "at most" could not be put in order with theirs.
+    """
+    common = {seed: curves[seed] for seed in values if curves.get(seed)}
+    if not common:
+        return None
+    ends = (min(map(min, common.values())), max(map(max, common.values())))
+    seeds = [seed for seed, curve in common.items() if (min(curve), max(curve)) == ends]
+    if not seeds:
+        return None
+    order: dict[Kind, int] = {"at most": 0, "exact": 1, "at least": 2}
+    worths = sorted(
+        (labels_needed(curves[seed], values[seed], higher_is_better) for seed in seeds),
+        key=lambda worth: (worth.labels, order[worth.kind]),
+    )
+    low, median, high = worths[0], worths[(len(worths) - 1) // 2], worths[-1]
+    return {
+        "arm": arm,
+        "labels_per_class": labels_per_class,
+        "worth": median.labels,
+        "low": low.labels,
+        "high": high.labels,
+        "kind": median.kind,
+        "low_kind": low.kind,
+        "high_kind": high.kind,
+        "seeds": len(seeds),
+    }

@@ -1,0 +1,49 @@
+"""Where a run computes, and how precisely: chosen by what the device is good at."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from whymask.errors import WhymaskError
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where and how precisely to compute. Changes speed, not what is tested."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    devices: int = 1
+    """How many GPUs (or CPU processes) share each batch, by distributed data parallel."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """auto: bf16-mixed on a GPU that has it, else 32-true: most CPUs multiply bf16 far slower than fp32."""
+    threads: int | None = None
+    """CPU threads; default: what PyTorch finds. Bit-identical resuming needs the same number, so it is recorded."""
+
+
+def make_fabric(config: RuntimeConfig) -> Fabric:
+    """A launched Fabric for `config`. Raises WhymaskError when the device is not there."""
+    device = config.device if config.device != "auto" else _best_device()
+    if device == "cuda" and not torch.cuda.is_available():
+        raise WhymaskError("--device cuda was given, but PyTorch sees no GPU. Use --device cpu.")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported(False) else "32-true"
+    fabric = Fabric(accelerator=device, devices=config.devices, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def precision_of(fabric: Fabric) -> str:
+    """Fabric's name of the precision in use, such as "32-true"."""
+    return fabric._precision.precision
+
+
+def _best_device() -> Literal["cpu", "cuda", "mps"]:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
