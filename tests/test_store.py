@@ -66,7 +66,7 @@ def test_many_blocks_keep_their_order_and_report_progress(tmp_path):
 def test_damaged_images_are_skipped_with_the_reason(tmp_path):
     write_classes(tmp_path / "data", 8, "jpg")
     jpeg = tmp_path / "data" / "dog" / "2.jpg"
-    jpeg.write_bytes(jpeg.read_bytes()[:-200])
+    jpeg.write_bytes(jpeg.read_bytes()[:-20])
     (tmp_path / "data" / "cat" / "1.jpg").unlink()
     (tmp_path / "data" / "cat" / "a.png").write_text("this is text")
     np.save(tmp_path / "data" / "cat" / "b.npy", IMAGES[0])

@@ -19,8 +19,8 @@ Data = Annotated[
     Positional,
     tyro.conf.arg(
         metavar="DATA",
-        help="Images: a folder (any depth), a CSV of path and label, parquet, a Hugging Face data set on disk or by hub "
-        "id, .npz, or the built-in glyphs (such as glyphs:unlabelled=2000,train=500).",
+        help="Images: a folder (any depth), a CSV of path and label, parquet, a Hugging Face data set on disk or by "
+        "hub id, .npz, or the built-in glyphs (such as glyphs:unlabelled=2000,train=500).",
     ),
 ]
 Run = Annotated[str, Positional, tyro.conf.arg(metavar="RUN", help="Folder of a finished run or study.")]

@@ -23,12 +23,13 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
@@ -81,6 +82,13 @@ def write_csv(path: Path, header: list[str], rows: Iterable[Iterable[Any]]) -> N
     write_bytes(path, text.getvalue().encode())
 
 
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays as a compressed .npz, atomically."""
+    data = io.BytesIO()
+    np.savez_compressed(data, allow_pickle=False, **dict(arrays))
+    write_bytes(path, data.getvalue())
+
+
 def provenance(device: str = "cpu", precision: str = "32-true") -> dict[str, Any]:
     """What a number depended on besides its settings: versions, machine, thread count, command, time."""
     packages = (
@@ -94,8 +102,7 @@ def provenance(device: str = "cpu", precision: str = "32-true") -> dict[str, Any
         "pillow",
     )
     return {
-        "versions": {"python": platform.python_version()}
-        | {p: importlib.metadata.version(p) for p in packages},
+        "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages},
         "platform": platform.platform(),
         "processor": _processor(),
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
@@ -234,7 +241,8 @@ def refuse_other_config(path: Path, found: dict[str, Any], given: dict[str, Any]
     if differences:
         listed = "\n".join(f"  {name}: {old!r} there, {new!r} now" for name, old, new in differences)
         raise WhymaskError(
-            f"{path} holds a run with other settings:\n{listed}\nGive the same settings to continue it, or another --out."
+            f"{path} holds a run with other settings:\n{listed}\n"
+            "Give the same settings to continue it, or another --out."
         )
 
 

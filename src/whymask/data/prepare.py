@@ -75,8 +75,8 @@ class Prepared:
         """Raise WhymaskError unless there are at least two classes with training and test images."""
         if len(self.train) == 0:
             raise WhymaskError(
-                f"{self.name} has no labelled images, and this needs some. Put each class in a subfolder of its own, or "
-                "give labelled images with --labels FOLDER|CSV."
+                f"{self.name} has no labelled images, and this needs some. Put each class in a subfolder of its own, "
+                "or give labelled images with --labels FOLDER|CSV."
             )
         present = np.unique(self.images.labels[self.train])
         if len(present) < 2:

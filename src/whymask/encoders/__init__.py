@@ -76,6 +76,7 @@ def save_encoder(
         "size": list(encoder.size),
         "channels": encoder.channels,
         "preprocessing": preprocessing.to_dict(),
+        "origin": encoder.origin,
     }
     folder = Path(folder)
     write_bytes(folder / WEIGHTS, tensors_to_bytes(state))
@@ -108,7 +109,7 @@ def load_encoder(path: str | Path) -> Encoder:
         raise WhymaskError(f"{folder / DESCRIPTION} is damaged ({error!r}); use another copy of the run") from error
     encoder = build_encoder(config, size, channels, seed=0)
     load_strictly(encoder.net, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
-    encoder.transform = preprocessing
+    encoder.transform, encoder.origin = preprocessing, description.get("origin")
     return encoder.eval()
 
 

@@ -46,12 +46,14 @@ class Encoder(nn.Module):
             `timm.create_model(timm_name, **timm_kwargs)`.
         layers: number of layer groups, see `layer_of`.
         transform: of a loaded encoder, the preprocessing that it was trained with: raw image -> (C, h, w).
+        origin: where its weights came from, and under which licence, if somebody else began them; saved with them.
     """
 
     kind: ClassVar[str]
     fields_used: ClassVar[tuple[str, ...]]
     timm_name: ClassVar[str]
     transform: Preprocessing
+    origin: str | None = None
 
     def __init__(self, config: EncoderConfig, size: tuple[int, int], channels: int, unit: int, dim: int) -> None:
         super().__init__()

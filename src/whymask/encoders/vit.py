@@ -28,15 +28,15 @@ class ViTEncoder(Encoder):
     @classmethod
     def resolve(cls, config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
         reject_unused(config, cls.fields_used)
-        width = config.width or 192
+        width = 192 if config.width is None else config.width
         most = max(1, width // (64 if width >= 192 else 32))
-        heads = config.heads or next(n for n in range(most, 0, -1) if width % n == 0)
-        patch = config.patch or square_side(size)
-        depth = config.depth or 12
-        if width < 4 or width % 4 or width % heads or heads < 1 or depth < 1:
+        heads = next(n for n in range(most, 0, -1) if width % n == 0) if config.heads is None else config.heads
+        depth = 12 if config.depth is None else config.depth
+        patch = square_side(size) if config.patch is None else config.patch
+        if width < 4 or heads < 1 or depth < 1 or width % 4 or width % heads:
             raise WhymaskError(
                 f"ViT of width {width}, depth {depth}, {heads} heads; the width must be a multiple of 4 and of the "
-                f"number of heads, and all must be positive: for width {width // 4 * 4 or 4}, let heads be derived"
+                f"number of heads, and all must be positive, such as width 128, depth 5, 4 heads"
             )
         check_divides("patch", patch, size)
         return replace(config, name=cls.kind, width=width, depth=depth, heads=heads, patch=patch)

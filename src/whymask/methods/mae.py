@@ -45,18 +45,20 @@ class MAEConfig:
 
     def resolve(self, encoder: EncoderConfig) -> "MAEConfig":
         """Fills in what is None for a resolved encoder. Raises WhymaskError for settings that do not fit it."""
-        vit = encoder.name == "vit"
-        filled: dict[str, Any] = {"mask_ratio": 0.75 if vit else 0.5, "normalise_targets": vit}
-        if vit:
+        given = {key: value for key, value in vars(self).items() if value is not None}
+        if encoder.name == "vit":
             assert encoder.width and encoder.depth
             width = self.decoder_width or max(64, encoder.width // 2 // 32 * 32)
             heads = next(n for n in range(max(1, width // 32), 0, -1) if width % n == 0)
-            filled |= {"decoder_width": width, "decoder_depth": 4 if encoder.depth >= 12 else 2, "decoder_heads": heads}
-        given = {key: value for key, value in vars(self).items() if value is not None}
-        unused = [key for key in given if key.startswith("decode") and not vit and given[key] != 1.0]
-        if unused:
-            raise WhymaskError(f"the CNN's decoder is linear and has no setting {', '.join(unused)}; leave it out")
-        config = replace(self, **(filled | given))
+            depth = 4 if encoder.depth >= 12 else 2
+            derived: dict[str, Any] = {"mask_ratio": 0.75, "normalise_targets": True}
+            derived |= {"decoder_width": width, "decoder_depth": depth, "decoder_heads": heads}
+        else:
+            derived = {"mask_ratio": 0.5, "normalise_targets": False}
+            unused = [key for key in given if key.startswith("decoder") or (key == "decode_share" and given[key] != 1)]
+            if unused:
+                raise WhymaskError(f"the CNN's decoder is linear and has no {', '.join(unused)}; leave it out")
+        config = replace(self, **(derived | given))
         config.check()
         return config
 

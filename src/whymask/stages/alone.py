@@ -206,9 +206,9 @@ def _encoder(settings: FinetuneSettings, pretrained: Encoder | None, prepared: P
 
 def warn_of_seen(origin: str, prepared: Prepared) -> None:
     """Say so when pretraining saw, without labels, images that are now test images."""
-    pool = Path(origin) / "pool.npy"
+    pool = Path(origin) / "pool.npz"
     if pool.exists():
-        seen = int(np.isin(prepared.images.hashes[prepared.test], np.load(pool)).sum())
+        seen = int(np.isin(prepared.images.hashes[prepared.test], np.load(pool)["hashes"]).sum())
         if seen:
             say(f"warning: {seen:,} of {len(prepared.test):,} test images were in the pretraining of {origin}")
 

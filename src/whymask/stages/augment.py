@@ -13,7 +13,7 @@ def resolve_augment(name: AugmentName, source: str) -> AugmentName:
     """The name that "auto" stands for with data from `source` (its name)."""
     if name != "auto":
         return name
-    return "none" if source.startswith("glyphs") else "crop-flip"
+    return "none" if source.split(":")[0] == "glyphs" else "crop-flip"
 
 
 def augment_of(name: AugmentName) -> Augment | None:

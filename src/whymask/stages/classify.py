@@ -1,6 +1,5 @@
 """Classification: an encoder, pretrained or not, and a linear head, trained together on labelled images."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from whymask.data.prepare import Prepared
 from whymask.encoders import Encoder, load_encoder, load_strictly, read_tensors, save_encoder
 from whymask.errors import WhymaskError
 from whymask.randomness import derive
-from whymask.runs import RunFolder, read_json, write_bytes, write_json
+from whymask.runs import RunFolder, read_json, write_arrays, write_bytes, write_json
 from whymask.stages.metrics import metrics
 from whymask.training.loop import Task, fit
 from whymask.training.optimisation import Optimisation
@@ -117,7 +116,8 @@ def train_classifier(
     }
     if fabric.is_global_zero:
         save_classifier(model, prepared, run.path)
-        _save_predictions(run.path / "predictions.npz", log_probabilities, labels, test)
+        predictions = {"log_probabilities": log_probabilities, "labels": labels, "rows": test}
+        write_arrays(run.path / "predictions.npz", predictions)
         run.finish(result)
         run.drop_checkpoints()
     fabric.barrier()
@@ -156,9 +156,3 @@ def load_classifier(folder: Path) -> tuple[Classifier, tuple[str, ...]]:
     model = Classifier(load_encoder(folder), len(classes))
     load_strictly(model.head, read_tensors(folder / HEAD), folder / HEAD)
     return model.eval(), classes
-
-
-def _save_predictions(path: Path, log_probabilities: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> None:
-    data = io.BytesIO()
-    np.savez_compressed(data, log_probabilities=log_probabilities, labels=labels, rows=rows)
-    write_bytes(path, data.getvalue())

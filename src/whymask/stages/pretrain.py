@@ -1,6 +1,5 @@
 """Pretraining: a method, unlabelled images and the loop make an encoder."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from whymask.encoders import EncoderConfig, build_encoder, save_encoder
 from whymask.masks import to_pixels
 from whymask.methods import METHODS
 from whymask.randomness import torch_generator
-from whymask.runs import RunFolder, write_bytes
+from whymask.runs import RunFolder, write_arrays
 from whymask.training.loop import Task, fit
 from whymask.training.optimisation import Optimisation
 
@@ -98,7 +97,7 @@ def pretrain_encoder(
             model.encoder, prepared.images.preprocessing, run.path / "encoder", {"method": recipe.method, "seed": seed}
         )
         save_gallery(model, prepared, run, seed)
-        write_bytes(run.path / "pool.npy", _npy(prepared.images.hashes[prepared.pool]))
+        write_arrays(run.path / "pool.npz", {"hashes": prepared.images.hashes[prepared.pool]})
         run.finish(result)
     fabric.barrier()
     return result
@@ -122,9 +121,7 @@ def save_gallery(model: Any, prepared: Prepared, run: RunFolder, seed: int) -> N
     rebuilt = model.reconstruct(batch.images, hidden)
     masked = batch.images.masked_fill(to_pixels(hidden, model.encoder.unit), 0.0)
     arrays = {"original": batch.images, "masked": masked, "reconstructed": rebuilt}
-    data = io.BytesIO()
-    np.savez_compressed(data, **{name: to_bytes(tensor, prep) for name, tensor in arrays.items()})
-    write_bytes(run.path / "gallery.npz", data.getvalue())
+    write_arrays(run.path / "gallery.npz", {name: to_bytes(tensor, prep) for name, tensor in arrays.items()})
 
 
 def to_bytes(images: Tensor, prep: Any) -> np.ndarray:
@@ -132,9 +129,3 @@ def to_bytes(images: Tensor, prep: Any) -> np.ndarray:
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (prep.mean, prep.std))
     values = (images.float().cpu() * std + mean).clamp(0, 1) * 255
     return values.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-
-
-def _npy(array: np.ndarray) -> bytes:
-    data = io.BytesIO()
-    np.save(data, array)
-    return data.getvalue()

@@ -14,13 +14,14 @@ from whymask.data.splits import Budget, labelled_subset
 from whymask.encoders import Encoder, build_encoder, load_encoder
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
-from whymask.runs import RunFolder, provenance, write_json
+from whymask.runs import RunFolder, provenance, read_json, write_json
 from whymask.stages.augment import augment_of
 from whymask.stages.classify import Finetuning, classification_task, train_classifier
 from whymask.stages.pretrain import pretrain_encoder, pretraining_task
 from whymask.study.settings import INIT, SCRATCH, SCRATCH_LONG, StudySettings
 from whymask.training.device import precision_of
 from whymask.training.loop import Interrupted, Task
+from whymask.training.progress import say
 
 
 @dataclass(frozen=True)
@@ -138,13 +139,16 @@ class Runner:
         prep = self.prepared.images.preprocessing
         if arm == self.settings.method:
             folder = self.folder(Cell(arm, None, seed))
+            if (folder / "error.json").exists():
+                raise WhymaskError(f"its pretraining failed: {read_json(folder / 'error.json')['error']}")
             if not (folder / "result.json").exists():
                 self.pretrain(seed)
             return load_encoder(folder)
         encoder = build_encoder(self.settings.encoder, prep.size, prep.channels, seed)
         if arm == INIT:
             assert self.settings.init is not None
-            load_checkpoint(encoder, self.settings.init)
+            encoder.origin = load_checkpoint(encoder, self.settings.init)
+            say(encoder.origin)
         return encoder
 
     @cached_property

@@ -1,6 +1,5 @@
 """`study`: the whole job, from a folder of images to a verdict and a page."""
 
-import io
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from whymask.data.splits import Budget, auto_budgets, labelled_subset, parse_bud
 from whymask.encoders import resolve
 from whymask.errors import WhymaskError
 from whymask.report import write_study_page
-from whymask.runs import RunFolder, command, provenance, read_json, write_bytes, write_csv, write_json
+from whymask.runs import RunFolder, command, provenance, read_json, write_arrays, write_csv, write_json
 from whymask.stages.augment import resolve_augment
 from whymask.stages.metrics import describe
 from whymask.study.cells import Cell, Runner, all_cells, share_of
@@ -158,7 +157,8 @@ def _summary(settings: StudySettings) -> str:
     return (
         f"encoder: {encoder}\n"
         f"pretraining: {settings.method}, {settings.pretrain.epochs} epochs, augmentation {settings.augment}\n"
-        f"labels a class: {', '.join(settings.budgets or ())}; scratch also at {', '.join(settings.worth_budgets or ())}\n"
+        f"labels a class: {', '.join(settings.budgets or ())}; "
+        f"scratch also at {', '.join(settings.worth_budgets or ()) or 'no others'}\n"
         f"verdict: {settings.metric} at {(settings.budgets or ('?',))[0]}, {settings.seeds} seeds"
     )
 
@@ -219,6 +219,4 @@ def _save_samples(out: Path, prepared: Prepared) -> None:
     pixels = prepared.images.images[rows]
     if pixels.dtype != np.uint8:
         pixels = (pixels // 257).astype(np.uint8)
-    data = io.BytesIO()
-    np.savez_compressed(data, images=pixels, labels=prepared.images.labels[rows])
-    write_bytes(out / "samples.npz", data.getvalue())
+    write_arrays(out / "samples.npz", {"images": pixels, "labels": prepared.images.labels[rows]})

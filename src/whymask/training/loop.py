@@ -88,7 +88,8 @@ def fit(
     Raises Interrupted on SIGINT or SIGTERM, after saving a checkpoint, and WhymaskError on a non-finite loss or
     gradient: the last good checkpoint stays, and nonfinite.json names the images and the seed of the step.
     """
-    model, batches, steps = task.model, task.batches, task.steps
+    model: Any = task.model
+    batches, steps = task.batches, task.steps
     optimiser = make_optimiser(model, optimisation)
     wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
     average = {} if optimisation.ema is None else {k: v.clone() for k, v in model.state_dict().items()}
@@ -109,10 +110,11 @@ def fit(
             torch.manual_seed(derive(seed, "step", step))
             losses = task.loss_of(wrapped, batch, step)
             fabric.backward(losses["loss"])
-            norm = fabric.clip_gradients(
+            norm: Any = fabric.clip_gradients(
                 wrapped, wrapped_optimiser, max_norm=optimisation.clip, error_if_nonfinite=False
             )
-            loss = float(fabric.all_reduce(losses["loss"].detach()))
+            mean_loss: Any = fabric.all_reduce(losses["loss"].detach())
+            loss = float(mean_loss)
             if not (math.isfinite(loss) and math.isfinite(float(norm))):
                 _stop_nonfinite(run, batch, step, seed, loss)
             wrapped_optimiser.step()
@@ -166,7 +168,7 @@ class State:
 
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]):
         self.model, self.optimiser, self.average = model, optimiser, average
-        self._names = {parameter: name for name, parameter in model.named_parameters()}
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
 
     def checkpoint(self, step: int, clock: Clock) -> Checkpoint:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
@@ -181,12 +183,9 @@ class State:
         for name, tensor in _under("average.", checkpoint.tensors).items():
             self.average[name].copy_(tensor)
         for parameter, name in self._names.items():
-            moments = {
-                key: tensor.to(parameter.device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if (tensor := checkpoint.tensors.get(f"optimiser.{key}.{name}")) is not None
-            }
-            if moments:
+            keys = {key: f"optimiser.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
+            if keys["step"] in checkpoint.tensors:
+                moments = {key: checkpoint.tensors[stored].to(parameter.device) for key, stored in keys.items()}
                 self.optimiser.state[parameter] = moments
 
     @torch.no_grad()
