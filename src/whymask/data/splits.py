@@ -149,7 +149,10 @@ def labelled_subset(
     members = {int(c): np.sort(rows[labels[rows] == c]) for c in np.unique(labels[rows]) if c >= 0}
     if any(budget.count(len(m)) > len(m) for m in members.values()):
         counts = ", ".join(f"{classes[c] if classes else f'class {c}'}: {len(m)}" for c, m in members.items())
-        raise WhymaskError(f"budget {budget.name} is larger than a class; labelled training images are {counts}")
+        raise WhymaskError(
+            f"budget {budget.name} is larger than a class; labelled training images, the test images set aside: {counts}. "
+            "Choose a smaller budget, or leave small classes out."
+        )
     taken = [numpy_generator(seed, "labels", c).permutation(m)[: budget.count(len(m))] for c, m in members.items()]
     return np.sort(np.concatenate([rows[:0], *taken]))
 
