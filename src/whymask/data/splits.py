@@ -150,7 +150,7 @@ def labelled_subset(
     if any(budget.count(len(m)) > len(m) for m in members.values()):
         counts = ", ".join(f"{classes[c] if classes else f'class {c}'}: {len(m)}" for c, m in members.items())
         raise WhymaskError(
-            f"budget {budget.name} is larger than a class; labelled training images, the test images set aside: {counts}. "
+            f"budget {budget.name} is larger than a class; labelled images, less the test images: {counts}. "
             "Choose a smaller budget, or leave small classes out."
         )
     taken = [numpy_generator(seed, "labels", c).permutation(m)[: budget.count(len(m))] for c, m in members.items()]

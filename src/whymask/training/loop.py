@@ -94,8 +94,9 @@ def fit(
     wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
     average = {} if optimisation.ema is None else {k: v.clone() for k, v in model.state_dict().items()}
     state = State(model, optimiser, average)
-    first, clock = _resume(run, state)
-    log = Log(run if fabric.is_global_zero else None, steps, batches, clock)
+    log = Log(run if fabric.is_global_zero else None, steps, batches)
+    clock = log.clock
+    first = _resume(run, state, log)
     model.train()
     last_saved = time.monotonic()
     with Steps(label, steps, quiet=not fabric.is_global_zero) as bar, _stop_signal() as stop:
@@ -131,9 +132,9 @@ def fit(
 
             done = step + 1
             if fabric.is_global_zero and (stop.requested or done == steps or _is_due(done, last_saved, optimisation)):
-                run.save_checkpoint(state.checkpoint(done, clock))
+                run.save_checkpoint(state.checkpoint(done, log))
                 last_saved = time.monotonic()
-            if stop.requested and done < steps:
+            if stop.requested:
                 raise Interrupted(f"stopped after step {done} of {steps}; the same command continues {run.path}")
     state.use_average()
     return {
@@ -170,13 +171,13 @@ class State:
         self.model, self.optimiser, self.average = model, optimiser, average
         self._names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
 
-    def checkpoint(self, step: int, clock: Clock) -> Checkpoint:
+    def checkpoint(self, step: int, log: "Log") -> Checkpoint:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
         for parameter, moments in self.optimiser.state.items():
             tensors |= {f"optimiser.{key}.{self._names[parameter]}": moments[key] for key in moments}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        return Checkpoint(step, tensors, {"clock": vars(clock)})
+        return Checkpoint(step, tensors, {"clock": vars(log.clock), "log": log.unwritten()})
 
     def restore(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(_under("model.", checkpoint.tensors))
@@ -207,13 +208,15 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _resume(run: RunFolder, state: State) -> tuple[int, Clock]:
+def _resume(run: RunFolder, state: State, log: "Log") -> int:
+    """Bring `state` and `log` to the last whole checkpoint, if there is one; returns its finished steps."""
     checkpoint = run.load_checkpoint()
     run.forget_after(checkpoint.step if checkpoint else 0)
     if checkpoint is None:
-        return 0, Clock()
+        return 0
     state.restore(checkpoint)
-    return checkpoint.step, Clock(**checkpoint.notes["clock"])
+    log.restore(checkpoint.notes)
+    return checkpoint.step
 
 
 # what is logged --------------------------------------------------------------------------------------------
@@ -222,13 +225,21 @@ def _resume(run: RunFolder, state: State) -> tuple[int, Clock]:
 class Log:
     """Writes about LINES_PER_RUN lines of means to metrics.jsonl."""
 
-    def __init__(self, run: RunFolder | None, steps: int, batches: Batches, clock: Clock):
-        self.run, self.steps, self.clock = run, steps, clock
+    def __init__(self, run: RunFolder | None, steps: int, batches: Batches):
+        self.run, self.steps, self.clock = run, steps, Clock()
         self.every = max(1, steps // LINES_PER_RUN)
         self.steps_per_epoch = batches.steps_per_epoch
         self.sums: dict[str, float] = {}
         self.count = 0
-        self.last_loss = math.nan
+        self.last_loss: float | None = None
+
+    def unwritten(self) -> dict[str, Any]:
+        """What a resumed run needs to write the same lines: the sums of a line that is not full yet."""
+        return {"sums": self.sums, "count": self.count, "last_loss": self.last_loss}
+
+    def restore(self, notes: Mapping[str, Any]) -> None:
+        vars(self.clock).update(notes["clock"])
+        vars(self).update(notes["log"])
 
     def add(self, step: int, values: Mapping[str, Tensor], rate: float) -> None:
         for name, value in values.items():

@@ -1,0 +1,216 @@
+"""The loop: killed, stopped or damaged runs end with the same bits; a non-finite loss stops a run with its cause."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import GLYPHS
+from torch import nn
+
+from whymask.data.batches import Batches
+from whymask.data.prepare import DataConfig, Prepared, prepare
+from whymask.encoders import EncoderConfig, resolve
+from whymask.errors import WhymaskError
+from whymask.methods import MAEConfig
+from whymask.runs import RunFolder, read_json
+from whymask.stages.classify import Finetuning, classification_task
+from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
+from whymask.training.device import RuntimeConfig, make_fabric
+from whymask.training.loop import Interrupted, Task, fit
+from whymask.training.optimisation import Optimisation, make_optimiser, rate_at
+
+STEPS = 8
+TRAINING = Pretraining(epochs=STEPS // 4, batch_size=32, checkpoint_every=2)
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    return prepare(GLYPHS, DataConfig(), multiple_of=4)
+
+
+def pretraining(folder: Path, prepared: Prepared, training: Pretraining = TRAINING, name: str = "cnn") -> dict[str, Any]:
+    """A pretraining of STEPS steps on 128 images, as a stage runs it."""
+    torch.set_num_threads(1)
+    size = {"width": 4} if name == "cnn" else {"width": 16, "depth": 2}
+    encoder = resolve(EncoderConfig(name=name, **size), (32, 32), 1)
+    recipe = Recipe(encoder, "mae", MAEConfig().resolve(encoder), training, None)
+    small = replace(prepared, pool=prepared.pool[:128])
+    return pretrain_encoder(make_fabric(RuntimeConfig(device="cpu")), small, recipe, seed=3, run=RunFolder(folder))
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    """Every file that holds weights of the finished run: encoder, and the last checkpoint with decoder and moments."""
+    last = f"checkpoints/step-{STEPS:08d}.safetensors"
+    return {name: (folder / name).read_bytes() for name in ("encoder/encoder.safetensors", last)}
+
+
+def in_child(work: Callable[[], object], at_step: int, folder: Path, number: int) -> int | None:
+    """Run `work` in a forked process, send it a signal once metrics.jsonl has `at_step` lines; its exit code."""
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    metrics = folder / "metrics.jsonl"
+    while child.is_alive():
+        if metrics.exists() and len(metrics.read_text().splitlines()) >= at_step:
+            os.kill(child.pid or 0, number)
+            break
+        time.sleep(0.001)
+    child.join()
+    return child.exitcode
+
+
+@pytest.fixture(scope="module", params=["cnn", "vit"])
+def unbroken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Any:
+    folder = tmp_path_factory.mktemp("unbroken")
+    pretraining(folder, prepared, name=request.param)
+    return request.param, folder
+
+
+@pytest.mark.parametrize("at_step", [1, 3, 6])
+def test_a_run_killed_at_any_step_ends_with_the_same_bits(
+    at_step: int, unbroken: tuple[str, Path], prepared: Prepared, tmp_path: Path
+) -> None:
+    name, whole = unbroken
+
+    def slowly() -> None:
+        original = Batches.__call__
+        Batches.__call__ = lambda self, step: (time.sleep(0.02), original(self, step))[1]  # type: ignore[method-assign]
+        pretraining(tmp_path, prepared, name=name)
+
+    assert in_child(slowly, at_step, tmp_path, signal.SIGKILL) == -signal.SIGKILL
+    assert not (tmp_path / "result.json").exists()
+    pretraining(tmp_path, prepared, name=name)
+    assert weights(tmp_path) == weights(whole)
+    steps = [line.split(",")[0] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [f'{{"step": {step}' for step in range(1, STEPS + 1)]
+
+
+def test_ctrl_c_saves_a_checkpoint_and_the_run_continues(prepared: Prepared, tmp_path: Path, monkeypatch: Any) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    training = replace(TRAINING, checkpoint_every=100)
+    for folder in (whole, stopped):
+        folder.mkdir()
+    pretraining(whole, prepared, training)
+    original = Batches.__call__
+
+    def interrupting(self: Batches, step: int) -> Any:
+        if step == 5:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, step)
+
+    monkeypatch.setattr(Batches, "__call__", interrupting)
+    with pytest.raises(Interrupted, match="after step 6 of 8"):
+        pretraining(stopped, prepared, training)
+    monkeypatch.setattr(Batches, "__call__", original)
+    assert (stopped / "checkpoints/step-00000006.json").exists()
+    pretraining(stopped, prepared, training)
+    assert weights(stopped) == weights(whole)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    unbroken: tuple[str, Path], prepared: Prepared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, whole = unbroken
+    pretraining(tmp_path, prepared, name=name)
+    (tmp_path / "result.json").unlink()
+    newest = tmp_path / f"checkpoints/step-{STEPS:08d}.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-7])
+    pretraining(tmp_path, prepared, name=name)
+    assert "damaged checkpoint step-00000008" in capsys.readouterr().err
+    assert weights(tmp_path) == weights(whole)
+
+
+def test_a_finished_run_is_kept(unbroken: tuple[str, Path], prepared: Prepared, monkeypatch: Any) -> None:
+    name, whole = unbroken
+    monkeypatch.setattr("whymask.stages.pretrain.fit", None)
+    assert pretraining(whole, prepared, name=name) == read_json(whole / "result.json")
+
+
+def test_the_moving_average_survives_a_stop(prepared: Prepared, tmp_path: Path, monkeypatch: Any) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for folder in (whole, stopped):
+        folder.mkdir()
+    pretraining(whole, prepared, replace(TRAINING, ema=0.5))
+    pretraining(tmp_path, prepared, TRAINING)
+    encoder = "encoder/encoder.safetensors"
+    assert (whole / encoder).read_bytes() != (tmp_path / encoder).read_bytes()
+    monkeypatch.setattr("whymask.stages.pretrain.save_encoder", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pretraining(stopped, prepared, replace(TRAINING, ema=0.5))
+    monkeypatch.undo()
+    for number in (STEPS,):
+        (stopped / f"checkpoints/step-{number:08d}.json").unlink()
+    pretraining(stopped, prepared, replace(TRAINING, ema=0.5))
+    assert (stopped / encoder).read_bytes() == (whole / encoder).read_bytes()
+
+
+def classification(prepared: Prepared) -> Task:
+    fabric = make_fabric(RuntimeConfig(device="cpu"))
+    from whymask.encoders import build_encoder
+
+    encoder = build_encoder(EncoderConfig(width=4), (32, 32), 1, seed=0)
+    training = Finetuning(epochs=2, batch_size=8)
+    return classification_task(fabric, prepared, prepared.train[:40], encoder, training, None, seed=0)
+
+
+@pytest.mark.parametrize("poison", ["loss", "gradient"])
+def test_a_non_finite_step_stops_the_run_and_names_its_images(poison: str, prepared: Prepared, tmp_path: Path) -> None:
+    task = classification(prepared)
+
+    def poisoned(model: nn.Module, batch: Any, step: int) -> Any:
+        losses = dict(task.loss_of(model, batch, step))
+        if step == 5 and poison == "loss":
+            losses["loss"] = losses["loss"] * float("nan")
+        if step == 5 and poison == "gradient":
+            weight: Any = task.model.head.weight  # type: ignore[union-attr]
+            losses["loss"] = losses["loss"] + (weight - weight.detach()).abs().sum().sqrt()  # slope 1/0 at 0
+        return losses
+
+    run = RunFolder(tmp_path)
+    fabric = make_fabric(RuntimeConfig(device="cpu"))
+    training = Optimisation(batch_size=8, checkpoint_every=2)
+    with pytest.raises(WhymaskError, match="not finite at step 5"):
+        fit(fabric, replace(task, loss_of=poisoned), training, seed=0, run=run, label="test")
+    described = read_json(tmp_path / "nonfinite.json")
+    assert described["step"] == 5
+    assert described["rows"] == task.batches(5).rows.tolist()
+    good = run.load_checkpoint()
+    assert good is not None and good.step == 4
+    assert all(torch.isfinite(tensor).all() for tensor in good.tensors.values())
+
+
+def test_operations_are_counted_per_image_and_leave_the_model_alone(prepared: Prepared) -> None:
+    task = classification(prepared)
+    before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+    head = 16 * 10 * 2  # multiplications and additions of the linear head's forward pass
+    assert task.operations_per_image() > 3 * head
+    larger = replace(task, batches=Batches(prepared.images, prepared.train[:40], batch_size=16, seed=0, augment=None))
+    assert larger.operations_per_image() == pytest.approx(task.operations_per_image())
+    for name, tensor in task.model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_the_learning_rate_rises_then_falls_to_zero() -> None:
+    optimisation = Optimisation(learning_rate=1.0, warmup=0.1)
+    rates = [rate_at(step, 100, optimisation) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0)
+    assert np.argmax(rates) == 9 and rates[-1] < 1e-3
+    assert all(np.diff(rates[:10]) > 0) and all(np.diff(rates[10:]) < 0)
+
+
+def test_layer_decay_slows_lower_layers_and_norms_are_not_decayed(prepared: Prepared) -> None:
+    model = classification(prepared).model
+    groups = make_optimiser(model, Optimisation(layer_decay=0.5, weight_decay=0.1)).param_groups
+    scale = {id(p): (g["scale"], g["weight_decay"]) for g in groups for p in g["params"]}
+    named = dict(model.named_parameters())
+    assert scale[id(named["head.weight"])] == (1.0, 0.1)
+    assert scale[id(named["head.bias"])] == (1.0, 0.0)
+    encoder = [scale[id(p)][0] for name, p in named.items() if name.startswith("encoder.")]
+    assert encoder == sorted(encoder) and encoder[0] < encoder[-1] <= 1.0
