@@ -1,18 +1,24 @@
-"""What several test files share: a store of their own, and one tiny finished study."""
+"""What several test files share: a store of their own, one tiny finished study, and folders of pictures."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from whymask import StudySettings, study
+from whymask import StudySettings, cli, study
 from whymask.data.prepare import DataConfig
 from whymask.encoders import EncoderConfig
 from whymask.stages.classify import Finetuning
 from whymask.stages.pretrain import Pretraining
+from whymask.training.device import RuntimeConfig
 
 GLYPHS = "glyphs:unlabelled=128,train=100,test=60"
+CLASSES = ("okapi", "zebra")
 
 
 def tiny_settings(**changes: Any) -> StudySettings:
@@ -25,6 +31,7 @@ def tiny_settings(**changes: Any) -> StudySettings:
         encoder=EncoderConfig(width=4),
         pretrain=Pretraining(epochs=1, batch_size=32),
         finetune=Finetuning(epochs=2, batch_size=8),
+        runtime=RuntimeConfig(device="cpu", threads=1),
     )
     return replace(settings, **changes)
 
@@ -43,3 +50,42 @@ def finished(tmp_path_factory: pytest.TempPathFactory, own_store: Any) -> Path:
     out = tmp_path_factory.mktemp("study") / "tiny"
     study(GLYPHS, out=out, settings=tiny_settings())
     return out
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photos/ (24 unlabelled files at two depths, one of them broken) and labelled/ (two classes of 10).
+
+    An okapi is bright at the top, a zebra at the left; all are 24 x 24 pixels, in colour.
+    """
+    root = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+
+    def save(path: Path, kind: int) -> None:
+        ramp = np.linspace(200, 40, 24)[:, None].repeat(24, axis=1)
+        pixels = (ramp if kind == 0 else ramp.T)[..., None] + random.normal(0, 15, (24, 24, 3))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+
+    for i in range(23):
+        save(root / "photos" / ("" if i % 2 else "2024/may") / f"{i}.png", i % 2)
+    (root / "photos" / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    for kind, name in enumerate(CLASSES):
+        for i in range(10):
+            save(root / "labelled" / name / f"{i}.png", kind)
+    return root
+
+
+@pytest.fixture
+def whymask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs a command line in this process: `whymask("study", "glyphs", ...)` -> exit code."""
+
+    def run(*arguments: Any) -> int:
+        monkeypatch.setattr(sys, "argv", ["whymask", *map(str, arguments)])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return 0 if end.code is None else int(end.code)
+        return 0
+
+    return run

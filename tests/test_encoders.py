@@ -8,11 +8,13 @@ import pytest
 import timm
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from whymask import masks
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import EncoderConfig, build_encoder, load_encoder, load_strictly, resolve, save_encoder
 from whymask.encoders.cnn import PlainCNN
+from whymask.encoders.linear import Linear
 from whymask.errors import WhymaskError
 from whymask.randomness import torch_generator
 
@@ -220,6 +222,33 @@ def test_masked_convolution_equals_a_position_by_position_reference(size, stride
     np.testing.assert_allclose(net.eval().forward_features(pixels, visible).detach(), expected, atol=1e-10)
 
 
+# Linear layers as convolutions
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 8), (16, 8), (7, 8), (1, 32, 8), (4, 2, 3, 8)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("faster", [True, False])
+def test_linear_is_the_linear_layer_of_torch(shape, bias, faster, monkeypatch):
+    monkeypatch.setattr("whymask.encoders.linear.convolution_is_faster", lambda: faster)
+    ours, theirs = Linear(8, 6, bias=bias), nn.Linear(8, 6, bias=bias)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(shape)
+    results = []
+    for layer in (ours, theirs):
+        given = x.clone().requires_grad_()
+        with FlopCounterMode(display=False) as counter:
+            result = layer(given)
+            result.square().sum().backward()
+        gradients = [parameter.grad for parameter in layer.parameters()]
+        results.append([result, given.grad, *gradients, torch.tensor(counter.get_total_flops())])
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-5)
+
+
+def test_a_vits_linear_layers_are_all_sped_up():
+    net = build_encoder(TINY["vit"], (32, 32), 1, seed=0).net
+    assert {type(layer) for layer in net.modules() if isinstance(layer, nn.Linear)} == {Linear}
+
+
 # timm, layers and files
 
 
@@ -229,7 +258,7 @@ def test_timm_builds_the_same_network_and_takes_its_state_strictly(kind):
     other = timm.create_model(encoder.timm_name, **encoder.timm_kwargs).eval()
     other.load_state_dict(encoder.net.state_dict(), strict=True)
     pixels = images(2, 2, (20, 28))
-    assert torch.equal(other(pixels), encoder.pool(encoder(pixels)))
+    torch.testing.assert_close(other(pixels), encoder.pool(encoder(pixels)), atol=1e-6, rtol=1e-5)
     assert encoder.pool(encoder(pixels)).shape == (2, encoder.dim)
     other.reset_classifier(5)
     assert other(pixels).shape == (2, 5)

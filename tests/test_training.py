@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import GLYPHS
 from torch import nn
 
+from conftest import GLYPHS
 from whymask.data.batches import Batches
 from whymask.data.prepare import DataConfig, Prepared, prepare
 from whymask.encoders import EncoderConfig, resolve
@@ -36,7 +36,9 @@ def prepared() -> Prepared:
     return prepare(GLYPHS, DataConfig(), multiple_of=4)
 
 
-def pretraining(folder: Path, prepared: Prepared, training: Pretraining = TRAINING, name: str = "cnn") -> dict[str, Any]:
+def pretraining(
+    folder: Path, prepared: Prepared, training: Pretraining = TRAINING, name: str = "cnn"
+) -> dict[str, Any]:
     """A pretraining of STEPS steps on 128 images, as a stage runs it."""
     torch.set_num_threads(1)
     size = {"width": 4} if name == "cnn" else {"width": 16, "depth": 2}

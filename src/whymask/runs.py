@@ -41,19 +41,36 @@ KEPT_CHECKPOINTS = 2
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a crash at any moment leaves the old content or the new, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write `data` to `path` so that a crash at any moment leaves the old content or the new, never a half.
+
+    Raises WhymaskError when it cannot be written there.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise WhymaskError(
+            f"{path} cannot be written ({error}); a folder with room, in which files may be made, was expected. "
+            "Choose another --out."
+        ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise WhymaskError now, and not after the work, where the file `path` cannot be written."""
+    if path.is_dir():
+        raise WhymaskError(f"{path} is a folder; a file to write was expected. Choose another --out.")
+    probe = path.with_name(f".{path.name}.probe")
+    write_bytes(probe, b"")
+    probe.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -153,15 +170,14 @@ class RunFolder:
         if run._config_path.exists():
             refuse_other_config(run.path, read_json(run._config_path)["config"], config)
             return run
+        if run.path.is_file():
+            raise WhymaskError(f"{run.path} is a file; a new or empty folder was expected. Choose another --out.")
         if run.path.exists() and any(p for p in run.path.iterdir() if not p.name.startswith(".")):
             raise WhymaskError(
                 f"{run.path} is not empty and holds no whymask run; a new or empty folder was expected. "
                 "Choose another --out."
             )
-        try:
-            write_json(run._config_path, {"schema": SCHEMA, "config": config, "provenance": origin})
-        except OSError as error:
-            raise WhymaskError(f"{run.path} cannot be written ({error}). Choose another --out.") from error
+        write_json(run._config_path, {"schema": SCHEMA, "config": config, "provenance": origin})
         return run
 
     @property

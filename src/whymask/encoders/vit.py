@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whymask.encoders.base import Encoder, EncoderConfig, check_divides, reject_unused, square_side
+from whymask.encoders.linear import linear, speed_up
 from whymask.errors import WhymaskError
 from whymask.masks import indices, take, to_squares
 
@@ -59,6 +59,7 @@ class ViTEncoder(Encoder):
         assert config.patch and config.width and config.depth
         super().__init__(config, size, channels, unit=config.patch, dim=config.width)
         self.layers = config.depth + 1
+        speed_up(self.net)
         initialise_transformer(self.net)
         weight = self.net.patch_embed.proj.weight
         nn.init.xavier_uniform_(weight.view(len(weight), -1))
@@ -72,7 +73,7 @@ class ViTEncoder(Encoder):
         visible, _ = indices(hidden)
         embed, positions = self.net.patch_embed.proj, self.net.pos_embed[0]
         patches = take(to_squares(images, self.unit), visible)  # (B, n, C * p * p): hidden pixels end here
-        tokens = F.linear(patches, embed.weight.flatten(1), embed.bias)  # the strided convolution, patch by patch
+        tokens = linear(patches, embed.weight.flatten(1), embed.bias)  # the strided convolution, patch by patch
         tokens = tokens + positions[1:].index_select(0, visible.flatten()).view_as(tokens)
         first = (self.net.cls_token + positions[:1]).expand(len(images), -1, -1)
         return self.net.norm(self.net.blocks(torch.cat([first, tokens], dim=1)))

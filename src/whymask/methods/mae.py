@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from whymask import masks
 from whymask.encoders import Encoder, EncoderConfig
 from whymask.encoders.cnn import CNNEncoder
+from whymask.encoders.linear import speed_up
 from whymask.encoders.masked import coarsen
 from whymask.encoders.vit import ViTEncoder, initialise_transformer, sincos_positions
 from whymask.errors import WhymaskError
@@ -168,6 +169,7 @@ class TokenDecoder(nn.Module):
         self.norm = norm(width)
         self.predict = nn.Linear(width, encoder.channels * encoder.unit**2)
         self.register_buffer("positions", sincos_positions(encoder.grid, width)[0], persistent=False)
+        speed_up(self)
         initialise_transformer(self)
         nn.init.normal_(self.mask_token, std=0.02)
 

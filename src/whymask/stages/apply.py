@@ -16,7 +16,7 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.data.sources import Reader, Source, open_source
 from whymask.encoders import load_encoder
 from whymask.errors import WhymaskError
-from whymask.runs import read_json, write_bytes, write_csv
+from whymask.runs import check_writable, read_json, write_bytes, write_csv
 from whymask.stages.classify import load_classifier
 from whymask.training.device import RuntimeConfig, make_fabric
 from whymask.training.progress import Steps, say
@@ -53,6 +53,7 @@ def predict(
     by default the first seed's, at the largest budget, of the pretrained arm, or of scratch where the verdict is that
     pretraining hurts. Images that cannot be read are left out and listed beside `out`.
     """
+    check_writable(Path(out))
     fabric = make_fabric(runtime or RuntimeConfig())
     folder = _network(Path(run), cell)
     model, classes = load_classifier(folder)
@@ -83,6 +84,7 @@ def embed(
 
     `run` is any run with an encoder; of a study the first seed's pretrained encoder, unless `cell` names another.
     """
+    check_writable(Path(out))
     fabric = make_fabric(runtime or RuntimeConfig())
     folder = _encoder(Path(run), cell)
     encoder = load_encoder(folder).to(fabric.device)

@@ -1,5 +1,6 @@
 """`study`: the whole job, from a folder of images to a verdict and a page."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,12 @@ def study(
     prepared = prepare(data, settings.data, multiple_of=settings.square, reader=reader, say=say, progress=Decoding())
     prepared.require_labels()
     settings = resolve_settings(settings, prepared)
+    everything = _cells(settings)
+    _check_budgets(prepared, everything)
     runner = Runner(fabric, prepared, settings, out)
     if hours is not None:
         settings = _fit_hours(runner, hours)
         runner.settings = settings
-    everything = _cells(settings)
-    _check_budgets(prepared, everything)
     for warning in prepared.warnings():
         say(f"warning: {warning}")
     if plan:
@@ -115,10 +116,11 @@ def resolve_settings(settings: StudySettings, prepared: Prepared) -> StudySettin
     """Every None and "auto" filled in from the data; printed, saved, and equal for all arms."""
     prep = prepared.images.preprocessing
     encoder = resolve(settings.encoder, prep.size, prep.channels)
-    budgets = [parse_budget(b) for b in settings.budgets] if settings.budgets else auto_budgets(prepared.train_counts)
-    worth = settings.worth_budgets
-    if worth is None:
-        worth = tuple(budget.name for budget in _further_budgets(budgets, prepared))
+    budgets = _ascending(settings.budgets, prepared) if settings.budgets else auto_budgets(prepared.train_counts)
+    if settings.worth_budgets is None:
+        worth = _further_budgets(budgets, prepared)
+    else:
+        worth = [b for b in _ascending(settings.worth_budgets, prepared) if b not in budgets]
     metric = settings.metric or ("accuracy/single_view" if _has_single_view(prepared) else "balanced_accuracy")
     describe(metric)
     if settings.seeds < 1:
@@ -127,7 +129,7 @@ def resolve_settings(settings: StudySettings, prepared: Prepared) -> StudySettin
         settings,
         encoder=encoder,
         budgets=tuple(budget.name for budget in budgets),
-        worth_budgets=worth,
+        worth_budgets=tuple(budget.name for budget in worth),
         metric=metric,
         augment=resolve_augment(settings.augment, prepared.name),
         pretrain=replace(settings.pretrain, epochs=settings.pretrain.epochs_for(len(prepared.pool))),
@@ -140,6 +142,12 @@ def resolve_settings(settings: StudySettings, prepared: Prepared) -> StudySettin
 def _has_single_view(prepared: Prepared) -> bool:
     tags = prepared.test_tags
     return tags is not None and "single_view" in tags
+
+
+def _ascending(names: Sequence[str], prepared: Prepared) -> list[Budget]:
+    """Budgets from the smallest, at which the verdict is given, to the largest; each once."""
+    largest = max(prepared.train_counts)
+    return sorted({parse_budget(name) for name in names}, key=lambda budget: budget.count(largest))
 
 
 def _further_budgets(budgets: list[Budget], prepared: Prepared) -> list[Budget]:
@@ -181,8 +189,9 @@ def _fit_hours(runner: Runner, hours: float) -> StudySettings:
     """
     begun = runner.out / "config.json"
     settings = runner.settings
-    if begun.exists():
-        epochs = read_json(begun)["config"]["settings"]["pretrain"]["epochs"]
+    config = read_json(begun)["config"] if begun.exists() else {}
+    if "hours" in config:
+        epochs = config["settings"]["pretrain"]["epochs"]
     else:
         epochs = make_plan(runner, _cells(settings)).epochs_within(hours * 3600, settings.pretrain.epochs or 1)
     say(f"{hours:g} hours allow {epochs} pretraining epochs")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from whymask.data.splits import hold_out, parse_budget
+from whymask.errors import WhymaskError
 from whymask.runs import write_json
 from whymask.stages.classify import Finetuning
 from whymask.study.cells import Cell, Runner
@@ -27,7 +28,7 @@ def search(runner: Runner) -> dict[str, Finetuning]:
         cell = Cell(arm, budget, seed)
         rows, held = hold_out(runner.prepared.images.labels, runner.rows_of(cell), runner.prepared.groups, seed)
         scores = {training: _trial(runner, cell, training, rows, held) for training in _grid(settings.finetune)}
-        chosen[arm] = max(scores, key=lambda training: scores[training])
+        chosen[arm] = _best(arm, scores)
         trials += [
             {"arm": arm, "learning_rate": t.learning_rate, "layer_decay": t.layer_decay, "balanced_accuracy": score}
             for t, score in scores.items()
@@ -46,7 +47,19 @@ def _grid(training: Finetuning) -> list[Finetuning]:
     ]
 
 
-def _trial(runner: Runner, cell: Cell, training: Finetuning, rows: np.ndarray, held: np.ndarray) -> float:
+def _trial(runner: Runner, cell: Cell, training: Finetuning, rows: np.ndarray, held: np.ndarray) -> float | None:
+    """The trial's score; None where training failed, as it may at a high learning rate."""
     name = f"search-{cell.name}-lr{training.learning_rate:.2g}-decay{training.layer_decay:g}"
-    result = runner.train(name, cell, rows, held, training)
-    return result["metrics"]["balanced_accuracy"]
+    try:
+        return runner.train(name, cell, rows, held, training)["metrics"]["balanced_accuracy"]
+    except WhymaskError as error:
+        say(f"{name} failed: {error}")
+        return None
+
+
+def _best(arm: str, scores: dict[Finetuning, float | None]) -> Finetuning:
+    """The first of those that scored highest."""
+    finished = {training: score for training, score in scores.items() if score is not None}
+    if not finished:
+        raise WhymaskError(f"every trial of --search failed for {arm}. Lower --finetune.learning-rate.")
+    return max(finished, key=lambda training: finished[training])

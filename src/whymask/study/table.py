@@ -65,7 +65,7 @@ def assemble(out: Path, prepared: Prepared, settings: StudySettings, cells: list
         "setting": setting,
         "data": prepared.describe(),
         "pretraining": [row for row in pretraining if row is not None],
-        "cells": [{key: value for key, value in row.items() if key != "path"} for row in rows if row["done"]],
+        "cells": [{k: v for k, v in row.items() if k not in ("path", "done")} for row in rows if row["done"]],
         "levels": levels,
         "pairs": pairs,
         "per_class": [row for group in groups.values() for row in _per_class(group, prepared.classes, labels)],
@@ -87,9 +87,7 @@ def labels_per_class(cell: Cell, prepared: Prepared) -> float:
     assert cell.budget is not None
     if cell.budget.kind == "count":
         return int(cell.budget.value)
-    counts = [n for n in prepared.train_counts if n]
-    share = cell.budget.value if cell.budget.kind == "fraction" else 1.0
-    return round(float(np.mean([np.ceil(share * n) for n in counts])), 2)
+    return round(float(np.mean([cell.budget.count(n) for n in prepared.train_counts if n])), 2)
 
 
 def _pretraining_row(out: Path, cell: Cell) -> Row | None:

@@ -239,7 +239,7 @@ class Log:
 
     def restore(self, notes: Mapping[str, Any]) -> None:
         vars(self.clock).update(notes["clock"])
-        vars(self).update(notes["log"])
+        vars(self).update(notes.get("log", {}))  # absent from checkpoints of older versions
 
     def add(self, step: int, values: Mapping[str, Tensor], rate: float) -> None:
         for name, value in values.items():

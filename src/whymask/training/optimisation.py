@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from whymask.encoders import Encoder
+from whymask.errors import WhymaskError
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,24 @@ class Optimisation:
     """Decay of a moving average of the weights, which then is the result; none = the last weights."""
     checkpoint_every: int | None = None
     """Steps between checkpoints; default: about one a minute."""
+
+    def __post_init__(self) -> None:
+        """Raises WhymaskError for a setting out of its range."""
+        ranges: dict[str, tuple[bool, str]] = {
+            "epochs": (self.epochs is None or self.epochs >= 1, "at least 1"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "learning_rate": (self.learning_rate > 0, "above 0"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "beta2": (0 <= self.beta2 < 1, "from 0 to below 1"),
+            "warmup": (0 <= self.warmup <= 1, "a share from 0 to 1"),
+            "clip": (self.clip > 0, "above 0"),
+            "layer_decay": (0 < self.layer_decay <= 1, "above 0 and at most 1"),
+            "ema": (self.ema is None or 0 <= self.ema < 1, "from 0 to below 1, such as 0.999"),
+            "checkpoint_every": (self.checkpoint_every is None or self.checkpoint_every >= 1, "at least 1 step"),
+        }
+        for name, (fits, expected) in ranges.items():
+            if not fits:
+                raise WhymaskError(f"{name} {getattr(self, name)} was given; {expected} was expected; change it")
 
 
 def steps_of(epochs: int, rows: int, batch_size: int) -> int:

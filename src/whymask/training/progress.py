@@ -48,7 +48,7 @@ class Steps:
 
 def say(text: str) -> None:
     """A line for the person who watches, on stderr (stdout is for results)."""
-    console.print(text, markup=False)
+    console.print(text, markup=False, soft_wrap=True)
 
 
 class Decoding:
