@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 console = Console(stderr=True, highlight=False)
 
 SECONDS_BETWEEN_LINES = 60.0
+SECONDS_BETWEEN_DECODING_LINES = 5.0
 
 
 class Steps:
@@ -52,12 +53,13 @@ def say(text: str) -> None:
 
 
 class Decoding:
-    """Tells how far the decoding of images has come, about every tenth."""
+    """Tells how far the decoding of images has come, now and then."""
 
     def __init__(self) -> None:
-        self.tenth = 0
+        self._last_line = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        if total and (tenth := 10 * done // total) > self.tenth:
-            self.tenth = tenth
+        now = time.monotonic()
+        if now - self._last_line > SECONDS_BETWEEN_DECODING_LINES:
+            self._last_line = now
             say(f"decoding: {done:,} of {total:,} images")
