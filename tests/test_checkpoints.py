@@ -2,19 +2,31 @@
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import ViTConfig, ViTForImageClassification, ViTMAEConfig, ViTMAEForPreTraining
+from transformers import (
+    ViTConfig,
+    ViTForImageClassification,
+    ViTForMaskedImageModeling,
+    ViTMAEConfig,
+    ViTMAEForPreTraining,
+    ViTMAEModel,
+    ViTModel,
+)
 
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import Encoder, EncoderConfig, build_encoder, save_encoder
-from whymask.encoders.checkpoints import load_checkpoint
+from whymask.encoders.checkpoints import NO_LICENCE, load_checkpoint
 from whymask.errors import WhymaskError
 
-SHAPE = {
+PREPROCESSING = Preprocessing((32, 32), (32, 32), 3, mean=(0.5,) * 3, std=(0.2,) * 3)
+SHAPE: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
@@ -22,66 +34,201 @@ SHAPE = {
     "image_size": 32,
     "patch_size": 8,
     "layer_norm_eps": 1e-6,
+    "encoder_stride": 8,
 }
-DECODER = {"decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
+DECODER: dict[str, Any] = {"decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
+PEERS: dict[str, tuple[Callable[[], Any], str]] = {
+    "ViTModel": (lambda: ViTModel(ViTConfig(**SHAPE)), ", without its pooler"),
+    "classifier": (lambda: ViTForImageClassification(ViTConfig(**SHAPE)), ", without its classifier"),
+    "masked image": (lambda: ViTForMaskedImageModeling(ViTConfig(**SHAPE)), ", without its decoder, mask_token"),
+    "ViTMAEModel": (lambda: ViTMAEModel(ViTMAEConfig(**SHAPE, **DECODER, mask_ratio=0.0)), ""),
+    "MAE": (lambda: ViTMAEForPreTraining(ViTMAEConfig(**SHAPE, **DECODER, mask_ratio=0.0)), ", without its decoder"),
+}
 
 
-def vit(width: int = 32, seed: int = 0) -> Encoder:
-    return build_encoder(EncoderConfig("vit", width=width, depth=2, heads=2, patch=8), (32, 32), 3, seed).eval()
+def vit(width: int = 32, seed: int = 0, heads: int = 2) -> Encoder:
+    return build_encoder(EncoderConfig("vit", width=width, depth=2, heads=heads, patch=8), (32, 32), 3, seed).eval()
 
 
-@pytest.mark.parametrize("as_pickle", [False, True])
-def test_a_classifier_of_transformers_gives_the_same_features(as_pickle: bool, tmp_path: Path) -> None:
-    peer = ViTForImageClassification(ViTConfig(**SHAPE)).eval()
-    peer.save_pretrained(tmp_path)
+def weights(encoder: Encoder) -> dict[str, torch.Tensor]:
+    return {key: tensor.clone() for key, tensor in encoder.net.state_dict().items()}
+
+
+def shuffled(peer: Any) -> Any:
+    """The network with every weight moved, so that no bias is zero and no norm is the identity."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in peer.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return peer.eval()
+
+
+def refuse(path: Path, match: str, encoder: Encoder | None = None) -> None:
+    """The checkpoint is refused, and the encoder stays as it was."""
+    encoder = encoder or vit()
+    before = weights(encoder)
+    with pytest.raises(WhymaskError, match=match):
+        load_checkpoint(encoder, path)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in encoder.net.state_dict().items())
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A ViTModel of transformers, saved."""
+    shuffled(ViTModel(ViTConfig(**SHAPE))).save_pretrained(tmp_path)
+    return tmp_path
+
+
+# transformers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["folder", "pickle"])
+@pytest.mark.parametrize("kind", PEERS)
+def test_a_network_of_transformers_gives_the_same_features(kind: str, form: str, tmp_path: Path) -> None:
+    build, said = PEERS[kind]
+    peer = shuffled(build())
     path = tmp_path
-    if as_pickle:
+    if form == "folder":
+        peer.save_pretrained(path)
+    else:  # the names that transformers uses in memory, not those in its files
         path = tmp_path / "weights.pt"
         torch.save({"model": peer.state_dict()}, path)
     encoder = vit()
-    said = load_checkpoint(encoder, path)
-    assert "without its classifier" in said and "licence" in said
+    file = path / "model.safetensors" if form == "folder" else path
+    assert load_checkpoint(encoder, path) == f"weights from {file}{said}; {NO_LICENCE}"
     images = torch.randn(3, 3, 32, 32)
-    expected = peer.vit(images).last_hidden_state
+    unshuffled = {"noise": torch.arange(16.0).expand(3, -1)} if "MAE" in kind else {}
+    expected = getattr(peer, "vit", peer)(images, **unshuffled).last_hidden_state
     torch.testing.assert_close(encoder(images), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_the_encoder_of_a_masked_autoencoder_is_taken_without_its_decoder(tmp_path: Path) -> None:
-    peer = ViTMAEForPreTraining(ViTMAEConfig(**SHAPE, **DECODER)).eval()
+def test_the_norms_of_transformers_differ_by_little(tmp_path: Path) -> None:
+    peer = ViTModel(ViTConfig(**SHAPE | {"layer_norm_eps": 1e-12})).eval()
     peer.save_pretrained(tmp_path)
-    (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     encoder = vit()
-    said = load_checkpoint(encoder, tmp_path)
-    assert "decoder" in said and "cc-by-nc-4.0" in said
-    expected = load_file(tmp_path / "model.safetensors")["vit.encoder.layer.1.output.dense.weight"]
-    assert torch.equal(encoder.net.blocks[1].mlp.fc2.weight, expected)
+    load_checkpoint(encoder, tmp_path)
+    images = torch.randn(3, 3, 32, 32)
+    torch.testing.assert_close(encoder(images), peer(images).last_hidden_state, atol=1e-2, rtol=0)
 
 
-def test_a_file_of_timm_loads_by_name(tmp_path: Path) -> None:
-    other, encoder = vit(seed=1), vit(seed=2)
-    save_file(other.net.state_dict() | {"head.weight": torch.ones(10, 32)}, tmp_path / "timm.safetensors")
-    assert "without its head" in load_checkpoint(encoder, tmp_path / "timm.safetensors")
+@pytest.mark.parametrize(
+    ("setting", "value", "named"),
+    [
+        ("num_attention_heads", 4, "num_heads 4 instead of 2"),  # the weights' shapes are the same
+        ("hidden_act", "relu", "act_layer relu instead of gelu"),  # so they are here
+        ("num_hidden_layers", 3, "depth 3 instead of 2"),
+        ("hidden_size", 64, "embed_dim 64 instead of 32"),
+        ("intermediate_size", 64, r"blocks\.0\.mlp\.fc1\.weight \(64, 32\) instead of \(128, 32\)"),
+        ("patch_size", 4, r"pos_embed \(1, 65, 32\) instead of \(1, 17, 32\)"),
+        ("num_channels", 1, r"patch_embed\.proj\.weight \(32, 1, 8, 8\) instead of \(32, 3, 8, 8\)"),
+        ("qkv_bias", False, r"2 missing: blocks\.0\.attn\.qkv\.bias, blocks\.1\.attn\.qkv\.bias"),
+    ],
+)
+def test_another_network_of_transformers_is_refused(setting: str, value: Any, named: str, tmp_path: Path) -> None:
+    ViTModel(ViTConfig(**SHAPE | {setting: value})).save_pretrained(tmp_path)
+    refuse(tmp_path, named)
+
+
+@pytest.mark.parametrize("broken", ["no query", "short query"])
+def test_queries_keys_and_values_must_all_be_there_and_alike(broken: str, saved: Path) -> None:
+    state = load_file(saved / "model.safetensors")
+    name = "encoder.layer.1.attention.attention.{}.weight"
+    query, key = state.pop(name.format("query")), state[name.format("key")]
+    if broken == "short query":  # of the right height together
+        state[name.format("query")], state[name.format("key")] = query[:16], torch.cat([key, key[:16]])
+    save_file({key: tensor.clone() for key, tensor in state.items()}, saved / "model.safetensors")
+    refuse(saved, r"k \(\d+, 32\).*for blocks\.1\.attn\.qkv\.weight")
+
+
+# timm and whymask --------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_timm_loads_without_its_head(tmp_path: Path) -> None:
+    encoder = vit()
+    other = timm.create_model(encoder.timm_name, **encoder.timm_kwargs | {"num_classes": 10})
+    save_file(other.state_dict(), tmp_path / "timm.safetensors")
+    assert "timm.safetensors, without its head; " in load_checkpoint(encoder, tmp_path / "timm.safetensors")
     for key, tensor in encoder.net.state_dict().items():
-        assert torch.equal(tensor, other.net.state_dict()[key])
+        assert torch.equal(tensor, other.state_dict()[key])
 
 
-def test_a_run_of_whymask_brings_its_origin(tmp_path: Path) -> None:
-    other, encoder = vit(seed=1), vit(seed=2)
-    other.origin = "weights from somebody; licence mit"
-    save_encoder(other, Preprocessing((32, 32), (32, 32), 3, mean=(0.5,) * 3, std=(0.2,) * 3), tmp_path / "encoder")
-    assert load_checkpoint(encoder, tmp_path) == other.origin
+def test_a_file_with_the_names_of_the_mae_paper_loads_without_its_decoder(tmp_path: Path) -> None:
+    other = vit(seed=1)
+    extra = ("mask_token", "decoder_embed.weight", "decoder_blocks.0.norm1.bias", "decoder_pos_embed", "fc.bias")
+    torch.save({"model": other.net.state_dict() | {key: torch.ones(2) for key in extra}}, tmp_path / "mae.pth")
+    encoder = vit(seed=2)
+    assert "without its decoder, fc, mask_token;" in load_checkpoint(encoder, tmp_path / "mae.pth")
     assert torch.equal(encoder.net.cls_token, other.net.cls_token)
 
 
-def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [".", "encoder", "encoder/encoder.safetensors"])
+def test_a_run_of_whymask_says_what_it_began_as(given: str, tmp_path: Path) -> None:
+    other, encoder = vit(seed=1), vit(seed=2)
+    other.origin = "weights from somebody; licence: mit"
+    save_encoder(other, PREPROCESSING, tmp_path / "encoder")
+    line = load_checkpoint(encoder, tmp_path / given)
+    assert line.startswith(f"weights from {tmp_path}") and line.endswith(f"which began as {other.origin}")
+    assert all(torch.equal(tensor, other.net.state_dict()[key]) for key, tensor in encoder.net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "named"),
+    [
+        (EncoderConfig("vit", width=32, depth=2, heads=4, patch=8), (32, 32), "num_heads 4 instead of 2"),
+        (EncoderConfig("vit", width=32, depth=3, heads=2, patch=8), (32, 32), "depth 3 instead of 2"),
+        (EncoderConfig("vit", width=32, depth=2, heads=2, patch=8), (16, 64), r"img_size \[16, 64\] instead of"),
+        (EncoderConfig("cnn"), (32, 32), "network plain_cnn instead of vit_"),
+    ],
+)
+def test_a_run_of_another_architecture_is_refused(
+    config: EncoderConfig, size: tuple[int, int], named: str, tmp_path: Path
+) -> None:
+    save_encoder(build_encoder(config, size, 3, 0), PREPROCESSING, tmp_path)
+    refuse(tmp_path, named)
+
+
+def test_a_cnn_of_other_strides_is_refused(tmp_path: Path) -> None:
+    save_encoder(build_encoder(EncoderConfig("cnn"), (8, 8), 3, 0), PREPROCESSING, tmp_path)
+    refuse(tmp_path, "strides .* instead of", build_encoder(EncoderConfig("cnn"), (32, 32), 3, 0))
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     save_file(vit(width=64).net.state_dict(), tmp_path / "wide.safetensors")
-    with pytest.raises(WhymaskError, match=r"another shape.*cls_token \(1, 1, 64\) instead of \(1, 1, 32\)"):
-        load_checkpoint(vit(), tmp_path / "wide.safetensors")
-    state = vit().net.state_dict()
+    refuse(tmp_path / "wide.safetensors", r"another shape.*cls_token \(1, 1, 64\) instead of \(1, 1, 32\)")
+    state = weights(vit())
     del state["blocks.1.attn.qkv.bias"]
     save_file(state, tmp_path / "partial.safetensors")
-    with pytest.raises(WhymaskError, match=r"1 missing: blocks\.1\.attn\.qkv\.bias"):
-        load_checkpoint(vit(), tmp_path / "partial.safetensors")
+    refuse(tmp_path / "partial.safetensors", r"1 missing: blocks\.1\.attn\.qkv\.bias")
+    save_file(weights(vit()) | {"fc_norm.weight": torch.ones(32)}, tmp_path / "more.safetensors")
+    refuse(tmp_path / "more.safetensors", r"1 unexpected: fc_norm\.weight")
+
+
+# licences ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "found"),
+    [
+        ("README.md", "---\ntags: [vit]\nlicense: cc-by-nc-4.0\n---\n# A ViT\n", "cc-by-nc-4.0"),
+        ("README.md", "---\nlicense: other\nlicense_name: ours\n---\n", "other, ours"),
+        ("config.json", json.dumps({"license": "mit"}), "mit"),
+        ("config.json", json.dumps({"pretrained_cfg": {"license": "apache-2.0"}}), "apache-2.0"),
+    ],
+)
+def test_the_licence_beside_the_weights_is_told(file: str, text: str, found: str, saved: Path) -> None:
+    (saved / file).write_text(text)
+    assert load_checkpoint(vit(), saved / "model.safetensors").endswith(
+        f"; licence: {found}, which weights trained from them keep"
+    )
+
+
+def test_the_licence_in_the_file_comes_first(saved: Path) -> None:
+    (saved / "README.md").write_text("license: mit")
+    save_file(load_file(saved / "model.safetensors"), saved / "model.safetensors", metadata={"license": "gpl-3.0"})
+    assert "licence: gpl-3.0," in load_checkpoint(vit(), saved)
+
+
+# what is refused ---------------------------------------------------------------------------------------------
 
 
 class Bomb:
@@ -89,20 +236,39 @@ class Bomb:
         return exec, ("open('executed', 'w')",)
 
 
-def test_a_pickle_with_code_is_refused_and_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", ["plain", "torch"])
+@pytest.mark.parametrize("suffix", ["pt", "pth", "bin", "safetensors", "ckpt"])
+def test_a_pickle_with_code_is_refused_and_nothing_runs(
+    suffix: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("bad.pt").write_bytes(pickle.dumps({"model": Bomb()}, protocol=2))
-    with pytest.raises(WhymaskError, match="nothing in it was executed"):
-        load_checkpoint(vit(), Path("bad.pt"))
+    path = Path(f"bad.{suffix}")
+    if form == "plain":
+        path.write_bytes(pickle.dumps({"model": Bomb()}, protocol=2))
+    else:
+        torch.save({"model": weights(vit()), "args": Bomb()}, path)
+    refuse(path, "nothing in it was executed")
     assert not Path("executed").exists()
+    if form == "plain":  # the bomb is one
+        pickle.loads(path.read_bytes())
+        assert Path("executed").exists()
 
 
-@pytest.mark.parametrize("name", ["text.safetensors", "text.pth", "missing.safetensors", "list.pt"])
+@pytest.mark.parametrize("name", ["text.safetensors", "text.pth", "empty.pt", "missing.safetensors", "list.pt", "."])
 def test_what_is_no_checkpoint_is_said_to_be_none(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if name == "list.pt":
         torch.save([1, 2], path)
-    elif not name.startswith("missing"):
+    elif name == "empty.pt":
+        path.touch()
+    elif name.startswith("text"):
         path.write_text(json.dumps("hello"))
-    with pytest.raises(WhymaskError, match=name):
-        load_checkpoint(vit(), path)
+    refuse(path, "model.safetensors: no such file" if name == "." else name)
+
+
+def test_damaged_files_are_named(saved: Path) -> None:
+    (saved / "config.json").write_text("{")
+    refuse(saved, r"config\.json is damaged")
+    whole = (saved / "model.safetensors").read_bytes()
+    (saved / "model.safetensors").write_bytes(whole[:-100])
+    refuse(saved, r"model\.safetensors is not a whole safetensors file")

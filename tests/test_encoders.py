@@ -1,7 +1,6 @@
 """Encoders: what is hidden leaves no trace, masked convolution against loops, timm's own networks, files."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,7 +47,7 @@ def prep(size: tuple[int, int], channels: int) -> Preprocessing:
 def test_patch_mask_unit_and_depth_are_derived_from_the_size(size, patch, unit, last_grid):
     assert resolve(EncoderConfig("vit"), size, 3).patch == patch
     assert resolve(EncoderConfig("cnn"), size, 3).unit == unit
-    cnn = build_encoder(replace(TINY["cnn"]), size, 1, seed=0)
+    cnn = build_encoder(TINY["cnn"], size, 1, seed=0)
     assert cnn(images(2, 1, size)).shape == (2, 16, *last_grid)
 
 

@@ -177,6 +177,19 @@ def test_every_parameter_gets_a_gradient(kind):
 
 
 @KINDS
+def test_bfloat16_gives_about_the_same_loss(kind):
+    model = mae(kind)
+    pixels, (hidden,) = digits(8), model.draw(8, torch_generator(0))
+    full = model(pixels, hidden)["loss"]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(pixels, hidden)["loss"]
+        rebuilt = model.reconstruct(pixels, hidden)
+    loss.backward()
+    torch.testing.assert_close(loss, full, atol=0, rtol=0.02)
+    assert rebuilt.dtype == torch.float32 and torch.isfinite(rebuilt).all()
+
+
+@KINDS
 def test_the_decoders_weights_are_a_function_of_the_seed(kind):
     torch.manual_seed(0)
     first, again = mae(kind), mae(kind)

@@ -5,14 +5,15 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, GLYPHS, tiny_settings
 
+from conftest import CLASSES, GLYPHS, tiny_settings
 from whymask import StudySettings, study
 from whymask.data.prepare import DataConfig, Prepared, prepare
 from whymask.data.splits import Budget, parse_budget
@@ -172,7 +173,7 @@ def test_scratch_starts_where_pretraining_started(runner: Runner) -> None:
 def test_budgets_are_nested_and_seeds_differ(runner: Runner) -> None:
     labels = runner.prepared.images.labels
     subsets = [set(runner.rows_of(Cell(SCRATCH, parse_budget(b), 0))) for b in ("2", "4", "5", "all")]
-    assert all(small < large for small, large in zip(subsets, subsets[1:], strict=False))
+    assert all(small < large for small, large in pairwise(subsets))
     assert np.bincount(labels[sorted(subsets[0])]).tolist() == [2] * 10
     assert subsets[0] != set(runner.rows_of(Cell(SCRATCH, parse_budget("2"), 1)))
     assert not subsets[-1] & set(runner.prepared.test)

@@ -1,8 +1,11 @@
 """The loop: killed, stopped or damaged runs end with the same bits; a non-finite loss stops a run with its cause."""
 
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,20 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from conftest import GLYPHS
 from whymask.data.batches import Batches
 from whymask.data.prepare import DataConfig, Prepared, prepare
-from whymask.encoders import EncoderConfig, resolve
+from whymask.encoders import EncoderConfig, build_encoder, resolve
 from whymask.errors import WhymaskError
 from whymask.methods import MAEConfig
 from whymask.runs import RunFolder, read_json
-from whymask.stages.classify import Finetuning, classification_task
+from whymask.stages.classify import Finetuning, classification_task, train_classifier
 from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
 from whymask.training.device import RuntimeConfig, make_fabric
 from whymask.training.loop import Interrupted, Task, fit
 from whymask.training.optimisation import Optimisation, make_optimiser, rate_at
+from whymask.training.progress import console
 
 STEPS = 8
 TRAINING = Pretraining(epochs=STEPS // 4, batch_size=32, checkpoint_every=2)
@@ -45,7 +50,8 @@ def pretraining(
     encoder = resolve(EncoderConfig(name=name, **size), (32, 32), 1)
     recipe = Recipe(encoder, "mae", MAEConfig().resolve(encoder), training, None)
     small = replace(prepared, pool=prepared.pool[:128])
-    return pretrain_encoder(make_fabric(RuntimeConfig(device="cpu")), small, recipe, seed=3, run=RunFolder(folder))
+    run = RunFolder.open(folder, {}, {})
+    return pretrain_encoder(make_fabric(RuntimeConfig(device="cpu")), small, recipe, seed=3, run=run)
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -97,8 +103,6 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bits(
 def test_ctrl_c_saves_a_checkpoint_and_the_run_continues(prepared: Prepared, tmp_path: Path, monkeypatch: Any) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     training = replace(TRAINING, checkpoint_every=100)
-    for folder in (whole, stopped):
-        folder.mkdir()
     pretraining(whole, prepared, training)
     original = Batches.__call__
 
@@ -129,6 +133,103 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert weights(tmp_path) == weights(whole)
 
 
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without times."""
+    timed = ("images_per_second", "data_wait")
+    read = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in timed} for line in read]
+
+
+@pytest.mark.parametrize("step", [2, 5, STEPS - 1])
+def test_a_stop_within_a_line_of_means_leaves_the_same_lines_and_result(
+    step: int, prepared: Prepared, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("whymask.training.loop.LINES_PER_RUN", 3)  # of 8 steps: a line is a mean over 2
+    whole = pretraining(tmp_path / "whole", prepared)
+    original = Batches.__call__
+
+    def interrupting(self: Batches, at: int) -> Any:
+        if at == step:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, at)
+
+    monkeypatch.setattr(Batches, "__call__", interrupting)
+    with pytest.raises(Interrupted, match=f"after step {step + 1} of {STEPS}"):
+        pretraining(tmp_path / "stopped", prepared)
+    monkeypatch.setattr(Batches, "__call__", original)
+    continued = pretraining(tmp_path / "stopped", prepared)
+    assert [line["step"] for line in lines(tmp_path / "whole")] == [2, 4, 6, 8]
+    assert lines(tmp_path / "stopped") == lines(tmp_path / "whole")
+    assert (continued["loss"], continued["images_seen"]) == (whole["loss"], whole["images_seen"])
+
+
+def test_a_classifier_with_an_average_that_is_killed_ends_with_the_same_bits(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    training = Finetuning(epochs=3, batch_size=8, ema=0.9, checkpoint_every=3)
+
+    def train(folder: Path, pause: float = 0.0) -> dict[str, Any]:
+        task = classification(prepared, training)
+        batches: Any = task.batches
+        slow: Any = lambda step: (time.sleep(pause), batches(step))[1]  # noqa: E731
+        slow.__dict__ = batches.__dict__
+        fabric = make_fabric(RuntimeConfig(device="cpu", threads=1))
+        task = replace(task, batches=slow if pause else batches)
+        return train_classifier(
+            fabric, prepared, task, prepared.test, training, seed=0, run=RunFolder.open(folder, {}, {}), label="test"
+        )
+
+    whole = train(tmp_path / "whole")
+    killed = tmp_path / "killed"
+    assert in_child(lambda: train(killed, 0.05), 7, killed, signal.SIGKILL) == -signal.SIGKILL
+    assert sorted(path.name for path in (killed / "checkpoints").glob("*.json"))[-1] == "step-00000006.json"
+    continued = train(killed)
+    for name in ("encoder/encoder.safetensors", "head.safetensors"):
+        assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert lines(killed) == lines(tmp_path / "whole")
+    assert continued["metrics"] == whole["metrics"]
+    assert not (killed / "checkpoints").exists()
+
+
+def test_ctrl_c_on_the_command_line_is_one_line_and_exit_code_130(tmp_path: Path, whymask: Callable[..., int]) -> None:
+    size = ("--width", 4, "--epochs", 2, "--batch-size", 32, "--device", "cpu", "--threads", 1)
+    run = tmp_path / "stopped"
+
+    def command() -> None:
+        console.file = (tmp_path / "stderr").open("w")
+        original = Batches.__call__
+        Batches.__call__ = lambda self, step: (time.sleep(0.05), original(self, step))[1]  # type: ignore[method-assign]
+        os._exit(whymask("pretrain", GLYPHS, "--out", run, *size))
+
+    assert in_child(command, 3, run, signal.SIGINT) == 130
+    last = (tmp_path / "stderr").read_text().splitlines()[-1]
+    assert last.startswith("stopped after step ") and last.endswith(f"of 14; the same command continues {run}")
+    assert len(list((run / "checkpoints").glob("*.json"))) == 1
+    for out in (run, tmp_path / "whole"):
+        assert whymask("pretrain", GLYPHS, "--out", out, *size) == 0
+    encoder = "encoder/encoder.safetensors"
+    assert (run / encoder).read_bytes() == (tmp_path / "whole" / encoder).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("warmup", 1.5),
+        ("clip", 0.0),
+        ("layer_decay", 0.0),
+        ("ema", 1.0),
+        ("checkpoint_every", 0),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused_before_anything_runs(setting: str, value: float) -> None:
+    with pytest.raises(WhymaskError, match=rf"{setting} {value} was given; .* was expected"):
+        Finetuning(**{setting: value})  # type: ignore[arg-type]
+
+
 def test_a_finished_run_is_kept(unbroken: tuple[str, Path], prepared: Prepared, monkeypatch: Any) -> None:
     name, whole = unbroken
     monkeypatch.setattr("whymask.stages.pretrain.fit", None)
@@ -136,29 +237,35 @@ def test_a_finished_run_is_kept(unbroken: tuple[str, Path], prepared: Prepared, 
 
 
 def test_the_moving_average_survives_a_stop(prepared: Prepared, tmp_path: Path, monkeypatch: Any) -> None:
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    for folder in (whole, stopped):
-        folder.mkdir()
-    pretraining(whole, prepared, replace(TRAINING, ema=0.5))
-    pretraining(tmp_path, prepared, TRAINING)
-    encoder = "encoder/encoder.safetensors"
-    assert (whole / encoder).read_bytes() != (tmp_path / encoder).read_bytes()
-    monkeypatch.setattr("whymask.stages.pretrain.save_encoder", lambda *a: 1 / 0)
+    whole, stopped, plain = (tmp_path / name / "encoder/encoder.safetensors" for name in ("whole", "stopped", "plain"))
+    averaged = replace(TRAINING, ema=0.5)
+    pretraining(tmp_path / "plain", prepared)
+    pretraining(tmp_path / "whole", prepared, averaged)
+    assert whole.read_bytes() != plain.read_bytes()
+    monkeypatch.setattr("whymask.stages.pretrain.save_encoder", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        pretraining(stopped, prepared, replace(TRAINING, ema=0.5))
+        pretraining(tmp_path / "stopped", prepared, averaged)
     monkeypatch.undo()
-    for number in (STEPS,):
-        (stopped / f"checkpoints/step-{number:08d}.json").unlink()
-    pretraining(stopped, prepared, replace(TRAINING, ema=0.5))
-    assert (stopped / encoder).read_bytes() == (whole / encoder).read_bytes()
+    (tmp_path / "stopped" / f"checkpoints/step-{STEPS:08d}.json").unlink()  # what is left is the one before
+    pretraining(tmp_path / "stopped", prepared, averaged)
+    assert stopped.read_bytes() == whole.read_bytes()
 
 
-def classification(prepared: Prepared) -> Task:
-    fabric = make_fabric(RuntimeConfig(device="cpu"))
-    from whymask.encoders import build_encoder
+def test_a_run_that_died_between_its_last_step_and_its_result_is_finished(
+    prepared: Prepared, tmp_path: Path, monkeypatch: Any
+) -> None:
+    whole = pretraining(tmp_path / "whole", prepared)
+    monkeypatch.setattr("whymask.stages.pretrain.save_encoder", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pretraining(tmp_path / "died", prepared)
+    monkeypatch.undo()
+    assert pretraining(tmp_path / "died", prepared)["loss"] == whole["loss"]
+    assert weights(tmp_path / "died") == weights(tmp_path / "whole")
 
+
+def classification(prepared: Prepared, training: Finetuning = Finetuning(epochs=2, batch_size=8)) -> Task:  # noqa: B008
+    fabric = make_fabric(RuntimeConfig(device="cpu", threads=1))
     encoder = build_encoder(EncoderConfig(width=4), (32, 32), 1, seed=0)
-    training = Finetuning(epochs=2, batch_size=8)
     return classification_task(fabric, prepared, prepared.train[:40], encoder, training, None, seed=0)
 
 
@@ -186,6 +293,39 @@ def test_a_non_finite_step_stops_the_run_and_names_its_images(poison: str, prepa
     good = run.load_checkpoint()
     assert good is not None and good.step == 4
     assert all(torch.isfinite(tensor).all() for tensor in good.tensors.values())
+
+
+def test_two_processes_share_each_batch_and_learn_what_one_learns(tmp_path: Path, whymask: Callable[..., int]) -> None:
+    size = [
+        "--encoder",
+        "vit",
+        "--width",
+        "16",
+        "--depth",
+        "1",
+        "--patch",
+        "8",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "32",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert whymask("pretrain", GLYPHS, *size, "--out", one) == 0
+    command = [sys.executable, "-m", "whymask.cli", "pretrain", GLYPHS, *size, "--devices", "2", "--out", str(two)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (read_json(folder / "result.json") for folder in (one, two))
+    same = ("steps", "images_seen", "operations")
+    assert [ours[key] for key in same] == [theirs[key] for key in same]
+    losses = [[line["loss"] for line in lines(folder)] for folder in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    states = [load_file(folder / "encoder/encoder.safetensors") for folder in (one, two)]
+    assert all(torch.allclose(states[0][name], states[1][name], atol=1e-4) for name in states[0])
 
 
 def test_operations_are_counted_per_image_and_leave_the_model_alone(prepared: Prepared) -> None:

@@ -75,7 +75,7 @@ def probe(data: Data, settings: Annotated[whymask.ProbeSettings, Flat], out: Pat
     """Nearest neighbours and a linear classifier on a frozen encoder's features.
 
     Args:
-        out: Run folder.
+        out: Run folder, with both classifiers' numbers in result.json.
     """
     whymask.probe(data, out=out, settings=settings)
 

@@ -83,10 +83,9 @@ class Runner:
     def run(self, cell: Cell) -> dict[str, Any]:
         """The cell's result. A cell that fails is marked with its error and raises nothing but Interrupted."""
         error_file = self.folder(cell) / "error.json"
+        error_file.unlink(missing_ok=True)  # of an earlier attempt
         try:
-            result = self.pretrain(cell.seed) if cell.budget is None else self._classify(cell)
-            error_file.unlink(missing_ok=True)
-            return result
+            return self.pretrain(cell.seed) if cell.budget is None else self._classify(cell)
         except Interrupted:
             raise
         except Exception as error:

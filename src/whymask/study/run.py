@@ -19,7 +19,7 @@ from whymask.stages.metrics import describe
 from whymask.study.cells import Cell, Runner, all_cells, share_of
 from whymask.study.plan import make_plan
 from whymask.study.search import search
-from whymask.study.settings import SCRATCH, StudySettings
+from whymask.study.settings import INIT, SCRATCH, StudySettings
 from whymask.study.table import assemble, labels_per_class
 from whymask.training.device import make_fabric, precision_of
 from whymask.training.loop import Interrupted
@@ -60,15 +60,18 @@ def study(
     prepared.require_labels()
     settings = resolve_settings(settings, prepared)
     everything = _cells(settings)
+    mine = share_of(everything, cells)
     _check_budgets(prepared, everything)
     runner = Runner(fabric, prepared, settings, out)
+    if settings.init is not None:
+        runner.encoder_of(INIT, settings.first_seed)  # a checkpoint that does not fit is told now, not after hours
     if hours is not None:
         settings = _fit_hours(runner, hours)
         runner.settings = settings
     for warning in prepared.warnings():
         say(f"warning: {warning}")
     if plan:
-        drawn = make_plan(runner, share_of(everything, cells))
+        drawn = make_plan(runner, mine)
         say(drawn.text())
         return {"plan": drawn.to_dict()}
 
@@ -88,7 +91,7 @@ def study(
         return table
 
     try:
-        run_cells(runner, share_of(everything, cells))
+        run_cells(runner, mine)
     except Interrupted:
         finish()
         raise
@@ -122,9 +125,7 @@ def resolve_settings(settings: StudySettings, prepared: Prepared) -> StudySettin
     else:
         worth = [b for b in _ascending(settings.worth_budgets, prepared) if b not in budgets]
     metric = settings.metric or ("accuracy/single_view" if _has_single_view(prepared) else "balanced_accuracy")
-    describe(metric)
-    if settings.seeds < 1:
-        raise WhymaskError(f"--seeds {settings.seeds}: at least 1 is needed, and 3 for a verdict.")
+    _check(settings, metric, prepared)
     resolved = replace(
         settings,
         encoder=encoder,
@@ -137,6 +138,25 @@ def resolve_settings(settings: StudySettings, prepared: Prepared) -> StudySettin
     resolved = replace(resolved, **{settings.method: settings.method_config.resolve(encoder)})
     say(_summary(resolved))
     return resolved
+
+
+def _check(settings: StudySettings, metric: str, prepared: Prepared) -> None:
+    """Raise WhymaskError for what would make a study that says nothing, or one that is not fair."""
+    describe(metric)
+    tag = metric.partition("/")[2]
+    tags = sorted(set(prepared.test_tags.tolist()) - {""}) if prepared.test_tags is not None else []
+    if tag and tag not in tags:
+        raise WhymaskError(
+            f"--metric {metric}: no test image of {prepared.name} has the tag {tag!r}; "
+            f"the tags are: {', '.join(tags) or 'none'}. Choose another metric."
+        )
+    if settings.seeds < 1:
+        raise WhymaskError(f"--seeds {settings.seeds}: at least 1 is needed, and 3 for a verdict.")
+    if settings.finetune.layer_decay != 1:
+        raise WhymaskError(
+            f"--finetune.layer-decay {settings.finetune.layer_decay:g}: scratch is trained without layer decay. "
+            "Give --layer-decay, which is that of the pretrained arms, or --search."
+        )
 
 
 def _has_single_view(prepared: Prepared) -> bool:

@@ -127,7 +127,7 @@ def fit(
             clock.seconds += time.perf_counter() - began
             clock.waiting += waited
             clock.images += batches.batch_size
-            log.add(step, losses, rate)
+            log.add(step, {**losses, "loss": mean_loss}, rate)
             bar.update(step + 1, f"loss {loss:.4f}, {clock.rate:.0f} images/s, data wait {clock.data_wait:.1%}")
 
             done = step + 1

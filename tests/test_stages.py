@@ -1,0 +1,211 @@
+"""The stages alone: pretrain, fine-tune, probe, predict and embed, each from data to what it leaves."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from pyarrow import parquet
+from safetensors.torch import load_file
+
+import whymask
+from conftest import CLASSES, GLYPHS
+from whymask import FinetuneSettings, PretrainSettings, ProbeSettings, WhymaskError
+from whymask.data.prepare import DataConfig
+from whymask.encoders import EncoderConfig
+from whymask.runs import read_json
+from whymask.stages import alone
+from whymask.stages.classify import Finetuning
+from whymask.stages.pretrain import Pretraining
+from whymask.training.device import RuntimeConfig
+
+CPU = RuntimeConfig(device="cpu", threads=1)
+SIZES = {"cnn": EncoderConfig("cnn", width=4), "vit": EncoderConfig("vit", width=16, depth=2, patch=8)}
+TUNING = Finetuning(epochs=4, batch_size=8)
+
+
+def pretraining(name: str) -> PretrainSettings:
+    return PretrainSettings(encoder=SIZES[name], training=Pretraining(epochs=1, batch_size=16), runtime=CPU)
+
+
+def finetuning(origin: Path | str, **changes: Any) -> FinetuneSettings:
+    return replace(FinetuneSettings(origin=str(origin), training=TUNING, runtime=CPU), **changes)
+
+
+@pytest.fixture(scope="module", params=["cnn", "vit"])
+def pretrained(request: pytest.FixtureRequest, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("pretrained") / request.param
+    whymask.pretrain(pictures / "photos", out=out, settings=pretraining(request.param))
+    return out
+
+
+@pytest.fixture(scope="module")
+def tuned(pretrained: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tuned") / pretrained.name
+    whymask.finetune(pictures / "labelled", out=out, settings=finetuning(pretrained))
+    return out
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_pretraining_leaves_an_encoder_its_result_and_what_was_skipped(pretrained: Path) -> None:
+    result = read_json(pretrained / "result.json")
+    assert result["stage"] == "pretrain" and result["images_seen"] == result["steps"] * 16 == 16
+    assert result["operations"] == result["operations_per_image"] * 16
+    assert [Path(row["image"]).name for row in rows_of(pretrained / "skipped.csv")] == ["broken.jpg"]
+    about = read_json(pretrained / "config.json")
+    assert about["provenance"]["data"]["skipped"] == 1 and about["provenance"]["threads"] == 1
+    assert about["config"]["training"]["epochs"] == 1 and about["config"]["augment"] == {"min_scale": 0.4, "flip": True}
+    gallery = np.load(pretrained / "gallery.npz")
+    assert {gallery[name].shape for name in ("original", "masked", "reconstructed")} == {(8, 24, 24, 3)}
+    assert (gallery["masked"] != gallery["original"]).mean() > 0.3
+
+
+def test_three_lines_give_an_encoder_with_its_transform(pretrained: Path, pictures: Path) -> None:
+    encoder = whymask.load_encoder(pretrained)
+    image = Image.open(pictures / "photos" / "1.png")
+    features = encoder.pool(encoder(encoder.transform(image)[None]))
+    assert features.shape == (1, encoder.dim) and bool(torch.isfinite(features).all())
+
+
+def test_timm_loads_the_weights_strictly_by_name(pretrained: Path, pictures: Path) -> None:
+    about = json.loads((pretrained / "encoder/encoder.json").read_text())["timm"]
+    network = timm.create_model(about["name"], **about["kwargs"])
+    network.load_state_dict(load_file(pretrained / "encoder/encoder.safetensors"))
+    encoder = whymask.load_encoder(pretrained)
+    image = encoder.transform(Image.open(pictures / "photos" / "1.png"))[None]
+    with torch.inference_mode():
+        assert torch.equal(network.eval()(image), encoder.pool(encoder(image)))
+
+
+def test_the_same_pretraining_is_not_run_again_and_another_is_refused(
+    pretrained: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whymask.stages.pretrain.fit", None)
+    settings = pretraining(pretrained.name)
+    result = whymask.pretrain(pictures / "photos", out=pretrained, settings=settings)
+    assert result == read_json(pretrained / "result.json")
+    with pytest.raises(WhymaskError, match="seed: 0 there, 1 now"):
+        whymask.pretrain(pictures / "photos", out=pretrained, settings=replace(settings, seed=1))
+
+
+def test_fine_tuning_starts_from_the_pretrained_encoder(pretrained: Path, tuned: Path, pictures: Path) -> None:
+    result = read_json(tuned / "result.json")
+    assert result["labelled_images"] == 16
+    assert {"accuracy", "balanced_accuracy", "log_loss"} <= set(result["metrics"])
+    before, after = (whymask.load_encoder(folder) for folder in (pretrained, tuned))
+    assert before.transform == after.transform
+    assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    assert not (tuned / "checkpoints").exists()
+
+
+def test_fine_tuning_from_scratch_learns_what_is_easy(pictures: Path, tmp_path: Path) -> None:
+    training = Finetuning(epochs=30, batch_size=8, learning_rate=3e-3)
+    settings = finetuning("scratch", encoder=SIZES["cnn"], training=training, augment="none")
+    result = whymask.finetune(pictures / "labelled", out=tmp_path / "run", settings=settings)
+    assert result["metrics"]["accuracy"] == 1.0
+
+
+def test_a_budget_is_stratified_and_stored(pretrained: Path, pictures: Path, tmp_path: Path) -> None:
+    settings = finetuning(pretrained, budget="3")
+    result = whymask.finetune(pictures / "labelled", out=tmp_path / "run", settings=settings)
+    assert result["labelled_images"] == 6
+    assert read_json(tmp_path / "run" / "config.json")["config"]["budget"] == "3"
+
+
+def test_a_probe_has_both_classifiers(pretrained: Path, pictures: Path, tmp_path: Path) -> None:
+    settings = ProbeSettings(origin=str(pretrained), neighbours=3, runtime=CPU)
+    result = whymask.probe(pictures / "labelled", out=tmp_path / "probe", settings=settings)
+    assert result["linear"]["accuracy"] >= 0.75 and result["knn"]["accuracy"] >= 0.75
+    assert result["dimensions"] == whymask.load_encoder(pretrained).dim
+    assert read_json(tmp_path / "probe" / "result.json")["knn"] == result["knn"]
+    again = whymask.probe(pictures / "labelled", out=tmp_path / "probe", settings=settings)
+    assert again["linear"] == result["linear"]
+
+
+def test_predictions_have_a_row_an_image_and_a_list_of_what_was_skipped(
+    tuned: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = whymask.predict(tuned, pictures / "photos", out=tmp_path / "predictions.csv", runtime=CPU)
+    rows = rows_of(out)
+    assert len(rows) == 23 and set(rows[0]) == {"path", "class", *(f"probability of {name}" for name in CLASSES)}
+    for row in rows:
+        shares = {name: float(row[f"probability of {name}"]) for name in CLASSES}
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+        assert row["class"] == max(shares, key=lambda name: shares[name])
+        assert Path(row["path"]).is_file()
+    skipped = rows_of(tmp_path / "predictions.skipped.csv")
+    assert [Path(row["image"]).name for row in skipped] == ["broken.jpg"]
+
+
+def test_predictions_are_those_that_the_run_was_tested_with(tuned: Path, pictures: Path, tmp_path: Path) -> None:
+    stored = np.load(tuned / "predictions.npz")
+    out = whymask.predict(tuned, pictures / "labelled", out=tmp_path / "p.csv", runtime=CPU)
+    probabilities = np.array([[float(row[f"probability of {name}"]) for name in CLASSES] for row in rows_of(out)])
+    assert np.allclose(probabilities[stored["rows"]], np.exp(stored["log_probabilities"]), atol=2e-6)
+
+
+def test_embeddings_are_the_encoders_features(pretrained: Path, pictures: Path, tmp_path: Path) -> None:
+    out = whymask.embed(pretrained, pictures / "photos", out=tmp_path / "features.parquet", runtime=CPU)
+    table = parquet.read_table(out)
+    encoder = whymask.load_encoder(pretrained)
+    assert table.column_names == ["path", "features"] and table.num_rows == 23
+    path, features = table["path"][4].as_py(), table["features"][4].as_py()
+    with torch.inference_mode():
+        expected = encoder.pool(encoder(encoder.transform(Image.open(path))[None]))[0]
+    assert torch.allclose(torch.tensor(features), expected, atol=1e-5)
+    assert (tmp_path / "features.skipped.csv").exists()
+
+
+def test_a_study_predicts_with_the_largest_budgets_network_and_embeds_with_the_encoder(
+    finished: Path, tmp_path: Path, capsys: Any
+) -> None:
+    whymask.predict(finished, GLYPHS, out=tmp_path / "p.csv", runtime=CPU)
+    assert f"predicting with {finished / 'cells' / 'mae-5-0'}" in capsys.readouterr().err
+    assert len(rows_of(tmp_path / "p.csv")) == 288
+    whymask.predict(finished, GLYPHS, out=tmp_path / "s.csv", cell="scratch-2-1", runtime=CPU)
+    assert f"predicting with {finished / 'cells' / 'scratch-2-1'}" in capsys.readouterr().err
+    whymask.embed(finished, GLYPHS, out=tmp_path / "f.parquet", runtime=CPU)
+    assert f"embedding with {finished / 'cells' / 'pretrain-mae-0'}" in capsys.readouterr().err
+    with pytest.raises(WhymaskError, match=r"no cell 'nope'; it has .*mae-2-0"):
+        whymask.predict(finished, GLYPHS, out=tmp_path / "n.csv", cell="nope", runtime=CPU)
+
+
+def test_test_images_that_pretraining_saw_are_told(pictures: Path, tmp_path: Path, capsys: Any) -> None:
+    images = pictures / "labelled"
+    settings = replace(pretraining("cnn"), data=DataConfig(transductive=True))
+    whymask.pretrain(images, out=tmp_path / "run", settings=settings)
+    whymask.finetune(images, out=tmp_path / "tuned", settings=finetuning(tmp_path / "run"))
+    assert f"4 of 4 test images were in the pretraining of {tmp_path / 'run'}" in capsys.readouterr().err
+
+
+def test_a_reader_opens_what_pillow_cannot(tmp_path: Path) -> None:
+    for i in range(16):
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        np.save(tmp_path / "scans" / f"{i}.npy", np.random.default_rng(i).integers(0, 4000, (16, 16), dtype=np.uint16))
+    settings = pretraining("cnn")
+    result = whymask.pretrain(tmp_path / "scans", out=tmp_path / "run", settings=settings, reader=np.load)
+    assert result["images_seen"] == 16
+
+
+def test_few_unlabelled_images_are_warned_of(pictures: Path, tmp_path: Path, capsys: Any) -> None:
+    whymask.pretrain(pictures / "photos", out=tmp_path / "run", settings=pretraining("cnn"))
+    assert "warning: only 23 images to pretrain on: a gain is seldom seen below about 1,000" in capsys.readouterr().err
+
+
+def test_the_defaults_are_resolved_and_saved(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alone, "pretrain_encoder", lambda *a, **k: {"loss": 0.0, "steps": 0})
+    whymask.pretrain(pictures / "photos", out=tmp_path / "run", settings=PretrainSettings(runtime=CPU))
+    config = read_json(tmp_path / "run" / "config.json")["config"]
+    assert config["encoder"]["name"] == "cnn" and config["encoder"]["unit"] == 4
+    assert config["training"]["epochs"] == 50
+    assert config["method_config"]["mask_ratio"] == 0.5
