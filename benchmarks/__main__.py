@@ -1,7 +1,7 @@
 """`python -m benchmarks`: measures every row, prints the table and writes bench.json."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,20 +10,21 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.loading import large_rows, small_rows
-from benchmarks.machine import matmul_rows
+from benchmarks.machine import SIDE, matmul_rows
 from benchmarks.mae_step import Sizes, cnn_rows, mae_rows
 from benchmarks.measure import Effort, Row
 
 QUICK = Sizes(width=48, depth=1, decoder_width=24, decoder_depth=1, batch=16)
 
 
-def measure(quick: bool) -> list[Row]:
-    if quick:
-        effort = Effort(blocks=2, seconds=0)
-        mae, cnn = mae_rows(effort, QUICK), cnn_rows(effort, batch=16, width=4)
-        return mae + cnn + small_rows(effort, 64) + large_rows(effort, 8) + matmul_rows(effort, 64)
-    effort = Effort()
-    return mae_rows(effort) + cnn_rows(effort) + small_rows(effort) + large_rows(effort) + matmul_rows(effort)
+def measurements(quick: bool) -> Iterator[list[Row]]:
+    """The rows, a group at a time."""
+    effort = Effort(blocks=2, seconds=0) if quick else Effort()
+    yield mae_rows(effort, QUICK if quick else Sizes())
+    yield cnn_rows(effort, batch=16, width=4) if quick else cnn_rows(effort)
+    yield small_rows(effort, 64 if quick else 4096)
+    yield large_rows(effort, 8 if quick else 512)
+    yield matmul_rows(effort, 64 if quick else SIDE)
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -45,9 +46,12 @@ def main(out: Path = Path("bench.json"), quick: bool = False) -> None:
         out: the file that the rows are written to.
         quick: tiny sizes, seconds instead of minutes: shows that it runs; the numbers mean nothing.
     """
-    rows = measure(quick)
+    rows: list[Row] = []
+    for group in measurements(quick):
+        rows += group
+        print(f"measured {', '.join(row.name for row in group)}", flush=True)
+        out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
     show(rows)
-    out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

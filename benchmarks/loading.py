@@ -31,13 +31,13 @@ BATCH = 128
 UNIT = "images/s per core"
 
 
-def small_rows(effort: Effort, images: int = 4096) -> list[Row]:
+def small_rows(effort: Effort, images: int) -> list[Row]:
     """loader-32 and decode-32: images that are small already."""
     files, name = jpegs("cifar10-jpeg", images, sides=(32, 32))
     return rows_of(files, name, 32, effort)
 
 
-def large_rows(effort: Effort, images: int = 512) -> list[Row]:
+def large_rows(effort: Effort, images: int) -> list[Row]:
     """loader-224 and decode-224: photographs."""
     files, name = jpegs("clothing-small", images, sides=(400, 888))
     return rows_of(files, name, 224, effort)

@@ -27,7 +27,7 @@ def matrix_products(side: int = SIDE) -> dict[str, Work]:
     return {"product": work(linear), "torch product": work(torch_linear)}
 
 
-def matmul_rows(effort: Effort, side: int = SIDE) -> list[Row]:
+def matmul_rows(effort: Effort, side: int) -> list[Row]:
     """matmul-1 and matmul-2: GFLOP/s on one thread and on two."""
     rows = []
     for count in (1, 2):

@@ -40,9 +40,8 @@ class Sizes:
         )
 
 
-def mae_rows(effort: Effort, sizes: Sizes | None = None) -> list[Row]:
+def mae_rows(effort: Effort, sizes: Sizes) -> list[Row]:
     """mae-step: the same mathematics as the peer; mae-step-default: with DECODE_SHARE."""
-    sizes = sizes or Sizes()
     images = torch.randn(sizes.batch, 3, sizes.image, sizes.image, generator=torch_generator("bench"))
     models = {"mae-step": our_vit(sizes, 1.0), "mae-step-default": our_vit(sizes, DECODE_SHARE)}
     operations = {name: necessary_operations(model, images) for name, model in models.items()}

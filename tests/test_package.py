@@ -68,7 +68,7 @@ def test_the_wheel_works_in_a_fresh_environment_outside_the_repository(wheel: Pa
         print(whymask.__file__)
         del sys.argv[0]
         runpy.run_path(sys.argv[0], run_name="__main__")"""
-    command = (scripts / "python", "-c", script, scripts / "whymask", *study)
+    command: tuple[str | Path, ...] = (scripts / "python", "-c", script, scripts / "whymask", *study)
     where = run(*command, cwd=tmp_path, env=env).splitlines()[0]
     assert Path(where).is_relative_to(site)
     assert "<html" in (tmp_path / "study" / "report.html").read_text()

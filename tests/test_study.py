@@ -223,7 +223,8 @@ def test_finished_cells_are_never_run_again(finished: Path, monkeypatch: pytest.
 def test_an_interrupted_study_leaves_its_page_and_continues_to_the_same_numbers(
     table: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, done = Runner.run, []
+    run = Runner.run
+    done: list[Cell] = []
 
     def stopped(self: Runner, cell: Cell) -> dict[str, Any]:
         if len(done) == 9:

@@ -60,6 +60,17 @@ def weights(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in ("encoder/encoder.safetensors", last)}
 
 
+def slow_down(seconds: float) -> None:
+    """Make every batch take this much longer, for the rest of this (child) process: time to send a signal."""
+    original = Batches.__call__
+
+    def slowly(self: Batches, step: int) -> Any:
+        time.sleep(seconds)
+        return original(self, step)
+
+    Batches.__call__ = slowly  # type: ignore[method-assign]
+
+
 def in_child(work: Callable[[], object], at_step: int, folder: Path, number: int) -> int | None:
     """Run `work` in a forked process, send it a signal once metrics.jsonl has `at_step` lines; its exit code."""
     child = multiprocessing.get_context("fork").Process(target=work)
@@ -88,8 +99,7 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bits(
     name, whole = unbroken
 
     def slowly() -> None:
-        original = Batches.__call__
-        Batches.__call__ = lambda self, step: (time.sleep(0.02), original(self, step))[1]  # type: ignore[method-assign]
+        slow_down(0.02)
         pretraining(tmp_path, prepared, name=name)
 
     assert in_child(slowly, at_step, tmp_path, signal.SIGKILL) == -signal.SIGKILL
@@ -168,20 +178,21 @@ def test_a_classifier_with_an_average_that_is_killed_ends_with_the_same_bits(
 ) -> None:
     training = Finetuning(epochs=3, batch_size=8, ema=0.9, checkpoint_every=3)
 
-    def train(folder: Path, pause: float = 0.0) -> dict[str, Any]:
-        task = classification(prepared, training)
-        batches: Any = task.batches
-        slow: Any = lambda step: (time.sleep(pause), batches(step))[1]  # noqa: E731
-        slow.__dict__ = batches.__dict__
+    def train(folder: Path) -> dict[str, Any]:
         fabric = make_fabric(RuntimeConfig(device="cpu", threads=1))
-        task = replace(task, batches=slow if pause else batches)
+        task = classification(prepared, training)
         return train_classifier(
             fabric, prepared, task, prepared.test, training, seed=0, run=RunFolder.open(folder, {}, {}), label="test"
         )
 
     whole = train(tmp_path / "whole")
     killed = tmp_path / "killed"
-    assert in_child(lambda: train(killed, 0.05), 7, killed, signal.SIGKILL) == -signal.SIGKILL
+
+    def slowly() -> None:
+        slow_down(0.05)
+        train(killed)
+
+    assert in_child(slowly, 7, killed, signal.SIGKILL) == -signal.SIGKILL
     assert sorted(path.name for path in (killed / "checkpoints").glob("*.json"))[-1] == "step-00000006.json"
     continued = train(killed)
     for name in ("encoder/encoder.safetensors", "head.safetensors"):
@@ -197,8 +208,7 @@ def test_ctrl_c_on_the_command_line_is_one_line_and_exit_code_130(tmp_path: Path
 
     def command() -> None:
         console.file = (tmp_path / "stderr").open("w")
-        original = Batches.__call__
-        Batches.__call__ = lambda self, step: (time.sleep(0.05), original(self, step))[1]  # type: ignore[method-assign]
+        slow_down(0.05)
         os._exit(whymask("pretrain", GLYPHS, "--out", run, *size))
 
     assert in_child(command, 3, run, signal.SIGINT) == 130

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.metrics import confusion_matrix, f1_score, recall_score, roc_auc_score
 
 from whymask.errors import WhymaskError
 
@@ -51,6 +50,8 @@ def metrics(log_probabilities: np.ndarray, labels: np.ndarray, tags: np.ndarray 
     Balanced accuracy, macro F1 and AUROC (one class against the rest) are means over the classes that have test images.
     Raises WhymaskError when there are no images, shapes disagree, or predictions are NaN.
     """
+    from sklearn.metrics import f1_score, recall_score
+
     _check(log_probabilities, labels)
     predicted = log_probabilities.argmax(axis=1)
     correct = predicted == labels
@@ -78,12 +79,16 @@ def per_class_recall(log_probabilities: np.ndarray, labels: np.ndarray) -> list[
 
 def confusion(log_probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Counts (k, k) int64: row = true class, column = predicted class."""
+    from sklearn.metrics import confusion_matrix
+
     _check(log_probabilities, labels)
     classes = np.arange(log_probabilities.shape[1])
     return confusion_matrix(labels, log_probabilities.argmax(axis=1), labels=classes)
 
 
 def _auroc(log_probabilities: np.ndarray, labels: np.ndarray, c: int) -> float:
+    from sklearn.metrics import roc_auc_score
+
     # Ranked by log odds: a confident network's float32 log probabilities are all exactly 0, its log odds still differ.
     log_rest = logsumexp(np.delete(log_probabilities, c, axis=1).astype(np.float64), axis=1)
     log_odds = np.nan_to_num(log_probabilities[:, c] - log_rest)

@@ -4,10 +4,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from whymask.data.batches import in_order
 from whymask.data.prepare import Prepared
@@ -33,6 +29,11 @@ def probe_encoder(encoder: Encoder, prepared: Prepared, rows: np.ndarray, neighb
     kNN: cosine distance, `neighbours` votes (fewer where there are fewer images) weighted by 1 / distance. Linear:
     logistic regression on standardised features, L2 penalty 1, to convergence.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     labels = prepared.images.labels
     train, test = (features_of(encoder, prepared, r) for r in (rows, prepared.test))
     knn = KNeighborsClassifier(min(neighbours, len(rows)), metric="cosine", weights="distance")

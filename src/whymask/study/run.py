@@ -12,7 +12,6 @@ from whymask.data.sources import Reader
 from whymask.data.splits import Budget, auto_budgets, labelled_subset, parse_budget
 from whymask.encoders import resolve
 from whymask.errors import WhymaskError
-from whymask.report import write_study_page
 from whymask.runs import RunFolder, command, provenance, read_json, write_arrays, write_csv, write_json
 from whymask.stages.augment import resolve_augment
 from whymask.stages.metrics import describe
@@ -84,6 +83,8 @@ def study(
         runner.tuned = search(runner)
 
     def finish() -> dict[str, Any]:
+        from whymask.report import write_study_page
+
         setting = _describe(settings, prepared, everything, runner)
         table = assemble(out, prepared, settings, everything, setting) | {"provenance": _origin(folder)}
         write_json(out / "study.json", table)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from whymask.randomness import numpy_generator
 
@@ -47,7 +47,7 @@ def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95
     if sample.size == 1:
         return Interval(mean, None, None, 1)
     standard_error = sample.std(ddof=1) / np.sqrt(sample.size)
-    half = float(student_t.ppf((1 + confidence) / 2, sample.size - 1) * standard_error)
+    half = float(stdtrit(sample.size - 1, (1 + confidence) / 2) * standard_error)  # Student's t quantile
     return Interval(mean, mean - half, mean + half, sample.size)
 
 
@@ -96,7 +96,8 @@ def bootstrap_images(
     tail = (1 - confidence) / 2
     # A rare tag may be missing from a resample, which then says nothing about it.
     bounds = {m: np.nanquantile(np.concatenate(parts), [tail, 1 - tail]) for m, parts in chunks.items()}
-    return {metric: (float(low), float(high)) for metric, (low, high) in bounds.items()}
+    # Rounded, so that a bound of 0 is not put above 0 by the last bits of a sum: the verdict asks for its sign.
+    return {metric: (round(float(low), 12), round(float(high), 12)) for metric, (low, high) in bounds.items()}
 
 
 def _units(images: int, groups: np.ndarray | None) -> tuple[int, np.ndarray]:

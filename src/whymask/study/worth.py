@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
-from sklearn.isotonic import isotonic_regression
 
 Kind = Literal["exact", "at least", "at most"]
 TOLERANCE = 1e-9  # isotonic regression averages flat parts and so moves them by rounding
@@ -37,6 +36,8 @@ def labels_needed(curve: Mapping[float, float], value: float, higher_is_better: 
     The curve is made monotone (isotonic regression: more labels never hurt) and interpolated linearly in log labels. A
     value it never reaches is worth "at least" its last budget; one below its first point "at most" its first budget.
     """
+    from sklearn.isotonic import isotonic_regression
+
     budgets = sorted(curve)
     sign = 1.0 if higher_is_better else -1.0
     heights = isotonic_regression([sign * curve[b] for b in budgets])
