@@ -41,15 +41,15 @@ class Sizes:
 
 
 def mae_rows(effort: Effort, sizes: Sizes) -> list[Row]:
-    """mae-step: the same mathematics as the peer; mae-step-default: with DECODE_SHARE."""
+    """mae-step: the same mathematics as the peer; mae-step-half: with DECODE_SHARE."""
     images = torch.randn(sizes.batch, 3, sizes.image, sizes.image, generator=torch_generator("bench"))
-    models = {"mae-step": our_vit(sizes, 1.0), "mae-step-default": our_vit(sizes, DECODE_SHARE)}
+    models = {"mae-step": our_vit(sizes, 1.0), "mae-step-half": our_vit(sizes, DECODE_SHARE)}
     operations = {name: necessary_operations(model, images) for name, model in models.items()}
     works = {name: our_step(model, images) for name, model in models.items()}
     rates = interleaved(works | {"peer": peer_step(sizes, images)} | matrix_products(), effort)
     machine = max(median(rates["product"]), median(rates["torch product"]))
     rows = []
-    for name, decoded in (("mae-step", "all"), ("mae-step-default", f"{DECODE_SHARE:.0%} of")):
+    for name, decoded in (("mae-step", "all"), ("mae-step-half", f"{DECODE_SHARE:.0%} of")):
         setting = f"{sizes}, {decoded} hidden patches decoded, threads: {torch.get_num_threads()}"
         share = median(rates[name]) * operations[name] / machine
         values = against(rates, name, "peer")

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("transformers")
 FIELDS = {"name", "ours", "peer", "peer_rate", "ratio", "share", "unit", "setting"}
-VIT_ROWS, LOADER_ROWS = {"mae-step", "mae-step-default"}, {"loader-32", "decode-32", "loader-224", "decode-224"}
+VIT_ROWS, LOADER_ROWS = {"mae-step", "mae-step-half"}, {"loader-32", "decode-32", "loader-224", "decode-224"}
 MATMUL_ROWS = {"matmul-1", "matmul-2"}
 
 
