@@ -183,11 +183,11 @@ def _further_budgets(budgets: list[Budget], prepared: Prepared) -> list[Budget]:
 
 def _summary(settings: StudySettings) -> str:
     encoder = ", ".join(f"{key} {value}" for key, value in asdict(settings.encoder).items() if value is not None)
+    further = f"; scratch also at {', '.join(settings.worth_budgets)}" if settings.worth_budgets else ""
     return (
         f"encoder: {encoder}\n"
         f"pretraining: {settings.method}, {settings.pretrain.epochs} epochs, augmentation {settings.augment}\n"
-        f"labels a class: {', '.join(settings.budgets or ())}; "
-        f"scratch also at {', '.join(settings.worth_budgets or ()) or 'no others'}\n"
+        f"labels a class: {', '.join(settings.budgets or ())}{further}\n"
         f"verdict: {settings.metric} at {(settings.budgets or ('?',))[0]}, {settings.seeds} seeds"
     )
 
