@@ -189,6 +189,11 @@ class RunFolder:
         return read_json(self._config_path)["config"]
 
     @property
+    def provenance(self) -> dict[str, Any]:
+        """What `provenance()` said when the run began."""
+        return read_json(self._config_path)["provenance"]
+
+    @property
     def result(self) -> dict[str, Any] | None:
         """The numbers of a finished run; None while it is not finished."""
         path = self.path / "result.json"

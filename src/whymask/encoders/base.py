@@ -30,6 +30,11 @@ class EncoderConfig:
     unit: int | None = None
     """CNN only: side of a mask square in pixels; 4 for images up to 64 pixels, larger ones have 8 to 16 a side."""
 
+    @property
+    def square(self) -> int:
+        """Pixels that an image's sides must be multiples of: a patch's or mask square's side, 4 where none is given."""
+        return self.patch or self.unit or 4
+
 
 class Encoder(nn.Module):
     """A timm network that can be shown only a part of an image.

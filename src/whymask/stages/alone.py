@@ -90,9 +90,10 @@ def pretrain(
     """
     settings = settings or PretrainSettings()
     fabric = make_fabric(settings.runtime)
-    square = settings.encoder.patch or settings.encoder.unit or 4
     with fabric.rank_zero_first():
-        prepared = prepare(data, settings.data, multiple_of=square, reader=reader, say=say, progress=Decoding())
+        prepared = prepare(
+            data, settings.data, multiple_of=settings.encoder.square, reader=reader, say=say, progress=Decoding()
+        )
     prep = prepared.images.preprocessing
     encoder = resolve(settings.encoder, prep.size, prep.channels)
     augment = resolve_augment(settings.augment, prepared.name)
@@ -122,12 +123,11 @@ def finetune(
     settings = settings or FinetuneSettings()
     fabric = make_fabric(settings.runtime)
     pretrained = None if settings.origin == SCRATCH else load_encoder(settings.origin)
-    square = settings.encoder.patch or settings.encoder.unit or 4
     with fabric.rank_zero_first():
         prepared = prepare(
             data,
             settings.data,
-            multiple_of=square,
+            multiple_of=settings.encoder.square,
             preprocessing=None if pretrained is None else pretrained.transform,
             reader=reader,
             say=say,

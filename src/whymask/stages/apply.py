@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ class Applied:
     rows: list[np.ndarray] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
-    @property
+    @cached_property
     def values(self) -> np.ndarray:
-        """float32 (n, D)."""
+        """float32 (n, D), once all rows are there."""
         return np.concatenate(self.rows)
 
 

@@ -12,13 +12,14 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whymask.data.batches import Augment, Batch, Batches, in_order
+from whymask.data.batches import Augment, Batch, in_order
 from whymask.data.prepare import Prepared
 from whymask.encoders import Encoder, load_encoder, load_strictly, read_tensors, save_encoder
 from whymask.errors import WhymaskError
 from whymask.randomness import derive
 from whymask.runs import RunFolder, read_json, write_arrays, write_bytes, write_json
 from whymask.stages.metrics import metrics
+from whymask.training.device import batches_on
 from whymask.training.loop import Task, fit
 from whymask.training.optimisation import Optimisation
 
@@ -66,16 +67,7 @@ def classification_task(
     extra_operations: float = 0.0,
 ) -> Task:
     """A classifier over labelled `rows`. `extra_operations` lengthens the schedule until it costs that much more."""
-    batches = Batches(
-        prepared.images,
-        rows,
-        batch_size=training.batch_size,
-        seed=seed,
-        augment=augment,
-        device=fabric.device,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-    )
+    batches = batches_on(fabric, prepared.images, rows, training.batch_size, augment, seed)
     model = Classifier(encoder, len(prepared.classes), seed).to(fabric.device)
     task = Task(model, cross_entropy, batches, training.epochs_for(len(rows)) * batches.steps_per_epoch)
     if extra_operations == 0:

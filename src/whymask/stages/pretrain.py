@@ -16,6 +16,7 @@ from whymask.masks import to_pixels
 from whymask.methods import METHODS
 from whymask.randomness import torch_generator
 from whymask.runs import RunFolder, write_arrays
+from whymask.training.device import batches_on
 from whymask.training.loop import Task, fit
 from whymask.training.optimisation import Optimisation
 
@@ -52,16 +53,7 @@ def pretraining_task(fabric: Fabric, prepared: Prepared, recipe: Recipe, seed: i
     prep = prepared.images.preprocessing
     encoder = build_encoder(recipe.encoder, prep.size, prep.channels, seed)
     model = METHODS[recipe.method](encoder, recipe.method_config, seed)
-    batches = Batches(
-        prepared.images,
-        prepared.pool,
-        batch_size=recipe.training.batch_size,
-        seed=seed,
-        augment=recipe.augment,
-        device=fabric.device,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-    )
+    batches = batches_on(fabric, prepared.images, prepared.pool, recipe.training.batch_size, recipe.augment, seed)
 
     def loss_of(wrapped: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
         return wrapped(batch.images, *masks_of(model, batches, step, seed))

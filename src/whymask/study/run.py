@@ -55,7 +55,9 @@ def study(
     out = Path(out)
     settings = settings or StudySettings()
     fabric = make_fabric(settings.runtime)
-    prepared = prepare(data, settings.data, multiple_of=settings.square, reader=reader, say=say, progress=Decoding())
+    prepared = prepare(
+        data, settings.data, multiple_of=settings.encoder.square, reader=reader, say=say, progress=Decoding()
+    )
     prepared.require_labels()
     settings = resolve_settings(settings, prepared)
     everything = _cells(settings)
@@ -86,7 +88,7 @@ def study(
         from whymask.report import write_study_page
 
         setting = _describe(settings, prepared, everything, runner)
-        table = assemble(out, prepared, settings, everything, setting) | {"provenance": _origin(folder)}
+        table = assemble(out, prepared, settings, everything, setting) | {"provenance": folder.provenance}
         write_json(out / "study.json", table)
         write_study_page(out, images=images, names=names)
         return table
@@ -237,10 +239,6 @@ def _describe(settings: StudySettings, prepared: Prepared, cells: list[Cell], ru
             for arm in sorted(arms, key=lambda arm: (arm != SCRATCH, arm))
         },
     }
-
-
-def _origin(folder: RunFolder) -> dict[str, Any]:
-    return read_json(folder.path / "config.json")["provenance"]
 
 
 def _save_samples(out: Path, prepared: Prepared) -> None:

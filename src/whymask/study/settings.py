@@ -62,11 +62,6 @@ class StudySettings:
         return list(range(self.first_seed, self.first_seed + self.seeds))
 
     @property
-    def square(self) -> int:
-        """Pixels that the image size must be a multiple of: a patch's or mask square's side, 4 where none is given."""
-        return self.encoder.patch or self.encoder.unit or 4
-
-    @property
     def method_config(self) -> Any:
         return getattr(self, self.method)
 

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from whymask.data.batches import Augment, Batches, Images
 from whymask.errors import WhymaskError
 
 
@@ -36,6 +38,22 @@ def make_fabric(config: RuntimeConfig) -> Fabric:
     fabric = Fabric(accelerator=device, devices=config.devices, precision=precision)
     fabric.launch()
     return fabric
+
+
+def batches_on(
+    fabric: Fabric, images: Images, rows: np.ndarray, batch_size: int, augment: Augment | None, seed: int
+) -> Batches:
+    """Training batches of `rows` for this process: on its device, and its share where several processes train."""
+    return Batches(
+        images,
+        rows,
+        batch_size=batch_size,
+        seed=seed,
+        augment=augment,
+        device=fabric.device,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
 
 
 def precision_of(fabric: Fabric) -> str:

@@ -56,11 +56,6 @@ class Optimisation:
                 raise WhymaskError(f"{name} {getattr(self, name)} was given; {expected} was expected; change it")
 
 
-def steps_of(epochs: int, rows: int, batch_size: int) -> int:
-    """Optimiser steps in `epochs` passes over `rows` images; an epoch's incomplete last batch is left out."""
-    return epochs * max(1, rows // batch_size)
-
-
 def rate_at(step: int, steps: int, optimisation: Optimisation) -> float:
     """Learning rate of step 0..steps-1: linear warm-up, then half a cosine down to 0."""
     warm = max(1, round(optimisation.warmup * steps))
