@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
+from whymask.intervals import Interval, mean_interval
 from whymask.stages.metrics import metrics
 from whymask.study import statistics
-from whymask.study.statistics import Interval, bootstrap_images, mean_interval, paired_difference
+from whymask.study.statistics import bootstrap_images, paired_difference
 
 CLASSES = 4
 

@@ -24,13 +24,13 @@ from whymask.data.prepare import DataConfig, Prepared, prepare
 from whymask.encoders import EncoderConfig, build_encoder, resolve
 from whymask.errors import WhymaskError
 from whymask.methods import MAEConfig
+from whymask.progress import console
 from whymask.runs import RunFolder, read_json
 from whymask.stages.classify import Finetuning, classification_task, train_classifier
 from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
 from whymask.training.device import RuntimeConfig, make_fabric
 from whymask.training.loop import Interrupted, Task, fit
 from whymask.training.optimisation import Optimisation, make_optimiser, rate_at
-from whymask.training.progress import console
 
 STEPS = 8
 TRAINING = Pretraining(epochs=STEPS // 4, batch_size=32, checkpoint_every=2)

@@ -8,9 +8,9 @@ import tyro
 
 import whymask
 from whymask.errors import WhymaskError
+from whymask.progress import say
 from whymask.training.device import RuntimeConfig
 from whymask.training.loop import Interrupted
-from whymask.training.progress import say
 
 Flat = tyro.conf.arg(name="")
 Positional = tyro.conf.Positional

@@ -14,13 +14,13 @@ from whymask.data.splits import labelled_subset, parse_budget
 from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, resolve
 from whymask.errors import WhymaskError
 from whymask.methods import METHODS, MAEConfig
+from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, provenance, write_csv
 from whymask.stages.augment import AugmentName, augment_of, resolve_augment
 from whymask.stages.classify import Finetuning, classification_task, train_classifier
 from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
 from whymask.stages.probe import probe_encoder
 from whymask.training.device import RuntimeConfig, make_fabric, precision_of
-from whymask.training.progress import Decoding, say
 
 Flat = tyro.conf.arg(name="")
 SCRATCH = "scratch"

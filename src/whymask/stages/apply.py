@@ -17,10 +17,10 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.data.sources import Reader, Source, open_source
 from whymask.encoders import load_encoder
 from whymask.errors import WhymaskError
+from whymask.progress import Steps, say
 from whymask.runs import check_writable, read_json, write_bytes, write_csv
 from whymask.stages.classify import load_classifier
 from whymask.training.device import RuntimeConfig, make_fabric
-from whymask.training.progress import Steps, say
 
 BATCH = 256
 

@@ -14,6 +14,7 @@ from whymask.data.splits import Budget, labelled_subset
 from whymask.encoders import Encoder, build_encoder, load_encoder
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
+from whymask.progress import say
 from whymask.runs import RunFolder, provenance, read_json, write_json
 from whymask.stages.augment import augment_of
 from whymask.stages.classify import Finetuning, classification_task, train_classifier
@@ -21,7 +22,6 @@ from whymask.stages.pretrain import pretrain_encoder, pretraining_task
 from whymask.study.settings import INIT, SCRATCH, SCRATCH_LONG, StudySettings
 from whymask.training.device import precision_of
 from whymask.training.loop import Interrupted, Task
-from whymask.training.progress import say
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from whymask.data.sources import Reader
 from whymask.data.splits import Budget, auto_budgets, labelled_subset, parse_budget
 from whymask.encoders import resolve
 from whymask.errors import WhymaskError
+from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, command, provenance, read_json, write_arrays, write_csv, write_json
 from whymask.stages.augment import resolve_augment
 from whymask.stages.metrics import describe
@@ -22,7 +23,6 @@ from whymask.study.settings import INIT, SCRATCH, StudySettings
 from whymask.study.table import assemble, labels_per_class
 from whymask.training.device import make_fabric, precision_of
 from whymask.training.loop import Interrupted
-from whymask.training.progress import Decoding, say
 
 SAMPLES = 40
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from whymask.data.splits import hold_out, parse_budget
 from whymask.errors import WhymaskError
+from whymask.progress import say
 from whymask.runs import write_json
 from whymask.stages.classify import Finetuning
 from whymask.study.cells import Cell, Runner
 from whymask.study.settings import SCRATCH
-from whymask.training.progress import say
 
 RATE_FACTORS = (1 / 3, 1.0, 3.0)
 LAYER_DECAYS = (1.0, 0.75)

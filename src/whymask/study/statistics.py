@@ -5,26 +5,16 @@ order would have given on these test images; the bootstrap covers what other tes
 networks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from scipy.special import stdtrit
 
+from whymask.intervals import mean_interval
 from whymask.randomness import numpy_generator
 
 CHUNK_BYTES = 32 * 2**20  # of resampled weights held at once; the peak is about four times this
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds and its t interval; the bounds are None when there is a single seed."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    seeds: int
 
 
 @dataclass(frozen=True)
@@ -36,19 +26,6 @@ class PairedDifference:
     high: float | None
     seeds: int
     dropped: int
-
-
-def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
-    """Student's t interval for the mean of independent, roughly normal `values`; ValueError when there are none."""
-    sample = np.asarray(values, dtype=np.float64)
-    if not sample.size:
-        raise ValueError("mean_interval needs at least one value")
-    mean = float(sample.mean())
-    if sample.size == 1:
-        return Interval(mean, None, None, 1)
-    standard_error = sample.std(ddof=1) / np.sqrt(sample.size)
-    half = float(stdtrit(sample.size - 1, (1 + confidence) / 2) * standard_error)  # Student's t quantile
-    return Interval(mean, mean - half, mean + half, sample.size)
 
 
 def paired_difference(

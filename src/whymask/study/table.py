@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from whymask.data.prepare import Prepared
+from whymask.intervals import mean_interval
 from whymask.runs import SCHEMA, read_json
 from whymask.stages.metrics import confusion, describe, per_class_recall
 from whymask.study.cells import Cell
 from whymask.study.settings import SCRATCH, SCRATCH_LONG, StudySettings
-from whymask.study.statistics import bootstrap_images, mean_interval, paired_difference
+from whymask.study.statistics import bootstrap_images, paired_difference
 from whymask.study.verdict import verdict
 from whymask.study.worth import label_worth
 

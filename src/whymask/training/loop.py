@@ -21,10 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from whymask.data.batches import Batch, Batches
 from whymask.errors import WhymaskError
+from whymask.progress import Steps
 from whymask.randomness import derive
 from whymask.runs import Checkpoint, RunFolder, write_json
 from whymask.training.optimisation import Optimisation, make_optimiser, rate_at
-from whymask.training.progress import Steps
 
 LossOf = Callable[[nn.Module, Batch, int], Mapping[str, Tensor]]
 """(model, batch, step) -> {"loss": scalar, and further scalars to log}."""

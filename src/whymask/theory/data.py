@@ -1,0 +1,342 @@
+"""Images whose features are known: the multi-view distribution, and samples of it made by blocks from seeds.
+
+Sources: [A] Allen-Zhu and Li, arXiv 2012.09816, Definition 1; [P] Pan, Zhou and Yan, arXiv 2206.03826.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, Protocol
+
+import torch
+from scipy.special import bdtrc
+from torch import Tensor
+
+from whymask.errors import WhymaskError
+from whymask.randomness import torch_generator
+
+MAX_OVERFLOW = 0.01
+"""The largest probability with which an image may have more features than its patches can show."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of several seeds: S seeds, B images each, P patches an image, d numbers a patch.
+
+    Each stored patch stands for `copies` identical patches of its image.
+    """
+
+    patches: Tensor
+    """(S, B, P, d)."""
+    labels: Tensor
+    """(S, B), the class of each image."""
+    single: Tensor
+    """(S, B) bool: whether the image is single-view."""
+    copies: int = 1
+
+    def correlate(self, kernels: Tensor) -> Tensor:
+        """<w_r, x_p> for kernels (S, K, d): (S, B, P, K)."""
+        seeds, images, places, _ = self.patches.shape
+        return (self.patches.flatten(1, 2) @ kernels.mT).view(seeds, images, places, -1)
+
+    def collect(self, coefficients: Tensor) -> Tensor:
+        """sum over images and patches of coefficients (S, B, P, K) times x_p: (S, K, d), the adjoint of `correlate`."""
+        return coefficients.flatten(1, 2).mT @ self.patches.flatten(1, 2)
+
+    def part(self, seeds: slice, images: slice) -> "Batch":
+        """A view of some seeds and images."""
+        return replace(
+            self,
+            patches=self.patches[seeds, images],
+            labels=self.labels[seeds, images],
+            single=self.single[seeds, images],
+        )
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Batch":
+        return replace(
+            self,
+            patches=self.patches.to(device, dtype),
+            labels=self.labels.to(device),
+            single=self.single.to(device),
+        )
+
+    def parts(self, kernels: int) -> Iterator[tuple[slice, "Batch"]]:
+        """Parts that are small enough for their (images, P, kernels) activations to stay near the processor.
+
+        Yields (the seeds, the part). What a part computes does not depend on the other seeds.
+        """
+        seeds, images, places, _ = self.patches.shape
+        room = BLOCK_ELEMENTS[self.patches.device.type] // (places * kernels)
+        step = max(1, min(images, room))
+        together = max(1, room // images)
+        for first in range(0, seeds, together):
+            chosen = slice(first, first + together)
+            for start in range(0, images, step):
+                yield chosen, self.part(chosen, slice(start, start + step))
+
+    def __len__(self) -> int:
+        """Images a seed."""
+        return self.labels.shape[1]
+
+
+BLOCK_ELEMENTS = {"cpu": 2**18, "cuda": 2**26, "mps": 2**26}
+"""Activations computed at once: on a CPU what fits its cache, on a GPU what keeps it busy."""
+
+
+class Distribution(Protocol):
+    """What the lab needs of a data distribution. Your own needs these two members and no more."""
+
+    @property
+    def features(self) -> Tensor:
+        """(n, d), orthonormal rows: the directions whose capture is measured, class by class."""
+
+    def draw(self, generator: torch.Generator, images: int) -> Batch:
+        """A batch of one seed (S = 1), as a function of the generator's state."""
+
+
+@dataclass(frozen=True)
+class MultiView:
+    """Multi-view and single-view images of k classes with L features each [A, Definition 1].
+
+    An image has the L features of its class, and every other feature with probability s/k. Each present feature owns
+    `C_p` patches; on these x_p = z_p v + feature noise + Gaussian noise; the other patches hold Gaussian noise only.
+    The features are the same for every seed: kernels start isotropic, so nothing is lost, and networks of several
+    seeds can be tested on the same images. Asymptotic expressions are those of [A] (memory).
+    """
+
+    k: int = 10
+    """Classes. Asymptotically: sufficiently large; all else is measured in it."""
+    L: int = 2
+    """Features a class. The papers: 2."""
+    d: int | None = None
+    """Numbers a patch; k·L + 40 by default. Asymptotically: poly(k), at least k·L."""
+    P: int | None = None
+    """Patches an image; by default the least with which features overflow in at most 1 % of images. Asymptotically:
+    polylog(k) or more."""
+    C_p: int = 2
+    """Patches a feature. Asymptotically: a constant above 1."""
+    s: float = 2.0
+    """Another class's feature is present with probability s/k. Asymptotically: between 1 and k^0.2."""
+    mu: float = 0.01
+    """Share of single-view images. Asymptotically: 1/poly(k)."""
+    gamma: float = 0.0
+    """Largest coefficient of another feature on an owned patch. Asymptotically: at most 1/k^1.5."""
+    sigma: float | None = None
+    """Standard deviation of the Gaussian noise, each number of a patch; 0.1/sqrt(d) by default. Asymptotically:
+    1/(sqrt(d) polylog(k))."""
+    Gamma: float = 0.2
+    """Weight of other classes' features in a single-view image. Asymptotically: 1/polylog(k)."""
+    rho_single: float = 0.05
+    """Weight of the other features of the class in a single-view image. Asymptotically: k^-0.01."""
+    split: Literal["random", "equal", "simplex"] = "random"
+    """How a feature's weight is split over its patches: in random shares, proportional to draws from [0.5, 1.5];
+    equally; or uniformly on the simplex, where one patch has nearly all and C_p counts for little."""
+    covered: float = 1.0
+    """Share of the k·L features that these images may show: pretraining data need not cover all of them."""
+    covered_by: Literal["features", "classes"] = "features"
+    """Whether single features or whole classes are left out."""
+    copied: bool = True
+    """Store the identical patches of noise-free, equally split images once, which changes nothing but the speed."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def count(self) -> int:
+        """Features of all classes, k·L."""
+        return self.k * self.L
+
+    @property
+    def width(self) -> int:
+        """d, the default resolved."""
+        return self.count + 40 if self.d is None else self.d
+
+    @property
+    def places(self) -> int:
+        """Features that an image has room for."""
+        return self._places_needed() if self.P is None else self.P // self.C_p
+
+    @property
+    def patches(self) -> int:
+        """P, the default resolved."""
+        return self.places * self.C_p if self.P is None else self.P
+
+    @property
+    def noise(self) -> float:
+        """sigma, the default resolved."""
+        return 0.1 / self.width**0.5 if self.sigma is None else self.sigma
+
+    def _places_needed(self) -> int:
+        others, chance = self.count - self.L, min(1.0, self.s / self.k)
+        return next(self.L + n for n in range(others + 1) if bdtrc(n, others, chance) <= MAX_OVERFLOW)
+
+    @property
+    def _once(self) -> bool:
+        """Whether a feature's patches are identical and stored once."""
+        return self.copied and self.split == "equal" and self.noise == 0 and self.gamma == 0
+
+    @cached_property
+    def features(self) -> Tensor:
+        """(k·L, d) float64, orthonormal; row i·L + l is feature l of class i."""
+        generator = torch_generator("features", self.width, self.count)
+        drawn = torch.randn(self.width, self.count, generator=generator, dtype=torch.float64)
+        return torch.linalg.qr(drawn).Q.T.contiguous()
+
+    @cached_property
+    def shown(self) -> Tensor:
+        """(k·L,) bool: the features that these images may show."""
+        shown = torch.zeros(self.count, dtype=torch.bool)
+        generator = torch_generator("covered", self.k, self.L, self.covered_by)
+        if self.covered_by == "classes":
+            kept = torch.randperm(self.k, generator=generator)[: round(self.covered * self.k)]
+            shown.view(self.k, self.L)[kept] = True
+        else:
+            shown[torch.randperm(self.count, generator=generator)[: round(self.covered * self.count)]] = True
+        return shown
+
+    def draw(
+        self, generator: torch.Generator, images: int, view: Literal["multi", "single", "mixed"] = "mixed"
+    ) -> Batch:
+        """`images` images of one seed, (1, images, ...); `view` forces all of them to be multi- or single-view."""
+        labels = self._labels(generator, images)
+        chance = {"multi": 0.0, "single": 1.0, "mixed": self.mu}[view]
+        single = torch.rand(images, generator=generator) < chance
+        present, weights = self._weights(generator, labels, single)
+        owner, owned = self._placed(generator, labels, present)
+        z = weights.gather(1, owner) * owned  # (images, places)
+        patches = self._patches(generator, owner, z)
+        return Batch(patches[None], labels[None], single[None], self.C_p if self._once else 1)
+
+    def _labels(self, generator: torch.Generator, images: int) -> Tensor:
+        """Uniform on the classes of which some feature is shown."""
+        classes = self.shown.view(self.k, self.L).any(1).nonzero()[:, 0]
+        return classes[torch.randint(len(classes), (images,), generator=generator)]
+
+    def _weights(self, generator: torch.Generator, labels: Tensor, single: Tensor) -> tuple[Tensor, Tensor]:
+        """Which features are present and their total weights, (images, k·L) each."""
+        images = len(labels)
+        own = torch.arange(self.count) // self.L == labels[:, None]
+        others = torch.rand(images, self.count, generator=generator) < self.s / self.k
+        uniform = torch.rand(images, self.count, generator=generator)
+        main = self.L * labels + torch.randint(self.L, (images,), generator=generator)
+        is_main = torch.arange(self.count) == main[:, None]
+        weak = torch.where(own, self.rho_single, self.Gamma)
+        in_single = torch.where(is_main, 1 + 0.4 * uniform, weak)
+        in_multi = torch.where(own, 1 + 0.4 * uniform, 0.2 + 0.2 * uniform)
+        return (own | others) & self.shown, torch.where(single[:, None], in_single, in_multi)
+
+    def _placed(self, generator: torch.Generator, labels: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """The feature at each place, (images, places), own features first, and whether the place is owned."""
+        own = torch.arange(self.count) // self.L == labels[:, None]
+        order = torch.rand(present.shape, generator=generator) + 1
+        order = order.masked_fill(own, 0).masked_fill(~present, 3)
+        owner = order.argsort(dim=1, stable=True)[:, : self.places]
+        return owner, present.gather(1, owner)
+
+    def _patches(self, generator: torch.Generator, owner: Tensor, z: Tensor) -> Tensor:
+        """(images, P, d), or (images, places, d) where each patch stands for its `C_p` copies."""
+        features = self.features.float()
+        if self._once:
+            return (z / self.C_p)[..., None] * features[owner]
+        images, places = z.shape
+        parts = torch.rand(images, places, self.C_p, generator=generator)
+        if self.split == "simplex":
+            parts = parts.clamp_min(1e-30).log().neg()  # exponentials, normalised, are uniform on the simplex
+        parts = torch.ones_like(parts) if self.split == "equal" else parts + 0.5 * (self.split == "random")
+        parts /= parts.sum(-1, keepdim=True)
+        patches = torch.zeros(images, self.patches, self.width)
+        shown = (z[..., None] * parts)[..., None] * features[owner][:, :, None]  # (images, places, C_p, d)
+        patches[:, : places * self.C_p] = shown.flatten(1, 2)
+        if self.gamma > 0:
+            alpha = self.gamma * torch.rand(images, places, self.C_p, self.count, generator=generator)
+            alpha *= (z > 0)[..., None, None] * self.shown
+            patches[:, : places * self.C_p] += (alpha @ features).flatten(1, 2)
+        if self.noise > 0:
+            patches += self.noise * torch.randn(patches.shape, generator=generator)
+        return patches
+
+
+def _check(data: MultiView) -> None:
+    """Raise WhymaskError naming the first rule that `data` breaks."""
+    if data.k < 2 or data.L < 1 or data.C_p < 1:
+        raise WhymaskError(f"k={data.k}, L={data.L}, C_p={data.C_p}: at least 2 classes, 1 feature and 1 patch needed.")
+    if data.count > data.width:
+        raise WhymaskError(
+            f"L·k = {data.L}·{data.k} = {data.count} orthonormal features do not fit into patches of d={data.width} "
+            f"numbers; L·k <= d is needed. Give d of at least {data.count}."
+        )
+    for name in ("mu", "covered"):
+        if not 0 <= getattr(data, name) <= 1:
+            raise WhymaskError(f"{name}={getattr(data, name)}: a share from 0 to 1 was expected.")
+    if not data.shown.any():
+        raise WhymaskError(f"covered={data.covered} leaves no feature of {data.count}; a larger share is needed.")
+    for name in ("s", "gamma", "noise", "Gamma", "rho_single"):
+        if getattr(data, name) < 0:
+            raise WhymaskError(f"{name}={getattr(data, name)}: a number of at least 0 was expected.")
+    needed = data._places_needed() * data.C_p
+    if data.P is not None and data.places < data._places_needed():
+        raise WhymaskError(
+            f"overflow: with P={data.P} patches, over {MAX_OVERFLOW:.0%} of images have more features than fit "
+            f"(features x C_p > P). Give P of at least {needed}, or a smaller s or C_p."
+        )
+
+
+@dataclass
+class Samples:
+    """`size` images a seed of a distribution, as batches that are functions of (seed, purpose, number).
+
+    Batches that fit into `budget` bytes are kept, others are made again each time: the numbers are the same.
+    """
+
+    distribution: Distribution
+    seeds: Sequence[int]
+    size: int
+    batch: int
+    purpose: str = "train"
+    budget: float = 2 * 2**30
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        self._kept: dict[int, Batch] = {}
+        if self.size % self.batch:
+            raise WhymaskError(f"{self.size} images do not divide into batches of {self.batch}; a multiple is needed.")
+
+    def __len__(self) -> int:
+        """Batches."""
+        return self.size // self.batch
+
+    def __getitem__(self, number: int) -> Batch:
+        """Batch `number` (counted round and round) of every seed."""
+        number %= len(self)
+        if number in self._kept:
+            return self._kept[number]
+        drawn = [
+            self.distribution.draw(torch_generator(seed, self.purpose, number, self.batch), self.batch)
+            for seed in self.seeds
+        ]
+        made = _joined(drawn).to(self.device, self.dtype)
+        bytes_each = made.patches.numel() * made.patches.element_size()
+        if bytes_each > self.budget:
+            fits = int(self.batch * self.budget / bytes_each)
+            raise WhymaskError(
+                f"a batch of {self.batch} images for {len(self.seeds)} seeds takes {bytes_each / 2**20:,.0f} MiB; the "
+                f"budget is {self.budget / 2**20:,.0f} MiB. At most {fits} images a batch fit; or give fewer seeds, a "
+                "smaller d or P, or a larger budget."
+            )
+        if (len(self._kept) + 1) * bytes_each <= self.budget:
+            self._kept[number] = made
+        return made
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[number] for number in range(len(self)))
+
+
+def _joined(drawn: Sequence[Batch]) -> Batch:
+    """Batches of one seed each as a batch of all."""
+    return Batch(
+        torch.cat([batch.patches for batch in drawn]),
+        torch.cat([batch.labels for batch in drawn]),
+        torch.cat([batch.single for batch in drawn]),
+        drawn[0].copies,
+    )

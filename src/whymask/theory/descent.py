@@ -1,0 +1,207 @@
+"""How networks move: each kernel on its own clock, all on a common one, and training to a loss.
+
+Sources: common clock [P, A]; own clock derived for this project [D].
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from whymask.theory.data import Samples
+from whymask.theory.network import Network
+from whymask.theory.objectives import Trainable
+
+OWN_WEIGHT = 1.2
+"""Mean total weight of a feature in images of its class."""
+TINY = 1e-30
+
+
+def horizon_of(rho: float, C_p: int) -> float:
+    """The correlation <w, v> = rho·C_p / 1.2 at which sigma turns linear on a kernel's winner [D]."""
+    return rho * C_p / OWN_WEIGHT
+
+
+def overlaps(network: Network, features: Tensor) -> Tensor:
+    """<w_r, v_j>, (S, K, n), for features (n, d)."""
+    return network.kernels @ features.to(network.kernels).mT
+
+
+def mean_gradients(
+    objective: Trainable, network: Network, samples: Samples, step: int, batches: int
+) -> dict[str, Tensor]:
+    """The gradients of step `step`, averaged over its `batches` batches."""
+    parts = [objective.gradients(network, samples[step * batches + place])[1] for place in range(batches)]
+    return {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}
+
+
+@dataclass
+class Path:
+    """Where a descent led, and what was seen on the way."""
+
+    network: Network
+    steps: list[int] = field(default_factory=list)
+    """At which steps something was recorded."""
+    growth: list[Tensor] = field(default_factory=list)
+    """Lambda_j = max_r <w_r, v_j>+ there, (S, n) each."""
+    losses: list[Tensor] = field(default_factory=list)
+    """`Training`: the mean loss of each epoch, (S,) each."""
+    grown: Tensor = field(default_factory=lambda: torch.empty(0))
+    """`OwnClock`: which kernels reached the horizon, (S, K) bool."""
+
+
+@dataclass(frozen=True)
+class OwnClock:
+    """Every kernel walks the path of gradient flow in steps of its own, and stops at its own horizon [D].
+
+    Where the loss is a sum over kernels with no term shared, gradient flow moves each kernel along the same path
+    whatever its clock; steps of a fixed length relative to ||w_r|| follow it in about a hundred steps. A kernel stops
+    when its largest overlap reaches `horizon` (it grew), or falls below `shrunk` of what it was (it did not). That
+    each kernel stops at its own horizon is this lab's idealisation, not a statement of [P].
+    """
+
+    horizon: float
+    """The overlap <w, v> at which a kernel stops; see `horizon_of`."""
+    relative_step: float = 0.03
+    """Length of a step, relative to ||w_r||."""
+    steps: int = 600
+    """At most so many."""
+    shrunk: float = 0.5
+    """A kernel whose largest overlap is below this share of its first value stops."""
+    record: int = 4
+    """Steps between records."""
+    batches: int = 1
+    """Batches averaged in a step; all of them give the full-batch gradient."""
+
+    def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Path:
+        """`samples` gives batch after batch; with one batch it is the full-batch gradient. `features` (n, d)."""
+        first = overlaps(network, features).amax(2)
+        moving = torch.ones_like(first, dtype=torch.bool)
+        path = Path(network, grown=torch.zeros_like(moving))
+        for step in range(self.steps + 1):
+            now = overlaps(network, features)
+            path.grown |= moving & (now.amax(2) >= self.horizon)
+            moving &= (now.amax(2) < self.horizon) & (now.amax(2) > self.shrunk * first)
+            over = step == self.steps or not moving.any()
+            if over or step % self.record == 0:
+                path.steps.append(step)
+                path.growth.append(now.amax(1).clamp_min(0))
+            if over:
+                break
+            kernels = network.kernels
+            gradient = mean_gradients(objective, network, samples, step, self.batches)["kernels"]
+            length = gradient.norm(dim=2, keepdim=True).clamp_min(TINY)
+            away = self.relative_step * kernels.norm(dim=2, keepdim=True) / length * gradient
+            network = replace(network, kernels=kernels - moving[..., None] * away)
+        path.network = network
+        return path
+
+
+@dataclass(frozen=True)
+class CommonClock:
+    """Plain gradient descent: one step size for all kernels and one stopping time, the papers' dynamics [P, A].
+
+    The step size is common to all kernels of a seed but varies in time: the fastest kernel moves `relative_step` of its
+    length. That follows the same gradient flow as a small constant one, for which about 1e5 steps are needed. The one
+    stop is the kindest to the claim: of the recorded networks, the one that captured most features (the first such).
+    """
+
+    horizon: float
+    """As for `OwnClock`; here it only defines what is captured, and the end: all is over at 4 horizons."""
+    relative_step: float = 0.05
+    steps: int = 1500
+    record: int = 4
+    batches: int = 1
+
+    def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Path:
+        from whymask.theory.measures import captured
+
+        path = Path(network)
+        best = network.map(torch.clone)
+        most = captured(best, features, self.horizon).sum(1)
+        moving = torch.ones_like(most, dtype=torch.bool)
+        for step in range(self.steps + 1):
+            if step % self.record == 0:
+                now = overlaps(network, features)
+                path.steps.append(step)
+                path.growth.append(now.amax(1).clamp_min(0))
+                count = captured(network, features, self.horizon).sum(1)
+                better = (count > most) & moving
+                best.kernels[better] = network.kernels[better]
+                most = torch.where(better, count, most)
+                moving &= now.amax((1, 2)) < 4 * self.horizon
+            if not moving.any():
+                break
+            kernels = network.kernels
+            gradient = mean_gradients(objective, network, samples, step, self.batches)["kernels"]
+            relative = gradient.norm(dim=2) / kernels.norm(dim=2)
+            size = self.relative_step / relative.amax(1).clamp_min(TINY)
+            network = replace(network, kernels=kernels - (moving * size)[:, None, None] * gradient)
+        path.network = best
+        return path
+
+
+@dataclass(frozen=True)
+class Training:
+    """Mini-batch gradient descent to a training loss, with a step size for each tensor.
+
+    A seed stops at the end of the epoch in which the mean loss of its batches is at most `target`, so networks that
+    reach it can be compared at the same training loss; after `epochs` it stops anyway.
+    """
+
+    rates: dict[str, float]
+    """Step size of each tensor that is trained: "kernels", "head", "decoder"."""
+    target: float = 0.0
+    """Training loss at which a seed stops."""
+    epochs: int = 120
+    """At most so many passes over the samples."""
+    adam: bool = False
+    """Adam in place of plain descent."""
+
+    def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Path:
+        path = Path(network)
+        update = Adam() if self.adam else None
+        moving = torch.ones(len(network.kernels), dtype=torch.bool, device=network.kernels.device)
+        reached = torch.full(moving.shape, torch.inf, device=moving.device, dtype=network.kernels.dtype)
+        for epoch in range(self.epochs):
+            total = torch.zeros_like(reached)
+            for number in range(len(samples)):
+                loss, gradients = objective.gradients(network, samples[number])
+                total += loss
+                steps = update(gradients) if update else gradients
+                network = self._moved(network, steps, moving)
+            reached = torch.where(moving, total / len(samples), reached)
+            moving &= reached > self.target
+            path.steps.append((epoch + 1) * len(samples))
+            path.losses.append(reached.clone())
+            path.growth.append(overlaps(network, features).amax(1).clamp_min(0))
+            if not moving.any():
+                break
+        path.network = network
+        return path
+
+    def _moved(self, network: Network, steps: dict[str, Tensor], moving: Tensor) -> Network:
+        named = network.tensors()
+        moved = {name: named[name] - moving[:, None, None] * self.rates[name] * step for name, step in steps.items()}
+        return network.having(**moved)
+
+
+class Adam:
+    """Adam's steps for a step size of 1 (Kingma and Ba, arXiv 1412.6980), each seed for itself."""
+
+    def __init__(self, betas: Sequence[float] = (0.9, 0.999), epsilon: float = 1e-8):
+        self.betas, self.epsilon = betas, epsilon
+        self.count = 0
+        self.moments: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+        self.count += 1
+        (b1, b2), steps = self.betas, {}
+        for name, gradient in gradients.items():
+            first, second = self.moments.setdefault(name, (torch.zeros_like(gradient), torch.zeros_like(gradient)))
+            first.mul_(b1).add_(gradient, alpha=1 - b1)
+            second.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
+            unbiased = (second / (1 - b2**self.count)).sqrt_().add_(self.epsilon)
+            steps[name] = first / (1 - b1**self.count) / unbiased
+        return steps

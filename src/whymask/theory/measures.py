@@ -1,0 +1,92 @@
+"""What a network captured, what it should have captured, and how well it classifies."""
+
+import torch
+from torch import Tensor
+
+from whymask.theory.data import Batch
+from whymask.theory.descent import overlaps
+from whymask.theory.network import Network
+
+PURE = 0.3
+"""Largest second/first overlap of a kernel that counts as having captured its first."""
+
+
+def largest_overlap(network: Network, features: Tensor) -> Tensor:
+    """Lambda_j = max_r <w_r, v_j>+, (S, n)."""
+    return overlaps(network, features).amax(1).clamp_min(0)
+
+
+def second_to_first(network: Network, features: Tensor) -> Tensor:
+    """A kernel's second largest overlap relative to its largest, (S, K): 0 is pure; 1 where none is positive."""
+    first, second = overlaps(network, features).topk(2, dim=2).values.unbind(2)
+    return torch.where(first > 0, second.clamp_min(0) / first, torch.ones_like(first))
+
+
+def captured(network: Network, features: Tensor, horizon: float, pure: float = PURE) -> Tensor:
+    """Features that some pure kernel has at half the horizon or more: (S, n) bool."""
+    now = overlaps(network, features)
+    good = (now >= horizon / 2) & (second_to_first(network, features) <= pure)[..., None]
+    return good.any(1)
+
+
+def favourites(network: Network, features: Tensor, among: Tensor | None = None) -> Tensor:
+    """The feature of largest overlap of each kernel, (S, K): at the start, its winner; `among` (n,) bool of them."""
+    now = overlaps(network, features)
+    if among is not None:
+        now = now.masked_fill(~among.to(now.device), -torch.inf)
+    return now.argmax(2)
+
+
+def feature_power(batch: Batch, features: Tensor, L: int, q: float) -> Tensor:
+    """S_j = E[1{y = class of j} sum_p z_p^q] for each feature j, (S, n) [A] (memory). z is read off as <x_p, v_j>+,
+    which is exact without noise."""
+    z = batch.patches @ features.to(batch.patches).mT  # (S, B, P, n)
+    own = batch.labels[..., None] == torch.arange(len(features), device=z.device) // L
+    return batch.copies * (z.clamp_min_(0).pow_(q).sum(2) * own).mean(1)
+
+
+def class_winners(start: Network, features: Tensor, power: Tensor, L: int, q: float) -> tuple[Tensor, Tensor]:
+    """The feature that a class should capture, (S, k) in 0..L-1, and its margin over the runner-up, (S, k).
+
+    The one whose own m kernels start with the largest Lambda_{i,l} S_{i,l}^(1/(q-2)) [A] (memory).
+    """
+    score = own_overlap(start, features, L) * power.to(start.kernels).unflatten(1, (-1, L)) ** (1 / max(q - 2, 1e-6))
+    first, second = score.topk(2, dim=2).values.unbind(2)
+    return score.argmax(2), first / second.clamp_min(1e-30) - 1
+
+
+def own_overlap(network: Network, features: Tensor, L: int) -> Tensor:
+    """Lambda_{i,l} over the kernels that class i owns, (S, k, L); kernels are owned in order, m a class."""
+    now = overlaps(network, features)
+    classes = len(features) // L
+    now = now.unflatten(2, (classes, L)).unflatten(1, (classes, -1))  # (S, k, m, k, L)
+    return now.amax(2).diagonal(dim1=1, dim2=2).mT.clamp_min(0)
+
+
+def accuracy(network: Network, batch: Batch) -> Tensor:
+    """Share of images classified right, (S,)."""
+    return (network.logits(batch).argmax(2) == batch.labels).double().mean(1)
+
+
+def kappa(network: Network, batch: Batch, features: Tensor) -> Tensor:
+    """What a kernel's winner v is helped by features that come with it, (S, K) [D, claim 7].
+
+    The mean over images with v, weighted by v's part z^(2q) in its own gradient, of the sum over other features of
+    (<w_r, v'>+ z' / (<w_r, v> z))^q. Needs noise-free, equally split images: z is then read off as <x_p, v>.
+    """
+    q = network.sigma.q
+    z = (batch.patches @ features.to(batch.patches).mT).amax(2).clamp_min(0)  # (S, B, n), one patch of each feature
+    now = overlaps(network, features).clamp_min(0)
+    total = z**q @ now.mT**q  # (S, B, K): the sum over all features of (<w, v'>+ z')^q
+    z_winner = z.gather(2, now.argmax(2)[:, None].expand(-1, z.shape[1], -1))
+    own = (now.amax(2)[:, None] * z_winner) ** q
+    ratio = torch.where(own > 0, total / own - 1, torch.zeros_like(own))
+    weight = z_winner ** (2 * q)
+    return (weight * ratio).sum(1) / weight.sum(1).clamp_min(1e-30)
+
+
+def predicted_to_grow(
+    network: Network, batch: Batch, features: Tensor, theta: float | Tensor, tau: float | Tensor, C_p: int
+) -> Tensor:
+    """Whether the winner of each kernel will grow, (S, K) bool: tau^q - 1 > (1/theta - 1)/(C_p (1 + kappa_r)) [D]."""
+    return tau**network.sigma.q - 1 > (1 / theta - 1) / (C_p * (1 + kappa(network, batch, features)))

@@ -1,0 +1,110 @@
+"""The two-layer convolutional network of the papers, for many seeds at once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from whymask.errors import WhymaskError
+from whymask.randomness import torch_generator
+from whymask.theory.data import Batch
+
+
+@dataclass(frozen=True)
+class SmoothedReLU:
+    """0 for z <= 0; z^q / (q rho^(q-1)) on [0, rho]; z - (1 - 1/q) rho above. Continuous with its slope [A].
+
+    The theorems need q >= 3; q = 2 is allowed and lies outside them.
+    """
+
+    q: float = 3
+    """Degree of the polynomial part. Asymptotically: a constant of at least 3 [P, A]."""
+    rho: float = 0.5
+    """Where it turns linear. Asymptotically: 1/polylog(k)."""
+
+    def __post_init__(self) -> None:
+        if self.q < 2 or self.rho <= 0:
+            raise WhymaskError(f"q={self.q}, rho={self.rho}: a smoothed ReLU needs q >= 2 and rho > 0.")
+
+    def __call__(self, z: Tensor) -> Tensor:
+        bent = z.clamp(0, self.rho)
+        return bent * (bent / self.rho) ** (self.q - 1) / self.q + (z - self.rho).clamp_min(0)
+
+    def with_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Value and slope, in few passes over memory."""
+        bent = z.clamp(0, self.rho)
+        slope = (bent / self.rho).pow_(self.q - 1)
+        value = bent.mul_(slope).div_(self.q)
+        if z.numel() and z.amax() > self.rho:
+            value += (z - self.rho).clamp_min_(0)
+        return value, slope
+
+
+@dataclass(frozen=True)
+class Network:
+    """h_r(X) = sum_p sigma(<w_r, x_p>) for K kernels, and what is put on top; S seeds side by side."""
+
+    kernels: Tensor
+    """(S, K, d)."""
+    head: Tensor | None = None
+    """u of the classifier F_i = sum_r u_ir h_r: (S, k, K)."""
+    decoder: Tensor | None = None
+    """D of pixel reconstruction: (S, d, K)."""
+    sigma: SmoothedReLU = SmoothedReLU()
+
+    @classmethod
+    def random(
+        cls, kernels: int, d: int, seeds: Sequence[int], scale: float = 0.03, sigma: SmoothedReLU = SmoothedReLU()
+    ) -> "Network":
+        """Kernels from N(0, scale^2 I), (S, kernels, d) float64, a function of each seed. Asymptotically scale is
+        1/sqrt(k) up to logarithms [A] (memory)."""
+        drawn = [
+            torch.randn(kernels, d, generator=torch_generator(seed, "kernels"), dtype=torch.float64) for seed in seeds
+        ]
+        return cls(scale * torch.stack(drawn), sigma=sigma)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Network":
+        return self.map(lambda tensor: tensor.to(device, dtype))
+
+    def having(self, **tensors: Tensor) -> "Network":
+        """The same with other tensors."""
+        named = self.tensors() | tensors
+        return Network(named["kernels"], named.get("head"), named.get("decoder"), self.sigma)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Network":
+        """`change` applied to each tensor that is there."""
+        return self.having(**{name: change(tensor) for name, tensor in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        named = {"kernels": self.kernels, "head": self.head, "decoder": self.decoder}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    def of(self, seeds: slice | Tensor) -> "Network":
+        """The networks of some seeds."""
+        return self.map(lambda tensor: tensor[seeds])
+
+    def with_head(self, classes: int, kind: str) -> "Network":
+        """With "fixed": class i owns kernels i·m to (i+1)·m - 1 at weight 1, as in [A]; with "learned": u = 0."""
+        seeds, kernels, _ = self.kernels.shape
+        head = self.kernels.new_zeros(seeds, classes, kernels)
+        if kind == "fixed":
+            owner = torch.arange(kernels, device=head.device) // (kernels // classes)
+            head[:, owner.clamp_max(classes - 1), torch.arange(kernels, device=head.device)] = 1
+        return self.having(head=head)
+
+    def codes(self, batch: Batch) -> Tensor:
+        """h, (S, B, K)."""
+        seeds, kernels, _ = self.kernels.shape
+        codes = self.kernels.new_empty(seeds, len(batch), kernels)
+        place = 0
+        for chosen, part in batch.parts(kernels):
+            codes[chosen, place : place + len(part)] = self.sigma(part.correlate(self.kernels[chosen])).sum(2)
+            place = (place + len(part)) % len(batch)
+        return codes.mul_(batch.copies)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """F, (S, B, k)."""
+        if self.head is None:
+            raise WhymaskError("the network has no head; give it one with `with_head`.")
+        return self.codes(batch) @ self.head.mT

@@ -1,0 +1,189 @@
+"""What a network is trained on, with the expectation over masks in closed form: no mask is ever drawn.
+
+Masks keep each patch independently with probability theta; a_p = sigma(W x_p), S = sum_p a_p, and the code of a masked
+image is h'(eX) = (1/theta) sum_p e_p a_p. The closed forms are derived for this project ([D], checked in the tests
+against every mask of small images, against drawn masks, and against autograd); `sampled.py` draws the masks.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from whymask.errors import WhymaskError
+from whymask.theory.data import Batch
+from whymask.theory.network import Network
+
+Gradients = dict[str, Tensor]
+"""By the names of `Network.tensors`."""
+
+
+class Trainable(Protocol):
+    """What a descent asks of an objective."""
+
+    def gradients(self, network: Network, batch: Batch) -> tuple[Tensor, Gradients]:
+        """Loss of each seed, (S,), the mean over images; and its gradient by each tensor that is trained."""
+
+
+class Objective:
+    """The base of one's own objectives: give `loss`, and autograd gives the gradients."""
+
+    trained: tuple[str, ...] = ("kernels",)
+
+    def loss(self, network: Network, batch: Batch) -> Tensor:
+        """Mean over images, (S,)."""
+        raise NotImplementedError
+
+    def gradients(self, network: Network, batch: Batch) -> tuple[Tensor, Gradients]:
+        leaves = network.map(lambda tensor: tensor.detach().requires_grad_())
+        tensors = [leaves.tensors()[name] for name in self.trained]
+        loss = self.loss(leaves, batch)
+        return loss.detach(), dict(zip(self.trained, torch.autograd.grad(loss.sum(), tensors), strict=True))
+
+
+@dataclass(frozen=True)
+class TeacherStudent:
+    """Reconstruct the features of the whole image, h^ of the kernels tau·w_r without gradient, from visible patches.
+
+    The data2vec form [P]: loss = 1/2 E_X E_e sum_r (h^_r - h'_r(eX))^2, h^_r = sum_p sigma(tau <w_r, x_p>). Since
+    E e = theta, exactly [D]
+
+        E_e loss = 1/2 sum_r (h^_r - S_r)^2 + (1 - theta)/(2 theta) sum_r sum_p a_pr^2
+
+    so masking is distillation with an activation penalty. The loss is a sum over kernels with no term shared: `theta`
+    and `tau` may differ from kernel to kernel, and a sweep over them is one wide network.
+    """
+
+    theta: float | Tensor = 0.5
+    """Share of patches kept, in (0, 1); a number, or (K,). Asymptotically: a constant [P] (memory)."""
+    tau: float | Tensor = 2 ** (1 / 3)
+    """Scale of the teacher's kernels; a number, or (K,). Growth needs more than 1."""
+
+    def __post_init__(self) -> None:
+        check_theta(self.theta)
+
+    def loss(self, network: Network, batch: Batch) -> Tensor:
+        """Mean over images, (S,); the teacher is not differentiated."""
+        z = batch.correlate(network.kernels)
+        active = network.sigma(z)
+        teacher = network.sigma(self.tau * z.detach()).sum(2)
+        missing = batch.copies * (teacher - active.sum(2))
+        penalty = ((1 / self.theta - 1) * batch.copies * active.square()).sum((2, 3))
+        return ((missing.square().sum(2) + penalty) / 2).mean(1)
+
+    def gradients(self, network: Network, batch: Batch) -> tuple[Tensor, Gradients]:
+        kernels = network.kernels
+        gradient, loss = torch.zeros_like(kernels), kernels.new_zeros(len(kernels))
+        strength = 1 / self.theta - 1
+        for seeds, part in batch.parts(kernels.shape[1]):
+            z = part.correlate(kernels[seeds])
+            active, slope = network.sigma.with_slope(z)
+            teacher, _ = network.sigma.with_slope(z.mul_(self.tau))
+            missing = teacher.sub_(active).sum(2, keepdim=True).mul_(batch.copies)  # h^ - S, (s, b, 1, K)
+            pull = (strength * active).sub_(missing)
+            loss[seeds] += _half_squares(missing, active, strength, batch.copies)
+            gradient[seeds] += part.collect(pull.mul_(slope))
+        scale = 1 / len(batch)
+        return loss * scale, {"kernels": gradient.mul_(batch.copies * scale)}
+
+
+def _half_squares(missing: Tensor, active: Tensor, strength: float | Tensor, copies: int) -> Tensor:
+    squares = torch.linalg.vector_norm(active, dim=(1, 2)).square()  # (s, K), without a temporary of every activation
+    return (missing.square().sum((1, 2, 3)) + copies * (strength * squares).sum(1)) / 2
+
+
+@dataclass(frozen=True)
+class PixelReconstruction:
+    """Reconstruct the hidden patches' numbers by a linear decoder D from the code of the visible ones: the MAE form.
+
+    loss = 1/2 E_X E_e sum_p (1 - e_p) ||x_p - D h'(eX)||^2. With S_-p = S - a_p and Q_-p = sum_{p' != p} ||D a_p'||^2,
+    exactly [D]
+
+        E_e loss = (1 - theta)/2 sum_p [ ||x_p - D S_-p||^2 + (1 - theta)/theta Q_-p ]
+
+    so it is leave-one-patch-out regression with a ridge. The prediction is the same for every hidden patch.
+    """
+
+    theta: float = 0.5
+    """Share of patches kept, in (0, 1)."""
+
+    def __post_init__(self) -> None:
+        check_theta(self.theta)
+
+    def loss(self, network: Network, batch: Batch) -> Tensor:
+        """Mean over images, (S,)."""
+        active = network.sigma(batch.correlate(network.kernels))
+        shown = active.flatten(1, 2) @ _decoder(network).mT  # D a_p, (S, B P, d)
+        shown = shown.view(batch.patches.shape)
+        left = batch.patches - (shown.sum(2, keepdim=True) - shown)
+        squares = shown.square().sum((2, 3)) * (shown.shape[2] - 1)  # sum_p Q_-p counts each patch P - 1 times
+        ridge = (1 - self.theta) / self.theta * squares
+        return (1 - self.theta) / 2 * (left.square().sum((2, 3)) + ridge).mean(1)
+
+    def gradients(self, network: Network, batch: Batch) -> tuple[Tensor, Gradients]:
+        if batch.copies != 1:
+            raise WhymaskError("pixel reconstruction tells copies of a patch apart; draw the data with copied=False.")
+        kernels, decoder = network.kernels, _decoder(network)
+        by_kernels, by_decoder = torch.zeros_like(kernels), torch.zeros_like(decoder)
+        loss = kernels.new_zeros(len(kernels))
+        ridge = (1 - self.theta) / self.theta * (batch.patches.shape[2] - 1)
+        for seeds, part in batch.parts(kernels.shape[1]):
+            active, slope = network.sigma.with_slope(part.correlate(kernels[seeds]))
+            shown = (active.flatten(1, 2) @ decoder[seeds].mT).view(part.patches.shape)
+            left = part.patches - shown.sum(2, keepdim=True) + shown
+            loss[seeds] += (left.square().sum((1, 2, 3)) + ridge * shown.square().sum((1, 2, 3))) / 2
+            # left_p holds -D a_p' for every p' but p: patch p' is pulled by all that is left but its own.
+            pull = (left - left.sum(2, keepdim=True) + ridge * shown).flatten(1, 2)
+            by_decoder[seeds] += pull.mT @ active.flatten(1, 2)
+            by_kernels[seeds] += part.collect((pull @ decoder[seeds]).view(slope.shape).mul_(slope))
+        scale = (1 - self.theta) / len(batch)
+        return loss * scale, {"kernels": by_kernels.mul_(scale), "decoder": by_decoder.mul_(scale)}
+
+
+def _decoder(network: Network) -> Tensor:
+    if network.decoder is None:
+        raise WhymaskError("pixel reconstruction needs a decoder D, (S, d, K); the network has none.")
+    return network.decoder
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy of softmax(F) with the labels. A fixed head is [A]'s network, a learned one is fine-tuned."""
+
+    learned_head: bool = True
+    train_kernels: bool = True
+
+    def loss(self, network: Network, batch: Batch) -> Tensor:
+        """Mean over images, (S,)."""
+        chances = network.logits(batch).log_softmax(2)
+        return -chances.gather(2, batch.labels[..., None])[..., 0].mean(1)
+
+    def gradients(self, network: Network, batch: Batch) -> tuple[Tensor, Gradients]:
+        kernels, head = network.kernels, network.head
+        assert head is not None
+        by_kernels, by_head = torch.zeros_like(kernels), torch.zeros_like(head)
+        loss = kernels.new_zeros(len(kernels))
+        for seeds, part in batch.parts(kernels.shape[1]):
+            active, slope = network.sigma.with_slope(part.correlate(kernels[seeds]))
+            codes = active.sum(2).mul_(batch.copies)
+            chances = (codes @ head[seeds].mT).log_softmax(2)
+            right = part.labels[..., None]
+            loss[seeds] -= chances.gather(2, right).sum((1, 2))
+            wrong = chances.exp_()
+            wrong.scatter_add_(2, right, -torch.ones_like(right, dtype=wrong.dtype))  # softmax - onehot, (s, b, k)
+            if self.learned_head:
+                by_head[seeds] += wrong.mT @ codes
+            if self.train_kernels:
+                by_kernels[seeds] += part.collect(slope.mul_((wrong @ head[seeds])[:, :, None]))
+        scale = 1 / len(batch)
+        by_kernels.mul_(batch.copies)
+        named = {"kernels": (self.train_kernels, by_kernels), "head": (self.learned_head, by_head)}
+        return loss * scale, {name: tensor.mul_(scale) for name, (trained, tensor) in named.items() if trained}
+
+
+def check_theta(theta: float | Tensor) -> None:
+    """Raise WhymaskError unless every theta lies in (0, 1)."""
+    given = torch.as_tensor(theta)
+    if not bool(((given > 0) & (given < 1)).all()):
+        raise WhymaskError(f"theta={theta}: the share of patches kept lies strictly between 0 and 1.")

@@ -1,0 +1,139 @@
+"""Every number of an experiment: the regime, with the papers' asymptotic expression beside each finite default."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+
+from whymask.errors import WhymaskError
+from whymask.theory.data import MultiView
+from whymask.theory.descent import horizon_of
+from whymask.theory.network import SmoothedReLU
+from whymask.theory.objectives import check_theta
+
+IDEALISATIONS = (
+    "Own clock: each kernel stops at its own horizon <w, v> = rho C_p / 1.2. That is this lab's idealisation, not a "
+    "statement of the paper. The rows of the common clock stop all kernels at one time: the recorded time at which "
+    "most features are captured, the kindest choice.",
+    "Gradients are those of the expectation over masks in closed form, as if every image were masked infinitely often.",
+    "The features and the test images are the same for every seed; seeds differ in first kernels and training images. "
+    "Kernels start isotropic, so nothing is lost by it.",
+    "[A] also asks sum_p z_p^q >= 1 of a class's features (memory); with C_p > 1 these defaults do not meet it.",
+    "k, m, N and the number of steps are finite: where the theorems say 'with high probability, for large k', the "
+    "table says what was seen at this k.",
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Data, network, objective and training; the defaults are a regime that shows the effect on two cores.
+
+    Asymptotic expressions are those of [A] arXiv 2012.09816 and [P] arXiv 2206.03826, from memory.
+    """
+
+    data: MultiView = field(default_factory=MultiView)
+    """The images."""
+    m: int = 10
+    """Kernels a class; the network has K = k·m. Asymptotically: polylog(k)."""
+    q: float = 3
+    """Degree of the smoothed ReLU. Asymptotically: a constant of at least 3; 2 is allowed, outside the theorems."""
+    rho: float = 0.5
+    """Where the smoothed ReLU turns linear. Asymptotically: 1/polylog(k)."""
+    scale: float = 0.03
+    """Standard deviation of a kernel's first numbers. Asymptotically: 1/sqrt(k) up to logarithms."""
+    theta: float = 0.5
+    """Share of patches that a mask keeps. Asymptotically: a constant in (0, 1)."""
+    tau: float | None = None
+    """Scale of the teacher's kernels; by default at twice the growth threshold: tau^q = 1 + 2 (1/theta - 1)/C_p.
+    Asymptotically: a constant above 1."""
+    N: int = 2000
+    """Training images a seed. Asymptotically: poly(k), at least k^1.2/mu."""
+    batch: int = 200
+    """Images a step."""
+    own_step: float = 0.03
+    """Own clock: length of a step of pretraining, relative to each kernel."""
+    common_step: float = 0.05
+    """Common clock: the same, relative to the fastest kernel."""
+    batches: int | None = None
+    """Batches averaged in a step of pretraining; k/10 by default, so that a feature is seen as often at every k."""
+    test: int = 1000
+    """Test images of each kind."""
+    kernel_rate: float | None = None
+    """Step size of kernels when training from scratch; k/20 by default, as a class has 1/k of the images.
+    Asymptotically: at most 1/poly(k)."""
+    head_rate: float | None = None
+    """Step size of a learned head when training from scratch; k/2 by default."""
+    tuning_kernel_rate: float | None = None
+    """Step size of kernels when fine-tuning; k/500 by default: small [P]."""
+    tuning_head_rate: float | None = None
+    """Step size of the head when fine-tuning; k/50 by default: larger [P]."""
+    target: float = 0.05
+    """Training loss at which every classifier stops, so that they are compared at the same one."""
+    epochs: int = 300
+    """Epochs after which a classifier stops anyway."""
+    precision: Literal["32", "64"] = "32"
+    """Bits a number."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    budget: float = 2.0
+    """GiB that images may take in memory; those that do not fit are made again when they are needed."""
+
+    def __post_init__(self) -> None:
+        SmoothedReLU(self.q, self.rho)
+        check_theta(self.theta)
+        for name in ("m", "N", "batch", "test", "epochs", "budget", "scale", "target"):
+            if getattr(self, name) <= 0:
+                raise WhymaskError(f"{name}={getattr(self, name)}: a number above 0 was expected.")
+        if self.N % self.batch:
+            raise WhymaskError(f"N={self.N} images do not divide into batches of {self.batch}. Give a multiple.")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise WhymaskError("--device cuda was given, but PyTorch sees no GPU. Use --device cpu.")
+        if self.device == "mps" and self.precision == "64":
+            raise WhymaskError("mps has no 64-bit numbers. Use --device cpu, or --precision 32.")
+
+    @property
+    def sigma(self) -> SmoothedReLU:
+        return SmoothedReLU(self.q, self.rho)
+
+    @property
+    def K(self) -> int:
+        return self.data.k * self.m
+
+    @property
+    def horizon(self) -> float:
+        return horizon_of(self.rho, self.data.C_p)
+
+    @property
+    def teacher(self) -> float:
+        """tau, the default resolved."""
+        return (1 + 2 * self.threshold) ** (1 / self.q) if self.tau is None else self.tau
+
+    @property
+    def threshold(self) -> float:
+        """(1/theta - 1)/C_p: what tau^q - 1 must exceed for a kernel to grow, without kappa [D]."""
+        return (1 / self.theta - 1) / self.data.C_p
+
+    def rate(self, name: str) -> float:
+        """A step size, the default resolved."""
+        shares = {"kernel_rate": 20, "head_rate": 2, "tuning_kernel_rate": 500, "tuning_head_rate": 50}
+        given = getattr(self, name)
+        return self.data.k / shares[name] if given is None else given
+
+    @property
+    def together(self) -> int:
+        """`batches`, the default resolved."""
+        return max(1, self.data.k // 10) if self.batches is None else self.batches
+
+    @property
+    def torch_device(self) -> torch.device:
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32 if self.precision == "32" else torch.float64
+
+    def with_data(self, **changes: Any) -> "Setting":
+        """The same with other images."""
+        return replace(self, data=replace(self.data, **changes))
