@@ -7,12 +7,13 @@ from typing import Annotated
 import tyro
 
 import whymask
+import whymask.theory
 from whymask.errors import WhymaskError
+from whymask.flags import Flat
 from whymask.progress import say
 from whymask.training.device import RuntimeConfig
 from whymask.training.loop import Interrupted
 
-Flat = tyro.conf.arg(name="")
 Positional = tyro.conf.Positional
 Data = Annotated[
     str,
@@ -113,7 +114,16 @@ def embed(
     whymask.embed(run, data, out=out, cell=cell, runtime=runtime)
 
 
-COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, predict, embed)}
+def theory(settings: Annotated[whymask.theory.TheorySettings, Flat], out: Path = Path("runs/theory")) -> None:
+    """Run the paper's two-layer model as an experiment: each claim a row of prediction against measurement.
+
+    Args:
+        out: Folder of claims.json, arrays.npz and the page. The same command continues; claims and seeds are added.
+    """
+    whymask.theory.theory(out, settings)
+
+
+COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, predict, embed, theory)}
 
 
 def main() -> None:

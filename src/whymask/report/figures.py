@@ -113,15 +113,15 @@ def curve(
         axes.set_xlabel("labels a class (log scale)")
         axes.set_ylabel(metric_name(metric))
         axes.grid(axis="x", visible=False)
-        _legend_above(axes)
+        legend_above(axes)
 
     return draw(name, 5.6, 3.9, paint)
 
 
-def _legend_above(axes: Axes) -> None:
-    """The arms' names above the axes, where no data lies."""
+def legend_above(axes: Axes, columns: int = 4) -> None:
+    """The names above the axes, where no data lies."""
     options: dict[str, Any] = {"handlelength": 1.4, "columnspacing": 1.4, "handletextpad": 0.5}
-    axes.figure.legend(loc="outside upper left", ncols=4, **options)
+    axes.figure.legend(loc="outside upper left", ncols=columns, **options)
 
 
 def _curve_of_arm(
@@ -168,7 +168,7 @@ def recall(name: str, rows: list[dict[str, Any]], classes: list[str], styles: di
         axes.grid(axis="y", visible=False)
         for boundary in range(1, len(order)):
             axes.axhline(boundary - 0.5, color=NEUTRAL, alpha=0.22, linewidth=0.8)
-        _legend_above(axes)
+        legend_above(axes)
 
     return draw(name, 5.6, 1.0 + (0.09 * len(arms) + 0.14) * len(order), paint)
 
@@ -189,6 +189,6 @@ def losses(name: str, curves: list[tuple[str, np.ndarray]], styles: dict[str, Ar
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
         axes.set_xlabel("optimiser steps")
         axes.set_ylabel("training loss")
-        _legend_above(axes)
+        legend_above(axes)
 
     return draw(name, 5.6, 3.4, paint)

@@ -13,6 +13,7 @@ from whymask.data.sources import Reader
 from whymask.data.splits import labelled_subset, parse_budget
 from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, resolve
 from whymask.errors import WhymaskError
+from whymask.flags import Flat
 from whymask.methods import METHODS, MAEConfig
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, provenance, write_csv
@@ -22,7 +23,6 @@ from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
 from whymask.stages.probe import probe_encoder
 from whymask.training.device import RuntimeConfig, make_fabric, precision_of
 
-Flat = tyro.conf.arg(name="")
 SCRATCH = "scratch"
 
 

@@ -4,17 +4,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-
 from whymask.data.prepare import DataConfig
 from whymask.encoders import EncoderConfig
+from whymask.flags import Flat
 from whymask.methods import METHODS, MAEConfig
 from whymask.stages.augment import AugmentName, augment_of
 from whymask.stages.classify import Finetuning
 from whymask.stages.pretrain import Pretraining, Recipe
 from whymask.training.device import RuntimeConfig
-
-Flat = tyro.conf.arg(name="")
 
 SCRATCH, SCRATCH_LONG, INIT = "scratch", "scratch-long", "init"
 

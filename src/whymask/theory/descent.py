@@ -49,6 +49,8 @@ class Path:
     """`Training`: the mean loss of each epoch, (S,) each."""
     grown: Tensor = field(default_factory=lambda: torch.empty(0))
     """`OwnClock`: which kernels reached the horizon, (S, K) bool."""
+    rose: Tensor = field(default_factory=lambda: torch.empty(0))
+    """`OwnClock`: of which kernels the winner's overlap rose before it fell, (S, K) bool."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ class OwnClock:
 
     Where the loss is a sum over kernels with no term shared, gradient flow moves each kernel along the same path
     whatever its clock; steps of a fixed length relative to ||w_r|| follow it in about a hundred steps. A kernel stops
-    when its largest overlap reaches `horizon` (it grew), or falls below `shrunk` of what it was (it did not). That
-    each kernel stops at its own horizon is this lab's idealisation, not a statement of [P].
+    when its largest overlap reaches `horizon` (it grew), or when that of its winner, the feature that was largest at
+    the start, falls below `shrunk` of what it was (it did not). That each kernel stops at its own horizon is this lab's
+    idealisation, not a statement of [P].
     """
 
     horizon: float
@@ -67,8 +70,8 @@ class OwnClock:
     """Length of a step, relative to ||w_r||."""
     steps: int = 600
     """At most so many."""
-    shrunk: float = 0.5
-    """A kernel whose largest overlap is below this share of its first value stops."""
+    shrunk: float = 0.9
+    """A kernel stops when its winner's overlap is below this share of its first value."""
     record: int = 4
     """Steps between records."""
     batches: int = 1
@@ -76,13 +79,15 @@ class OwnClock:
 
     def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Path:
         """`samples` gives batch after batch; with one batch it is the full-batch gradient. `features` (n, d)."""
-        first = overlaps(network, features).amax(2)
-        moving = torch.ones_like(first, dtype=torch.bool)
-        path = Path(network, grown=torch.zeros_like(moving))
+        first, winner = overlaps(network, features).max(2, keepdim=True)
+        moving = torch.ones_like(winner[..., 0], dtype=torch.bool)
+        path = Path(network, grown=torch.zeros_like(moving), rose=torch.zeros_like(moving))
         for step in range(self.steps + 1):
             now = overlaps(network, features)
             path.grown |= moving & (now.amax(2) >= self.horizon)
-            moving &= (now.amax(2) < self.horizon) & (now.amax(2) > self.shrunk * first)
+            of_winner = now.gather(2, winner)
+            path.rose |= moving & (of_winner >= first / self.shrunk)[..., 0]
+            moving &= (now.amax(2) < self.horizon) & (of_winner > self.shrunk * first)[..., 0]
             over = step == self.steps or not moving.any()
             if over or step % self.record == 0:
                 path.steps.append(step)

@@ -1,5 +1,6 @@
 """The networks of one setting: pretrained on either clock, trained from scratch, fine-tuned; each made once a seed."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,17 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whymask.errors import WhymaskError
 from whymask.randomness import torch_generator
 from whymask.theory.data import Batch, Samples
 from whymask.theory.descent import CommonClock, OwnClock, Path, Training
 from whymask.theory.network import Network
-from whymask.theory.objectives import CrossEntropy, TeacherStudent
+from whymask.theory.objectives import CrossEntropy, PixelReconstruction, TeacherStudent
 from whymask.theory.setting import Setting
 from whymask.theory.store import Arrays, Store
 
-Start = Literal["random", "own", "common"]
-"""Where kernels come from: drawn at random, or pretrained on their own clocks or on a common one."""
+Clock = Literal["own", "common"]
+CLOCKS: tuple[Clock, Clock] = ("own", "common")
+Start = Literal["random", "own", "common", "pixels"]
+"""Where kernels come from: drawn at random; teacher-student pretraining on own clocks or a common one; pixel
+reconstruction."""
 Head = Literal["fixed", "learned"]
 READ_OUT_STEPS = 3000
 
@@ -35,6 +38,8 @@ class Trained:
     """(S, epochs); empty after pretraining."""
     grown: np.ndarray
     """(S, K) bool after pretraining on own clocks; else empty."""
+    seconds: np.ndarray
+    """(S,), the time it took; that of seeds side by side is shared out."""
 
 
 class Lab:
@@ -90,18 +95,37 @@ class Lab:
         right = self.logits(network, view).argmax(2) == self.tests[view].labels
         return right.double().mean(1).cpu().numpy()
 
+    def images(self) -> Samples:
+        """The downstream training images of all seeds."""
+        return self._images(self.seeds)
+
+    def sub(self, name: str, setting: Setting, seeds: Sequence[int]) -> "Lab":
+        """Another lab with the same store."""
+        return Lab(setting, seeds, self.store, name)
+
     # what is trained ----------------------------------------------------------------------------------------
 
-    def pretrained(self, clock: Literal["own", "common"], objective: TeacherStudent | None = None) -> Trained:
-        """Kernels after teacher-student pretraining."""
+    def pretrained(self, clock: Clock, objective: TeacherStudent | None = None, name: str = "") -> Trained:
+        """Kernels after teacher-student pretraining; another `objective` needs a `name` of its own."""
         s = self.setting
         kind, size = (OwnClock, s.own_step) if clock == "own" else (CommonClock, s.common_step)
         descent = kind(s.horizon, relative_step=size, batches=s.together)
+        objective = objective or TeacherStudent(s.theta, s.teacher)
         return self._trained(
-            clock,
-            lambda seeds: self.start(seeds),
-            lambda network, seeds: descent.run(
-                network, objective or TeacherStudent(s.theta, s.teacher), self._images(seeds, True), self.features
+            name or clock,
+            self.start,
+            lambda network, seeds: descent.run(network, objective, self._images(seeds, True), self.features),
+        )
+
+    def reconstructed(self) -> Trained:
+        """Kernels and a free decoder after pixel reconstruction by Adam."""
+        s = self.setting
+        training = Training({"kernels": s.pixel_rate, "decoder": s.pixel_rate}, epochs=s.pixel_epochs, adam=True)
+        return self._trained(
+            "pixels",
+            self._with_decoder,
+            lambda network, seeds: training.run(
+                network, PixelReconstruction(s.theta), self._images(seeds, True), self.features
             ),
         )
 
@@ -126,13 +150,20 @@ class Lab:
 
     def read_out(self) -> Trained:
         """Frozen random kernels with a learned head."""
-        return self._trained("frozen-random", lambda seeds: self.start(seeds), self._read_out)
+        return self._trained("frozen-random", self.start, self._read_out)
 
     def _started(self, start: Start, seeds: Sequence[int]) -> Network:
         if start == "random":
             return self.start(seeds)
-        chosen = [self.seeds.index(seed) for seed in seeds]
-        return self.pretrained(start).network.of(torch.tensor(chosen))
+        network = self.reconstructed().network if start == "pixels" else self.pretrained(start).network
+        chosen = torch.tensor([self.seeds.index(seed) for seed in seeds], device=network.kernels.device)
+        return Network(network.kernels[chosen], sigma=network.sigma)
+
+    def _with_decoder(self, seeds: Sequence[int]) -> Network:
+        """Random kernels, and a decoder drawn at the same scale."""
+        s, shape = self.setting, (self.data.width, self.setting.K)
+        drawn = [torch.randn(shape, generator=torch_generator(seed, "decoder"), dtype=torch.float64) for seed in seeds]
+        return self.start(seeds).having(decoder=(s.scale * torch.stack(drawn)).to(s.torch_device, s.dtype))
 
     def _read_out(self, network: Network, seeds: Sequence[int]) -> Path:
         """Gradient descent of the head alone, on codes divided by their size: they are tiny before any training."""
@@ -182,23 +213,24 @@ class Lab:
         self, name: str, start: Callable[[list[int]], Network], run: Callable[[Network, list[int]], Path]
     ) -> Trained:
         def compute(seeds: list[int]) -> Arrays:
+            began = time.perf_counter()
             path = run(start(seeds), seeds)
+            seconds = np.full(len(seeds), (time.perf_counter() - began) / len(seeds))
             curves = {"growth": path.growth, "losses": path.losses}
             arrays = path.network.tensors() | {k: torch.stack(v, 1) for k, v in curves.items() if v}
             arrays |= {"grown": path.grown} if len(path.grown) else {}
-            return {key: tensor.cpu().numpy() for key, tensor in arrays.items()}
+            return {key: tensor.cpu().numpy() for key, tensor in arrays.items()} | {"seconds": seconds}
 
-        arrays = self.store.get(f"{self.name}/{name}", self.seeds, self.at_once, compute)
+        return self._as_trained(self.store.get(f"{self.name}/{name}", self.seeds, self.at_once, compute))
+
+    def known(self, name: str) -> Trained | None:
+        """What is trained under this name, if all seeds are."""
+        arrays = self.store.find(f"{self.name}/{name}", self.seeds)
+        return None if arrays is None else self._as_trained(arrays)
+
+    def _as_trained(self, arrays: Arrays) -> Trained:
         device = self.setting.torch_device
         named = {k: torch.from_numpy(arrays[k]).to(device) for k in ("kernels", "head", "decoder") if k in arrays}
         network = Network(named["kernels"], named.get("head"), named.get("decoder"), self.setting.sigma)
         empty = np.empty((len(self.seeds), 0))
-        return Trained(network, *(arrays.get(key, empty) for key in ("growth", "losses", "grown")))
-
-
-def check_seeds(seeds: Sequence[int]) -> None:
-    """Raise WhymaskError where an interval over seeds is asked for and there are fewer than two."""
-    if len(seeds) < 2:
-        raise WhymaskError(
-            f"{len(seeds)} seed was given; an interval over seeds needs at least 2. Give --seeds 2 or more."
-        )
+        return Trained(network, *(arrays.get(key, empty) for key in ("growth", "losses", "grown", "seconds")))

@@ -1,11 +1,12 @@
 """Every number of an experiment: the regime, with the papers' asymptotic expression beside each finite default."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
 from whymask.errors import WhymaskError
+from whymask.flags import Flat
 from whymask.theory.data import MultiView
 from whymask.theory.descent import horizon_of
 from whymask.theory.network import SmoothedReLU
@@ -31,7 +32,7 @@ class Setting:
     Asymptotic expressions are those of [A] arXiv 2012.09816 and [P] arXiv 2206.03826, from memory.
     """
 
-    data: MultiView = field(default_factory=MultiView)
+    data: Annotated[MultiView, Flat] = field(default_factory=MultiView)
     """The images."""
     m: int = 10
     """Kernels a class; the network has K = k·m. Asymptotically: polylog(k)."""
@@ -67,6 +68,10 @@ class Setting:
     """Step size of kernels when fine-tuning; k/500 by default: small [P]."""
     tuning_head_rate: float | None = None
     """Step size of the head when fine-tuning; k/50 by default: larger [P]."""
+    pixel_rate: float = 0.003
+    """Adam's step size in pixel reconstruction."""
+    pixel_epochs: int = 150
+    """Epochs of pixel reconstruction."""
     target: float = 0.05
     """Training loss at which every classifier stops, so that they are compared at the same one."""
     epochs: int = 300

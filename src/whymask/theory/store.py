@@ -32,6 +32,11 @@ class Store:
                 self._write(name, seed, {key: array[place] for key, array in made.items()})
         return _stacked([self._read(name, seed) or {} for seed in seeds])
 
+    def find(self, name: str, seeds: Sequence[int]) -> Arrays | None:
+        """The arrays of all `seeds`, stacked; None unless all are there."""
+        found = [arrays for seed in seeds if (arrays := self._read(name, seed)) is not None]
+        return _stacked(found) if len(found) == len(seeds) else None
+
     def _path(self, name: str, seed: int) -> Path | None:
         return self.folder / name / f"{seed}.npz" if self.folder else None
 

@@ -1,0 +1,229 @@
+"""The page of a theory run: claims.json and arrays.npz -> report.html and figures/*.svg."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whymask.errors import WhymaskError
+from whymask.report import figures
+from whymask.report.page import render
+from whymask.report.study import write_figures
+from whymask.report.text import clean, count, flatten, known, number, setting_value
+from whymask.report.theory_sections import CLOCKS, sections
+from whymask.runs import read_json, write_bytes
+
+Row = dict[str, Any]
+NAMES = {
+    "coverage": "Pretraining captures every feature",
+    "purity": "Kernels are pure",
+    "kernel-lottery": "A kernel ends on its winner",
+    "supervised-lottery": "Supervised learning captures one feature a class",
+    "downstream": "Pretraining helps downstream",
+    "retention": "Fine-tuning keeps the features",
+    "growth": "When a kernel grows",
+    "data-coverage": "What pretraining data do not show is not captured",
+    "ensembles": "Ensembles gain less from pretrained networks",
+    "scale": "It stays so as k grows",
+    "reconstruction": "Pixel reconstruction",
+    "control-tau": "Teacher equal to the student (τ = 1)",
+    "control-theta": "Hardly any mask (θ near 1)",
+    "control-winners": "Shuffled winners",
+    "control-frozen": "Frozen random kernels",
+}
+REGIME = {
+    "k": "classes", "L": "features a class", "m": "kernels a class", "d": "numbers a patch", "P": "patches",
+    "C_p": "patches a feature", "s": "other features an image", "mu": "of images single-view", "N": "training images",
+    "q": "degree of the smoothed ReLU", "rho": "where it turns linear", "theta": "of patches kept by a mask",
+    "tau": "teacher's scale", "scale": "deviation of first kernels", "sigma": "noise of patches",
+    "gamma": "feature noise",
+}  # fmt: skip
+"""The settings that stand above the table, with what they are."""
+_COLUMNS = ("what", "measured", "low", "high", "threshold", "count", "seeds", "worst_seed", "worst", "holds")
+_REGION = ("region", "scale", "kernel_rate", "head_rate")
+
+
+def write_theory_page(folder: Path) -> Path:
+    """Write ``folder/report.html`` and ``folder/figures/*.svg`` from ``folder/claims.json`` and ``folder/arrays.npz``.
+
+    Whatever is missing (claims not run, intervals, arrays) is left out of the page. Returns the page's path. Raises
+    `WhymaskError` if there is no readable claims.json.
+    """
+    folder = Path(folder)
+    run = load_run(folder)
+    shown = sections(run, load_arrays(folder / "arrays.npz"))
+    drawings = {picture.name: picture.svg for section in shown for picture in section.pictures}
+    inlined = {p.name: figures.inline(p.svg, p.caption) for section in shown for p in section.pictures}
+    page = render(
+        "theory.html.j2",
+        run=run,
+        summary=summary(run),
+        regime=regime(run["setting"]),
+        groups=[("claims", run["claims"]), ("controls", run["controls"])],
+        region=region(run["claims"]),
+        sections=shown,
+        figures=inlined,
+        settings=flatten(run["setting"]),
+        provenance=flatten({key: value for key, value in run["provenance"].items() if key != "command"}),
+    )
+    for path in (folder / "figures").glob("theory-*.svg"):
+        if path.stem not in drawings:
+            path.unlink()
+    write_figures(folder / "figures", drawings)
+    write_bytes(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def load_run(folder: Path) -> Row:
+    """claims.json, its strings printable, with an empty section for each one that is missing."""
+    path = folder / "claims.json"
+    try:
+        run = clean(read_json(path))
+    except (OSError, ValueError) as error:
+        raise WhymaskError(
+            f"{path} cannot be read ({error}); expected the folder of a theory run; run it first"
+        ) from error
+    if not isinstance(run, dict):
+        raise WhymaskError(f"{path} holds no object; expected the claims.json of a theory run; run it again")
+    for section in ("setting", "provenance"):
+        run[section] = run.get(section) or {}
+    for section in ("claims", "controls", "seeds", "idealisations"):
+        run[section] = run.get(section) or []
+    for section in ("claims", "controls"):
+        claims = [claim for claim in run[section] if isinstance(claim, dict)]
+        run[section] = [_described(claim, f"{section}-{place}") for place, claim in enumerate(claims)]
+    return run
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the run; none where the file is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return {}
+
+
+def _described(claim: Row, anchor: str) -> Row:
+    """A claim with its name, the tag of its clock, its main row's words, and its rows as tables."""
+    rows = [row for row in claim.get("rows") or [] if isinstance(row, dict)]
+    return (
+        {"holds": None}
+        | claim
+        | {
+            "id": str(claim.get("id")),
+            "rows": rows,
+            "name": NAMES.get(str(claim.get("id")), str(claim.get("id"))),
+            "tag": CLOCKS.get(str(claim.get("clock")), claim.get("clock")),
+            "anchor": anchor,
+            "what": rows[0].get("what") if rows else None,
+            "by": _judged_by(claim),
+            "tables": [row_table(part) for part in _parts(rows) if part],
+        }
+    )
+
+
+def _parts(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """The region's rows apart: they have keys that no others have."""
+    return [row for row in rows if not row.get("region")], [row for row in rows if row.get("region")]
+
+
+def _judged_by(claim: Row) -> str | None:
+    """Why a claim was not judged by its interval's lower bound alone, where that bound says otherwise."""
+    threshold: Any = claim.get("threshold")
+    low: Any = claim.get("low")
+    if not known(threshold) or claim.get("holds") is None or str(claim.get("id")).startswith("control-"):
+        return None
+    reached = known(low) and (low > 0 if threshold == 0 else low >= threshold)
+    if reached == claim["holds"]:
+        return None
+    return "by the number itself: its interval reaches below" if claim["holds"] else "another of its rows fails"
+
+
+def row_table(rows: list[Row]) -> Row:
+    """{"keys", "columns", "rows"}: the keys that only these rows have, and which of the usual ones occur."""
+    found = dict.fromkeys(key for row in rows for key in row)
+    keys = [key for key in found if key not in (*_COLUMNS, "region")]
+    cells = [row | {"cells": [(row.get(key), _cell(row.get(key))) for key in keys]} for row in rows]
+    return {"keys": keys, "columns": [key for key in _COLUMNS if key in found], "rows": cells}
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
+    return count(value) if known(value) else setting_value(value)
+
+
+def summary(run: Row) -> Row:
+    """What the top of the page says: {"title", "badge", "mark", "text", "failing", "controls", "broken"}."""
+    judged = [claim for claim in run["claims"] if claim["holds"] is not None]
+    failing = [claim for claim in judged if not claim["holds"]]
+    holding, unjudged = len(judged) - len(failing), len(run["claims"]) - len(judged)
+    title = f"{_claims(holding)} hold{'s' if holding == 1 else ''}"
+    badge, mark = ("good", "✓") if judged else ("", "…")
+    if failing:
+        title += f", {len(failing)} do{'es' if len(failing) == 1 else ''} not"
+        badge, mark = ("warn", "≠") if holding else ("bad", "✗")
+    text = f"{_where(run)}: {title}."
+    if unjudged:
+        text += f" {_claims(unjudged).capitalize()} {'has' if unjudged == 1 else 'have'} no threshold."
+    return {
+        "title": title,
+        "badge": badge,
+        "mark": mark,
+        "text": text,
+        "failing": [_failure(claim) for claim in failing],
+        "controls": len(run["controls"]),
+        "broken": [_failure(control) for control in run["controls"] if control["holds"] is False],
+    }
+
+
+def _where(run: Row) -> str:
+    """ "k = 10, 20 seeds"."""
+    seeds = len(run["seeds"]) or max((c["seeds"] for c in run["claims"] if known(c.get("seeds"))), default=0)
+    k = {key: value for key, value, _ in regime(run["setting"])}.get("k")
+    return ", ".join([*([f"k = {k}"] if k else []), f"{count(seeds)} seed{'s' if seeds != 1 else ''}"])
+
+
+def _claims(n: int) -> str:
+    return f"{n} claim{'s' if n != 1 else ''}"
+
+
+def _failure(claim: Row) -> Row:
+    """Name, anchor and number of a claim that does not hold."""
+    interval = ""
+    if known(claim.get("low")) and known(claim.get("high")):
+        interval = f", 95 % interval {number(claim['low'])} to {number(claim['high'])}"
+    measured = f"measured {number(claim.get('measured'))}{interval}, threshold {count(claim.get('threshold'))}"
+    return {"name": claim["name"], "tag": claim["tag"], "anchor": claim["anchor"], "text": measured}
+
+
+def regime(setting: Row) -> list[tuple[str, str, str]]:
+    """(symbol, value, what it is) of the settings that stand above the table."""
+    values: dict[str, Any] = {}
+    for tree in (setting, setting.get("data")):
+        if isinstance(tree, dict):
+            values |= {key: value for key, value in tree.items() if key not in values}
+    chosen = [(key, about) for key, about in REGIME.items() if values.get(key) is not None]
+    return [(key, setting_value(values[key]), about) for key, about in chosen]
+
+
+def region(claims: list[Row]) -> Row | None:
+    """Single-view accuracy of a learned head from scratch, over scales and step sizes: {"columns", "rows"}.
+
+    A cell has the row and "heat", 1 where accuracy is what one feature of two gives (0.5) and 0 where it is 1.
+    """
+    rows = [row for claim in claims for row in claim["rows"] if row.get("region") and known(row.get("measured"))]
+    rows = [row for row in rows if all(known(row.get(key)) for key in _REGION[1:])]
+    columns = sorted({(row["kernel_rate"], row["head_rate"]) for row in rows})
+    if not columns:
+        return None
+    cells = {(row["scale"], row["kernel_rate"], row["head_rate"]): _heated(row) for row in rows}
+    scales = sorted({row["scale"] for row in rows})
+    lines = [(scale, [cells.get((scale, *column)) for column in columns]) for scale in scales]
+    return {"columns": columns, "rows": lines, "seeds": max(row.get("seeds") or 0 for row in rows)}
+
+
+def _heated(row: Row) -> Row:
+    return row | {"heat": min(1.0, max(0.0, 2 * (1 - row["measured"])))}

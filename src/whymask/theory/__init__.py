@@ -1,0 +1,36 @@
+"""The theory lab: the two-layer model in which mask-reconstruction pretraining provably helps, as an experiment."""
+
+from whymask.theory.data import Batch, Distribution, MultiView, Samples
+from whymask.theory.descent import CommonClock, OwnClock, Training, horizon_of, overlaps
+from whymask.theory.lab import Lab
+from whymask.theory.measures import accuracy, captured, largest_overlap, second_to_first
+from whymask.theory.network import Network, SmoothedReLU
+from whymask.theory.objectives import CrossEntropy, Objective, PixelReconstruction, TeacherStudent
+from whymask.theory.run import TheorySettings, theory
+from whymask.theory.setting import Setting
+
+__all__ = [
+    "Batch",
+    "CommonClock",
+    "CrossEntropy",
+    "Distribution",
+    "Lab",
+    "MultiView",
+    "Network",
+    "Objective",
+    "OwnClock",
+    "PixelReconstruction",
+    "Samples",
+    "Setting",
+    "SmoothedReLU",
+    "TeacherStudent",
+    "TheorySettings",
+    "Training",
+    "accuracy",
+    "captured",
+    "horizon_of",
+    "largest_overlap",
+    "overlaps",
+    "second_to_first",
+    "theory",
+]

@@ -1,0 +1,66 @@
+"""Negative controls: what must not happen, or must happen only by chance. Always run."""
+
+import numpy as np
+
+from whymask.randomness import numpy_generator
+from whymask.theory.claims.downstream import accuracy_rows
+from whymask.theory.claims.pretraining import captured_row, numpy, pure_row
+from whymask.theory.claims.record import Claim, Row, claim, pooled
+from whymask.theory.lab import Lab, Trained
+from whymask.theory.measures import favourites
+from whymask.theory.objectives import TeacherStudent
+
+NO_PENALTY = 0.999
+SMALL = 0.2
+"""tau^q - 1 as a share of the growth threshold: with masks nothing may grow, without them everything."""
+
+
+def controls(lab: Lab) -> list[Claim]:
+    return [_no_teacher(lab), _no_penalty(lab), _shuffled(lab), _frozen(lab)]
+
+
+def _no_teacher(lab: Lab) -> Claim:
+    """tau = 1: the teacher is the student, and masks only shrink."""
+    row = _grown(lab, lab.pretrained("own", TeacherStudent(lab.setting.theta, 1.0), "control-tau"))
+    return claim("control-tau", "[D]", "tau = 1: no kernel grows", _at_most(row, 0.0), [])
+
+
+def _no_penalty(lab: Lab) -> Claim:
+    """theta near 1: no mask, no penalty, no threshold."""
+    s = lab.setting
+    tau = (1 + SMALL * s.threshold) ** (1 / s.q)
+    masked = _grown(lab, lab.pretrained("own", TeacherStudent(s.theta, tau), "control-masked"))
+    free = lab.pretrained("own", TeacherStudent(NO_PENALTY, tau), "control-theta")
+    row = _grown(lab, free)
+    row |= {"what": f"kernels that grew, theta = {NO_PENALTY}", "threshold": 1.0, "holds": row["measured"] == 1.0}
+    rows = [masked | {"what": f"the same tau, theta = {s.theta:g}"}, captured_row(lab, free), pure_row(lab, free)]
+    predicted = f"theta -> 1, tau^q - 1 at {SMALL:g} of the threshold: without the penalty every kernel grows"
+    return claim("control-theta", "[D]", predicted, row, rows)
+
+
+def _shuffled(lab: Lab) -> Claim:
+    """Winners of other kernels: agreement is chance."""
+    winners = numpy(favourites(lab.start(), lab.features))
+    ends = numpy(favourites(lab.pretrained("own").network, lab.features))
+    order = [numpy_generator(seed, "shuffled winners").permutation(winners.shape[1]) for seed in lab.seeds]
+    shuffled = np.take_along_axis(winners, np.stack(order), axis=1)
+    row = pooled("kernels that end on another kernel's winner", (shuffled == ends).sum(1), ends.shape[1], lab.seeds)
+    chance = 1 / lab.data.count
+    row |= {"threshold": chance, "holds": row["low"] <= chance <= row["high"]}
+    return claim("control-winners", "[D]", "shuffled winners agree by chance: 1/(k·L)", row, [])
+
+
+def _frozen(lab: Lab) -> Claim:
+    """Random kernels have captured nothing."""
+    empty = np.empty((len(lab.seeds), 0))
+    row = captured_row(lab, Trained(lab.start(), empty, empty, empty, empty))
+    rows = accuracy_rows(lab, lab.read_out(), "frozen", "random")
+    return claim("control-frozen", "[D]", "frozen random kernels have captured nothing", _at_most(row, 0.0), rows)
+
+
+def _grown(lab: Lab, trained: Trained) -> Row:
+    return pooled("kernels that grew", trained.grown.sum(1), trained.grown.shape[1], lab.seeds)
+
+
+def _at_most(row: Row, threshold: float) -> Row:
+    return row | {"threshold": threshold, "holds": row["measured"] <= threshold}

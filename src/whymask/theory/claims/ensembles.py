@@ -1,0 +1,84 @@
+"""Claim 9: supervised networks capture different features, so an ensemble gains [A]; pretrained ones gain less [D].
+
+Members differ in first kernels and in training images; the ensemble averages their outputs F, as in [A].
+"""
+
+import numpy as np
+from torch import Tensor
+
+from whymask.theory.claims.downstream import lottery
+from whymask.theory.claims.pretraining import numpy
+from whymask.theory.claims.record import Claim, Row, averaged, claim
+from whymask.theory.lab import Head, Lab, Start
+from whymask.theory.measures import own_overlap
+
+MUS = (0.01, 0.05, 0.2)
+LARGEST = 10
+NETWORKS: dict[str, tuple[Head, Start]] = {
+    "supervised, fixed head": ("fixed", "random"),
+    "supervised, learned head": ("learned", "random"),
+    "pretrained, learned head": ("learned", "own"),
+}
+SUPERVISED, LEARNED, PRETRAINED = NETWORKS
+GROUPS = 4
+"""The main row uses the largest ensembles of which the seeds make so many, without a seed in two of them."""
+
+
+def ensembles(lab: Lab) -> list[Claim]:
+    """Gains on single-view data, at the setting's share of single-view images and at others."""
+    size = max(2, min(LARGEST, len(lab.seeds) // GROUPS))
+    labels = lab.tests["single"].labels[0]
+    logits = {name: _logits(lab, *kind) for name, kind in NETWORKS.items()}
+    gains = {name: gain(values, labels, size) for name, values in logits.items()}
+    what = f"gain of {size} supervised networks (fixed head) minus gain of {size} pretrained ones, single-view data"
+    main = averaged(what, gains[SUPERVISED] - gains[PRETRAINED], 0.0)
+    rows = [averaged("the same, supervised with a learned head", gains[LEARNED] - gains[PRETRAINED]), _difference(lab)]
+    for name, values in logits.items():
+        rows += _curve(name, values, labels, lab.data.mu)
+    for mu in MUS:
+        there = lab if mu == lab.data.mu else lab.sub(f"mu-{mu:g}", lab.setting.with_data(mu=mu), lab.seeds)
+        for name in (SUPERVISED, PRETRAINED):
+            values = gain(_logits(there, *NETWORKS[name]), labels, size)
+            row = averaged(f"{name}: gain of {size} on single-view data, mu {mu:g}", values)
+            rows.append(row | {"networks": name, "mu": mu, "members": size, "gain": True})
+    predicted = "an ensemble of supervised networks gains more than one of pretrained networks"
+    return [claim("ensembles", "[A]; the second half is [D]", predicted, main, rows)]
+
+
+def gain(logits: np.ndarray, labels: Tensor, size: int) -> np.ndarray:
+    """Accuracy of the mean of `size` members minus their mean accuracy, for disjoint groups: (S // size,).
+
+    logits (S, B, k); labels (B,).
+    """
+    truth = numpy(labels)
+    groups = logits[: len(logits) // size * size].reshape(-1, size, *logits.shape[1:])
+    single = (groups.argmax(3) == truth).mean((1, 2))
+    return (groups.mean(1).argmax(2) == truth).mean(1) - single
+
+
+def _logits(lab: Lab, head: Head, start: Start) -> np.ndarray:
+    return numpy(lab.logits(lab.classifier(head, start).network, "single"))
+
+
+def _curve(name: str, logits: np.ndarray, labels: Tensor, mu: float) -> list[Row]:
+    """Single-view accuracy of ensembles of 1 to 10; an interval where the seeds make two or more groups."""
+    rows, truth = [], numpy(labels)
+    for size in range(1, min(LARGEST, len(logits)) + 1):
+        groups = logits[: len(logits) // size * size].reshape(-1, size, *logits.shape[1:])
+        accuracy = (groups.mean(1).argmax(2) == truth).mean(1)
+        what = f"{name}: single-view accuracy of an ensemble of {size}"
+        rows.append(averaged(what, accuracy) | {"networks": name, "members": size, "mu": mu})
+    return rows
+
+
+def _difference(lab: Lab) -> Row:
+    """How often two supervised networks captured different features of a class, among classes where each has one."""
+    trained = lab.classifier("fixed", "random")
+    one = lottery(lab, trained)[0]
+    major = numpy(own_overlap(trained.network, lab.features, lab.data.L)).argmax(2)
+    shares = []
+    for seed in range(len(major)):
+        both = one[seed] & np.delete(one, seed, 0)
+        differ = both & (major[seed] != np.delete(major, seed, 0))
+        shares.append(differ.sum() / max(1, both.sum()))
+    return averaged("share of one-feature classes in which two supervised networks differ", np.array(shares))

@@ -1,0 +1,103 @@
+"""Claim 7 [D]: at the start, a kernel's winner grows if and only if tau^q - 1 > (1/theta - 1) / (C_p (1 + kappa))."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from whymask.theory.claims.pretraining import numpy
+from whymask.theory.claims.record import Claim, Row, claim, pooled
+from whymask.theory.data import Samples
+from whymask.theory.descent import OwnClock, horizon_of
+from whymask.theory.lab import Lab
+from whymask.theory.measures import predicted_to_grow
+from whymask.theory.network import Network
+from whymask.theory.objectives import TeacherStudent
+from whymask.theory.store import Arrays
+
+AGREEMENT = 0.95
+CROSSING = (0.9, 1.05)
+THETAS = (0.25, 0.375, 0.5, 0.625, 0.75)
+PATCHES = (1, 2, 4)
+FACTORS = (0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.2)
+"""tau^q - 1 as multiples of the threshold without kappa."""
+KERNELS = 20
+"""Kernels a seed and cell; the same ones in every cell."""
+IMAGES = 500
+CHANGE = 0.01
+"""The claim is about the start: a winner grows if its overlap rises by this share before it falls by as much."""
+STEPS = 20
+"""After so many steps a kernel that has not decided counts as not grown."""
+SEEDS_AT_ONCE = 4
+
+
+def growth(lab: Lab) -> list[Claim]:
+    """Every cell of theta x C_p x factor; those of one C_p are the kernels of one wide network."""
+    cells, agreement, crossings = [], [], []
+    for C_p in PATCHES:
+        arrays = lab.store.get(f"{lab.name}/growth-{C_p}", lab.seeds, SEEDS_AT_ONCE, partial(_grow, lab, C_p))
+        for place, theta in enumerate(THETAS):
+            grown, predicted = arrays["grown"][:, place], arrays["predicted"][:, place]  # (S, factors, KERNELS)
+            cells += [
+                _cell(lab, C_p, theta, factor, grown[:, at], predicted[:, at]) for at, factor in enumerate(FACTORS)
+            ]
+            agreement.append(_agreement(lab, C_p, theta, grown == predicted))
+            crossings.append(_crossing(C_p, theta, grown.mean((0, 2))))
+    main = dict(min(agreement, key=lambda row: row["measured"]))
+    main["what"] = f"worst of {len(agreement)} cells of theta x C_p: {main['what']}"
+    rule = "a kernel grows if and only if tau^q - 1 > (1/theta - 1) / (C_p (1 + kappa))"
+    return [claim("growth", "[D]", rule, main, [*agreement, *crossings, *cells])]
+
+
+def _grow(lab: Lab, C_p: int, seeds: list[int]) -> Arrays:
+    """Whether each kernel grew and was predicted to: (S, thetas, factors, KERNELS) bool."""
+    s = lab.setting
+    data = replace(lab.data, C_p=C_p, P=None, split="equal", sigma=0.0, gamma=0.0, covered=1.0, copied=True)
+    samples = Samples(data, seeds, IMAGES, IMAGES, f"growth-{C_p}", s.budget * 2**30, s.torch_device, s.dtype)
+    one = Network.random(KERNELS, data.width, seeds, s.scale, s.sigma)
+    cells = len(THETAS) * len(FACTORS)
+    network = one.having(kernels=one.kernels.repeat(1, cells, 1)).to(s.torch_device, s.dtype)
+    theta = torch.tensor(THETAS).repeat_interleave(len(FACTORS) * KERNELS)
+    factor = torch.tensor(FACTORS).repeat_interleave(KERNELS).repeat(len(THETAS))
+    tau = (1 + factor * (1 / theta - 1) / C_p) ** (1 / s.q)
+    theta, tau = theta.to(network.kernels), tau.to(network.kernels)
+    features = data.features.to(network.kernels)
+    predicted = predicted_to_grow(network, samples[0], features, theta, tau, C_p)
+    descent = OwnClock(horizon_of(s.rho, C_p), s.own_step, STEPS, shrunk=1 - CHANGE)
+    path = descent.run(network, TeacherStudent(theta, tau), samples, features)
+    shape = (len(seeds), len(THETAS), len(FACTORS), KERNELS)
+    return {"grown": numpy(path.rose).reshape(shape), "predicted": numpy(predicted).reshape(shape)}
+
+
+def _cell(lab: Lab, C_p: int, theta: float, factor: float, grown: np.ndarray, predicted: np.ndarray) -> Row:
+    """`grown` and `predicted` (S, KERNELS)."""
+    what = f"theta {theta:g}, C_p {C_p}, tau^q - 1 at {factor:g} of the threshold: agreement"
+    return pooled(what, (grown == predicted).sum(1), KERNELS, lab.seeds) | {
+        "theta": theta,
+        "C_p": C_p,
+        "factor": factor,
+        "excess": factor * (1 / theta - 1) / C_p,
+        "grown": float(grown.mean()),
+        "predicted_grown": float(predicted.mean()),
+    }
+
+
+def _agreement(lab: Lab, C_p: int, theta: float, agrees: np.ndarray) -> Row:
+    """`agrees` (S, factors, KERNELS). It holds by the share itself: claim 7 asks for 95 % of kernels."""
+    row = pooled(f"theta {theta:g}, C_p {C_p}: agreement", agrees.sum((1, 2)), agrees[0].size, lab.seeds, AGREEMENT)
+    return row | {"holds": row["measured"] >= AGREEMENT}
+
+
+def _crossing(C_p: int, theta: float, grown: np.ndarray) -> Row:
+    """The factor at which half of the kernels grow, linear between the measured ones; `grown` (factors,) shares."""
+    above = np.flatnonzero(grown >= 0.5)
+    crossing = None
+    if len(above) and above[0] > 0:
+        at = above[0]
+        part = (0.5 - grown[at - 1]) / (grown[at] - grown[at - 1])
+        crossing = float(FACTORS[at - 1] + part * (FACTORS[at] - FACTORS[at - 1]))
+    holds = crossing is not None and CROSSING[0] <= crossing <= CROSSING[1]
+    what = f"theta {theta:g}, C_p {C_p}: half of the kernels grow at this factor of the threshold without kappa"
+    row: Row = {"what": what, "measured": crossing, "low": None, "high": None}
+    return row | {"theta": theta, "C_p": C_p, "crossing": crossing, "holds": holds}

@@ -1,0 +1,68 @@
+"""Claim 10: how coverage, the supervised lottery and the gain downstream move as k grows, and how the cost grows."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from whymask.theory.claims.downstream import lottery
+from whymask.theory.claims.pretraining import captured_row, numpy, pure_row
+from whymask.theory.claims.record import Claim, Row, averaged, claim, pooled
+from whymask.theory.descent import OwnClock
+from whymask.theory.lab import Lab, Trained
+from whymask.theory.measures import captured
+from whymask.theory.setting import Setting
+
+SEEDS = 5
+RECORD = OwnClock.record
+IMAGES_A_CLASS = 200
+
+
+def scale(lab: Lab, ks: Sequence[int] = (10, 20)) -> list[Claim]:
+    """The first `SEEDS` seeds at every k."""
+    rows, coverage = [], []
+    for k in ks:
+        there = lab.sub(f"k-{k}", at_k(lab.setting, k), lab.seeds[:SEEDS])
+        rows += _rows(there, k)
+        hits = captured(there.pretrained("own").network, there.features, there.setting.horizon)
+        coverage.append(numpy(hits).mean(1))
+    changes = np.polyfit(np.log10(ks), np.stack(coverage), 1)[0] if len(ks) > 1 else np.zeros(len(coverage[0]))
+    main = averaged("change of coverage for every tenfold k", changes)
+    predicted = "the theorems are for large k: coverage, lottery and gain do not fall as k grows"
+    return [claim("scale", "[P, A]", predicted, main, rows)]
+
+
+def at_k(setting: Setting, k: int) -> Setting:
+    """The same regime with k classes."""
+    return replace(setting.with_data(k=k), N=IMAGES_A_CLASS * k)
+
+
+def _rows(lab: Lab, k: int) -> list[Row]:
+    nets = {
+        "own": lab.pretrained("own"),
+        "fixed": lab.classifier("fixed", "random"),
+        "scratch": lab.classifier("learned", "random"),
+        "pretrained": lab.classifier("learned", "own"),
+    }
+    one, right = lottery(lab, nets["fixed"])
+    single = {name: lab.accuracy(net.network, "single") for name, net in nets.items() if name != "own"}
+    lost = pooled("classes that captured one feature, their winner", (one & right).sum(1), k, lab.seeds)
+    gained = averaged("single-view accuracy: pretrained minus supervised", single["pretrained"] - single["scratch"])
+    rows = [
+        captured_row(lab, nets["own"]) | {"of": "coverage"},
+        pure_row(lab, nets["own"]) | {"of": "purity"},
+        lost | {"of": "supervised-lottery"},
+        gained | {"of": "downstream"},
+    ]
+    rows += [averaged(f"single-view accuracy, {name}", values) | {"of": name} for name, values in single.items()]
+    seconds = np.sum([net.seconds for net in nets.values()], axis=0)
+    steps = {name: _steps(lab, net) for name, net in nets.items()}
+    rows.append(averaged("seconds a seed for the four networks", seconds) | {"of": "seconds", "steps": steps})
+    about = {"k": k, "K": lab.setting.K, "d": lab.data.width, "P": lab.data.patches, "N": lab.setting.N}
+    return [row | about for row in rows]
+
+
+def _steps(lab: Lab, net: Trained) -> int:
+    """The most steps that a seed took."""
+    records = net.growth.shape[1]
+    return (records - 1) * RECORD if net.grown.size else records * (lab.setting.N // lab.setting.batch)

@@ -1,0 +1,186 @@
+"""`theory`: the claims, from settings to claims.json, the arrays and the page."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from whymask.errors import WhymaskError
+from whymask.flags import Flat
+from whymask.progress import say
+from whymask.runs import SCHEMA, RunFolder, provenance, read_json, write_arrays, write_json
+from whymask.theory.claims import CLAIMS, Claim
+from whymask.theory.claims.pretraining import numpy
+from whymask.theory.claims.controls import controls
+from whymask.theory.claims.scale import scale
+from whymask.theory.lab import CLOCKS, Lab
+from whymask.theory.measures import captured, own_overlap
+from whymask.theory.setting import IDEALISATIONS, Setting
+from whymask.theory.store import Store
+
+ClaimId = Literal[
+    "coverage", "purity", "kernel-lottery", "supervised-lottery", "downstream", "retention", "growth", "data-coverage",
+    "ensembles", "scale", "reconstruction",
+]  # fmt: skip
+QUICK: tuple[ClaimId, ...] = (
+    "coverage", "purity", "kernel-lottery", "supervised-lottery", "downstream", "retention", "growth",
+)  # fmt: skip
+NETWORKS = (*CLOCKS, *(f"{head}-{start}" for head in ("fixed", "learned") for start in ("random", *CLOCKS)))
+"""Whose arrays are kept for those who plot themselves."""
+
+
+@dataclass(frozen=True)
+class TheorySettings:
+    """What `whymask theory` runs."""
+
+    setting: Annotated[Setting, Flat] = field(default_factory=Setting)
+    """Data, network, objective and training."""
+    claims: tuple[ClaimId, ...] | None = None
+    """Claims to run; by default all, with --quick the first seven. Negative controls are always run."""
+    seeds: str | None = None
+    """How many seeds (20), or a range such as 10:20: a share, which is merged with what the folder has. By default 20,
+    with --quick 5."""
+    quick: bool = False
+    """The first seven claims with 5 seeds: at most two minutes on two cores."""
+    scale_k: tuple[int, ...] = (10, 20)
+    """Numbers of classes of the claim `scale`."""
+
+
+def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = None) -> dict[str, Any]:
+    """Run the claims and leave claims.json, arrays.npz and report.html in `out`; returns claims.json's content.
+
+    What was computed is kept a seed at a time: the same call continues, further claims and seeds are added, and a share
+    of the seeds (``seeds="10:20"``) gives the numbers that it has among all. Raises WhymaskError when `out` holds a run
+    of another setting, and for settings that cannot be run.
+    """
+    settings, out = settings or TheorySettings(), Path(out)
+    setting, seeds, ids = settings.setting, parse_seeds(settings), _ids(settings)
+    compared = asdict(replace(setting, device="auto", budget=1.0)) | {"scale_k": settings.scale_k}
+    folder = RunFolder.open(out, compared, provenance(setting.torch_device.type, f"{setting.precision}-true"))
+    done = _Done(out / "seeds")
+    for id in ids:
+        if len(set(seeds) | set(done.seeds(id))) < 2:
+            raise WhymaskError(
+                f"seeds {settings.seeds}: an interval over seeds needs at least 2. Give --seeds 2 or more."
+            )
+    began, store = time.perf_counter(), Store(out / "arrays")
+    if setting.q < 3:
+        say(f"warning: q={setting.q:g} lies outside the theorems, which need q >= 3")
+
+    def judged(id: str, seeds: Sequence[int]) -> list[Claim]:
+        return _judged(id, Lab(setting, seeds, store), settings)
+
+    for id in (*ids, "controls"):
+        judged(id, seeds)
+        done.add(id, seeds, (time.perf_counter() - began) / len(seeds))
+        began = time.perf_counter()
+    claims = [claim for id in CLAIMS if done.seeds(id) for claim in judged(id, done.seeds(id))]
+    table = {
+        "schema": SCHEMA,
+        "setting": describe(setting) | {"scale_k": list(settings.scale_k)},
+        "claims": [asdict(claim) for claim in claims],
+        "controls": [asdict(claim) for claim in judged("controls", done.seeds("controls"))],
+        "seeds": sorted({seed for id in CLAIMS for seed in done.seeds(id)}),
+        "idealisations": list(IDEALISATIONS),
+        "provenance": folder.provenance,
+        "seconds": done.seconds(),
+    }
+    write_json(out / "claims.json", table)
+    _write_arrays(out, Lab(setting, done.seeds("controls"), store))
+    folder.finish({"claims": {f"{c.id} ({c.clock})" if c.clock else c.id: c.holds for c in claims}})
+    _show(claims)
+    from whymask.report.theory import write_theory_page
+
+    say(f"The page: {write_theory_page(out)}")
+    return table
+
+
+def parse_seeds(settings: TheorySettings) -> list[int]:
+    """ "20" is 0 to 19; "10:20" is 10 to 19. Raises WhymaskError for anything else."""
+    text = settings.seeds or ("5" if settings.quick else "20")
+    first, colon, last = text.partition(":")
+    try:
+        seeds = list(range(int(first), int(last))) if colon else list(range(int(first)))
+    except ValueError:
+        seeds = []
+    if not seeds or seeds[0] < 0 or (not colon and len(seeds) < 2):
+        raise WhymaskError(
+            f"--seeds {text}: expected was a number of at least 2, as an interval over seeds needs, or a range such as "
+            "10:20."
+        )
+    return seeds
+
+
+def describe(setting: Setting) -> dict[str, Any]:
+    """All settings with their defaults resolved."""
+    resolved: dict[str, Any] = asdict(setting) | {"K": setting.K, "tau": setting.teacher, "horizon": setting.horizon}
+    resolved |= {name: setting.rate(name) for name in resolved if name.endswith("_rate") and name != "pixel_rate"}
+    resolved |= {"batches": setting.together, "growth_threshold": setting.threshold}
+    data = setting.data
+    resolved["data"] |= {"d": data.width, "P": data.patches, "sigma": data.noise}
+    return resolved
+
+
+def _ids(settings: TheorySettings) -> list[str]:
+    if settings.claims is not None and not settings.claims:
+        raise WhymaskError(f"no claim was given; one or more of {', '.join(CLAIMS)} was expected.")
+    chosen: Sequence[str] = settings.claims or (QUICK if settings.quick else list(CLAIMS))
+    unknown = set(chosen) - set(CLAIMS)
+    if unknown:
+        raise WhymaskError(f"no such claim: {', '.join(sorted(unknown))}; there are {', '.join(CLAIMS)}.")
+    return [id for id in CLAIMS if id in chosen]
+
+
+def _judged(id: str, lab: Lab, settings: TheorySettings) -> list[Claim]:
+    if id == "controls":
+        return controls(lab)
+    if id == "scale":
+        return scale(lab, settings.scale_k)
+    return CLAIMS[id](lab)
+
+
+class _Done:
+    """Which seeds have run which claims, and for how long: a file a seed, so that shares do not meet."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def add(self, id: str, seeds: Sequence[int], seconds: float) -> None:
+        for seed in seeds:
+            path = self.folder / f"{seed}.json"
+            known = read_json(path) if path.exists() else {}
+            write_json(path, known | {id: known.get(id, 0.0) + seconds})
+
+    def seeds(self, id: str) -> list[int]:
+        return sorted(int(path.stem) for path in self.folder.glob("*.json") if id in read_json(path))
+
+    def seconds(self) -> float:
+        return sum(sum(read_json(path).values()) for path in self.folder.glob("*.json"))
+
+
+def _write_arrays(out: Path, lab: Lab) -> None:
+    """arrays.npz: first and last kernels, heads and Lambda over time of every network that all seeds have."""
+    arrays: dict[str, np.ndarray] = {"features": numpy(lab.features), "start/kernels": numpy(lab.start().kernels)}
+    arrays["seeds"] = np.array(lab.seeds)
+    for name in NETWORKS:
+        if (trained := lab.known(name)) is None:
+            continue
+        arrays |= {f"{name}/{key}": numpy(tensor) for key, tensor in trained.network.tensors().items()}
+        arrays |= {f"{name}/growth": trained.growth}
+        if name in CLOCKS:
+            arrays[f"{name}/captured"] = numpy(captured(trained.network, lab.features, lab.setting.horizon))
+        elif name.startswith("fixed"):
+            arrays[f"{name}/own_overlap"] = numpy(own_overlap(trained.network, lab.features, lab.data.L))
+    write_arrays(out / "arrays.npz", arrays)
+
+
+def _show(claims: Sequence[Claim]) -> None:
+    for claim in claims:
+        verdict = {True: "holds", False: "does not hold", None: "no threshold"}[claim.holds]
+        clock = f" ({claim.clock} clock)" if claim.clock else ""
+        measured = "nothing to measure" if claim.measured is None else f"{claim.measured:.3f}"
+        interval = "" if claim.low is None else f" ({claim.low:.3f} to {claim.high:.3f})"
+        say(f"{claim.id}{clock}: {measured}{interval}, {verdict}")

@@ -1,0 +1,190 @@
+"""The theory lab as a user meets it: small settings of every claim, shares, the command, bad input."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from whymask import WhymaskError
+from whymask.theory import Lab, MultiView, Setting, TheorySettings, theory
+from whymask.theory.claims import CLAIMS, growth
+from whymask.theory.claims.ensembles import gain
+from whymask.theory.claims.growth import _crossing
+from whymask.theory.claims.record import averaged, pooled, within
+from whymask.theory.run import parse_seeds
+from whymask.theory.store import Store
+
+KEYS = {
+    "id", "clock", "source", "predicted", "measured", "low", "high", "threshold", "seeds", "holds", "rows",
+}  # fmt: skip
+TWICE = {"coverage", "purity", "kernel-lottery", "downstream", "retention"}
+
+
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch):
+    monkeypatch.setattr(growth, "IMAGES", 60) if hasattr(growth, "IMAGES") else None
+    monkeypatch.setattr("whymask.theory.claims.growth.IMAGES", 60)
+    monkeypatch.setattr("whymask.theory.claims.growth.KERNELS", 3)
+
+
+def small(**changes) -> Setting:
+    return replace(Setting(MultiView(k=3, d=12), m=4, N=60, batch=20, test=40, epochs=4, pixel_epochs=3), **changes)
+
+
+def settings(**changes) -> TheorySettings:
+    return replace(TheorySettings(small(), seeds="3", scale_k=(3, 4)), **changes)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    out = tmp_path_factory.mktemp("theory") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("whymask.theory.claims.growth.IMAGES", 60)
+        patch.setattr("whymask.theory.claims.growth.KERNELS", 3)
+        return out, theory(out, settings())
+
+
+def test_every_claim_is_a_row_of_the_schema(everything):
+    out, table = everything
+    written = json.loads((out / "claims.json").read_text())
+    assert written["schema"] == 1 and written["seconds"] > 0 and written["seeds"] == [0, 1, 2]
+    assert written["setting"]["data"]["k"] == 3 and written["setting"]["tau"] > 1
+    ids = [claim["id"] for claim in written["claims"]]
+    assert list(dict.fromkeys(ids)) == list(CLAIMS)
+    assert {id for id in ids if ids.count(id) == 2} == TWICE
+    for claim in written["claims"] + written["controls"]:
+        assert set(claim) == KEYS
+        assert claim["rows"] and all(row["what"] for row in claim["rows"])
+        if claim["threshold"] is None:
+            assert claim["holds"] is None
+    assert json.loads(json.dumps(table)) == written
+
+
+def test_the_page_and_the_arrays_are_there(everything):
+    out, _ = everything
+    page = (out / "report.html").read_text()
+    assert "supervised-lottery" in page or "supervised lottery" in page.lower()
+    arrays = np.load(out / "arrays.npz")
+    assert arrays["start/kernels"].shape == arrays["own/kernels"].shape == (3, 12, 12)
+    assert arrays["learned-own/head"].shape == (3, 3, 12)
+    assert arrays["own/growth"].shape[0] == 3 and arrays["own/growth"].shape[2] == 6
+    assert np.allclose(arrays["features"] @ arrays["features"].T, np.eye(6), atol=1e-6)
+
+
+def test_negative_controls_hold(everything):
+    _, table = everything
+    controls = {claim["id"]: claim for claim in table["controls"]}
+    assert controls["control-tau"]["measured"] == 0
+    assert controls["control-theta"]["measured"] == 1
+    assert controls["control-frozen"]["measured"] == 0
+    assert controls["control-theta"]["rows"][1]["measured"] == 0  # with masks, nothing grows at that tau
+
+
+def test_shares_of_seeds_merge_to_equal_results(everything, tmp_path):
+    _, whole = everything
+    chosen = ("coverage", "downstream", "growth", "data-coverage", "reconstruction")
+    for seeds in ("2:3", "0:2"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("whymask.theory.run.theory", theory)
+            if seeds == "2:3":
+                with pytest.raises(WhymaskError, match="at least 2"):
+                    theory(tmp_path, settings(seeds=seeds, claims=chosen))
+                continue
+        theory(tmp_path, settings(seeds=seeds, claims=chosen))
+    merged = theory(tmp_path, settings(seeds="2:3", claims=chosen))
+    expected = [claim for claim in whole["claims"] if claim["id"] in chosen]
+    assert merged["claims"] == expected
+    assert merged["seeds"] == [0, 1, 2]
+
+
+def test_nothing_is_computed_twice(everything, monkeypatch):
+    out, table = everything
+    monkeypatch.setattr("whymask.theory.descent.OwnClock.run", None)
+    monkeypatch.setattr("whymask.theory.descent.Training.run", None)
+    assert theory(out, settings())["claims"] == table["claims"]
+
+
+def test_another_setting_needs_another_folder(everything):
+    out, _ = everything
+    with pytest.raises(WhymaskError, match="theta: 0.5 there, 0.6 now"):
+        theory(out, settings(setting=small(theta=0.6)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--theta", "1.0"], "strictly between 0 and 1"),
+        (["--q", "1.5"], "q >= 2"),
+        (["--k", "100", "--d", "60"], "L·k <= d"),
+        (["--P", "6"], "overflow"),
+        (["--seeds", "1"], "at least 2"),
+        (["--seeds", "4:5"], "at least 2"),
+        (["--seeds", "many"], "--seeds many"),
+        (["--N", "110"], "multiple"),
+        (["--claims"], "claim"),
+    ],
+)
+def test_bad_input_names_the_rule(arguments, message, tmp_path, monkeypatch, capsys):
+    from whymask.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["whymask", "theory", "--out", str(tmp_path / "run"), *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    assert message in " ".join((said.err + said.out).split())
+    assert not (tmp_path / "run" / "claims.json").exists()
+
+
+def test_no_claims_is_an_error(tmp_path):
+    with pytest.raises(WhymaskError, match="no claim was given"):
+        theory(tmp_path, settings(claims=()))
+
+
+def test_seeds_are_a_number_or_a_range():
+    assert parse_seeds(TheorySettings(seeds="3")) == [0, 1, 2]
+    assert parse_seeds(TheorySettings(seeds="3:5")) == [3, 4]
+    assert len(parse_seeds(TheorySettings())) == 20
+    assert len(parse_seeds(TheorySettings(quick=True))) == 5
+
+
+def test_a_seed_among_others_has_the_numbers_that_it_has_alone():
+    setting = small(precision="64")
+    together, alone = Lab(setting, [0, 1, 2]), Lab(setting, [1])
+    for train in (lambda lab: lab.pretrained("own"), lambda lab: lab.classifier("learned", "own")):
+        ours, its = train(together).network.kernels[1], train(alone).network.kernels[0]
+        assert (ours - its).abs().max() < 1e-10
+
+
+def test_a_store_pads_curves_by_their_last_value(tmp_path):
+    curves = np.array([[1.0, 2.0, 2.0, 2.0], [1.0, 2.0, 3.0, 4.0]])
+    store = Store(tmp_path)
+    store.get("a", [0, 1], 2, lambda seeds: {"growth": curves})
+    assert np.load(tmp_path / "a" / "0.npz")["growth"].tolist() == [1.0, 2.0]
+    read = Store(tmp_path).get("a", [0, 1], 2, lambda seeds: pytest.fail("it was there"))
+    assert (read["growth"] == curves).all()
+
+
+def test_rows_pool_and_average():
+    row = pooled("x", np.array([9, 10]), np.array([10, 10]), [4, 7], 0.9)
+    assert row["measured"] == 0.95 and row["worst_seed"] == 4 and row["worst"] == 0.9 and row["count"] == 20
+    assert not row["holds"] and 0.75 < row["low"] < 0.752  # scipy.stats.binomtest(19, 20).proportion_ci()
+    assert pooled("x", np.array([0]), np.array([0]), [0], 0.9)["measured"] is None
+    assert averaged("x", np.array([0.1, 0.2]), 0.0)["holds"] is False
+    assert averaged("x", np.array([0.1, 0.1001]), 0.0)["holds"] is True
+    assert within("x", np.array([0.05, 0.11]), 0.1)["holds"] is True
+
+
+def test_an_ensemble_gains_what_its_mean_output_gains():
+    right, wrong = [2.0, 0.0], [0.0, 1.0]
+    logits = np.array([[right, wrong], [wrong, right]])  # two members, each right on another image of class 0
+    assert gain(logits, __import__("torch").tensor([0, 0]), 2).tolist() == [0.5]
+
+
+def test_the_crossing_lies_between_two_factors():
+    shares = np.array([0, 0, 0, 0.25, 0.75, 1, 1, 1])
+    assert _crossing(2, 0.5, shares)["crossing"] == pytest.approx(0.925)
+    assert _crossing(2, 0.5, np.zeros(8))["crossing"] is None

@@ -1,0 +1,256 @@
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from whymask.errors import WhymaskError
+from whymask.theory import data, sampled
+from whymask.theory.data import Batch, MultiView
+from whymask.theory.network import Network, SmoothedReLU
+from whymask.theory.objectives import CrossEntropy, Gradients, Objective, PixelReconstruction, TeacherStudent
+
+CLASSES = 3
+OBJECTIVES = [
+    TeacherStudent(0.4, 1.5),
+    PixelReconstruction(0.3),
+    CrossEntropy(),
+    CrossEntropy(learned_head=False),
+    CrossEntropy(train_kernels=False),
+]
+
+
+@dataclass
+class ByAutograd(Objective):
+    """The loss of another objective, and its gradient by autograd."""
+
+    of: Any
+    trained: tuple[str, ...]
+
+    def loss(self, network: Network, batch: Batch) -> Tensor:
+        return self.of.loss(network, batch)
+
+
+def trained_by(objective: Any) -> tuple[str, ...]:
+    if isinstance(objective, CrossEntropy):
+        return ("kernels",) * objective.train_kernels + ("head",) * objective.learned_head
+    return ("kernels", "decoder") if isinstance(objective, PixelReconstruction) else ("kernels",)
+
+
+def drawn(
+    seeds: int = 2, images: int = 5, P: int = 4, d: int = 6, K: int = 7, copies: int = 1, q: float = 3,
+    rho: float = 0.5, key: int = 0,
+) -> tuple[Network, Batch]:  # fmt: skip
+    """Random numbers whose correlations lie below 0, on the bend and above rho."""
+    generator = torch.Generator().manual_seed(key)
+
+    def normal(*shape: int, scale: float = 1.0) -> Tensor:
+        return scale * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    labels = torch.randint(CLASSES, (seeds, images), generator=generator)
+    batch = Batch(normal(seeds, images, P, d), labels, torch.zeros_like(labels, dtype=torch.bool), copies)
+    tensors = {"head": normal(seeds, CLASSES, K), "decoder": normal(seeds, d, K, scale=0.3)}
+    return Network(normal(seeds, K, d, scale=0.3), sigma=SmoothedReLU(q, rho), **tensors), batch
+
+
+def assert_same(result: tuple[Tensor, Gradients], expected: tuple[Tensor, Gradients], tolerance: float = 1e-10) -> None:
+    """The same loss, the same tensors trained, the same gradients; relative to the largest number."""
+    assert result[1].keys() == expected[1].keys()
+    pairs = [(result[0], expected[0])] + [(result[1][name], expected[1][name]) for name in expected[1]]
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance * max(1.0, float(theirs.abs().max())))
+
+
+shapes = {
+    "seeds": st.integers(1, 3), "images": st.integers(1, 3), "P": st.integers(1, 6), "d": st.integers(1, 5),
+    "K": st.integers(1, 5), "q": st.sampled_from([2, 2.5, 3, 4]), "rho": st.floats(0.1, 1.5),
+    "key": st.integers(0, 2**31),
+}  # fmt: skip
+shares = st.floats(0.1, 0.9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.fixed_dictionaries(shapes), shares, st.floats(0.5, 2))
+def test_teacher_student_equals_the_expectation_over_every_mask(shape: dict[str, Any], theta: float, tau: float):
+    network, batch = drawn(**shape)
+    expected = sampled.teacher_student(network, batch, theta, tau, sampled.every_mask(batch, theta))
+    objective = TeacherStudent(theta, tau)
+    assert_same(objective.gradients(network, batch), expected)
+    torch.testing.assert_close(objective.loss(network, batch), expected[0], rtol=1e-10, atol=1e-10)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.fixed_dictionaries(shapes), shares)
+def test_pixel_reconstruction_equals_the_expectation_over_every_mask(shape: dict[str, Any], theta: float):
+    network, batch = drawn(**shape)
+    expected = sampled.pixel_reconstruction(network, batch, theta, sampled.every_mask(batch, theta))
+    objective = PixelReconstruction(theta)
+    assert_same(objective.gradients(network, batch), expected)
+    torch.testing.assert_close(objective.loss(network, batch), expected[0], rtol=1e-10, atol=1e-10)
+
+
+def test_probabilities_of_every_mask_sum_to_one_and_keep_the_share_theta():
+    _, batch = drawn(P=3, copies=2)
+    chances, masks = zip(*sampled.every_mask(batch, 0.3), strict=True)
+    assert len(masks) == 2**6
+    assert sum(chances) == pytest.approx(1)
+    kept = sum(chance * mask for chance, mask in zip(chances, masks, strict=True))
+    torch.testing.assert_close(kept, torch.full((1, 1, 6), 0.3, dtype=torch.float64))
+
+
+def test_teacher_student_equals_every_mask_of_images_whose_copies_are_masked_apart():
+    network, batch = drawn(P=2, copies=3)
+    expected = sampled.teacher_student(network, batch, 0.4, 1.5, sampled.every_mask(batch, 0.4))
+    assert_same(TeacherStudent(0.4, 1.5).gradients(network, batch), expected)
+
+
+def test_closed_forms_equal_drawn_masks_within_their_statistical_error():
+    network, batch = drawn(seeds=1, images=8, P=6, d=3, K=2)
+    masks = [mask for _, mask in sampled.drawn_masks(batch, 0.4, torch.Generator().manual_seed(0), 300)]
+    pairs: list[tuple[Any, Callable[[Any], tuple[Tensor, Gradients]]]] = [
+        (TeacherStudent(0.4, 1.5), lambda masks: sampled.teacher_student(network, batch, 0.4, 1.5, masks)),
+        (PixelReconstruction(0.4), lambda masks: sampled.pixel_reconstruction(network, batch, 0.4, masks)),
+    ]
+    for objective, by_masks in pairs:
+        exact = flattened(objective.gradients(network, batch))
+        each = torch.stack([flattened(by_masks([(1.0, mask)])) for mask in masks])
+        error = each.std(0) / len(masks) ** 0.5
+        assert ((each.mean(0) - exact).abs() <= 4.5 * error + 1e-12).all()
+        weighted = by_masks((1 / len(masks), mask) for mask in masks)
+        torch.testing.assert_close(flattened(weighted), each.mean(0))
+
+
+def flattened(result: tuple[Tensor, Gradients]) -> Tensor:
+    return torch.cat([result[0].flatten(), *(gradient.flatten() for gradient in result[1].values())])
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+@pytest.mark.parametrize("q", [2, 3, 4])
+def test_gradients_equal_autograd(objective: Any, q: float):
+    network, batch = drawn(q=q)
+    expected = ByAutograd(objective, trained_by(objective)).gradients(network, batch)
+    assert_same(objective.gradients(network, batch), expected)
+
+
+@pytest.mark.parametrize("objective", [TeacherStudent(0.4, 1.5), CrossEntropy()], ids=str)
+def test_gradients_equal_autograd_where_patches_have_copies(objective: Any):
+    network, batch = drawn(copies=3)
+    expected = ByAutograd(objective, trained_by(objective)).gradients(network, batch)
+    assert_same(objective.gradients(network, batch), expected)
+
+
+def slopes(loss: Callable[[Network], Tensor], network: Network, name: str, away: Tensor, step: float = 1e-6) -> Tensor:
+    """The derivative of each seed's loss along `away`, by central differences: (S,)."""
+    at = network.tensors()[name]
+    ahead, behind = (network.having(**{name: at + sign * step * away}) for sign in (1, -1))
+    return (loss(ahead) - loss(behind)) / (2 * step)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES[1:], ids=str)
+def test_gradients_equal_finite_differences(objective: Any):
+    network, batch = drawn()
+    for name, gradient in objective.gradients(network, batch)[1].items():
+        away = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        expected = slopes(lambda moved: objective.loss(moved, batch), network, name, away)
+        torch.testing.assert_close((gradient * away).sum((1, 2)), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_teacher_gets_no_gradient():
+    """Finite differences with the teacher held still, (h^ - S)^2 and penalty written out, and not with it moving."""
+    network, batch = drawn()
+    objective = TeacherStudent(0.4, 1.5)
+    still = replace(network, kernels=1.5 * network.kernels).codes(batch)
+
+    def loss(moved: Network) -> Tensor:
+        active = moved.sigma(batch.correlate(moved.kernels))
+        penalty = (1 / 0.4 - 1) * active.square().sum((2, 3))
+        return ((still - active.sum(2)).square().sum(2) + penalty).mean(1) / 2
+
+    gradient = objective.gradients(network, batch)[1]["kernels"]
+    away = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    along = (gradient * away).sum((1, 2))
+    torch.testing.assert_close(loss(network), objective.loss(network, batch))
+    torch.testing.assert_close(along, slopes(loss, network, "kernels", away), rtol=1e-6, atol=1e-7)
+    moving = slopes(lambda moved: objective.loss(moved, batch), network, "kernels", away)
+    assert ((along - moving).abs() > 0.01).all()
+
+
+def test_theta_and_tau_of_a_kernel_act_on_this_kernel_alone():
+    network, batch = drawn(K=4, copies=2)
+    theta = torch.tensor([0.2, 0.4, 0.6, 0.8], dtype=torch.float64)
+    tau = torch.tensor([1.0, 1.2, 1.5, 2.0], dtype=torch.float64)
+    together = TeacherStudent(theta, tau)
+    loss, gradients = together.gradients(network, batch)
+    alone = [
+        TeacherStudent(float(theta[r]), float(tau[r])).gradients(Network(network.kernels[:, r : r + 1]), batch)
+        for r in range(4)
+    ]
+    torch.testing.assert_close(loss, torch.stack([result[0] for result in alone]).sum(0))
+    torch.testing.assert_close(loss, together.loss(network, batch))
+    torch.testing.assert_close(gradients["kernels"], torch.cat([result[1]["kernels"] for result in alone], dim=1))
+    assert_same((loss, gradients), ByAutograd(together, ("kernels",)).gradients(network, batch))
+
+
+@pytest.mark.parametrize("objective", [TeacherStudent(0.4, 1.5), *OBJECTIVES[2:]], ids=str)
+def test_patches_stored_once_equal_their_copies_written_out(objective: Any):
+    setting = MultiView(k=CLASSES, C_p=4, sigma=0, split="equal", d=8)
+    once, written = (
+        replace(setting, copied=copied).draw(torch.Generator().manual_seed(0), 20).to("cpu", torch.float64)
+        for copied in (True, False)
+    )
+    assert (once.copies, written.copies) == (4, 1)
+    network, _ = drawn(seeds=1, d=8)
+    assert_same(objective.gradients(network, once), objective.gradients(network, written))
+    torch.testing.assert_close(objective.loss(network, once), objective.loss(network, written))
+
+
+def test_pixel_reconstruction_refuses_copies_and_a_network_without_decoder():
+    network, batch = drawn(copies=2)
+    with pytest.raises(WhymaskError, match="copied=False"):
+        PixelReconstruction().gradients(network, batch)
+    with pytest.raises(WhymaskError, match="copied=False"):
+        PixelReconstruction().loss(network, batch)
+    with pytest.raises(WhymaskError, match="decoder"):
+        PixelReconstruction().gradients(Network(network.kernels), replace(batch, copies=1))
+
+
+def test_cross_entropy_equals_pytorch():
+    network, batch = drawn()
+    expected = [
+        torch.nn.functional.cross_entropy(logits, labels)
+        for logits, labels in zip(network.logits(batch), batch.labels, strict=True)
+    ]
+    torch.testing.assert_close(CrossEntropy().loss(network, batch), torch.stack(expected))
+    torch.testing.assert_close(CrossEntropy().gradients(network, batch)[0], torch.stack(expected))
+
+
+def test_fixed_head_gives_each_class_its_own_kernels():
+    network, batch = drawn(K=6)
+    fixed = network.with_head(CLASSES, "fixed")
+    torch.testing.assert_close(fixed.logits(batch), network.codes(batch).unflatten(2, (CLASSES, 2)).sum(3))
+    assert not network.with_head(CLASSES, "learned").logits(batch).any()
+    with pytest.raises(WhymaskError, match="no head"):
+        Network(network.kernels).logits(batch)
+
+
+@pytest.mark.parametrize("theta", [0.0, 1.0, -0.1, 1.5, float("nan"), torch.tensor([0.5, 1.0])])
+def test_theta_outside_0_to_1_is_an_error(theta: Any):
+    for objective in (TeacherStudent, PixelReconstruction):
+        with pytest.raises(WhymaskError, match="strictly between 0 and 1"):
+            objective(theta)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+@pytest.mark.parametrize("elements", [1, 2 * 4 * 7, 2 * 5 * 4 * 7])  # an image, 2 of 5 images, 2 of 3 seeds at once
+def test_batch_in_parts_equals_the_batch_at_once(objective: Any, elements: int, monkeypatch: pytest.MonkeyPatch):
+    network, batch = drawn(seeds=3)
+    assert len(list(batch.parts(7))) == 1
+    expected, codes = objective.gradients(network, batch), network.codes(batch)
+    monkeypatch.setattr(data, "BLOCK_ELEMENTS", {"cpu": elements})
+    assert len(list(batch.parts(7))) == {1: 15, 56: 9, 280: 2}[elements]
+    assert_same(objective.gradients(network, batch), expected, 1e-12)
+    torch.testing.assert_close(network.codes(batch), codes)
