@@ -13,6 +13,8 @@ from benchmarks.loading import large_rows, small_rows
 from benchmarks.machine import SIDE, matmul_rows
 from benchmarks.mae_step import Sizes, cnn_rows, mae_rows
 from benchmarks.measure import Effort, Row
+from benchmarks.theory import QUICK as QUICK_THEORY
+from benchmarks.theory import TheorySize, theory_rows
 
 QUICK = Sizes(width=48, depth=1, decoder_width=24, decoder_depth=1, batch=16)
 
@@ -25,6 +27,7 @@ def measurements(quick: bool) -> Iterator[list[Row]]:
     yield small_rows(effort, 64 if quick else 4096)
     yield large_rows(effort, 8 if quick else 512)
     yield matmul_rows(effort, 64 if quick else SIDE)
+    yield theory_rows(effort, QUICK_THEORY if quick else TheorySize())
 
 
 def show(rows: Sequence[Row]) -> None:

@@ -6,8 +6,10 @@ One thread and processor time: the rates are those of a core, whatever else the 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import cycle
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from benchmarks.machine import SIDE, matrix_products
 from benchmarks.measure import Effort, Rates, Row, Work, against, interleaved, threads
 from whymask.randomness import torch_generator
 from whymask.theory.data import Batch, MultiView, Samples
-from whymask.theory.descent import OwnClock, Training
+from whymask.theory.descent import OwnClock, Path, Training
 from whymask.theory.measures import captured
 from whymask.theory.network import Network, SmoothedReLU
 from whymask.theory.objectives import CrossEntropy, TeacherStudent
@@ -76,26 +78,25 @@ def pretraining_row(effort: Effort, size: TheorySize) -> Row:
     s, seeds = size.setting, range(size.seeds)
     clock = OwnClock(s.horizon, s.own_step, size.steps, batches=s.together)
     samples, alone, start = images_of(s, seeds), [images_of(s, [seed]) for seed in seeds], start_of(s, seeds)
-    path = clock.run(start, TeacherStudent(s.theta, s.teacher), samples, s.data.features)
-    found = captured(path.network, s.data.features, s.horizon)
 
-    def ours() -> float:
-        clock.run(start, TeacherStudent(s.theta, s.teacher), samples, s.data.features)
-        return float(size.seeds)
+    def ours() -> Path:
+        return clock.run(start, TeacherStudent(s.theta, s.teacher), samples, s.data.features)
 
     def plain(seed: int, masks: int) -> Tensor:
         generator = torch_generator(seed, "bench", "mask")
         return plain_pretraining(s, clock, start.kernels[seed], alone[seed], masks, generator)
 
+    path = ours()
+    found = captured(path.network, s.data.features, s.horizon)
     masks, outcomes = enough_masks(s, found, lambda count: torch.stack([plain(seed, count) for seed in seeds]))
     order = cycle(seeds)
-    works: dict[str, Work] = {"ours": ours, "plain": lambda: float(len(plain(next(order), masks)[:1]))}
+    works = {"ours": counting(size.seeds, ours), "plain": counting(1, lambda: plain(next(order), masks))}
     rates = interleaved(works | matrix_products(size.side), effort, time.process_time)
     operations = 4.0 * s.batch * s.data.patches * s.data.width * s.K * s.together * path.steps[-1]  # forward, backward
     more = f"{size.seeds} seeds side by side, {path.steps[-1]} steps, captured {counts(found)} of {s.data.count}; "
     return Row(
         name="theory-pretrain",
-        peer=f"autograd, {masks} masks an image, one seed at a time",
+        peer=f"autograd, {masks_an_image(masks)}, one seed at a time",
         share=median(rates["ours"]) * operations / machine_rate(rates),
         unit="seeds/s",
         setting=described(s, more + outcomes),
@@ -111,7 +112,8 @@ def enough_masks(setting: Setting, ours: Tensor, plain: Callable[[int], Tensor])
     told = []
     for masks in MASKS:
         theirs = captured(Network(plain(masks)), setting.data.features, setting.horizon)
-        told.append(f"with {masks} masks the peer captured {counts(theirs)}, {int((ours & theirs).sum())} of them ours")
+        both = int((ours & theirs).sum())
+        told.append(f"with {masks_an_image(masks)} the peer captured {counts(theirs)}, {both} of them ours")
         if theirs.sum() >= ours.sum():
             break
     return masks, "; ".join(told)
@@ -182,10 +184,7 @@ def supervised_row(effort: Effort, size: TheorySize) -> Row:
 
     mine, theirs = ours() - start.kernels, torch.stack([plain(seed) for seed in seeds]) - start.kernels
     order, steps = cycle(seeds), size.epochs * len(samples)
-    works: dict[str, Work] = {
-        "ours": lambda: float(len(ours()) * steps),
-        "plain": lambda: float(len(plain(next(order))[None]) * steps),
-    }
+    works = {"ours": counting(steps * size.seeds, ours), "plain": counting(steps, lambda: plain(next(order)))}
     rates = interleaved(works, effort, time.process_time)
     more = f"{size.seeds} seeds side by side; what {steps} steps changed differs by {distance(theirs, mine):.0e}"
     return Row(
@@ -233,7 +232,8 @@ class Owned(Batch):
     def correlate(self, kernels: Tensor) -> Tensor:
         table = self.features @ kernels.mT  # (S, n, K)
         rows = [of_seed[owner] for of_seed, owner in zip(table, self.owner, strict=True)]
-        return torch.stack(rows).mul_(self.z[..., None]) if len(rows) > 1 else rows[0][None].mul_(self.z[..., None])
+        gathered = torch.stack(rows) if len(rows) > 1 else rows[0][None]
+        return gathered.mul_(self.z[..., None])
 
     def collect(self, coefficients: Tensor) -> Tensor:
         sums = coefficients.new_zeros(len(coefficients), len(self.features), coefficients.shape[3])
@@ -242,8 +242,9 @@ class Owned(Batch):
         return sums.mT @ self.features
 
     def part(self, seeds: slice, images: slice) -> "Owned":
-        plain = super().part(seeds, images)
-        return replace(plain, owner=self.owner[seeds, images], z=self.z[seeds, images])
+        batch = Batch(self.patches, self.labels, self.single, self.copies).part(seeds, images)
+        owner, z = self.owner[seeds, images], self.z[seeds, images]
+        return Owned(batch.patches, batch.labels, batch.single, batch.copies, owner=owner, z=z, features=self.features)
 
 
 def structure_rows(effort: Effort, size: TheorySize, k: int) -> list[Row]:
@@ -254,7 +255,7 @@ def structure_rows(effort: Effort, size: TheorySize, k: int) -> list[Row]:
     once = images_of(s, [0])[0]
     batches = {"dense": dense, "once": once, "gather": Owned.of(once, s.data.features)}
     gradients = {name: objective.gradients(network, batch)[1]["kernels"] for name, batch in batches.items()}
-    works = {name: gradient_work(objective, network, batch) for name, batch in batches.items()}
+    works = {name: counting(1, partial(objective.gradients, network, batch)) for name, batch in batches.items()}
     rates = interleaved(works, effort, time.process_time)
     rows = []
     for name, ours, peer in (("", "once", "dense"), ("-gather", "gather", "once")):
@@ -269,10 +270,6 @@ def structure_rows(effort: Effort, size: TheorySize, k: int) -> list[Row]:
             )
         )
     return rows
-
-
-def gradient_work(objective: TeacherStudent, network: Network, batch: Batch) -> Work:
-    return lambda: float(len(objective.gradients(network, batch)[0][:1]))
 
 
 # Masks ----------------------------------------------------------------------------------------------------------------
@@ -292,20 +289,20 @@ def mask_rows(effort: Effort, setting: Setting) -> list[Row]:
         assert kernels.grad is not None
         return kernels.grad
 
-    def plain_work(masks: int) -> Work:
-        return lambda: float(len(plain(masks)[None]))
-
-    works = {"ours": gradient_work(objective, network, batch)} | {str(masks): plain_work(masks) for masks in MASKS}
+    works = {"ours": counting(1, partial(objective.gradients, network, batch))}
+    works |= {str(masks): counting(1, partial(plain, masks)) for masks in MASKS}
     rates = interleaved(works, effort, time.process_time)
     ours_error = distance(objective.gradients(network, batch)[1]["kernels"][0], exact)
     rows = []
     for masks in MASKS:
         error = median(distance(plain(masks), exact) for _ in range(DRAWS))
-        more = f"relative error of the gradient at the start: {error:.2g} with drawn masks, {ours_error:.0e} closed form"
+        more = (
+            f"gradient at the start: off by {error:.2g} of its norm with drawn masks, {ours_error:.0e} in closed form"
+        )
         rows.append(
             Row(
                 name=f"theory-masks-{masks}",
-                peer=f"autograd, {masks} masks an image",
+                peer=f"autograd, {masks_an_image(masks)}",
                 unit="gradients/s",
                 setting=described(s, more),
                 **against(rates, "ours", str(masks)),
@@ -330,6 +327,16 @@ def start_of(setting: Setting, seeds: Sequence[int]) -> Network:
     return drawn.to("cpu", torch.float32)
 
 
+def counting(amount: float, work: Callable[[], Any]) -> Work:
+    """`work`, which does so much."""
+
+    def run() -> float:
+        work()
+        return amount
+
+    return run
+
+
 def distance(estimate: Tensor, exact: Tensor) -> float:
     """Norm of the difference relative to that of `exact`."""
     return float((estimate - exact).norm() / exact.norm())
@@ -338,6 +345,10 @@ def distance(estimate: Tensor, exact: Tensor) -> float:
 def counts(found: Tensor) -> str:
     """Features captured, seed by seed."""
     return "+".join(str(int(number)) for number in found.sum(1))
+
+
+def masks_an_image(number: int) -> str:
+    return f"{number} mask{'s' * (number > 1)} an image"
 
 
 def machine_rate(rates: Rates) -> float:

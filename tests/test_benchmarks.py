@@ -12,6 +12,9 @@ pytest.importorskip("transformers")
 FIELDS = {"name", "ours", "peer", "peer_rate", "ratio", "share", "unit", "setting"}
 VIT_ROWS, LOADER_ROWS = {"mae-step", "mae-step-half"}, {"loader-32", "decode-32", "loader-224", "decode-224"}
 MATMUL_ROWS = {"matmul-1", "matmul-2"}
+THEORY_ROWS = {"theory-pretrain", "theory-supervised", *(f"theory-masks-{masks}" for masks in (1, 10, 100))}
+THEORY_ROWS |= {f"theory-structure-{k}{what}" for k in (2, 3) for what in ("", "-gather")}
+COMPARED = VIT_ROWS | LOADER_ROWS | MATMUL_ROWS | THEORY_ROWS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,20 +34,21 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
 
 
 def test_every_row_is_written_whole(rows):
-    assert set(rows) == VIT_ROWS | LOADER_ROWS | MATMUL_ROWS | {"cnn-step"}
+    assert set(rows) == COMPARED | {"cnn-step"}
     for row in rows.values():
         assert set(row) == FIELDS
         assert row["ours"] > 0 and row["unit"] and row["setting"]
 
 
-@pytest.mark.parametrize("name", sorted(VIT_ROWS | LOADER_ROWS | MATMUL_ROWS))
+@pytest.mark.parametrize("name", sorted(COMPARED))
 def test_rows_with_a_peer_compare(rows, name):
     assert rows[name]["peer"] and rows[name]["peer_rate"] > 0 and rows[name]["ratio"] > 0
 
 
-def test_only_transformers_steps_have_a_share_of_the_machine(rows):
-    assert {name for name, row in rows.items() if row["share"] is not None} == VIT_ROWS
-    assert all(rows[name]["share"] > 0 for name in VIT_ROWS)
+def test_steps_whose_operations_are_counted_have_a_share_of_the_machine(rows):
+    counted = VIT_ROWS | {"theory-pretrain"}
+    assert {name for name, row in rows.items() if row["share"] is not None} == counted
+    assert all(rows[name]["share"] > 0 for name in counted)
 
 
 def test_contenders_take_turns_and_ratios_are_medians_of_blocks():
@@ -90,3 +94,63 @@ def test_without_shared_data_photographs_of_scikit_image_stand_in(sides, monkeyp
     for row in range(6):
         assert source.read(row).format == "JPEG"
         assert all(sides[0] <= side <= sides[1] for side in source.read(row).size)
+
+
+# The theory lab's peers compute what the lab computes ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def theory() -> Any:
+    return import_module("benchmarks.theory")
+
+
+def test_the_plain_masked_loss_is_the_definition(theory):
+    torch, sampled = import_module("torch"), import_module("whymask.theory.sampled")
+    s = theory.QUICK.setting
+    batch, network = theory.images_of(s, [0])[0], theory.start_of(s, [0])
+    network = network.having(kernels=8 * network.kernels)  # some patches lie beyond rho
+    kernels = network.kernels[0].clone().requires_grad_()
+    loss = theory.plain_masked_loss(s, kernels, batch.patches[0], 3, torch.Generator().manual_seed(5))
+    loss.backward()
+    drawn = torch.rand(len(batch), 3, s.data.patches, generator=torch.Generator().manual_seed(5)) < s.theta
+    masks = [(1 / 3, drawn[:, number].float()[None]) for number in range(3)]
+    expected, gradients = sampled.teacher_student(network, batch, s.theta, s.teacher, masks)
+    torch.testing.assert_close(loss.detach(), expected[0])
+    torch.testing.assert_close(kernels.grad, gradients["kernels"][0])
+
+
+def test_plain_pretraining_by_the_exact_loss_walks_the_path_of_own_clocks(theory, monkeypatch):
+    """With the masks' expectation in place of drawn masks nothing is left that could differ."""
+    torch = import_module("torch")
+    s, objective = theory.QUICK.setting, theory.TeacherStudent(0.5, 1.5)
+    samples, start = theory.images_of(s, [0]), theory.start_of(s, [0])
+
+    def exact(setting: Any, kernels: Any, patches: Any, masks: int, generator: Any) -> Any:
+        images = theory.Batch(patches[None], torch.zeros(1, len(patches)), torch.zeros(1, len(patches)))
+        return objective.loss(start.having(kernels=kernels[None]), images).sum()
+
+    monkeypatch.setattr(theory, "plain_masked_loss", exact)
+    clock = theory.OwnClock(s.horizon, steps=40)
+    path = clock.run(start, objective, samples, s.data.features)
+    plain = theory.plain_pretraining(s, clock, start.kernels[0], samples, 1, torch.Generator())
+    torch.testing.assert_close(plain, path.network.kernels[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_fewest_masks_that_capture_as_much_are_taken(theory):
+    torch = import_module("torch")
+    s = theory.QUICK.setting
+    features = s.data.features
+    ours = torch.tensor([[True, True, False, False]])
+    kernels = {1: features[:1], 10: features[1:4], 100: features}
+    masks, told = theory.enough_masks(s, ours, lambda count: kernels[count][None])
+    assert masks == 10 and "with 10 masks an image the peer captured 3, 1 of them ours" in told
+
+
+def test_gathering_rows_gives_the_same_gradients(theory):
+    torch = import_module("torch")
+    s = theory.Setting(theory.MultiView(k=3, split="equal", sigma=0.0), m=2, N=40, batch=20)
+    network, objective = theory.start_of(s, [0, 1]), theory.TeacherStudent(s.theta, s.teacher)
+    batch = theory.images_of(s, [0, 1])[0]
+    owned = theory.Owned.of(batch, s.data.features)
+    for mine, expected in zip(objective.gradients(network, owned), objective.gradients(network, batch), strict=True):
+        torch.testing.assert_close(mine, expected)

@@ -24,6 +24,7 @@ SMALL = {
     "--finetune.epochs 1",
     "pretrain": "--epochs 1 --batch-size 16 --width 4",
     "finetune": "--epochs 1",
+    "theory": "--k 3 --d 12 --m 4 --N 60 --batch 20 --test 40 --epochs 2 --pixel-epochs 2 --scale-k 3 --seeds 2",
 }
 """What makes each documented command one of a second."""
 
@@ -109,7 +110,13 @@ def test_the_documented_commands_and_code_run_as_written(
         small = "" if "--from" in words and "scratch" not in words else SMALL.get(words[1], "")
         small += " --epochs 1" if words[1] == "finetune" and not small else ""
         assert whymask(*words[1:], *small.split(), *RUNTIME) == 0, shlex.join(words)
-    for path in ("runs/mine/report.html", "predictions.csv", "features.parquet", "runs/probe/result.json"):
+    for path in (
+        "runs/mine/report.html",
+        "predictions.csv",
+        "features.parquet",
+        "runs/probe/result.json",
+        "runs/theory/report.html",
+    ):
         assert (tmp_path / path).exists(), path
 
     names: dict[str, Any] = {"__name__": "readme"}

@@ -200,6 +200,20 @@ def test_a_claim_that_the_lower_bound_does_not_decide_says_so(page: Page) -> Non
     assert not any("by the number itself" in shown for shown in [*rows[:5], *rows[6:]])
 
 
+def test_a_claim_without_an_interval_says_so(tmp_path: Path) -> None:
+    run = {"claims": [claim("retention", False, row("smallest ratio", 3.3309, None, threshold=0.95), clock="common")]}
+    page = Page(write_theory_page(write_run(tmp_path, run)))
+    assert "measured 3.331, no interval, threshold 0.95" in page.text
+    assert "too few seeds or items for an interval" in page.text and "0 claims hold, 1 does not" in page.text
+
+
+def test_the_regions_rows_stand_apart(page: Page) -> None:
+    tables = re.findall(r'aria-label="Rows of Pretraining helps downstream".*?</table>', page.source, re.DOTALL)
+    assert [("kernel rate" in table) for table in tables] == [False, True, False]
+    cells = re.findall(r"<td style=\"background: rgb\(var\(--heat\) / ([\d.]+)\)\"><b>([\d.]+)</b>", page.source)
+    assert cells == [("0.49", "0.510")] * 2 + [("0.4", "0.600")] * 2
+
+
 def test_rows_have_all_their_keys(page: Page) -> None:
     for shown in ("predicted grown", "own 100, fixed 2,400", "2 (0.900)", "worst seed", "networks", "crossing"):
         assert shown in page.text, shown

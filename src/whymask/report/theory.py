@@ -135,6 +135,8 @@ def _judged_by(claim: Row) -> str | None:
     low: Any = claim.get("low")
     if not known(threshold) or claim.get("holds") is None or str(claim.get("id")).startswith("control-"):
         return None
+    if not known(low) and not claim["holds"]:
+        return "too few seeds or items for an interval"
     reached = known(low) and (low > 0 if threshold == 0 else low >= threshold)
     if reached == claim["holds"]:
         return None
@@ -192,7 +194,7 @@ def _claims(n: int) -> str:
 
 def _failure(claim: Row) -> Row:
     """Name, anchor and number of a claim that does not hold."""
-    interval = ""
+    interval = ", no interval"
     if known(claim.get("low")) and known(claim.get("high")):
         interval = f", 95 % interval {number(claim['low'])} to {number(claim['high'])}"
     measured = f"measured {number(claim.get('measured'))}{interval}, threshold {count(claim.get('threshold'))}"
@@ -206,7 +208,11 @@ def regime(setting: Row) -> list[tuple[str, str, str]]:
         if isinstance(tree, dict):
             values |= {key: value for key, value in tree.items() if key not in values}
     chosen = [(key, about) for key, about in REGIME.items() if values.get(key) is not None]
-    return [(key, setting_value(values[key]), about) for key, about in chosen]
+    return [(key, _short(values[key]), about) for key, about in chosen]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else setting_value(value)
 
 
 def region(claims: list[Row]) -> Row | None:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, to_rgb
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from whymask.report.figures import NEUTRAL, arm_styles, draw, legend_above
 from whymask.report.text import count, known, number
@@ -42,8 +42,8 @@ def growth(name: str, growth: np.ndarray, captured: np.ndarray, horizon: Any) ->
             for height, dashes in ((horizon, (0, (5, 3))), (horizon / 2, (0, (1, 2)))):
                 axes.axhline(height, color=NEUTRAL, linewidth=1.2, linestyle=dashes, zorder=1)
             if top > 4 * horizon:
+                axes.set_ylim(horizon / 100, 1.2 * top)
                 _log(axes)
-                axes.set_ylim(bottom=horizon / 100)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
         axes.set_xlabel("steps")
         axes.set_ylabel("Λ")
@@ -55,7 +55,8 @@ def growth(name: str, growth: np.ndarray, captured: np.ndarray, horizon: Any) ->
 def _log(axes: Axes) -> None:
     """A log scale up, labelled without powers: mathematics is not typeset here."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 10 * low else MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
     axes.yaxis.set_minor_locator(NullLocator())
 
@@ -153,6 +154,7 @@ def _name(head: str, start: str) -> str:
 def phase(name: str, C_p: float, cells: list[Row], crossings: list[Row]) -> str:
     thetas = sorted({row["theta"] for row in cells})
     gap = min(np.diff(thetas), default=0.2)
+    wing = 0.3 * gap * np.array([-1, 1])
 
     def paint(axes: Axes) -> None:
         colours: Any = ListedColormap(INK)
@@ -162,13 +164,14 @@ def phase(name: str, C_p: float, cells: list[Row], crossings: list[Row]) -> str:
             edges = _edges(np.array(levels))
             for level, low, high in zip(levels, edges[:-1], edges[1:], strict=True):
                 face = colours(min(1.0, max(0.0, float(column[level]))))
-                axes.bar(theta, high - low, 0.6 * gap, low, color=face, edgecolor=NEUTRAL, linewidth=0.5)
+                axes.fill_between(theta + wing, low, high, facecolor=face, edgecolor=NEUTRAL, linewidth=0.5)
         across = np.linspace(max(0.01, thetas[0] - gap / 2), min(0.99, thetas[-1] + gap / 2), 60)
         axes.plot(across, (1 / across - 1) / C_p, color=ORANGE, label="predicted boundary")
         half = [(row["theta"], row["crossing"] * (1 / row["theta"] - 1) / C_p) for row in crossings]
         if half:
             axes.plot(*zip(*half, strict=True), "D", color=GREEN, markersize=5, label="half of the kernels grow")
         _log(axes)
+        axes.margins(y=0.05)
         axes.set_xlabel("θ, share of patches kept")
         axes.set_ylabel("τ^q − 1 (log scale)")
         axes.grid(False)

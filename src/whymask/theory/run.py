@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 
 from whymask.errors import WhymaskError
 from whymask.flags import Flat
 from whymask.progress import say
 from whymask.runs import SCHEMA, RunFolder, provenance, read_json, write_arrays, write_json
 from whymask.theory.claims import CLAIMS, Claim
-from whymask.theory.claims.pretraining import numpy
 from whymask.theory.claims.controls import controls
+from whymask.theory.claims.pretraining import numpy
 from whymask.theory.claims.scale import scale
 from whymask.theory.lab import CLOCKS, Lab
 from whymask.theory.measures import captured, own_overlap
@@ -58,7 +59,9 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
     """
     settings, out = settings or TheorySettings(), Path(out)
     setting, seeds, ids = settings.setting, parse_seeds(settings), _ids(settings)
-    compared = asdict(replace(setting, device="auto", budget=1.0)) | {"scale_k": settings.scale_k}
+    compared = asdict(replace(setting, device="auto", threads=None, budget=1.0)) | {"scale_k": settings.scale_k}
+    if setting.threads is not None:
+        torch.set_num_threads(setting.threads)
     folder = RunFolder.open(out, compared, provenance(setting.torch_device.type, f"{setting.precision}-true"))
     done = _Done(out / "seeds")
     for id in ids:

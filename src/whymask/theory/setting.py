@@ -80,6 +80,8 @@ class Setting:
     """Bits a number."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
+    threads: int | None = None
+    """CPU threads; default: what PyTorch finds. Shares of the seeds run best on one thread each."""
     budget: float = 2.0
     """GiB that images may take in memory; those that do not fit are made again when they are needed."""
 

@@ -96,7 +96,7 @@ def purity_details(lab: Lab, trained: Trained) -> list[Row]:
 
 
 def grown(lab: Lab, trained: Trained) -> np.ndarray:
-    """(S, K) bool: on their own clocks the kernels that reached the horizon; else those that are half way or further."""
+    """(S, K) bool: on their own clocks the kernels that reached the horizon; else those half way there or further."""
     if trained.grown.size:
         return trained.grown.astype(bool)
     return numpy(overlaps(trained.network, lab.features).amax(2)) >= lab.setting.horizon / 2
