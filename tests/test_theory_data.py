@@ -141,6 +141,8 @@ def test_identical_patches_are_stored_once_and_only_those():
     assert torch.equal(once.patches.repeat_interleave(2, dim=2), written.patches)
     for changes in ({"sigma": 0.1}, {"gamma": 0.1}, {"split": "random"}, {"split": "simplex"}):
         assert draw(replace(equal, **changes), 2).copies == 1
+    alone = replace(equal, C_p=1, P=20)  # more patches than features: the empty ones are hidden and guessed as well
+    assert torch.equal(draw(alone, 20).patches, draw(replace(alone, copied=False), 20).patches)
 
 
 def test_feature_noise_lies_between_0_and_gamma_on_owned_patches_of_shown_features():

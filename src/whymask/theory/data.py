@@ -3,6 +3,7 @@
 Sources: [A] Allen-Zhu and Li, arXiv 2012.09816, Definition 1; [P] Pan, Zhou and Yan, arXiv 2206.03826.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -154,7 +155,7 @@ class MultiView:
     @property
     def places(self) -> int:
         """Features that an image has room for."""
-        return self._places_needed() if self.P is None else self.P // self.C_p
+        return self._places_needed() if self.P is None else min(self.P // self.C_p, self.count)
 
     @property
     def patches(self) -> int:
@@ -173,7 +174,7 @@ class MultiView:
     @property
     def _once(self) -> bool:
         """Whether a feature's patches are identical and stored once."""
-        return self.copied and self.split == "equal" and self.noise == 0 and self.gamma == 0
+        return self.copied and self.C_p > 1 and self.split == "equal" and self.noise == 0 and self.gamma == 0
 
     @cached_property
     def features(self) -> Tensor:
@@ -219,6 +220,8 @@ class MultiView:
         others = torch.rand(images, self.count, generator=generator) < self.s / self.k
         uniform = torch.rand(images, self.count, generator=generator)
         main = self.L * labels + torch.randint(self.L, (images,), generator=generator)
+        first_shown = self.L * labels + self.shown.view(self.k, self.L).int().argmax(1)[labels]
+        main = torch.where(self.shown[main], main, first_shown)
         is_main = torch.arange(self.count) == main[:, None]
         weak = torch.where(own, self.rho_single, self.Gamma)
         in_single = torch.where(is_main, 1 + 0.4 * uniform, weak)
@@ -270,9 +273,10 @@ def _check(data: MultiView) -> None:
             raise WhymaskError(f"{name}={getattr(data, name)}: a share from 0 to 1 was expected.")
     if not data.shown.any():
         raise WhymaskError(f"covered={data.covered} leaves no feature of {data.count}; a larger share is needed.")
-    for name in ("s", "gamma", "noise", "Gamma", "rho_single"):
-        if getattr(data, name) < 0:
-            raise WhymaskError(f"{name}={getattr(data, name)}: a number of at least 0 was expected.")
+    for name in ("s", "gamma", "sigma", "Gamma", "rho_single"):
+        given = getattr(data, name)
+        if given is not None and not 0 <= given < math.inf:
+            raise WhymaskError(f"{name}={given}: a number of at least 0 was expected.")
     needed = data._places_needed() * data.C_p
     if data.P is not None and data.places < data._places_needed():
         raise WhymaskError(

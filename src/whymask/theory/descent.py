@@ -86,7 +86,7 @@ class OwnClock:
             now = overlaps(network, features)
             path.grown |= moving & (now.amax(2) >= self.horizon)
             of_winner = now.gather(2, winner)
-            path.rose |= moving & (of_winner >= first / self.shrunk)[..., 0]
+            path.rose |= moving & ((of_winner >= first / self.shrunk) & (first > 0))[..., 0]
             moving &= (now.amax(2) < self.horizon) & (of_winner > self.shrunk * first)[..., 0]
             over = step == self.steps or not moving.any()
             if over or step % self.record == 0:

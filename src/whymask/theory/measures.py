@@ -23,10 +23,10 @@ def second_to_first(network: Network, features: Tensor) -> Tensor:
 
 
 def captured(network: Network, features: Tensor, horizon: float, pure: float = PURE) -> Tensor:
-    """Features that some pure kernel has at half the horizon or more: (S, n) bool."""
+    """Features that are the first of some pure kernel, which has them at half the horizon or more: (S, n) bool."""
     now = overlaps(network, features)
     good = (now >= horizon / 2) & (second_to_first(network, features) <= pure)[..., None]
-    return good.any(1)
+    return (good & (now == now.amax(2, keepdim=True))).any(1)
 
 
 def favourites(network: Network, features: Tensor, among: Tensor | None = None) -> Tensor:
@@ -50,9 +50,12 @@ def class_winners(start: Network, features: Tensor, power: Tensor, L: int, q: fl
 
     The one whose own m kernels start with the largest Lambda_{i,l} S_{i,l}^(1/(q-2)) [A] (memory).
     """
-    score = own_overlap(start, features, L) * power.to(start.kernels).unflatten(1, (-1, L)) ** (1 / max(q - 2, 1e-6))
+    strength = power.to(start.kernels).unflatten(1, (-1, L)).log() / max(q - 2, 1e-6)  # logarithms: q may be near 2
+    score = own_overlap(start, features, L).log() + strength
+    if L == 1:
+        return score.argmax(2), torch.full_like(score[..., 0], torch.inf)
     first, second = score.topk(2, dim=2).values.unbind(2)
-    return score.argmax(2), first / second.clamp_min(1e-30) - 1
+    return score.argmax(2), (first - second).expm1().nan_to_num(0)  # 0 where neither has any
 
 
 def own_overlap(network: Network, features: Tensor, L: int) -> Tensor:
@@ -89,4 +92,5 @@ def predicted_to_grow(
     network: Network, batch: Batch, features: Tensor, theta: float | Tensor, tau: float | Tensor, C_p: int
 ) -> Tensor:
     """Whether the winner of each kernel will grow, (S, K) bool: tau^q - 1 > (1/theta - 1)/(C_p (1 + kappa_r)) [D]."""
-    return tau**network.sigma.q - 1 > (1 / theta - 1) / (C_p * (1 + kappa(network, batch, features)))
+    enough = tau**network.sigma.q - 1 > (1 / theta - 1) / (C_p * (1 + kappa(network, batch, features)))
+    return enough & (overlaps(network, features).amax(2) > 0)

@@ -28,8 +28,9 @@ class SmoothedReLU:
             raise WhymaskError(f"q={self.q}, rho={self.rho}: a smoothed ReLU needs q >= 2 and rho > 0.")
 
     def __call__(self, z: Tensor) -> Tensor:
-        bent = z.clamp(0, self.rho)
-        return bent * (bent / self.rho) ** (self.q - 1) / self.q + (z - self.rho).clamp_min(0)
+        beyond = z > self.rho  # not clamp: its gradient at the bound is 0
+        bent = torch.where(beyond, self.rho, z.clamp_min(0))
+        return bent * (bent / self.rho) ** (self.q - 1) / self.q + torch.where(beyond, z - self.rho, 0)
 
     def with_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Value and slope, in few passes over memory."""

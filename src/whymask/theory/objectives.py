@@ -113,6 +113,7 @@ class PixelReconstruction:
 
     def loss(self, network: Network, batch: Batch) -> Tensor:
         """Mean over images, (S,)."""
+        _check_no_copies(batch)
         active = network.sigma(batch.correlate(network.kernels))
         shown = active.flatten(1, 2) @ _decoder(network).mT  # D a_p, (S, B P, d)
         shown = shown.view(batch.patches.shape)
@@ -122,8 +123,7 @@ class PixelReconstruction:
         return (1 - self.theta) / 2 * (left.square().sum((2, 3)) + ridge).mean(1)
 
     def gradients(self, network: Network, batch: Batch) -> tuple[Tensor, Gradients]:
-        if batch.copies != 1:
-            raise WhymaskError("pixel reconstruction tells copies of a patch apart; draw the data with copied=False.")
+        _check_no_copies(batch)
         kernels, decoder = network.kernels, _decoder(network)
         by_kernels, by_decoder = torch.zeros_like(kernels), torch.zeros_like(decoder)
         loss = kernels.new_zeros(len(kernels))
@@ -139,6 +139,11 @@ class PixelReconstruction:
             by_kernels[seeds] += part.collect((pull @ decoder[seeds]).view(slope.shape).mul_(slope))
         scale = (1 - self.theta) / len(batch)
         return loss * scale, {"kernels": by_kernels.mul_(scale), "decoder": by_decoder.mul_(scale)}
+
+
+def _check_no_copies(batch: Batch) -> None:
+    if batch.copies != 1:
+        raise WhymaskError("pixel reconstruction tells copies of a patch apart; draw the data with copied=False.")
 
 
 def _decoder(network: Network) -> Tensor:

@@ -51,7 +51,8 @@ def lottery(lab: Lab, trained: Trained, owned: bool = True) -> tuple[np.ndarray,
     else:
         overlap = numpy(largest_overlap(trained.network, lab.features)).reshape(len(lab.seeds), lab.data.k, lab.data.L)
     ordered = np.sort(overlap, axis=2)
-    one = (ordered[..., -1] >= lab.setting.horizon / 2) & (ordered[..., -2] <= ONE_FEATURE * ordered[..., -1])
+    major, others = ordered[..., -1], ordered[..., :-1]
+    one = (major >= lab.setting.horizon / 2) & (others <= ONE_FEATURE * major[..., None]).all(2)
     return one, overlap.argmax(2) == _winners(lab)[0]
 
 
