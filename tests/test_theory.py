@@ -99,7 +99,7 @@ def test_nothing_is_computed_twice(everything, monkeypatch):
 
 def test_another_setting_needs_another_folder(everything):
     out, _ = everything
-    with pytest.raises(WhymaskError, match="theta: 0.5 there, 0.6 now"):
+    with pytest.raises(WhymaskError, match=r"theta: 0\.5 there, 0\.6 now"):
         theory(out, settings(setting=small(theta=0.6)))
 
 
