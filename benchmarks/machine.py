@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import linear as torch_linear
 
 from benchmarks.measure import Effort, Row, Work, against, interleaved, threads
-from whymask.encoders.linear import linear
+from whymask.linear import linear
 
 SIDE = 2048  # of the square matrices
 

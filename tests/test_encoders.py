@@ -13,8 +13,8 @@ from whymask import masks
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import EncoderConfig, build_encoder, load_encoder, load_strictly, resolve, save_encoder
 from whymask.encoders.cnn import PlainCNN
-from whymask.encoders.linear import Linear
 from whymask.errors import WhymaskError
+from whymask.linear import Linear
 from whymask.randomness import torch_generator
 
 TINY = {"cnn": EncoderConfig("cnn", width=4), "vit": EncoderConfig("vit", width=16, depth=2, heads=2)}
@@ -228,7 +228,7 @@ def test_masked_convolution_equals_a_position_by_position_reference(size, stride
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("faster", [True, False])
 def test_linear_is_the_linear_layer_of_torch(shape, bias, faster, monkeypatch):
-    monkeypatch.setattr("whymask.encoders.linear.convolution_is_faster", lambda: faster)
+    monkeypatch.setattr("whymask.linear.convolution_is_faster", lambda: faster)
     ours, theirs = Linear(8, 6, bias=bias), nn.Linear(8, 6, bias=bias)
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(shape)

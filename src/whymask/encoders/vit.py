@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from whymask.encoders.base import Encoder, EncoderConfig, check_divides, reject_unused, square_side
-from whymask.encoders.linear import linear, speed_up
 from whymask.errors import WhymaskError
+from whymask.linear import linear, speed_up
 from whymask.masks import indices, take, to_squares
 
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from whymask import masks
 from whymask.encoders import Encoder, EncoderConfig
 from whymask.encoders.cnn import CNNEncoder
-from whymask.encoders.linear import speed_up
 from whymask.encoders.masked import coarsen
 from whymask.encoders.vit import ViTEncoder, initialise_transformer, sincos_positions
 from whymask.errors import WhymaskError
+from whymask.linear import speed_up
 from whymask.masks import from_squares, indices, take, to_squares
 from whymask.randomness import derive
 

@@ -14,6 +14,7 @@ from scipy.special import bdtrc
 from torch import Tensor
 
 from whymask.errors import WhymaskError
+from whymask.linear import IMAGES, as_convolution, linear, weight_gradient
 from whymask.randomness import torch_generator
 
 MAX_OVERFLOW = 0.01
@@ -37,11 +38,14 @@ class Batch:
 
     def correlate(self, kernels: Tensor) -> Tensor:
         """<w_r, x_p> for kernels (S, K, d): (S, B, P, K)."""
-        seeds, images, places, _ = self.patches.shape
-        return (self.patches.flatten(1, 2) @ kernels.mT).view(seeds, images, places, -1)
+        if as_convolution(self.patches):
+            return _stack([linear(x, w) for x, w in zip(self.patches, kernels, strict=True)])
+        return (self.patches.flatten(1, 2) @ kernels.mT).unflatten(1, self.patches.shape[1:3])
 
     def collect(self, coefficients: Tensor) -> Tensor:
         """sum over images and patches of coefficients (S, B, P, K) times x_p: (S, K, d), the adjoint of `correlate`."""
+        if as_convolution(self.patches):
+            return _stack([weight_gradient(x, c) for x, c in zip(self.patches, coefficients, strict=True)])
         return coefficients.flatten(1, 2).mT @ self.patches.flatten(1, 2)
 
     def part(self, seeds: slice, images: slice) -> "Batch":
@@ -69,6 +73,7 @@ class Batch:
         seeds, images, places, _ = self.patches.shape
         room = BLOCK_ELEMENTS[self.patches.device.type] // (places * kernels)
         step = max(1, min(images, room))
+        step -= step % IMAGES if IMAGES < step < images else 0  # oneDNN is given whole groups of so many
         together = max(1, room // images)
         for first in range(0, seeds, together):
             chosen = slice(first, first + together)
@@ -80,7 +85,12 @@ class Batch:
         return self.labels.shape[1]
 
 
-BLOCK_ELEMENTS = {"cpu": 2**18, "cuda": 2**26, "mps": 2**26}
+def _stack(tensors: list[Tensor]) -> Tensor:
+    """Without a copy where there is one."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
+
+
+BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**26, "mps": 2**26}
 """Activations computed at once: on a CPU what fits its cache, on a GPU what keeps it busy."""
 
 

@@ -61,7 +61,6 @@ class Lab:
         self.store = store or Store()
         self.data = setting.data
         self.pretraining = replace(setting.data, covered=covered)
-        self._samples: dict[tuple, Samples] = {}
 
     # what is measured with ----------------------------------------------------------------------------------
 
@@ -140,9 +139,10 @@ class Lab:
             tuned = "tuning_" if start != "random" and head == "learned" else ""
             rates = s.rate(f"{tuned}kernel_rate"), s.rate(f"{tuned}head_rate")
         training = Training({"kernels": rates[0], "head": rates[1]}, s.target, s.epochs)
+        begin = self._beginning(start)
         return self._trained(
             f"{head}-{start}{tag}",
-            lambda seeds: self._started(start, seeds).with_head(self.data.k, head),
+            lambda seeds: begin(seeds).with_head(self.data.k, head),
             lambda network, seeds: training.run(
                 network, CrossEntropy(head == "learned"), self._images(seeds), self.features
             ),
@@ -152,12 +152,13 @@ class Lab:
         """Frozen random kernels with a learned head."""
         return self._trained("frozen-random", self.start, self._read_out)
 
-    def _started(self, start: Start, seeds: Sequence[int]) -> Network:
+    def _beginning(self, start: Start) -> Callable[[Sequence[int]], Network]:
+        """The kernels that training begins with, as a function of the seeds; pretrained ones are made now."""
         if start == "random":
-            return self.start(seeds)
+            return self.start
         network = self.reconstructed().network if start == "pixels" else self.pretrained(start).network
-        chosen = torch.tensor([self.seeds.index(seed) for seed in seeds], device=network.kernels.device)
-        return Network(network.kernels[chosen], sigma=network.sigma)
+        places = {seed: place for place, seed in enumerate(self.seeds)}
+        return lambda seeds: Network(network.kernels[[places[seed] for seed in seeds]], sigma=network.sigma)
 
     def _with_decoder(self, seeds: Sequence[int]) -> Network:
         """Random kernels, and a decoder drawn at the same scale."""
@@ -188,26 +189,22 @@ class Lab:
 
     def _images(self, seeds: Sequence[int], pretraining: bool = False) -> Samples:
         s = self.setting
-        key = (tuple(seeds), pretraining and self.pretraining.covered < 1)
-        if key not in self._samples:
-            self._samples.clear()
-            self._samples[key] = Samples(
-                self.pretraining if pretraining else self.data,
-                seeds,
-                s.N,
-                s.batch,
-                budget=s.budget * 2**30,
-                device=s.torch_device,
-                dtype=s.dtype,
-            )
-        return self._samples[key]
+        return Samples(
+            self.pretraining if pretraining else self.data,
+            seeds,
+            s.N,
+            s.batch,
+            budget=s.budget * 2**30 / self.store.workers,
+            device=s.torch_device,
+            dtype=s.dtype,
+        )
 
     @property
     def at_once(self) -> int:
-        """Seeds side by side: as many as have their images in memory, at least one."""
+        """Seeds side by side: as many as have room for their images, at least one."""
         s = self.setting
         seed = s.N * self.data.patches * self.data.width * (4 if s.precision == "32" else 8)
-        return max(1, int(s.budget * 2**30 / seed))
+        return max(1, int(s.budget * 2**30 / self.store.workers / seed))
 
     def _trained(
         self, name: str, start: Callable[[list[int]], Network], run: Callable[[Network, list[int]], Path]

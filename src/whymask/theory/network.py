@@ -32,13 +32,13 @@ class SmoothedReLU:
         bent = torch.where(beyond, self.rho, z.clamp_min(0))
         return bent * (bent / self.rho) ** (self.q - 1) / self.q + torch.where(beyond, z - self.rho, 0)
 
-    def with_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Value and slope, in few passes over memory."""
-        bent = z.clamp(0, self.rho)
-        slope = (bent / self.rho).pow_(self.q - 1)
-        value = bent.mul_(slope).div_(self.q)
+    def with_slope(self, z: Tensor, value: Tensor | None = None, slope: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Value and slope, in few passes over memory, written there if given. Overwrites z."""
+        bent = torch.clamp(z, 0, self.rho, out=value)
+        slope = torch.mul(bent, 1 / self.rho, out=slope).pow_(self.q - 1)
+        value = bent.mul_(slope).mul_(1 / self.q)
         if z.numel() and z.amax() > self.rho:
-            value += (z - self.rho).clamp_min_(0)
+            value.add_(z.sub_(self.rho).clamp_min_(0))
         return value, slope
 
 

@@ -76,21 +76,33 @@ class TeacherStudent:
         kernels = network.kernels
         gradient, loss = torch.zeros_like(kernels), kernels.new_zeros(len(kernels))
         strength = 1 / self.theta - 1
+        room = Room()
         for seeds, part in batch.parts(kernels.shape[1]):
             z = part.correlate(kernels[seeds])
-            active, slope = network.sigma.with_slope(z)
-            teacher, _ = network.sigma.with_slope(z.mul_(self.tau))
+            active, slope, teacher = room.like(z, 3)
+            network.sigma.with_slope(torch.mul(z, self.tau, out=active), teacher, slope)
+            network.sigma.with_slope(z, active, slope)
             missing = teacher.sub_(active).sum(2, keepdim=True).mul_(batch.copies)  # h^ - S, (s, b, 1, K)
-            pull = (strength * active).sub_(missing)
-            loss[seeds] += _half_squares(missing, active, strength, batch.copies)
+            squares = torch.mul(active, active, out=z).sum((1, 2))  # (s, K)
+            loss[seeds] += (missing.square().sum((1, 2, 3)) + batch.copies * (strength * squares).sum(1)) / 2
+            pull = active.mul_(strength).sub_(missing)
             gradient[seeds] += part.collect(pull.mul_(slope))
         scale = 1 / len(batch)
         return loss * scale, {"kernels": gradient.mul_(batch.copies * scale)}
 
 
-def _half_squares(missing: Tensor, active: Tensor, strength: float | Tensor, copies: int) -> Tensor:
-    squares = torch.linalg.vector_norm(active, dim=(1, 2)).square()  # (s, K), without a temporary of every activation
-    return (missing.square().sum((1, 2, 3)) + copies * (strength * squares).sum(1)) / 2
+class Room:
+    """Memory that parts use one after another: on a CPU, fresh pages cost more than what is computed on them."""
+
+    def __init__(self) -> None:
+        self._held: Tensor | None = None
+
+    def like(self, z: Tensor, count: int) -> tuple[Tensor, ...]:
+        """`count` tensors of z's shape, with anything in them."""
+        size = z.numel()
+        if self._held is None or self._held.shape[1] < size:
+            self._held = z.new_empty(count, size)
+        return tuple(row[:size].view(z.shape) for row in self._held)
 
 
 @dataclass(frozen=True)
@@ -168,9 +180,10 @@ class CrossEntropy:
         kernels, head = network.kernels, network.head
         assert head is not None
         by_kernels, by_head = torch.zeros_like(kernels), torch.zeros_like(head)
-        loss = kernels.new_zeros(len(kernels))
+        loss, room = kernels.new_zeros(len(kernels)), Room()
         for seeds, part in batch.parts(kernels.shape[1]):
-            active, slope = network.sigma.with_slope(part.correlate(kernels[seeds]))
+            z = part.correlate(kernels[seeds])
+            active, slope = network.sigma.with_slope(z, *room.like(z, 2))
             codes = active.sum(2).mul_(batch.copies)
             chances = (codes @ head[seeds].mT).log_softmax(2)
             right = part.labels[..., None]

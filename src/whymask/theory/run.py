@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 
 from whymask.errors import WhymaskError
 from whymask.flags import Flat
@@ -60,8 +59,6 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
     settings, out = settings or TheorySettings(), Path(out)
     setting, seeds, ids = settings.setting, parse_seeds(settings), _ids(settings)
     compared = asdict(replace(setting, device="auto", threads=None, budget=1.0)) | {"scale_k": settings.scale_k}
-    if setting.threads is not None:
-        torch.set_num_threads(setting.threads)
     folder = RunFolder.open(out, compared, provenance(setting.torch_device.type, f"{setting.precision}-true"))
     done = _Done(out / "seeds")
     for id in ids:
@@ -69,7 +66,7 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
             raise WhymaskError(
                 f"seeds {settings.seeds}: an interval over seeds needs at least 2. Give --seeds 2 or more."
             )
-    began, store = time.perf_counter(), Store(out / "arrays")
+    began, store = time.perf_counter(), Store(out / "arrays", setting.workers)
     if setting.q < 3:
         say(f"warning: q={setting.q:g} lies outside the theorems, which need q >= 3")
 

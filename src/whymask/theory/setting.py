@@ -81,15 +81,15 @@ class Setting:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     threads: int | None = None
-    """CPU threads; default: what PyTorch finds. Shares of the seeds run best on one thread each."""
+    """CPU threads, each of which computes seeds of its own; default: what PyTorch finds."""
     budget: float = 2.0
     """GiB that images may take in memory; those that do not fit are made again when they are needed."""
 
     def __post_init__(self) -> None:
         SmoothedReLU(self.q, self.rho)
         check_theta(self.theta)
-        for name in ("m", "N", "batch", "test", "epochs", "budget", "scale", "target"):
-            if getattr(self, name) <= 0:
+        for name in ("m", "N", "batch", "test", "epochs", "budget", "scale", "target", "threads"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise WhymaskError(f"{name}={getattr(self, name)}: a number above 0 was expected.")
         if self.N % self.batch:
             raise WhymaskError(f"N={self.N} images do not divide into batches of {self.batch}. Give a multiple.")
@@ -136,6 +136,13 @@ class Setting:
         if self.device != "auto":
             return torch.device(self.device)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def workers(self) -> int:
+        """Threads that compute seeds of their own; a GPU is given all of them at once."""
+        if self.torch_device.type != "cpu":
+            return 1
+        return torch.get_num_threads() if self.threads is None else self.threads
 
     @property
     def dtype(self) -> torch.dtype:

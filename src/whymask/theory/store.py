@@ -1,9 +1,12 @@
 """What was computed for each seed, on disk: any share of the seeds can be run anywhere, and nothing is run twice."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from whymask.progress import say
 from whymask.runs import write_arrays
@@ -15,22 +18,41 @@ CURVES = ("growth", "losses")
 
 
 class Store:
-    """Arrays by (name, seed), each in a file of its own; without a folder, in memory."""
+    """Arrays by (name, seed), each in a file of its own; without a folder, in memory.
 
-    def __init__(self, folder: Path | None = None):
-        self.folder = folder
+    Groups of seeds are computed by `workers` threads, each on one core: cores that never wait for one another.
+    """
+
+    def __init__(self, folder: Path | None = None, workers: int = 1):
+        self.folder, self.workers = folder, workers
         self._kept: dict[tuple[str, int], Arrays] = {}
 
     def get(self, name: str, seeds: Sequence[int], at_once: int, compute: Callable[[list[int]], Arrays]) -> Arrays:
-        """The arrays of all `seeds`, stacked; `compute` makes those that are not there, `at_once` seeds a call."""
+        """The arrays of all `seeds`, stacked; `compute` makes what is not there, at most `at_once` seeds a call."""
         missing = [seed for seed in seeds if self._read(name, seed) is None]
-        for start in range(0, len(missing), at_once):
-            group = missing[start : start + at_once]
-            say(f"{name}: seeds {', '.join(map(str, group))}")
-            made = compute(group)
+        if missing:
+            say(f"{name}: seeds {', '.join(map(str, missing))}")
+        for group, made in self._computed(missing, at_once, compute):
             for place, seed in enumerate(group):
                 self._write(name, seed, {key: array[place] for key, array in made.items()})
         return _stacked([self._read(name, seed) or {} for seed in seeds])
+
+    def _computed(
+        self, seeds: list[int], at_once: int, compute: Callable[[list[int]], Arrays]
+    ) -> Iterator[tuple[list[int], Arrays]]:
+        """Each group of seeds with its arrays."""
+        if self.workers == 1:
+            for group in _groups(seeds, at_once):
+                yield group, compute(group)
+            return
+        groups = _groups(seeds, min(at_once, math.ceil(len(seeds) / (2 * self.workers))))  # two rounds balance better
+        threads = torch.get_num_threads()
+        pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            yield from zip(groups, pool.map(compute, groups), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
 
     def find(self, name: str, seeds: Sequence[int]) -> Arrays | None:
         """The arrays of all `seeds`, stacked; None unless all are there."""
@@ -53,6 +75,10 @@ class Store:
         path = self._path(name, seed)
         if path is not None:
             write_arrays(path, arrays)
+
+
+def _groups(seeds: list[int], size: int) -> list[list[int]]:
+    return [seeds[start : start + size] for start in range(0, len(seeds), max(1, size))]
 
 
 def _trimmed(curve: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 IMAGES = 16  # PyTorch gives 1x1 convolutions to oneDNN from this many images on, at any number of threads
 
@@ -27,14 +28,30 @@ def convolution_is_faster() -> bool:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`torch.nn.functional.linear`, (..., D) -> (..., out), as a 1x1 convolution where that is faster."""
-    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if not on_cpu or x.numel() == 0 or not convolution_is_faster():
+    if not as_convolution(x):
         return F.linear(x, weight, bias)
+    result = F.conv2d(_image(x), weight[:, :, None, None], bias)
+    return result.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
+
+
+def weight_gradient(x: Tensor, y: Tensor) -> Tensor:
+    """sum over rows of y times x, (..., D) and (..., out) -> (out, D): the gradient of `linear`'s weight."""
+    if not as_convolution(x):
+        return y.flatten(0, -2).mT @ x.flatten(0, -2)
+    return conv2d_weight(_image(x), (y.shape[-1], x.shape[-1], 1, 1), _image(y))[:, :, 0, 0]
+
+
+def as_convolution(x: Tensor) -> bool:
+    """Whether products with x are computed as convolutions."""
+    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return on_cpu and x.numel() > 0 and convolution_is_faster()
+
+
+def _image(x: Tensor) -> Tensor:
+    """(..., D) -> (images, D, 1, rows), channels last."""
     rows = x.numel() // x.shape[-1]
     images = IMAGES if rows % IMAGES == 0 else x.shape[0]
-    image = x.reshape(images, 1, rows // images, x.shape[-1]).permute(0, 3, 1, 2)  # (images, D, 1, rows), channels last
-    result = F.conv2d(image, weight[:, :, None, None], bias)
-    return result.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
+    return x.reshape(images, 1, rows // images, x.shape[-1]).permute(0, 3, 1, 2)
 
 
 class Linear(nn.Linear):
