@@ -97,6 +97,26 @@ def test_nothing_is_computed_twice(everything, monkeypatch):
     assert theory(out, settings())["claims"] == table["claims"]
 
 
+def test_claims_are_added_to_a_run(tmp_path):
+    theory(tmp_path, settings(claims=("growth",), seeds="2"))
+    table = theory(tmp_path, settings(claims=("purity",), seeds="2"))
+    assert {claim["id"] for claim in table["claims"]} == {"growth", "purity"}
+
+
+def test_threads_change_no_number(everything, tmp_path):
+    _, whole = everything
+    chosen = ("purity", "retention")
+    table = theory(tmp_path, settings(setting=small(threads=3), claims=chosen))
+    assert table["claims"] == [claim for claim in whole["claims"] if claim["id"] in chosen]
+
+
+def test_every_claim_is_measured_for_other_numbers_of_features(tmp_path):
+    data = MultiView(k=3, L=3, C_p=1, gamma=0.05, covered=1.0, split="equal")
+    chosen = tuple(id for id in CLAIMS if id not in ("scale", "ensembles"))
+    table = theory(tmp_path, settings(setting=small(data=data, q=4), claims=chosen, seeds="2"))
+    assert all(claim["rows"] for claim in table["claims"])
+
+
 def test_another_setting_needs_another_folder(everything):
     out, _ = everything
     with pytest.raises(WhymaskError, match=r"theta: 0\.5 there, 0\.6 now"):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,7 @@ ClaimId = Literal[
 QUICK: tuple[ClaimId, ...] = (
     "coverage", "purity", "kernel-lottery", "supervised-lottery", "downstream", "retention", "growth",
 )  # fmt: skip
+CONTROLS = "controls"
 NETWORKS = (*CLOCKS, *(f"{head}-{start}" for head in ("fixed", "learned") for start in ("random", *CLOCKS)))
 """Whose arrays are kept for those who plot themselves."""
 
@@ -58,43 +60,37 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
     """
     settings, out = settings or TheorySettings(), Path(out)
     setting, seeds, ids = settings.setting, parse_seeds(settings), _ids(settings)
-    compared = asdict(replace(setting, device="auto", threads=None, budget=1.0)) | {"scale_k": settings.scale_k}
-    folder = RunFolder.open(out, compared, provenance(setting.torch_device.type, f"{setting.precision}-true"))
-    done = _Done(out / "seeds")
-    for id in ids:
-        if len(set(seeds) | set(done.seeds(id))) < 2:
-            raise WhymaskError(
-                f"seeds {settings.seeds}: an interval over seeds needs at least 2. Give --seeds 2 or more."
-            )
-    began, store = time.perf_counter(), Store(out / "arrays", setting.workers)
     if setting.q < 3:
         say(f"warning: q={setting.q:g} lies outside the theorems, which need q >= 3")
+    compared = asdict(replace(setting, device="auto", threads=None, budget=1.0))
+    folder = RunFolder.open(out, compared, provenance(setting.torch_device.type, f"{setting.precision}-true"))
+    done, store = _Done(out / "seeds"), Store(out / "arrays", setting.workers)
+    for id in ids:
+        if len(set(seeds) | set(done.seeds(id))) < 2:
+            raise WhymaskError(f"--seeds {settings.seeds}: an interval over seeds needs at least 2. Give more.")
 
-    def judged(id: str, seeds: Sequence[int]) -> list[Claim]:
+    @cache
+    def judged(id: str, seeds: tuple[int, ...]) -> list[Claim]:
         return _judged(id, Lab(setting, seeds, store), settings)
 
-    for id in (*ids, "controls"):
-        judged(id, seeds)
-        done.add(id, seeds, (time.perf_counter() - began) / len(seeds))
+    for id in (*ids, CONTROLS):
         began = time.perf_counter()
+        judged(id, tuple(seeds))
+        done.add(id, seeds, (time.perf_counter() - began) / len(seeds))
     claims = [claim for id in CLAIMS if done.seeds(id) for claim in judged(id, done.seeds(id))]
     table = {
         "schema": SCHEMA,
         "setting": describe(setting) | {"scale_k": list(settings.scale_k)},
         "claims": [asdict(claim) for claim in claims],
-        "controls": [asdict(claim) for claim in judged("controls", done.seeds("controls"))],
+        "controls": [asdict(claim) for claim in judged(CONTROLS, done.seeds(CONTROLS))],
         "seeds": sorted({seed for id in CLAIMS for seed in done.seeds(id)}),
         "idealisations": list(IDEALISATIONS),
         "provenance": folder.provenance,
         "seconds": done.seconds(),
     }
-    write_json(out / "claims.json", table)
-    _write_arrays(out, Lab(setting, done.seeds("controls"), store))
-    folder.finish({"claims": {f"{c.id} ({c.clock})" if c.clock else c.id: c.holds for c in claims}})
+    _write(folder, table, Lab(setting, done.seeds(CONTROLS), store))
     _show(claims)
-    from whymask.report.theory import write_theory_page
-
-    say(f"The page: {write_theory_page(out)}")
+    say(f"The page: {out / 'report.html'}")
     return table
 
 
@@ -135,7 +131,7 @@ def _ids(settings: TheorySettings) -> list[str]:
 
 
 def _judged(id: str, lab: Lab, settings: TheorySettings) -> list[Claim]:
-    if id == "controls":
+    if id == CONTROLS:
         return controls(lab)
     if id == "scale":
         return scale(lab, settings.scale_k)
@@ -154,15 +150,26 @@ class _Done:
             known = read_json(path) if path.exists() else {}
             write_json(path, known | {id: known.get(id, 0.0) + seconds})
 
-    def seeds(self, id: str) -> list[int]:
-        return sorted(int(path.stem) for path in self.folder.glob("*.json") if id in read_json(path))
+    def seeds(self, id: str) -> tuple[int, ...]:
+        found = (int(path.stem) for path in self.folder.glob("*.json") if id in read_json(path))
+        return tuple(sorted(found))
 
     def seconds(self) -> float:
         return sum(sum(read_json(path).values()) for path in self.folder.glob("*.json"))
 
 
-def _write_arrays(out: Path, lab: Lab) -> None:
-    """arrays.npz: first and last kernels, heads and Lambda over time of every network that all seeds have."""
+def _write(folder: RunFolder, table: dict[str, Any], lab: Lab) -> None:
+    """claims.json, arrays.npz, and the page that is made of them."""
+    from whymask.report.theory import write_theory_page
+
+    write_json(folder.path / "claims.json", table)
+    write_arrays(folder.path / "arrays.npz", _arrays(lab))
+    write_theory_page(folder.path)
+    folder.finish({"holds": [[claim["id"], claim["clock"], claim["holds"]] for claim in table["claims"]]})
+
+
+def _arrays(lab: Lab) -> dict[str, np.ndarray]:
+    """First and last kernels, heads and Lambda over time of every network that all seeds have."""
     arrays: dict[str, np.ndarray] = {"features": numpy(lab.features), "start/kernels": numpy(lab.start().kernels)}
     arrays["seeds"] = np.array(lab.seeds)
     for name in NETWORKS:
@@ -174,7 +181,7 @@ def _write_arrays(out: Path, lab: Lab) -> None:
             arrays[f"{name}/captured"] = numpy(captured(trained.network, lab.features, lab.setting.horizon))
         elif name.startswith("fixed"):
             arrays[f"{name}/own_overlap"] = numpy(own_overlap(trained.network, lab.features, lab.data.L))
-    write_arrays(out / "arrays.npz", arrays)
+    return arrays
 
 
 def _show(claims: Sequence[Claim]) -> None:

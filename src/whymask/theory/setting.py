@@ -50,7 +50,7 @@ class Setting:
     N: int = 2000
     """Training images a seed. Asymptotically: poly(k), at least k^1.2/mu."""
     batch: int = 200
-    """Images a step."""
+    """Images a step. In the papers: all of them, or the expectation."""
     own_step: float = 0.03
     """Own clock: length of a step of pretraining, relative to each kernel."""
     common_step: float = 0.05
