@@ -20,6 +20,7 @@ from whymask.theory.measures import (
     largest_overlap,
     own_overlap,
     predicted_to_grow,
+    purification,
     second_to_first,
 )
 from whymask.theory.network import Network, SmoothedReLU
@@ -242,3 +243,28 @@ def test_pure_kernels_rise_above_the_threshold_and_shrink_below(factor: float, g
     predicted = predicted_to_grow(network, samples[0], DATA.features, 0.5, tau, DATA.C_p)
     path = OwnClock(horizon_of(0.5, 2)).run(network, TeacherStudent(0.5, tau), samples, DATA.features)
     assert predicted.tolist() == path.rose.tolist() == [[grows] * CLASSES * L] * S
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0.1, 1), st.floats(1.1, 6), st.sampled_from([2.0, 3.0, 4.0]))
+def test_purification_is_what_the_gradient_does_to_the_sibling(ratio: float, factor: float, q: float):
+    theta, w, z, C_p, rho = 0.4, 0.3, 0.5, 2, 0.5
+    features = torch.eye(2, 3, dtype=torch.float64)
+    batch = Batch((z * features)[None, None], torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1).bool(), C_p)
+    network = Network(
+        (w * torch.tensor([1.0, ratio, 0.0], dtype=torch.float64))[None, None], sigma=SmoothedReLU(q, rho)
+    )
+    penalty = 1 / theta - 1
+    tau = (1 + factor * penalty / C_p) ** (1 / q)
+    pull = -TeacherStudent(theta, tau).gradients(network, batch)[1]["kernels"][0, 0]
+    speed = float(pull[1] / (w * ratio) - pull[0] / w)
+    unit = C_p * penalty * w ** (2 * q - 2) * z ** (2 * q) / (q * rho ** (2 * q - 2))
+    assert tau * w * z <= rho
+    assert speed / unit == pytest.approx(purification(ratio, factor, q), abs=1e-9)
+
+
+def test_siblings_are_lost_above_the_factor_q_minus_1_over_q_minus_2():
+    for q in (3, 4, 6):
+        critical = (q - 1) / (q - 2)
+        assert purification(0.99, critical + 0.1, q) < 0 < purification(0.99, critical - 0.1, q)
+    assert all(purification(0.99, factor, 2) > 0 for factor in (1.5, 3, 100))

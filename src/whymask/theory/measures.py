@@ -94,3 +94,19 @@ def predicted_to_grow(
     """Whether the winner of each kernel will grow, (S, K) bool: tau^q - 1 > (1/theta - 1)/(C_p (1 + kappa_r)) [D]."""
     enough = tau**network.sigma.q - 1 > (1 / theta - 1) / (C_p * (1 + kappa(network, batch, features)))
     return enough & (overlaps(network, features).amax(2) > 0)
+
+
+def purification(ratio: float, factor: float, q: float) -> float:
+    """How fast a kernel frees itself of its winner's sibling, the other feature of the class: d log r / dt, up to a
+    positive factor; negative is purer [D].
+
+    `ratio` r = <w, sibling> / <w, winner>; `factor` f = (tau^q - 1) over the growth threshold without kappa. Where both
+    come together with equal weights, equally split and below rho, gradient flow gives, with w = <w, winner>,
+
+        d log r / dt = w^(2q-2) [(f - 1) r^(2q-2) + f r^(q-2) - (f - 1) - f r^q]
+
+    Near r = 1 this is negative only for f > (q - 1)/(q - 2): masks penalise the winner's own activations and leave the
+    sibling's free. At q = 3 that is f = 2; at q = 2 no f will do.
+    """
+    r, f = ratio, factor
+    return (f - 1) * r ** (2 * q - 2) + f * r ** (q - 2) - (f - 1) - f * r**q

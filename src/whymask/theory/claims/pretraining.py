@@ -7,9 +7,12 @@ from whymask.theory.claims.record import Claim, Row, averaged, claim, pooled
 from whymask.theory.descent import overlaps
 from whymask.theory.lab import CLOCKS, Lab, Trained
 from whymask.theory.measures import captured, favourites, largest_overlap, second_to_first
+from whymask.theory.objectives import TeacherStudent
 
 COVERAGE, PURITY, LOTTERY = 0.95, 0.9, 0.9
 PURE_AT_HORIZON = 0.2
+FACTORS = (1.5, 3.0, 6.0)
+"""tau^q - 1 as multiples of the growth threshold, besides the setting's own."""
 
 
 def coverage(lab: Lab) -> list[Claim]:
@@ -28,18 +31,25 @@ def coverage(lab: Lab) -> list[Claim]:
 
 
 def purity(lab: Lab) -> list[Claim]:
-    """Claim 2, on each clock."""
-    return [
-        claim(
-            "purity",
-            "[P] Theorem 1",
-            f"a kernel that grew has second/first <= {PURE_AT_HORIZON} at the horizon",
-            pure_row(lab, lab.pretrained(clock), PURITY),
-            purity_details(lab, lab.pretrained(clock)),
-            clock,
-        )
-        for clock in CLOCKS
-    ]
+    """Claim 2, on each clock; on their own clocks also for teachers at other factors of the growth threshold."""
+    claims = []
+    for clock in CLOCKS:
+        trained = lab.pretrained(clock)
+        rows = purity_details(lab, trained) + (_by_factor(lab) if clock == "own" else [])
+        predicted = f"a kernel that grew has second/first <= {PURE_AT_HORIZON} at the horizon"
+        claims.append(claim("purity", "[P] Theorem 1", predicted, pure_row(lab, trained, PURITY), rows, clock))
+    return claims
+
+
+def _by_factor(lab: Lab) -> list[Row]:
+    """Purity and coverage against tau: see `purification` for why kernels near the threshold keep their siblings."""
+    s, rows = lab.setting, []
+    for factor in FACTORS:
+        tau = (1 + factor * s.threshold) ** (1 / s.q)
+        trained = lab.pretrained("own", TeacherStudent(s.theta, tau), f"own-factor-{factor:g}")
+        for row in (pure_row(lab, trained), captured_row(lab, trained)):
+            rows.append(row | {"what": f"tau^q - 1 at {factor:g} of the threshold: {row['what']}", "factor": factor})
+    return rows
 
 
 def kernel_lottery(lab: Lab) -> list[Claim]:
