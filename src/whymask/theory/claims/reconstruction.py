@@ -1,22 +1,33 @@
 """Claim 11: the same measures for pixel reconstruction with a free linear decoder, whatever they show."""
 
+import numpy as np
+
 from whymask.theory.claims.downstream import accuracy_rows, retention_rows
-from whymask.theory.claims.pretraining import captured_row, held_row, pure_row, purity_details
+from whymask.theory.claims.pretraining import captured_row, held_row, numpy, pure_row, purity_details
 from whymask.theory.claims.record import Claim, averaged, claim
 from whymask.theory.lab import Lab
+from whymask.theory.measures import largest_overlap, second_to_first
 
 SEEDS = 5
 
 
 def reconstruction(lab: Lab) -> list[Claim]:
-    """Rows 1, 2, 5 and 6; here only co-occurrence helps the prediction, so mixed kernels are expected."""
+    """Rows 1, 2, 5 and 6; here only co-occurrence helps the prediction, so mixed kernels are expected.
+
+    The horizon is a length of teacher-student pretraining; here the decoder may do the scaling, so two rows are free of
+    it.
+    """
     there = lab.sub(lab.name, lab.setting, lab.seeds[:SEEDS])
     before, after = there.reconstructed(), there.classifier("learned", "pixels")
     scratch = there.classifier("learned", "random")
     kept, details = retention_rows(there, before, after)
     gain = there.accuracy(after.network, "single") - there.accuracy(scratch.network, "single")
     main = captured_row(there, before)
+    ratio = numpy(second_to_first(before.network, there.features))
+    growth = numpy(largest_overlap(before.network, there.features) / largest_overlap(there.start(), there.features))
     rows = [
+        averaged("median second/first of all kernels", np.median(ratio, axis=1)),
+        averaged("mean over features of Lambda after / before pretraining", growth.mean(1)),
         held_row(there, before),
         pure_row(there, before),
         *purity_details(there, before),
