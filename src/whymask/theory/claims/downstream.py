@@ -90,6 +90,10 @@ def _downstream(lab: Lab, clock: Clock, region: list[Row]) -> Claim:
     equal = lab.accuracy(lab.classifier("learned", clock, same_steps, tag="-equal").network, "single")
     gain = "head, single-view accuracy: pretrained minus supervised"
     main = averaged(f"learned {gain}", single["learned", clock] - single["learned", "random"], 0.0)
+    reached = [
+        f"{(nets['learned', start].losses[:, -1] <= lab.setting.target).mean():.0%}" for start in (clock, "random")
+    ]
+    main["what"] += f" ({reached[0]} and {reached[1]} of seeds reached the target loss)"
     rows = [
         averaged("the same at the step sizes of training from scratch", equal - single["learned", "random"]),
         averaged(f"fixed {gain}", single["fixed", clock] - single["fixed", "random"]),

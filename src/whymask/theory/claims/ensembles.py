@@ -30,8 +30,9 @@ def ensembles(lab: Lab) -> list[Claim]:
     labels = lab.tests["single"].labels[0]
     logits = {name: _logits(lab, *kind) for name, kind in NETWORKS.items()}
     gains = {name: gain(values, labels, size) for name, values in logits.items()}
-    what = f"gain of {size} supervised networks (fixed head) minus gain of {size} pretrained ones, single-view data"
-    main = averaged(what, gains[SUPERVISED] - gains[PRETRAINED], 0.0)
+    groups = len(lab.seeds) // size
+    what = f"gain of {size} supervised networks (fixed head) minus that of pretrained ones, {groups} groups of seeds"
+    main = averaged(what, gains[SUPERVISED] - gains[PRETRAINED], 0.0) | {"seeds": len(lab.seeds)}
     rows = [averaged("the same, supervised with a learned head", gains[LEARNED] - gains[PRETRAINED]), _difference(lab)]
     for name, values in logits.items():
         rows += _curve(name, values, labels, lab.data.mu)
