@@ -316,7 +316,7 @@ def mask_rows(effort: Effort, setting: Setting) -> list[Row]:
 
 def images_of(setting: Setting, seeds: Sequence[int]) -> Samples:
     """Training images, all drawn now, so that no contender draws them."""
-    samples = Samples(setting.data, seeds, setting.N, setting.batch)
+    samples = Samples(setting.data, seeds, setting.images, setting.batch)
     for number in range(len(samples)):
         samples[number]
     return samples

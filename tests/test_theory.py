@@ -14,6 +14,7 @@ from whymask.theory.claims import CLAIMS, growth
 from whymask.theory.claims.ensembles import gain
 from whymask.theory.claims.growth import _crossing
 from whymask.theory.claims.record import averaged, pooled, within
+from whymask.theory.claims.scale import classes_up_to
 from whymask.theory.run import parse_seeds
 from whymask.theory.store import Store
 
@@ -152,6 +153,11 @@ def test_bad_input_names_the_rule(arguments, message, tmp_path, monkeypatch, cap
 def test_no_claims_is_an_error(tmp_path):
     with pytest.raises(WhymaskError, match="no claim was given"):
         theory(tmp_path, settings(claims=()))
+
+
+def test_scale_compares_classes_up_to_k():
+    assert classes_up_to(10) == (10, 20)
+    assert classes_up_to(100) == (10, 20, 50, 100)
 
 
 def test_seeds_are_a_number_or_a_range():

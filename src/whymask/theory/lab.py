@@ -94,10 +94,6 @@ class Lab:
         right = self.logits(network, view).argmax(2) == self.tests[view].labels
         return right.double().mean(1).cpu().numpy()
 
-    def images(self) -> Samples:
-        """The downstream training images of all seeds."""
-        return self._images(self.seeds)
-
     def sub(self, name: str, setting: Setting, seeds: Sequence[int]) -> "Lab":
         """Another lab with the same store."""
         return Lab(setting, seeds, self.store, name)
@@ -113,7 +109,7 @@ class Lab:
         return self._trained(
             name or clock,
             self.start,
-            lambda network, seeds: descent.run(network, objective, self._images(seeds, True), self.features),
+            lambda network, seeds: descent.run(network, objective, self.images(seeds, True), self.features),
         )
 
     def reconstructed(self) -> Trained:
@@ -124,7 +120,7 @@ class Lab:
             "pixels",
             self._with_decoder,
             lambda network, seeds: training.run(
-                network, PixelReconstruction(s.theta), self._images(seeds, True), self.features
+                network, PixelReconstruction(s.theta), self.images(seeds, True), self.features
             ),
         )
 
@@ -144,7 +140,7 @@ class Lab:
             f"{head}-{start}{tag}",
             lambda seeds: begin(seeds).with_head(self.data.k, head),
             lambda network, seeds: training.run(
-                network, CrossEntropy(head == "learned"), self._images(seeds), self.features
+                network, CrossEntropy(head == "learned"), self.images(seeds), self.features
             ),
         )
 
@@ -168,7 +164,7 @@ class Lab:
 
     def _read_out(self, network: Network, seeds: Sequence[int]) -> Path:
         """Gradient descent of the head alone, on codes divided by their size: they are tiny before any training."""
-        samples = self._images(seeds)
+        samples = self.images(seeds)
         codes = torch.cat([network.codes(batch) for batch in samples], dim=1)
         labels = torch.cat([batch.labels for batch in samples], dim=1)
         size = codes.square().mean((1, 2), keepdim=True).sqrt()
@@ -187,12 +183,13 @@ class Lab:
             head -= moving[:, None, None] * 2 / largest * gradient
         return Path(network.having(head=head / size), losses=[loss])
 
-    def _images(self, seeds: Sequence[int], pretraining: bool = False) -> Samples:
+    def images(self, seeds: Sequence[int], pretraining: bool = False) -> Samples:
+        """Training images with labels, or those of pretraining: the same where all features are covered."""
         s = self.setting
         return Samples(
             self.pretraining if pretraining else self.data,
             seeds,
-            s.N,
+            s.images,
             s.batch,
             budget=s.budget * 2**30 / self.store.workers,
             device=s.torch_device,
@@ -203,7 +200,7 @@ class Lab:
     def at_once(self) -> int:
         """Seeds side by side: as many as have room for their images, at least one."""
         s = self.setting
-        seed = s.N * self.data.patches * self.data.width * (4 if s.precision == "32" else 8)
+        seed = s.images * self.data.patches * self.data.width * (4 if s.precision == "32" else 8)
         return max(1, int(s.budget * 2**30 / self.store.workers / seed))
 
     def _trained(

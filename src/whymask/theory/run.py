@@ -16,7 +16,7 @@ from whymask.runs import SCHEMA, RunFolder, provenance, read_json, write_arrays,
 from whymask.theory.claims import CLAIMS, Claim
 from whymask.theory.claims.controls import controls
 from whymask.theory.claims.pretraining import numpy
-from whymask.theory.claims.scale import scale
+from whymask.theory.claims.scale import classes_up_to, scale
 from whymask.theory.lab import CLOCKS, Lab
 from whymask.theory.measures import captured, own_overlap
 from whymask.theory.setting import IDEALISATIONS, Setting
@@ -47,8 +47,13 @@ class TheorySettings:
     with --quick 5."""
     quick: bool = False
     """The first seven claims with 5 seeds: at most two minutes on two cores."""
-    scale_k: tuple[int, ...] = (10, 20)
-    """Numbers of classes of the claim `scale`."""
+    scale_k: tuple[int, ...] | None = None
+    """Numbers of classes that the claim `scale` compares; by default 10, 20, 50 ... up to k, 10 and 20 at least."""
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """`scale_k`, the default resolved."""
+        return self.scale_k or classes_up_to(self.setting.data.k)
 
 
 def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = None) -> dict[str, Any]:
@@ -80,7 +85,7 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
     claims = [claim for id in CLAIMS if done.seeds(id) for claim in judged(id, done.seeds(id))]
     table = {
         "schema": SCHEMA,
-        "setting": describe(setting) | {"scale_k": list(settings.scale_k)},
+        "setting": describe(setting) | {"scale_k": list(settings.classes)},
         "claims": [asdict(claim) for claim in claims],
         "controls": [asdict(claim) for claim in judged(CONTROLS, done.seeds(CONTROLS))],
         "seeds": sorted({seed for id in CLAIMS for seed in done.seeds(id)}),
@@ -114,7 +119,7 @@ def describe(setting: Setting) -> dict[str, Any]:
     """All settings with their defaults resolved."""
     resolved: dict[str, Any] = asdict(setting) | {"K": setting.K, "tau": setting.teacher, "horizon": setting.horizon}
     resolved |= {name: setting.rate(name) for name in resolved if name.endswith("_rate") and name != "pixel_rate"}
-    resolved |= {"batches": setting.together, "growth_threshold": setting.threshold}
+    resolved |= {"N": setting.images, "batches": setting.together, "growth_threshold": setting.threshold}
     data = setting.data
     resolved["data"] |= {"d": data.width, "P": data.patches, "sigma": data.noise}
     return resolved
@@ -134,7 +139,7 @@ def _judged(id: str, lab: Lab, settings: TheorySettings) -> list[Claim]:
     if id == CONTROLS:
         return controls(lab)
     if id == "scale":
-        return scale(lab, settings.scale_k)
+        return scale(lab, settings.classes)
     return CLAIMS[id](lab)
 
 

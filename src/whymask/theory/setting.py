@@ -47,8 +47,8 @@ class Setting:
     tau: float | None = None
     """Scale of the teacher's kernels; by default at twice the growth threshold: tau^q = 1 + 2 (1/theta - 1)/C_p.
     Asymptotically: a constant above 1."""
-    N: int = 2000
-    """Training images a seed. Asymptotically: poly(k), at least k^1.2/mu."""
+    N: int | None = None
+    """Training images a seed; 200·k by default. Asymptotically: poly(k), at least k^1.2/mu."""
     batch: int = 200
     """Images a step. In the papers: all of them, or the expectation."""
     own_step: float = 0.03
@@ -91,8 +91,8 @@ class Setting:
         for name in ("m", "N", "batch", "test", "epochs", "budget", "scale", "target", "threads"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise WhymaskError(f"{name}={getattr(self, name)}: a number above 0 was expected.")
-        if self.N % self.batch:
-            raise WhymaskError(f"N={self.N} images do not divide into batches of {self.batch}. Give a multiple.")
+        if self.images % self.batch:
+            raise WhymaskError(f"N={self.images} images do not divide into batches of {self.batch}. Give a multiple.")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise WhymaskError("--device cuda was given, but PyTorch sees no GPU. Use --device cpu.")
         if self.device == "mps" and self.precision == "64":
@@ -105,6 +105,11 @@ class Setting:
     @property
     def K(self) -> int:
         return self.data.k * self.m
+
+    @property
+    def images(self) -> int:
+        """N, the default resolved."""
+        return 200 * self.data.k if self.N is None else self.N
 
     @property
     def horizon(self) -> float:

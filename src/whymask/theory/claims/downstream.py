@@ -2,6 +2,7 @@
 [P Theorem 2]."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -11,6 +12,7 @@ from whymask.theory.claims.pretraining import numpy
 from whymask.theory.claims.record import Claim, Row, averaged, claim, pooled, within
 from whymask.theory.lab import CLOCKS, Clock, Head, Lab, Start, Trained
 from whymask.theory.measures import captured, class_winners, feature_power, largest_overlap, own_overlap
+from whymask.theory.store import Arrays
 
 LOTTERY, RETENTION, TOLERANCE = 0.9, 0.95, 0.1
 ONE_FEATURE = 0.3
@@ -53,19 +55,23 @@ def lottery(lab: Lab, trained: Trained, owned: bool = True) -> tuple[np.ndarray,
     ordered = np.sort(overlap, axis=2)
     major, others = ordered[..., -1], ordered[..., :-1]
     one = (major >= lab.setting.horizon / 2) & (others <= ONE_FEATURE * major[..., None]).all(2)
-    return one, overlap.argmax(2) == _winners(lab)[0]
+    return one, overlap.argmax(2) == _winners(lab)["winner"]
 
 
-def _winners(lab: Lab) -> tuple[np.ndarray, np.ndarray]:
-    """(S, k) each: the winner of every class, and its margin over the runner-up."""
-    batches = list(lab.images())
-    power = torch.stack([feature_power(b, lab.features, lab.data.L, lab.setting.q) for b in batches]).mean(0)
-    winners, margin = class_winners(lab.start(), lab.features, power, lab.data.L, lab.setting.q)
-    return numpy(winners), numpy(margin)
+def _winners(lab: Lab) -> Arrays:
+    """ "winner" and "margin", (S, k) each: the winner of every class, and its margin over the runner-up."""
+    return lab.store.get(f"{lab.name}/winners", lab.seeds, lab.at_once, partial(_find_winners, lab))
+
+
+def _find_winners(lab: Lab, seeds: list[int]) -> Arrays:
+    s, images = lab.setting, lab.images(seeds)
+    power = sum(feature_power(batch, lab.features, lab.data.L, s.q) for batch in images) / len(images)
+    winner, margin = class_winners(lab.start(seeds), lab.features, torch.as_tensor(power), lab.data.L, s.q)
+    return {"winner": numpy(winner), "margin": numpy(margin)}
 
 
 def _by_margin(lab: Lab, right: np.ndarray) -> list[Row]:
-    margin = _winners(lab)[1]
+    margin = _winners(lab)["margin"]
     rows = []
     for low, high in ((0, 0.1), (0.1, 0.3), (0.3, np.inf)):
         chosen = (margin >= low) & (margin < high)

@@ -1,7 +1,6 @@
 """Claim 10: how coverage, the supervised lottery and the gain downstream move as k grows, and how the cost grows."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -11,18 +10,16 @@ from whymask.theory.claims.record import Claim, Row, averaged, claim, pooled
 from whymask.theory.descent import OwnClock
 from whymask.theory.lab import Lab, Trained
 from whymask.theory.measures import captured
-from whymask.theory.setting import Setting
 
 SEEDS = 5
 RECORD = OwnClock.record
-IMAGES_A_CLASS = 200
 
 
 def scale(lab: Lab, ks: Sequence[int] = (10, 20)) -> list[Claim]:
     """The first `SEEDS` seeds at every k."""
     rows, coverage = [], []
     for k in ks:
-        there = lab.sub(f"k-{k}", at_k(lab.setting, k), lab.seeds[:SEEDS])
+        there = lab.sub(f"k-{k}", lab.setting.with_data(k=k), lab.seeds[:SEEDS])
         rows += _rows(there, k)
         hits = captured(there.pretrained("own").network, there.features, there.setting.horizon)
         coverage.append(numpy(hits).mean(1))
@@ -32,9 +29,10 @@ def scale(lab: Lab, ks: Sequence[int] = (10, 20)) -> list[Claim]:
     return [claim("scale", "[P, A]", predicted, main, rows)]
 
 
-def at_k(setting: Setting, k: int) -> Setting:
-    """The same regime with k classes."""
-    return replace(setting.with_data(k=k), N=IMAGES_A_CLASS * k)
+def classes_up_to(k: int) -> tuple[int, ...]:
+    """The numbers of classes compared by default: 10, 20, 50, 100 ... up to `k`, at least two of them."""
+    steps = [digit * 10**power for power in range(1, 10) for digit in (1, 2, 5)]
+    return tuple(step for step in steps if step <= max(k, 20))
 
 
 def _rows(lab: Lab, k: int) -> list[Row]:
@@ -58,11 +56,11 @@ def _rows(lab: Lab, k: int) -> list[Row]:
     seconds = np.sum([net.seconds for net in nets.values()], axis=0)
     steps = {name: _steps(lab, net) for name, net in nets.items()}
     rows.append(averaged("seconds a seed for the four networks", seconds) | {"of": "seconds", "steps": steps})
-    about = {"k": k, "K": lab.setting.K, "d": lab.data.width, "P": lab.data.patches, "N": lab.setting.N}
+    about = {"k": k, "K": lab.setting.K, "d": lab.data.width, "P": lab.data.patches, "N": lab.setting.images}
     return [row | about for row in rows]
 
 
 def _steps(lab: Lab, net: Trained) -> int:
     """The most steps that a seed took."""
     records = net.growth.shape[1]
-    return (records - 1) * RECORD if net.grown.size else records * (lab.setting.N // lab.setting.batch)
+    return (records - 1) * RECORD if net.grown.size else records * (lab.setting.images // lab.setting.batch)
