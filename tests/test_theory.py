@@ -11,8 +11,10 @@ import torch
 from whymask import WhymaskError
 from whymask.theory import Lab, MultiView, Setting, TheorySettings, theory
 from whymask.theory.claims import CLAIMS, growth
+from whymask.theory.claims.downstream import gain_row
 from whymask.theory.claims.ensembles import gain
 from whymask.theory.claims.growth import _crossing
+from whymask.theory.claims.pretraining import captured_row
 from whymask.theory.claims.record import averaged, pooled, within
 from whymask.theory.claims.scale import classes_up_to
 from whymask.theory.run import parse_seeds
@@ -118,6 +120,52 @@ def test_every_claim_is_measured_for_other_numbers_of_features(tmp_path):
     assert all(claim["rows"] for claim in table["claims"])
 
 
+def test_scale_keeps_the_classes_that_it_ran(tmp_path):
+    theory(tmp_path, settings(claims=("scale",), seeds="2", scale_k=(4, 3, 3)))
+    table = theory(tmp_path, settings(claims=("coverage",), seeds="2", scale_k=(3,)))
+    scale = next(claim for claim in table["claims"] if claim["id"] == "scale")
+    assert {row["k"] for row in scale["rows"] if "k" in row} == {3, 4}
+    with pytest.raises(WhymaskError, match="do not fit into patches"):
+        theory(tmp_path, settings(claims=("scale",), seeds="2", scale_k=(3, 20)))
+
+
+def test_covered_is_the_share_that_pretraining_shows_and_not_the_test():
+    lab = Lab(small(data=MultiView(k=3, d=12, covered=0.5, sigma=0.0), N=200), [0, 1])
+    shown = lab.pretraining.shown
+
+    def seen(batch):
+        return (batch.patches.float() @ lab.features.float().mT).abs().amax((0, 1, 2)) > 1e-3
+
+    assert shown.sum() == 3 and (seen(lab.images([0], pretraining=True)[0]) == shown).all()
+    assert seen(lab.images([0])[0]).all() and seen(lab.tests["multi"]).all()
+    assert captured_row(lab, lab.pretrained("own"))["count"] == 2 * 3
+
+
+def test_networks_are_compared_at_the_training_loss_only():
+    lab = Lab(small(), [0, 1, 2])
+    net = lab.classifier("learned", "random")
+    early = replace(net, loss=np.array([2.3, 0.01, 0.01]))
+    late = replace(net, loss=np.array([0.01, 0.01, 0.01]))
+    row = gain_row(lab, early, late, "x", 0.0)
+    assert row["seeds"] == 2 and "2 of 3 seeds" in row["what"]
+    assert gain_row(lab, replace(net, loss=np.full(3, 2.3)), late, "x", 0.0)["holds"] is False
+
+
+def test_a_damaged_file_is_made_again(tmp_path, capsys):
+    store = Store(tmp_path)
+    store.get("a", [0], 1, lambda seeds: {"x": np.ones((1, 2))})
+    (tmp_path / "a" / "0.npz").write_bytes(b"PK cut off")
+    again = Store(tmp_path).get("a", [0], 1, lambda seeds: {"x": np.full((1, 2), 2.0)})
+    assert again["x"].tolist() == [[2, 2]] and "damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changes", [{"split": "equal", "sigma": 0.0}, {"L": 1}, {"gamma": 0.1, "mu": 0.5}])
+def test_every_kind_of_data_reaches_the_page(changes, tmp_path):
+    chosen = ("supervised-lottery", "data-coverage", "reconstruction")
+    theory(tmp_path, settings(setting=small(data=MultiView(k=3, **changes)), claims=chosen, seeds="2"))
+    assert (tmp_path / "report.html").exists()
+
+
 def test_another_setting_needs_another_folder(everything):
     out, _ = everything
     with pytest.raises(WhymaskError, match=r"theta: 0\.5 there, 0\.6 now"):
@@ -131,6 +179,11 @@ def test_another_setting_needs_another_folder(everything):
         (["--q", "1.5"], "q >= 2"),
         (["--k", "100", "--d", "60"], "L·k <= d"),
         (["--P", "6"], "overflow"),
+        (["--batches", "0"], "batches=0"),
+        (["--scale", "nan"], "scale=nan"),
+        (["--tau", "-1"], "tau=-1"),
+        (["--pixel-epochs", "0"], "pixel_epochs=0"),
+        (["--budget", "0.0001"], "images a batch fit"),
         (["--seeds", "1"], "at least 2"),
         (["--seeds", "4:5"], "at least 2"),
         (["--seeds", "many"], "--seeds many"),

@@ -210,20 +210,19 @@ def test_common_clock_moves_the_fastest_kernel_by_the_relative_step_and_all_with
     assert path.steps == [0, 1, 2]
 
 
-def test_common_clock_returns_the_first_network_that_captured_most_features():
-    """A kernel grows pure, then blends: it is captured only for a while."""
+def test_common_clock_stops_all_kernels_when_the_first_reaches_the_horizon():
+    """The first kernel grows pure and blends past the horizon; the second follows slowly."""
 
     def grow_then_blend(kernels: Tensor) -> Tensor:
         blends = kernels[..., :1] >= 1
         return -torch.where(blends, torch.tensor([1.0, 1.0]), torch.tensor([1.0, 0.0])).to(kernels)
 
-    path = scripted(CommonClock(1.0, steps=200, record=4), [[0.1, 0.01]], grow_then_blend)
-    counts = [
-        int(captured(Network(growth[:, None]), torch.eye(2), 1.0).sum()) for growth in path.growth
-    ]  # a lone kernel: its overlaps are the growth
-    best = counts.index(max(counts))
-    assert counts[0] == counts[-1] == 0 and counts[best : best + 3] == [1, 1, 1]
-    torch.testing.assert_close(path.network.kernels[:, 0], path.growth[best])
+    path = scripted(CommonClock(1.0, steps=200, record=4), [[0.1, 0.01], [0.02, 0.0]], grow_then_blend)
+    reached = [bool(growth.max() >= 1) for growth in path.growth].index(True)
+    assert path.taken.tolist() == [path.steps[reached]] and reached < len(path.steps) - 1
+    torch.testing.assert_close(path.network.kernels.amax(1), path.growth[reached])
+    counts = [int(captured(Network(growth[:, None]), torch.eye(2), 1.0).sum()) for growth in path.growth]
+    assert path.most.tolist() == [max(counts)] == [1] and counts[-1] == 0
 
 
 def test_common_clock_is_over_at_four_horizons():

@@ -51,6 +51,12 @@ class Path:
     """`OwnClock`: which kernels reached the horizon, (S, K) bool."""
     rose: Tensor = field(default_factory=lambda: torch.empty(0))
     """`OwnClock`: of which kernels the winner's overlap rose before it fell, (S, K) bool."""
+    taken: Tensor = field(default_factory=lambda: torch.empty(0))
+    """Steps that each seed took, (S,)."""
+    loss: Tensor = field(default_factory=lambda: torch.empty(0))
+    """`Training`: the loss of the last network over all samples, (S,)."""
+    most: Tensor = field(default_factory=lambda: torch.empty(0))
+    """`CommonClock`: the most features captured at any recorded time, (S,)."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,14 @@ class OwnClock:
         first, winner = overlaps(network, features).max(2, keepdim=True)
         moving = torch.ones_like(winner[..., 0], dtype=torch.bool)
         path = Path(network, grown=torch.zeros_like(moving), rose=torch.zeros_like(moving))
+        path.taken = torch.full(moving.shape[:1], self.steps, device=moving.device)
         for step in range(self.steps + 1):
             now = overlaps(network, features)
             path.grown |= moving & (now.amax(2) >= self.horizon)
             of_winner = now.gather(2, winner)
             path.rose |= moving & ((of_winner >= first / self.shrunk) & (first > 0))[..., 0]
             moving &= (now.amax(2) < self.horizon) & (of_winner > self.shrunk * first)[..., 0]
+            path.taken = path.taken.clamp_max(step).where(~moving.any(1), path.taken)
             over = step == self.steps or not moving.any()
             if over or step % self.record == 0:
                 path.steps.append(step)
@@ -108,12 +116,13 @@ class CommonClock:
     """Plain gradient descent: one step size for all kernels and one stopping time, the papers' dynamics [P, A].
 
     The step size is common to all kernels of a seed but varies in time: the fastest kernel moves `relative_step` of its
-    length. That follows the same gradient flow as a small constant one, for which about 1e5 steps are needed. The one
-    stop is the kindest to the claim: of the recorded networks, the one that captured most features (the first such).
+    length. That follows the same gradient flow as a small constant one, for which about 1e5 steps are needed. A seed's
+    network is that of the recorded time at which the first of its kernels reaches the horizon: past it, growth no
+    longer favours a kernel's largest feature. The curves go on to four horizons.
     """
 
     horizon: float
-    """As for `OwnClock`; here it only defines what is captured, and the end: all is over at 4 horizons."""
+    """The overlap <w, v> that stops all kernels; see `horizon_of`."""
     relative_step: float = 0.05
     steps: int = 1500
     record: int = 4
@@ -122,28 +131,28 @@ class CommonClock:
     def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Path:
         from whymask.theory.measures import captured
 
-        path = Path(network)
-        best = network.map(torch.clone)
-        most = captured(best, features, self.horizon).sum(1)
-        moving = torch.ones_like(most, dtype=torch.bool)
+        stopped, path = network.map(torch.clone), Path(network)
+        waiting = torch.ones(len(network.kernels), dtype=torch.bool, device=network.kernels.device)
+        moving, path.most = waiting.clone(), torch.zeros_like(waiting, dtype=torch.int64)
+        path.taken = torch.zeros_like(path.most)
         for step in range(self.steps + 1):
-            if step % self.record == 0:
+            if step % self.record == 0 or step == self.steps:
                 now = overlaps(network, features)
                 path.steps.append(step)
                 path.growth.append(now.amax(1).clamp_min(0))
-                count = captured(network, features, self.horizon).sum(1)
-                better = (count > most) & moving
-                best.kernels[better] = network.kernels[better]
-                most = torch.where(better, count, most)
+                path.most = path.most.maximum(captured(network, features, self.horizon).sum(1))
+                stopped.kernels[waiting] = network.kernels[waiting]
+                path.taken[waiting] = step
+                waiting &= now.amax((1, 2)) < self.horizon
                 moving &= now.amax((1, 2)) < 4 * self.horizon
-            if not moving.any():
+            if step == self.steps or not moving.any():
                 break
             kernels = network.kernels
             gradient = mean_gradients(objective, network, samples, step, self.batches)["kernels"]
             relative = gradient.norm(dim=2) / kernels.norm(dim=2)
             size = self.relative_step / relative.amax(1).clamp_min(TINY)
             network = replace(network, kernels=kernels - (moving * size)[:, None, None] * gradient)
-        path.network = best
+        path.network = stopped
         return path
 
 
@@ -169,6 +178,7 @@ class Training:
         update = Adam() if self.adam else None
         moving = torch.ones(len(network.kernels), dtype=torch.bool, device=network.kernels.device)
         reached = torch.full(moving.shape, torch.inf, device=moving.device, dtype=network.kernels.dtype)
+        path.taken = torch.zeros(len(moving), dtype=torch.int64, device=moving.device)
         for epoch in range(self.epochs):
             total = torch.zeros_like(reached)
             for number in range(len(samples)):
@@ -176,14 +186,17 @@ class Training:
                 total += loss
                 steps = update(gradients) if update else gradients
                 network = self._moved(network, steps, moving)
+            was_moving = moving.clone()
             reached = torch.where(moving, total / len(samples), reached)
             moving &= reached > self.target
             path.steps.append((epoch + 1) * len(samples))
             path.losses.append(reached.clone())
             path.growth.append(overlaps(network, features).amax(1).clamp_min(0))
+            path.taken = torch.where(was_moving, path.steps[-1], path.taken)
             if not moving.any():
                 break
         path.network = network
+        path.loss = torch.stack([objective.gradients(network, batch)[0] for batch in samples]).mean(0)
         return path
 
     def _moved(self, network: Network, steps: dict[str, Tensor], moving: Tensor) -> Network:

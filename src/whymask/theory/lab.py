@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -25,28 +25,35 @@ Start = Literal["random", "own", "common", "pixels"]
 reconstruction."""
 Head = Literal["fixed", "learned"]
 READ_OUT_STEPS = 3000
+EXTRAS = ("grown", "taken", "loss", "most")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network and how it came about; arrays are those of `Path`, seeds first."""
+    """A network and how it came about; arrays are those of `Path`, seeds first, and empty where there is nothing."""
 
     network: Network
-    growth: np.ndarray
+    growth: np.ndarray = field(default_factory=partial(np.empty, 0))
     """Lambda over time, (S, T, n)."""
-    losses: np.ndarray
+    losses: np.ndarray = field(default_factory=partial(np.empty, 0))
     """(S, epochs); empty after pretraining."""
-    grown: np.ndarray
+    grown: np.ndarray = field(default_factory=partial(np.empty, 0))
     """(S, K) bool after pretraining on own clocks; else empty."""
-    seconds: np.ndarray
+    taken: np.ndarray = field(default_factory=partial(np.empty, 0))
+    """(S,), steps that each seed took."""
+    loss: np.ndarray = field(default_factory=partial(np.empty, 0))
+    """(S,), of the last network over all training images; empty after pretraining."""
+    most: np.ndarray = field(default_factory=partial(np.empty, 0))
+    """(S,), after pretraining on a common clock the most features captured at any time; else empty."""
+    seconds: np.ndarray = field(default_factory=partial(np.empty, 0))
     """(S,), the time it took; that of seeds side by side is shared out."""
 
 
 class Lab:
     """All that is trained under one setting, for `seeds` side by side.
 
-    `name` separates settings within one store. Downstream images are those of `setting`, with all features;
-    pretraining images are those of `pretraining`, which may cover only a share of them.
+    `name` separates settings within one store. Downstream images have all features; the images of pretraining may cover
+    only a share of them, `setting.data.covered`. Where they cover all, they are the same images, without labels.
     """
 
     def __init__(
@@ -55,12 +62,11 @@ class Lab:
         seeds: Sequence[int],
         store: Store | None = None,
         name: str = "main",
-        covered: float = 1.0,
     ):
         self.setting, self.seeds, self.name = setting, list(seeds), name
         self.store = store or Store()
-        self.data = setting.data
-        self.pretraining = replace(setting.data, covered=covered)
+        self.data = replace(setting.data, covered=1.0)
+        self.pretraining = replace(setting.data, copied=False)
 
     # what is measured with ----------------------------------------------------------------------------------
 
@@ -168,8 +174,8 @@ class Lab:
         codes = torch.cat([network.codes(batch) for batch in samples], dim=1)
         labels = torch.cat([batch.labels for batch in samples], dim=1)
         size = codes.square().mean((1, 2), keepdim=True).sqrt()
-        largest = torch.linalg.matrix_norm(codes / size, ord=2)[:, None, None] ** 2 / codes.shape[1]
-        scaled, head = codes / size, codes.new_zeros(len(codes), self.data.k, codes.shape[2])
+        scaled, head = codes.div_(size), codes.new_zeros(len(codes), self.data.k, codes.shape[2])
+        largest = torch.linalg.eigvalsh(scaled.mT @ scaled)[:, -1, None, None] / codes.shape[1]
         onehot = torch.nn.functional.one_hot(labels, self.data.k).to(codes)
         moving = torch.ones(len(codes), dtype=torch.bool, device=codes.device)
         loss = codes.new_zeros(len(codes))
@@ -181,7 +187,7 @@ class Lab:
                 break
             gradient = (chances.exp() - onehot).mT @ scaled / codes.shape[1]
             head -= moving[:, None, None] * 2 / largest * gradient
-        return Path(network.having(head=head / size), losses=[loss])
+        return Path(network.having(head=head / size), losses=[loss], loss=loss)
 
     def images(self, seeds: Sequence[int], pretraining: bool = False) -> Samples:
         """Training images with labels, or those of pretraining: the same where all features are covered."""
@@ -212,7 +218,7 @@ class Lab:
             seconds = np.full(len(seeds), (time.perf_counter() - began) / len(seeds))
             curves = {"growth": path.growth, "losses": path.losses}
             arrays = path.network.tensors() | {k: torch.stack(v, 1) for k, v in curves.items() if v}
-            arrays |= {"grown": path.grown} if len(path.grown) else {}
+            arrays |= {k: v for k in EXTRAS if len(v := getattr(path, k))}
             return {key: tensor.cpu().numpy() for key, tensor in arrays.items()} | {"seconds": seconds}
 
         return self._as_trained(self.store.get(f"{self.name}/{name}", self.seeds, self.at_once, compute))
@@ -226,5 +232,5 @@ class Lab:
         device = self.setting.torch_device
         named = {k: torch.from_numpy(arrays[k]).to(device) for k in ("kernels", "head", "decoder") if k in arrays}
         network = Network(named["kernels"], named.get("head"), named.get("decoder"), self.setting.sigma)
-        empty = np.empty((len(self.seeds), 0))
-        return Trained(network, *(arrays.get(key, empty) for key in ("growth", "losses", "grown", "seconds")))
+        known = {key: arrays[key] for key in ("growth", "losses", "seconds", *EXTRAS) if key in arrays}
+        return Trained(network, **known)

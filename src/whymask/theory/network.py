@@ -1,5 +1,6 @@
 """The two-layer convolutional network of the papers, for many seeds at once."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ class SmoothedReLU:
     """Where it turns linear. Asymptotically: 1/polylog(k)."""
 
     def __post_init__(self) -> None:
-        if self.q < 2 or self.rho <= 0:
+        if not (2 <= self.q < math.inf and 0 < self.rho < math.inf):
             raise WhymaskError(f"q={self.q}, rho={self.rho}: a smoothed ReLU needs q >= 2 and rho > 0.")
 
     def __call__(self, z: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class TheorySettings:
     @property
     def classes(self) -> tuple[int, ...]:
         """`scale_k`, the default resolved."""
-        return self.scale_k or classes_up_to(self.setting.data.k)
+        return tuple(sorted(set(self.scale_k or classes_up_to(self.setting.data.k))))
 
 
 def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = None) -> dict[str, Any]:
@@ -65,6 +65,8 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
     """
     settings, out = settings or TheorySettings(), Path(out)
     setting, seeds, ids = settings.setting, parse_seeds(settings), _ids(settings)
+    for k in settings.classes if "scale" in ids else ():
+        setting.with_data(k=k)  # a k that cannot be run is told now, not after hours
     if setting.q < 3:
         say(f"warning: q={setting.q:g} lies outside the theorems, which need q >= 3")
     compared = asdict(replace(setting, device="auto", threads=None, budget=1.0))
@@ -75,19 +77,21 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
             raise WhymaskError(f"--seeds {settings.seeds}: an interval over seeds needs at least 2. Give more.")
 
     @cache
-    def judged(id: str, seeds: tuple[int, ...]) -> list[Claim]:
-        return _judged(id, Lab(setting, seeds, store), settings)
+    def judged(id: str, seeds: tuple[int, ...], classes: tuple[int, ...]) -> list[Claim]:
+        lab = Lab(setting, seeds, store)
+        return scale(lab, classes) if id == "scale" else CLAIMS[id](lab) if id in CLAIMS else controls(lab)
 
     for id in (*ids, CONTROLS):
         began = time.perf_counter()
-        judged(id, tuple(seeds))
-        done.add(id, seeds, (time.perf_counter() - began) / len(seeds))
-    claims = [claim for id in CLAIMS if done.seeds(id) for claim in judged(id, done.seeds(id))]
+        judged(id, tuple(seeds), settings.classes)
+        done.add(id, seeds, (time.perf_counter() - began) / len(seeds), settings.classes)
+    classes = done.classes()
+    claims = [claim for id in CLAIMS if done.seeds(id) for claim in judged(id, done.seeds(id), classes)]
     table = {
         "schema": SCHEMA,
-        "setting": describe(setting) | {"scale_k": list(settings.classes)},
+        "setting": describe(setting) | {"scale_k": classes},
         "claims": [asdict(claim) for claim in claims],
-        "controls": [asdict(claim) for claim in judged(CONTROLS, done.seeds(CONTROLS))],
+        "controls": [asdict(claim) for claim in judged(CONTROLS, done.seeds(CONTROLS), classes)],
         "seeds": sorted({seed for id in CLAIMS for seed in done.seeds(id)}),
         "idealisations": list(IDEALISATIONS),
         "provenance": folder.provenance,
@@ -135,32 +139,33 @@ def _ids(settings: TheorySettings) -> list[str]:
     return [id for id in CLAIMS if id in chosen]
 
 
-def _judged(id: str, lab: Lab, settings: TheorySettings) -> list[Claim]:
-    if id == CONTROLS:
-        return controls(lab)
-    if id == "scale":
-        return scale(lab, settings.classes)
-    return CLAIMS[id](lab)
-
-
 class _Done:
-    """Which seeds have run which claims, and for how long: a file a seed, so that shares do not meet."""
+    """Which seeds have run which claims, for how long, and `scale` at which k: a file a seed, so that shares do not
+    meet."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def add(self, id: str, seeds: Sequence[int], seconds: float) -> None:
+    def add(self, id: str, seeds: Sequence[int], seconds: float, classes: Sequence[int]) -> None:
         for seed in seeds:
             path = self.folder / f"{seed}.json"
-            known = read_json(path) if path.exists() else {}
-            write_json(path, known | {id: known.get(id, 0.0) + seconds})
+            known = read_json(path) if path.exists() else {"seconds": {}, "scale_k": []}
+            known["seconds"][id] = known["seconds"].get(id, 0.0) + seconds
+            if id == "scale":
+                known["scale_k"] = sorted({*known["scale_k"], *classes})
+            write_json(path, known)
 
     def seeds(self, id: str) -> tuple[int, ...]:
-        found = (int(path.stem) for path in self.folder.glob("*.json") if id in read_json(path))
+        found = (int(path.stem) for path in self.folder.glob("*.json") if id in read_json(path)["seconds"])
         return tuple(sorted(found))
 
+    def classes(self) -> tuple[int, ...]:
+        """The numbers of classes at which every seed that ran `scale` ran it."""
+        ran = [set(read_json(self.folder / f"{seed}.json")["scale_k"]) for seed in self.seeds("scale")]
+        return tuple(sorted(set.intersection(*ran))) if ran else ()
+
     def seconds(self) -> float:
-        return sum(sum(read_json(path).values()) for path in self.folder.glob("*.json"))
+        return sum(sum(read_json(path)["seconds"].values()) for path in self.folder.glob("*.json"))
 
 
 def _write(folder: RunFolder, table: dict[str, Any], lab: Lab) -> None:

@@ -1,5 +1,6 @@
 """Every number of an experiment: the regime, with the papers' asymptotic expression beside each finite default."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -14,8 +15,8 @@ from whymask.theory.objectives import check_theta
 
 IDEALISATIONS = (
     "Own clock: each kernel stops at its own horizon <w, v> = rho C_p / 1.2. That is this lab's idealisation, not a "
-    "statement of the paper. The rows of the common clock stop all kernels at one time: the recorded time at which "
-    "most features are captured, the kindest choice.",
+    "statement of the paper. The rows of the common clock stop all kernels when the first of them reaches its horizon.",
+    "Own clock: a kernel whose winner has lost a tenth of its overlap stops too, as one that did not grow.",
     "Gradients are those of the expectation over masks in closed form, as if every image were masked infinitely often.",
     "The features and the test images are the same for every seed; seeds differ in first kernels and training images. "
     "Kernels start isotropic, so nothing is lost by it.",
@@ -23,6 +24,12 @@ IDEALISATIONS = (
     "k, m, N and the number of steps are finite: where the theorems say 'with high probability, for large k', the "
     "table says what was seen at this k.",
 )
+
+NUMBERS = (
+    "m", "scale", "tau", "N", "batch", "own_step", "common_step", "batches", "test", "kernel_rate", "head_rate",
+    "tuning_kernel_rate", "tuning_head_rate", "pixel_rate", "pixel_epochs", "target", "epochs", "threads", "budget",
+)  # fmt: skip
+"""Settings that must be above 0."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class Setting:
     """Epochs after which a classifier stops anyway."""
     precision: Literal["32", "64"] = "32"
     """Bits a number."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     threads: int | None = None
     """CPU threads, each of which computes seeds of its own; default: what PyTorch finds."""
@@ -88,15 +95,14 @@ class Setting:
     def __post_init__(self) -> None:
         SmoothedReLU(self.q, self.rho)
         check_theta(self.theta)
-        for name in ("m", "N", "batch", "test", "epochs", "budget", "scale", "target", "threads"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise WhymaskError(f"{name}={getattr(self, name)}: a number above 0 was expected.")
+        for name in NUMBERS:
+            given = getattr(self, name)
+            if given is not None and not 0 < given < math.inf:
+                raise WhymaskError(f"{name}={given}: a number above 0 was expected.")
         if self.images % self.batch:
             raise WhymaskError(f"N={self.images} images do not divide into batches of {self.batch}. Give a multiple.")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise WhymaskError("--device cuda was given, but PyTorch sees no GPU. Use --device cpu.")
-        if self.device == "mps" and self.precision == "64":
-            raise WhymaskError("mps has no 64-bit numbers. Use --device cpu, or --precision 32.")
 
     @property
     def sigma(self) -> SmoothedReLU:

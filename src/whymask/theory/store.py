@@ -1,6 +1,7 @@
 """What was computed for each seed, on disk: any share of the seeds can be run anywhere, and nothing is run twice."""
 
 import math
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,8 +66,11 @@ class Store:
     def _read(self, name: str, seed: int) -> Arrays | None:
         path = self._path(name, seed)
         if (name, seed) not in self._kept and path is not None and path.exists():
-            with np.load(path) as file:
-                self._kept[name, seed] = dict(file)
+            try:
+                with np.load(path) as file:
+                    self._kept[name, seed] = dict(file)
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                say(f"{path} is damaged ({error}) and is made again")
         return self._kept.get((name, seed))
 
     def _write(self, name: str, seed: int, arrays: Arrays) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from whymask.intervals import clopper_pearson
 from whymask.randomness import numpy_generator
 from whymask.theory.claims.downstream import accuracy_rows
 from whymask.theory.claims.pretraining import captured_row, numpy, pure_row
@@ -40,20 +41,21 @@ def _no_penalty(lab: Lab) -> Claim:
 
 def _shuffled(lab: Lab) -> Claim:
     """Winners of other kernels: agreement is chance."""
-    winners = numpy(favourites(lab.start(), lab.features))
+    winners = numpy(favourites(lab.start(), lab.features, lab.pretraining.shown))
     ends = numpy(favourites(lab.pretrained("own").network, lab.features))
-    order = [numpy_generator(seed, "shuffled winners").permutation(winners.shape[1]) for seed in lab.seeds]
-    shuffled = np.take_along_axis(winners, np.stack(order), axis=1)
-    row = pooled("kernels that end on another kernel's winner", (shuffled == ends).sum(1), ends.shape[1], lab.seeds)
-    chance = 1 / lab.data.count
-    row |= {"threshold": chance, "holds": row["low"] <= chance <= row["high"]}
+    order = np.stack([numpy_generator(seed, "shuffled").permutation(winners.shape[1]) for seed in lab.seeds])
+    of_another = np.take_along_axis(winners, np.roll(order, 1, axis=1), axis=1)  # in a circle: nobody meets its own
+    hits = of_another == np.take_along_axis(ends, order, axis=1)
+    row = pooled("kernels that end on another kernel's winner (99.9 %)", hits.sum(1), ends.shape[1], lab.seeds)
+    chance = 1 / lab.pretraining.shown.sum().item()
+    low, high = clopper_pearson(int(hits.sum()), hits.size, 0.999)
+    row |= {"low": low, "high": high, "threshold": chance, "holds": low <= chance <= high}
     return claim("control-winners", "[D]", "shuffled winners agree by chance: 1/(k·L)", row, [])
 
 
 def _frozen(lab: Lab) -> Claim:
     """Random kernels have captured nothing."""
-    empty = np.empty((len(lab.seeds), 0))
-    row = captured_row(lab, Trained(lab.start(), empty, empty, empty, empty))
+    row = captured_row(lab, Trained(lab.start()))
     rows = accuracy_rows(lab, lab.read_out(), "frozen", "random")
     return claim("control-frozen", "[D]", "frozen random kernels have captured nothing", _at_most(row, 0.0), rows)
 

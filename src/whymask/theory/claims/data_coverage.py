@@ -17,13 +17,16 @@ def data_coverage(lab: Lab) -> list[Claim]:
     """Pretraining data show a share of the features; downstream data show all."""
     rows, accuracies, hits, counts = [], [], np.zeros(len(lab.seeds)), 0
     for share in SHARES:
-        there = lab if share == 1 else Lab(lab.setting, lab.seeds, lab.store, f"covered-{share:g}", covered=share)
+        setting = lab.setting.with_data(covered=share)
+        there = lab if setting == lab.setting else lab.sub(f"covered-{share:g}", setting, lab.seeds)
         hit = numpy(captured(there.pretrained("own").network, lab.features, lab.setting.horizon))
         shown = there.pretraining.shown.numpy()
         found = pooled("shown features captured", hit[:, shown].sum(1), int(shown.sum()), lab.seeds)
         rows.append(found | {"covered": share})
         hits, counts = hits + hit[:, ~shown].sum(1), counts + int((~shown).sum())
-        tuned = there.classifier("learned", "own").network
+        trained = there.classifier("learned", "own")
+        tuned = trained.network
+        rows.append(averaged("training loss: lost features leave it high", trained.loss) | {"covered": share})
         for view in ("multi", "single"):
             accuracy = there.accuracy(tuned, view)
             rows.append(averaged(f"{view}-view accuracy", accuracy) | {"view": view, "covered": share})

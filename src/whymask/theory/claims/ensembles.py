@@ -8,7 +8,7 @@ from torch import Tensor
 
 from whymask.theory.claims.downstream import lottery
 from whymask.theory.claims.pretraining import numpy
-from whymask.theory.claims.record import Claim, Row, averaged, claim
+from whymask.theory.claims.record import Claim, Row, averaged, claim, pooled
 from whymask.theory.lab import Head, Lab, Start
 from whymask.theory.measures import own_overlap
 
@@ -31,9 +31,10 @@ def ensembles(lab: Lab) -> list[Claim]:
     logits = {name: _logits(lab, *kind) for name, kind in NETWORKS.items()}
     gains = {name: gain(values, labels, size) for name, values in logits.items()}
     groups = len(lab.seeds) // size
-    what = f"gain of {size} supervised networks (fixed head) minus that of pretrained ones, {groups} groups of seeds"
-    main = averaged(what, gains[SUPERVISED] - gains[PRETRAINED], 0.0) | {"seeds": len(lab.seeds)}
-    rows = [averaged("the same, supervised with a learned head", gains[LEARNED] - gains[PRETRAINED]), _difference(lab)]
+    what = f"gain of {size} supervised networks minus that of pretrained ones, learned heads, {groups} groups of seeds"
+    main = averaged(what, gains[LEARNED] - gains[PRETRAINED], 0.0) | {"seeds": len(lab.seeds)}
+    rows = [averaged("the same, supervised with [A]'s fixed head", gains[SUPERVISED] - gains[PRETRAINED], 0.0)]
+    rows.append(_difference(lab))
     for name, values in logits.items():
         rows += _curve(name, values, labels, lab.data.mu)
     for mu in MUS:
@@ -77,9 +78,12 @@ def _difference(lab: Lab) -> Row:
     trained = lab.classifier("fixed", "random")
     one = lottery(lab, trained)[0]
     major = numpy(own_overlap(trained.network, lab.features, lab.data.L)).argmax(2)
-    shares = []
+    hits, counts = [], []
     for seed in range(len(major)):
         both = one[seed] & np.delete(one, seed, 0)
         differ = both & (major[seed] != np.delete(major, seed, 0))
-        shares.append(differ.sum() / max(1, both.sum()))
-    return averaged("share of one-feature classes in which two supervised networks differ", np.array(shares))
+        hits.append(differ.sum())
+        counts.append(both.sum())
+    what = "share of one-feature classes in which two supervised networks (fixed head) differ, all pairs"
+    row = pooled(what, np.array(hits), np.array(counts), lab.seeds)
+    return row | {"low": None, "high": None}  # pairs share seeds: no interval

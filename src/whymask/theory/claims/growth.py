@@ -45,6 +45,7 @@ def growth(lab: Lab) -> list[Claim]:
             agreement.append(_agreement(lab, C_p, theta, grown == predicted))
             crossings.append(_crossing(C_p, theta, grown.mean((0, 2))))
     main = dict(min(agreement, key=lambda row: row["measured"]))
+    main["holds"] = main["holds"] and all(row["holds"] for row in crossings)
     main["what"] = f"worst of {len(agreement)} cells of theta x C_p: {main['what']}"
     rule = "a kernel grows if and only if tau^q - 1 > (1/theta - 1) / (C_p (1 + kappa))"
     return [claim("growth", "[D]", rule, main, [*agreement, *crossings, *cells])]
@@ -54,7 +55,9 @@ def _grow(lab: Lab, C_p: int, seeds: list[int]) -> Arrays:
     """Whether each kernel grew and was predicted to: (S, thetas, factors, KERNELS) bool."""
     s = lab.setting
     data = replace(lab.data, C_p=C_p, P=None, split="equal", sigma=0.0, gamma=0.0, covered=1.0, copied=True)
-    samples = Samples(data, seeds, IMAGES, IMAGES, f"growth-{C_p}", s.budget * 2**30, s.torch_device, s.dtype)
+    samples = Samples(
+        data, seeds, IMAGES, IMAGES, f"growth-{C_p}", s.budget * 2**30 / lab.store.workers, s.torch_device, s.dtype
+    )
     one = Network.random(KERNELS, data.width, seeds, s.scale, s.sigma)
     cells = len(THETAS) * len(FACTORS)
     network = one.having(kernels=one.kernels.repeat(1, cells, 1)).to(s.torch_device, s.dtype)

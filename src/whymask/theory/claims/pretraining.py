@@ -23,7 +23,7 @@ def coverage(lab: Lab) -> list[Claim]:
             "[P] Theorem 1",
             "pretraining captures all k·L features",
             captured_row(lab, lab.pretrained(clock), COVERAGE),
-            [held_row(lab, lab.pretrained(clock))],
+            coverage_details(lab, lab.pretrained(clock)),
             clock,
         )
         for clock in CLOCKS
@@ -54,7 +54,7 @@ def _by_factor(lab: Lab) -> list[Row]:
 
 def kernel_lottery(lab: Lab) -> list[Claim]:
     """Claim 3, on each clock."""
-    winners = numpy(favourites(lab.start(), lab.features))
+    winners = numpy(favourites(lab.start(), lab.features, lab.pretraining.shown))
     claims = []
     for clock in CLOCKS:
         trained = lab.pretrained(clock)
@@ -62,7 +62,9 @@ def kernel_lottery(lab: Lab) -> list[Claim]:
         hits = (grew & (ends == winners)).sum(1)
         row = pooled("grown kernels that end on their winner", hits, grew.sum(1), lab.seeds, LOTTERY)
         predicted = "a kernel ends on the feature of its largest initial correlation"
-        claims.append(claim("kernel-lottery", "[P]", predicted, row, [], clock))
+        every = pooled("the same of all kernels, grown or not", (ends == winners).sum(1), ends.shape[1], lab.seeds)
+        rows = [pooled("kernels that grew", grew.sum(1), grew.shape[1], lab.seeds), every]
+        claims.append(claim("kernel-lottery", "[P]", predicted, row, rows, clock))
     return claims
 
 
@@ -70,8 +72,15 @@ def kernel_lottery(lab: Lab) -> list[Claim]:
 
 
 def captured_row(lab: Lab, trained: Trained, threshold: float | None = None) -> Row:
-    hits = numpy(captured(trained.network, lab.features, lab.setting.horizon))
+    hits = numpy(captured(trained.network, lab.features, lab.setting.horizon))[:, lab.pretraining.shown.numpy()]
     return pooled("features captured", hits.sum(1), hits.shape[1], lab.seeds, threshold)
+
+
+def coverage_details(lab: Lab, trained: Trained) -> list[Row]:
+    rows = [held_row(lab, trained)]
+    if trained.most.size:
+        rows.append(pooled("most features captured at any time", trained.most, lab.data.count, lab.seeds))
+    return rows
 
 
 def held_row(lab: Lab, trained: Trained) -> Row:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from whymask.theory.claims.downstream import accuracy_rows, retention_rows
+from whymask.theory.claims.downstream import accuracy_rows, gain_row, retention_rows
 from whymask.theory.claims.pretraining import captured_row, held_row, numpy, pure_row, purity_details
 from whymask.theory.claims.record import Claim, averaged, claim
 from whymask.theory.lab import Lab
@@ -21,7 +21,6 @@ def reconstruction(lab: Lab) -> list[Claim]:
     before, after = there.reconstructed(), there.classifier("learned", "pixels")
     scratch = there.classifier("learned", "random")
     kept, details = retention_rows(there, before, after)
-    gain = there.accuracy(after.network, "single") - there.accuracy(scratch.network, "single")
     main = captured_row(there, before)
     ratio = numpy(second_to_first(before.network, there.features))
     growth = numpy(largest_overlap(before.network, there.features) / largest_overlap(there.start(), there.features))
@@ -31,7 +30,7 @@ def reconstruction(lab: Lab) -> list[Claim]:
         held_row(there, before),
         pure_row(there, before),
         *purity_details(there, before),
-        averaged("learned head, single-view accuracy: pretrained minus supervised", gain),
+        gain_row(there, after, scratch, "learned head"),
         *accuracy_rows(there, after, "learned", "pixels"),
         kept | {"threshold": None, "holds": None},
         *details,

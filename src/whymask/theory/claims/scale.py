@@ -4,22 +4,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from whymask.theory.claims.downstream import lottery
+from whymask.theory.claims.downstream import gain_row, lottery
 from whymask.theory.claims.pretraining import captured_row, numpy, pure_row
 from whymask.theory.claims.record import Claim, Row, averaged, claim, pooled
-from whymask.theory.descent import OwnClock
-from whymask.theory.lab import Lab, Trained
+from whymask.theory.lab import Lab
 from whymask.theory.measures import captured
 
 SEEDS = 5
-RECORD = OwnClock.record
 
 
 def scale(lab: Lab, ks: Sequence[int] = (10, 20)) -> list[Claim]:
     """The first `SEEDS` seeds at every k."""
     rows, coverage = [], []
     for k in ks:
-        there = lab.sub(f"k-{k}", lab.setting.with_data(k=k), lab.seeds[:SEEDS])
+        name = lab.name if k == lab.data.k else f"k-{k}"
+        there = lab.sub(name, lab.setting.with_data(k=k), lab.seeds[:SEEDS])
         rows += _rows(there, k)
         hits = captured(there.pretrained("own").network, there.features, there.setting.horizon)
         coverage.append(numpy(hits).mean(1))
@@ -45,7 +44,7 @@ def _rows(lab: Lab, k: int) -> list[Row]:
     one, right = lottery(lab, nets["fixed"])
     single = {name: lab.accuracy(net.network, "single") for name, net in nets.items() if name != "own"}
     lost = pooled("classes that captured one feature, their winner", (one & right).sum(1), k, lab.seeds)
-    gained = averaged("single-view accuracy: pretrained minus supervised", single["pretrained"] - single["scratch"])
+    gained = gain_row(lab, nets["pretrained"], nets["scratch"], "learned head")
     rows = [
         captured_row(lab, nets["own"]) | {"of": "coverage"},
         pure_row(lab, nets["own"]) | {"of": "purity"},
@@ -54,13 +53,7 @@ def _rows(lab: Lab, k: int) -> list[Row]:
     ]
     rows += [averaged(f"single-view accuracy, {name}", values) | {"of": name} for name, values in single.items()]
     seconds = np.sum([net.seconds for net in nets.values()], axis=0)
-    steps = {name: _steps(lab, net) for name, net in nets.items()}
+    steps = {name: int(net.taken.max()) for name, net in nets.items()}
     rows.append(averaged("seconds a seed for the four networks", seconds) | {"of": "seconds", "steps": steps})
     about = {"k": k, "K": lab.setting.K, "d": lab.data.width, "P": lab.data.patches, "N": lab.setting.images}
     return [row | about for row in rows]
-
-
-def _steps(lab: Lab, net: Trained) -> int:
-    """The most steps that a seed took."""
-    records = net.growth.shape[1]
-    return (records - 1) * RECORD if net.grown.size else records * (lab.setting.images // lab.setting.batch)
