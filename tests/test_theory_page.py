@@ -204,7 +204,7 @@ def test_a_claim_without_an_interval_says_so(tmp_path: Path) -> None:
     run = {"claims": [claim("retention", False, row("smallest ratio", 3.3309, None, threshold=0.95), clock="common")]}
     page = Page(write_theory_page(write_run(tmp_path, run)))
     assert "measured 3.331, no interval, threshold 0.95" in page.text
-    assert "too few seeds or items for an interval" in page.text and "0 claims hold, 1 does not" in page.text
+    assert "too few seeds for an interval" in page.text and "0 claims hold, 1 does not" in page.text
 
 
 def test_the_regions_rows_stand_apart(page: Page) -> None:

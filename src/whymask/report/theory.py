@@ -136,7 +136,9 @@ def _judged_by(claim: Row) -> str | None:
     if not known(threshold) or claim.get("holds") is None or str(claim.get("id")).startswith("control-"):
         return None
     if not known(low) and not claim["holds"]:
-        return "too few seeds or items for an interval"
+        return "not measured: " + (
+            "too few seeds for an interval" if known(claim.get("measured")) else "nothing to compare"
+        )
     reached = known(low) and (low > 0 if threshold == 0 else low >= threshold)
     if reached == claim["holds"]:
         return None

@@ -77,7 +77,7 @@ def growth_curves(arrays: Arrays, horizon: Any) -> Section:
         "Λ of a feature is the largest correlation that any kernel has with it. Thin lines: the features of the first "
         "seed. Thick lines: the median over the features of all seeds. Captured: at the end some kernel has it at half "
         "the horizon (dotted line) or more, and nearly alone. On their own clocks kernels stop at the horizon (dashed "
-        "line) one by one; on a common clock all stop when the first reaches it, and the curves show what would follow.",
+        "line) one by one; on a common clock all stop when the first reaches it; the curves go on.",
     )
     for clock, title in CLOCKS.items():
         growth, captured = _array(arrays, f"{clock}/growth", 3), _array(arrays, f"{clock}/captured", 2)

@@ -43,7 +43,7 @@ class TheorySettings:
     claims: tuple[ClaimId, ...] | None = None
     """Claims to run; by default all, with --quick the first seven. Negative controls are always run."""
     seeds: str | None = None
-    """How many seeds (20), or a range such as 10:20: a share, which is merged with what the folder has. By default 20,
+    """How many seeds, or a range such as 10:20: a share, which is merged with what the folder has. By default 20 seeds,
     with --quick 5."""
     quick: bool = False
     """The first seven claims with 5 seeds: at most two minutes on two cores."""

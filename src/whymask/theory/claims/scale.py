@@ -22,8 +22,11 @@ def scale(lab: Lab, ks: Sequence[int] = (10, 20)) -> list[Claim]:
         rows += _rows(there, k)
         hits = captured(there.pretrained("own").network, there.features, there.setting.horizon)
         coverage.append(numpy(hits).mean(1))
-    changes = np.polyfit(np.log10(ks), np.stack(coverage), 1)[0] if len(ks) > 1 else np.zeros(len(coverage[0]))
-    main = averaged("change of coverage for every tenfold k", changes)
+    if len(ks) < 2:
+        main = pooled("change of coverage for every tenfold k: needs two k", np.zeros(len(lab.seeds)), 0, lab.seeds)
+    else:
+        slopes = np.polyfit(np.log10(ks), np.stack(coverage), 1)[0]
+        main = averaged(f"change of coverage for every tenfold k, {ks[0]} to {ks[-1]}", slopes)
     predicted = "the theorems are for large k: coverage, lottery and gain do not fall as k grows"
     return [claim("scale", "[P, A]", predicted, main, rows)]
 
