@@ -18,7 +18,7 @@ from whymask.runs import read_json, write_bytes
 CURVE_POINTS = 150
 SKIPPED_SHOWN = 20
 _LISTS = ("pretraining", "cells", "levels", "pairs", "per_class", "confusion", "label_worth")
-_OWN_FIGURES = ("curve-*.svg", "recall-*.svg", "loss-*.svg")
+_OWN_FIGURES = ("curve-*.svg", "recall-*.svg", "loss-*.svg", "theory-*.svg")
 
 
 def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -> Path:

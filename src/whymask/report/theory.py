@@ -67,9 +67,6 @@ def write_theory_page(folder: Path) -> Path:
         settings=flatten(run["setting"]),
         provenance=flatten({key: value for key, value in run["provenance"].items() if key != "command"}),
     )
-    for path in (folder / "figures").glob("theory-*.svg"):
-        if path.stem not in drawings:
-            path.unlink()
     write_figures(folder / "figures", drawings)
     write_bytes(folder / "report.html", page)
     return folder / "report.html"

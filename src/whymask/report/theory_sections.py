@@ -227,7 +227,7 @@ def coverage_of_data(rows: list[Row]) -> Section:
     )
     accuracy = [row for row in rows if row.get("view")]
     series = {view: [row for row in accuracy if row["view"] == view] for view in _distinct(accuracy, "view")}
-    others = [row for row in rows if not row.get("view") and known(row.get("covered"))]
+    others = [row for row in rows if not row.get("view") and not row.get("of") and known(row.get("covered"))]
     found = {what: [row for row in others if row.get("what") == what] for what in _distinct(others, "what")}
     share = "share of features shown in pretraining"
     for name, groups, caption, axis in (

@@ -1,9 +1,9 @@
 """The theory lab: the two-layer model in which mask-reconstruction pretraining provably helps, as an experiment."""
 
 from whymask.theory.data import Batch, Distribution, MultiView, Samples
-from whymask.theory.descent import CommonClock, OwnClock, Training, horizon_of, overlaps
+from whymask.theory.descent import CommonClock, OwnClock, Training, horizon_of
 from whymask.theory.lab import Lab
-from whymask.theory.measures import accuracy, captured, largest_overlap, second_to_first
+from whymask.theory.measures import accuracy, captured, largest_overlap, overlaps, second_to_first
 from whymask.theory.network import Network, SmoothedReLU
 from whymask.theory.objectives import CrossEntropy, Objective, PixelReconstruction, TeacherStudent
 from whymask.theory.run import TheorySettings, theory

@@ -223,10 +223,14 @@ class MultiView:
         classes = self.shown.view(self.k, self.L).any(1).nonzero()[:, 0]
         return classes[torch.randint(len(classes), (images,), generator=generator)]
 
+    def _own(self, labels: Tensor) -> Tensor:
+        """Which features are those of the image's class, (images, k·L)."""
+        return torch.arange(self.count) // self.L == labels[:, None]
+
     def _weights(self, generator: torch.Generator, labels: Tensor, single: Tensor) -> tuple[Tensor, Tensor]:
         """Which features are present and their total weights, (images, k·L) each."""
         images = len(labels)
-        own = torch.arange(self.count) // self.L == labels[:, None]
+        own = self._own(labels)
         others = torch.rand(images, self.count, generator=generator) < self.s / self.k
         uniform = torch.rand(images, self.count, generator=generator)
         main = self.L * labels + torch.randint(self.L, (images,), generator=generator)
@@ -240,9 +244,8 @@ class MultiView:
 
     def _placed(self, generator: torch.Generator, labels: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """The feature at each place, (images, places), own features first, and whether the place is owned."""
-        own = torch.arange(self.count) // self.L == labels[:, None]
         order = torch.rand(present.shape, generator=generator) + 1
-        order = order.masked_fill(own, 0).masked_fill(~present, 3)
+        order = order.masked_fill(self._own(labels), 0).masked_fill(~present, 3)
         owner = order.argsort(dim=1, stable=True)[:, : self.places]
         return owner, present.gather(1, owner)
 

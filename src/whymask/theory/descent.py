@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from whymask.theory.data import Samples
+from whymask.theory.measures import captured, largest_overlap, overlaps
 from whymask.theory.network import Network
 from whymask.theory.objectives import Trainable
 
@@ -21,11 +22,6 @@ TINY = 1e-30
 def horizon_of(rho: float, C_p: int) -> float:
     """The correlation <w, v> = rho·C_p / 1.2 at which sigma turns linear on a kernel's winner [D]."""
     return rho * C_p / OWN_WEIGHT
-
-
-def overlaps(network: Network, features: Tensor) -> Tensor:
-    """<w_r, v_j>, (S, K, n), for features (n, d)."""
-    return network.kernels @ features.to(network.kernels).mT
 
 
 def mean_gradients(
@@ -129,8 +125,6 @@ class CommonClock:
     batches: int = 1
 
     def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Path:
-        from whymask.theory.measures import captured
-
         stopped, path = network.map(torch.clone), Path(network)
         waiting = torch.ones(len(network.kernels), dtype=torch.bool, device=network.kernels.device)
         moving, path.most = waiting.clone(), torch.zeros_like(waiting, dtype=torch.int64)
@@ -191,7 +185,7 @@ class Training:
             moving &= reached > self.target
             path.steps.append((epoch + 1) * len(samples))
             path.losses.append(reached.clone())
-            path.growth.append(overlaps(network, features).amax(1).clamp_min(0))
+            path.growth.append(largest_overlap(network, features))
             path.taken = torch.where(was_moving, path.steps[-1], path.taken)
             if not moving.any():
                 break

@@ -1,7 +1,7 @@
 """The networks of one setting: pretrained on either clock, trained from scratch, fine-tuned; each made once a seed."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Literal
@@ -13,10 +13,11 @@ from torch import Tensor
 from whymask.randomness import torch_generator
 from whymask.theory.data import Batch, Samples
 from whymask.theory.descent import CommonClock, OwnClock, Path, Training
+from whymask.theory.measures import accuracy
 from whymask.theory.network import Network
 from whymask.theory.objectives import CrossEntropy, PixelReconstruction, TeacherStudent
 from whymask.theory.setting import Setting
-from whymask.theory.store import Arrays, Store
+from whymask.theory.store import Arrays, Store, numpy
 
 Clock = Literal["own", "common"]
 CLOCKS: tuple[Clock, Clock] = ("own", "common")
@@ -92,13 +93,11 @@ class Lab:
 
     def logits(self, network: Network, view: str) -> Tensor:
         """F on test images, (S, B, k)."""
-        images = self.tests[view]
-        return torch.cat([network.of(slice(i, i + 1)).logits(images) for i in range(len(network.kernels))])
+        return torch.cat([one.logits(self.tests[view]) for one in _each(network)])
 
     def accuracy(self, network: Network, view: str) -> np.ndarray:
         """(S,), in [0, 1]."""
-        right = self.logits(network, view).argmax(2) == self.tests[view].labels
-        return right.double().mean(1).cpu().numpy()
+        return numpy(torch.cat([accuracy(one, self.tests[view]) for one in _each(network)]))
 
     def sub(self, name: str, setting: Setting, seeds: Sequence[int]) -> "Lab":
         """Another lab with the same store."""
@@ -219,7 +218,7 @@ class Lab:
             curves = {"growth": path.growth, "losses": path.losses}
             arrays = path.network.tensors() | {k: torch.stack(v, 1) for k, v in curves.items() if v}
             arrays |= {k: v for k in EXTRAS if len(v := getattr(path, k))}
-            return {key: tensor.cpu().numpy() for key, tensor in arrays.items()} | {"seconds": seconds}
+            return {key: numpy(tensor) for key, tensor in arrays.items()} | {"seconds": seconds}
 
         return self._as_trained(self.store.get(f"{self.name}/{name}", self.seeds, self.at_once, compute))
 
@@ -234,3 +233,8 @@ class Lab:
         network = Network(named["kernels"], named.get("head"), named.get("decoder"), self.setting.sigma)
         known = {key: arrays[key] for key in ("growth", "losses", "seconds", *EXTRAS) if key in arrays}
         return Trained(network, **known)
+
+
+def _each(network: Network) -> Iterator[Network]:
+    """The network of each seed alone, S = 1, as the test images are."""
+    return (network.of(slice(place, place + 1)) for place in range(len(network.kernels)))

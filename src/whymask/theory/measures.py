@@ -4,11 +4,15 @@ import torch
 from torch import Tensor
 
 from whymask.theory.data import Batch
-from whymask.theory.descent import overlaps
 from whymask.theory.network import Network
 
 PURE = 0.3
 """Largest second/first overlap of a kernel that counts as having captured its first."""
+
+
+def overlaps(network: Network, features: Tensor) -> Tensor:
+    """<w_r, v_j>, (S, K, n), for features (n, d)."""
+    return network.kernels @ features.to(network.kernels).mT
 
 
 def largest_overlap(network: Network, features: Tensor) -> Tensor:

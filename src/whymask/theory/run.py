@@ -15,12 +15,11 @@ from whymask.progress import say
 from whymask.runs import SCHEMA, RunFolder, provenance, read_json, write_arrays, write_json
 from whymask.theory.claims import CLAIMS, Claim
 from whymask.theory.claims.controls import controls
-from whymask.theory.claims.pretraining import numpy
 from whymask.theory.claims.scale import classes_up_to, scale
 from whymask.theory.lab import CLOCKS, Lab
 from whymask.theory.measures import captured, own_overlap
 from whymask.theory.setting import IDEALISATIONS, Setting
-from whymask.theory.store import Store
+from whymask.theory.store import Store, numpy
 
 ClaimId = Literal[
     "coverage", "purity", "kernel-lottery", "supervised-lottery", "downstream", "retention", "growth", "data-coverage",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
+from whymask.devices import check_device
 from whymask.errors import WhymaskError
 from whymask.flags import Flat
 from whymask.theory.data import MultiView
@@ -101,8 +102,7 @@ class Setting:
                 raise WhymaskError(f"{name}={given}: a number above 0 was expected.")
         if self.images % self.batch:
             raise WhymaskError(f"N={self.images} images do not divide into batches of {self.batch}. Give a multiple.")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise WhymaskError("--device cuda was given, but PyTorch sees no GPU. Use --device cpu.")
+        check_device(self.device)
 
     @property
     def sigma(self) -> SmoothedReLU:
@@ -124,7 +124,11 @@ class Setting:
     @property
     def teacher(self) -> float:
         """tau, the default resolved."""
-        return (1 + 2 * self.threshold) ** (1 / self.q) if self.tau is None else self.tau
+        return self.tau_at(2) if self.tau is None else self.tau
+
+    def tau_at(self, factor: float) -> float:
+        """The tau at which tau^q - 1 is `factor` times the growth threshold."""
+        return (1 + factor * self.threshold) ** (1 / self.q)
 
     @property
     def threshold(self) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from whymask.progress import say
 from whymask.runs import write_arrays
@@ -79,6 +80,11 @@ class Store:
         path = self._path(name, seed)
         if path is not None:
             write_arrays(path, arrays)
+
+
+def numpy(tensor: Tensor) -> np.ndarray:
+    """The tensor as an array, from whatever device."""
+    return tensor.cpu().numpy()
 
 
 def _groups(seeds: list[int], size: int) -> list[list[int]]:

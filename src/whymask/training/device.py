@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 
 from whymask.data.batches import Augment, Batches, Images
-from whymask.errors import WhymaskError
+from whymask.devices import check_device
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class RuntimeConfig:
 def make_fabric(config: RuntimeConfig) -> Fabric:
     """A launched Fabric for `config`. Raises WhymaskError when the device is not there."""
     device = config.device if config.device != "auto" else _best_device()
-    if device == "cuda" and not torch.cuda.is_available():
-        raise WhymaskError("--device cuda was given, but PyTorch sees no GPU. Use --device cpu.")
+    check_device(device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     precision = config.precision

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from whymask.theory.claims import (
-    controls,
     data_coverage,
     downstream,
     ensembles,
@@ -30,4 +29,4 @@ CLAIMS: dict[str, Callable[[Lab], list[Claim]]] = {
 }
 """By the ids of claims.json, in the order of the page."""
 
-__all__ = ["CLAIMS", "Claim", "controls"]
+__all__ = ["CLAIMS", "Claim"]

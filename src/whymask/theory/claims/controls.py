@@ -5,11 +5,12 @@ import numpy as np
 from whymask.intervals import clopper_pearson
 from whymask.randomness import numpy_generator
 from whymask.theory.claims.downstream import accuracy_rows
-from whymask.theory.claims.pretraining import captured_row, numpy, pure_row
+from whymask.theory.claims.pretraining import captured_row, grown_row, pure_row
 from whymask.theory.claims.record import Claim, Row, claim, pooled
 from whymask.theory.lab import Lab, Trained
 from whymask.theory.measures import favourites
 from whymask.theory.objectives import TeacherStudent
+from whymask.theory.store import numpy
 
 NO_PENALTY = 0.999
 SMALL = 0.2
@@ -22,17 +23,17 @@ def controls(lab: Lab) -> list[Claim]:
 
 def _no_teacher(lab: Lab) -> Claim:
     """tau = 1: the teacher is the student, and masks only shrink."""
-    row = _grown(lab, lab.pretrained("own", TeacherStudent(lab.setting.theta, 1.0), "control-tau"))
+    row = grown_row(lab, lab.pretrained("own", TeacherStudent(lab.setting.theta, 1.0), "control-tau"))
     return claim("control-tau", "[D]", "tau = 1: no kernel grows", _at_most(row, 0.0), [])
 
 
 def _no_penalty(lab: Lab) -> Claim:
     """theta near 1: no mask, no penalty, no threshold."""
     s = lab.setting
-    tau = (1 + SMALL * s.threshold) ** (1 / s.q)
-    masked = _grown(lab, lab.pretrained("own", TeacherStudent(s.theta, tau), "control-masked"))
+    tau = s.tau_at(SMALL)
+    masked = grown_row(lab, lab.pretrained("own", TeacherStudent(s.theta, tau), "control-masked"))
     free = lab.pretrained("own", TeacherStudent(NO_PENALTY, tau), "control-theta")
-    row = _grown(lab, free)
+    row = grown_row(lab, free)
     row |= {"what": f"kernels that grew, theta = {NO_PENALTY}", "threshold": 1.0, "holds": row["measured"] == 1.0}
     rows = [masked | {"what": f"the same tau, theta = {s.theta:g}"}, captured_row(lab, free), pure_row(lab, free)]
     predicted = f"theta -> 1, tau^q - 1 at {SMALL:g} of the threshold: without the penalty every kernel grows"
@@ -58,10 +59,6 @@ def _frozen(lab: Lab) -> Claim:
     row = captured_row(lab, Trained(lab.start()))
     rows = accuracy_rows(lab, lab.read_out(), "frozen", "random")
     return claim("control-frozen", "[D]", "frozen random kernels have captured nothing", _at_most(row, 0.0), rows)
-
-
-def _grown(lab: Lab, trained: Trained) -> Row:
-    return pooled("kernels that grew", trained.grown.sum(1), trained.grown.shape[1], lab.seeds)
 
 
 def _at_most(row: Row, threshold: float) -> Row:

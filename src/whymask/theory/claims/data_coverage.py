@@ -3,10 +3,10 @@ features that they show [D]."""
 
 import numpy as np
 
-from whymask.theory.claims.pretraining import numpy
 from whymask.theory.claims.record import Claim, averaged, claim, pooled
 from whymask.theory.lab import Lab
 from whymask.theory.measures import captured
+from whymask.theory.store import numpy
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 ABSENT = 0.05
@@ -26,7 +26,9 @@ def data_coverage(lab: Lab) -> list[Claim]:
         hits, counts = hits + hit[:, ~shown].sum(1), counts + int((~shown).sum())
         trained = there.classifier("learned", "own")
         tuned = trained.network
-        rows.append(averaged("training loss: lost features leave it high", trained.loss) | {"covered": share})
+        rows.append(
+            averaged("training loss: lost features leave it high", trained.loss) | {"of": "loss", "covered": share}
+        )
         for view in ("multi", "single"):
             accuracy = there.accuracy(tuned, view)
             rows.append(averaged(f"{view}-view accuracy", accuracy) | {"view": view, "covered": share})

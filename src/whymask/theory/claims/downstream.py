@@ -8,11 +8,10 @@ from itertools import product
 import numpy as np
 import torch
 
-from whymask.theory.claims.pretraining import numpy
 from whymask.theory.claims.record import Claim, Row, averaged, claim, pooled, within
 from whymask.theory.lab import CLOCKS, Clock, Head, Lab, Start, Trained
 from whymask.theory.measures import captured, class_winners, feature_power, largest_overlap, own_overlap
-from whymask.theory.store import Arrays
+from whymask.theory.store import Arrays, numpy
 
 LOTTERY, RETENTION, TOLERANCE = 0.9, 0.95, 0.1
 ONE_FEATURE = 0.3

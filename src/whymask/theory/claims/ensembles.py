@@ -7,10 +7,10 @@ import numpy as np
 from torch import Tensor
 
 from whymask.theory.claims.downstream import lottery
-from whymask.theory.claims.pretraining import numpy
 from whymask.theory.claims.record import Claim, Row, averaged, claim, pooled
 from whymask.theory.lab import Head, Lab, Start
 from whymask.theory.measures import own_overlap
+from whymask.theory.store import numpy
 
 MUS = (0.01, 0.05, 0.2)
 LARGEST = 10
@@ -52,10 +52,18 @@ def gain(logits: np.ndarray, labels: Tensor, size: int) -> np.ndarray:
 
     logits (S, B, k); labels (B,).
     """
-    truth = numpy(labels)
-    groups = logits[: len(logits) // size * size].reshape(-1, size, *logits.shape[1:])
-    single = (groups.argmax(3) == truth).mean((1, 2))
-    return (groups.mean(1).argmax(2) == truth).mean(1) - single
+    single = (_grouped(logits, size).argmax(3) == numpy(labels)).mean((1, 2))
+    return ensemble_accuracy(logits, labels, size) - single
+
+
+def ensemble_accuracy(logits: np.ndarray, labels: Tensor, size: int) -> np.ndarray:
+    """Accuracy of the mean of `size` members, for disjoint groups: (S // size,)."""
+    return (_grouped(logits, size).mean(1).argmax(2) == numpy(labels)).mean(1)
+
+
+def _grouped(logits: np.ndarray, size: int) -> np.ndarray:
+    """(S // size, size, B, k); seeds that make no whole group are left out."""
+    return logits[: len(logits) // size * size].reshape(-1, size, *logits.shape[1:])
 
 
 def _logits(lab: Lab, head: Head, start: Start) -> np.ndarray:
@@ -64,10 +72,9 @@ def _logits(lab: Lab, head: Head, start: Start) -> np.ndarray:
 
 def _curve(name: str, logits: np.ndarray, labels: Tensor, mu: float) -> list[Row]:
     """Single-view accuracy of ensembles of 1 to 10; an interval where the seeds make two or more groups."""
-    rows, truth = [], numpy(labels)
+    rows = []
     for size in range(1, min(LARGEST, len(logits)) + 1):
-        groups = logits[: len(logits) // size * size].reshape(-1, size, *logits.shape[1:])
-        accuracy = (groups.mean(1).argmax(2) == truth).mean(1)
+        accuracy = ensemble_accuracy(logits, labels, size)
         what = f"{name}: single-view accuracy of an ensemble of {size}"
         rows.append(averaged(what, accuracy) | {"networks": name, "members": size, "mu": mu})
     return rows

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import torch
 
-from whymask.theory.claims.pretraining import numpy
 from whymask.theory.claims.record import Claim, Row, claim, pooled
 from whymask.theory.data import Samples
 from whymask.theory.descent import OwnClock, horizon_of
@@ -14,7 +13,7 @@ from whymask.theory.lab import Lab
 from whymask.theory.measures import predicted_to_grow
 from whymask.theory.network import Network
 from whymask.theory.objectives import TeacherStudent
-from whymask.theory.store import Arrays
+from whymask.theory.store import Arrays, numpy
 
 AGREEMENT = 0.95
 CROSSING = (0.9, 1.05)

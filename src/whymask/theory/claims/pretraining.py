@@ -1,13 +1,12 @@
 """Claims 1 to 3 [P Theorem 1]: pretraining captures every feature, purely, and each kernel ends on its winner."""
 
 import numpy as np
-from torch import Tensor
 
 from whymask.theory.claims.record import Claim, Row, averaged, claim, pooled
-from whymask.theory.descent import overlaps
 from whymask.theory.lab import CLOCKS, Lab, Trained
-from whymask.theory.measures import captured, favourites, largest_overlap, second_to_first
+from whymask.theory.measures import captured, favourites, largest_overlap, overlaps, second_to_first
 from whymask.theory.objectives import TeacherStudent
+from whymask.theory.store import numpy
 
 COVERAGE, PURITY, LOTTERY = 0.95, 0.9, 0.9
 PURE_AT_HORIZON = 0.2
@@ -45,8 +44,8 @@ def _by_factor(lab: Lab) -> list[Row]:
     """Purity and coverage against tau: see `purification` for why kernels near the threshold keep their siblings."""
     s, rows = lab.setting, []
     for factor in FACTORS:
-        tau = (1 + factor * s.threshold) ** (1 / s.q)
-        trained = lab.pretrained("own", TeacherStudent(s.theta, tau), f"own-factor-{factor:g}")
+        teacher = TeacherStudent(s.theta, s.tau_at(factor))
+        trained = lab.pretrained("own", teacher, f"own-factor-{factor:g}")
         for row in (pure_row(lab, trained), captured_row(lab, trained)):
             rows.append(row | {"what": f"tau^q - 1 at {factor:g} of the threshold: {row['what']}", "factor": factor})
     return rows
@@ -63,7 +62,7 @@ def kernel_lottery(lab: Lab) -> list[Claim]:
         row = pooled("grown kernels that end on their winner", hits, grew.sum(1), lab.seeds, LOTTERY)
         predicted = "a kernel ends on the feature of its largest initial correlation"
         every = pooled("the same of all kernels, grown or not", (ends == winners).sum(1), ends.shape[1], lab.seeds)
-        rows = [pooled("kernels that grew", grew.sum(1), grew.shape[1], lab.seeds), every]
+        rows = [grown_row(lab, trained), every]
         claims.append(claim("kernel-lottery", "[P]", predicted, row, rows, clock))
     return claims
 
@@ -90,6 +89,11 @@ def held_row(lab: Lab, trained: Trained) -> Row:
     return pooled(what, held.sum(1), held.shape[1], lab.seeds)
 
 
+def grown_row(lab: Lab, trained: Trained) -> Row:
+    grew = grown(lab, trained)
+    return pooled("kernels that grew", grew.sum(1), grew.shape[1], lab.seeds)
+
+
 def pure_row(lab: Lab, trained: Trained, threshold: float | None = None) -> Row:
     grew = grown(lab, trained)
     pure = numpy(second_to_first(trained.network, lab.features)) <= PURE_AT_HORIZON
@@ -101,14 +105,14 @@ def purity_details(lab: Lab, trained: Trained) -> list[Row]:
     """Where impurity comes from: the sibling, the other feature of the same class, which is in every image with it."""
     grew = grown(lab, trained)
     if not grew.any(1).all():
-        return [pooled("kernels that grew", grew.sum(1), grew.shape[1], lab.seeds)]
+        return [grown_row(lab, trained)]
     ratio = numpy(second_to_first(trained.network, lab.features))
     classes = numpy(overlaps(trained.network, lab.features).topk(2, dim=2).indices) // lab.data.L
     siblings = classes[..., 0] == classes[..., 1]
     impure = grew & (ratio > PURE_AT_HORIZON)
     medians = np.array([np.median(of[some]) for of, some in zip(ratio, grew, strict=True)])
     return [
-        pooled("kernels that grew", grew.sum(1), grew.shape[1], lab.seeds),
+        grown_row(lab, trained),
         averaged("median second/first of grown kernels", medians),
         pooled("impure ones whose second is of the same class", (impure & siblings).sum(1), impure.sum(1), lab.seeds),
     ]
@@ -119,7 +123,3 @@ def grown(lab: Lab, trained: Trained) -> np.ndarray:
     if trained.grown.size:
         return trained.grown.astype(bool)
     return numpy(overlaps(trained.network, lab.features).amax(2)) >= lab.setting.horizon / 2
-
-
-def numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()

@@ -3,10 +3,11 @@
 import numpy as np
 
 from whymask.theory.claims.downstream import accuracy_rows, gain_row, retention_rows
-from whymask.theory.claims.pretraining import captured_row, held_row, numpy, pure_row, purity_details
+from whymask.theory.claims.pretraining import captured_row, held_row, pure_row, purity_details
 from whymask.theory.claims.record import Claim, averaged, claim
 from whymask.theory.lab import Lab
 from whymask.theory.measures import largest_overlap, second_to_first
+from whymask.theory.store import numpy
 
 SEEDS = 5
 

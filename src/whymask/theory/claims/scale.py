@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from whymask.theory.claims.downstream import gain_row, lottery
-from whymask.theory.claims.pretraining import captured_row, numpy, pure_row
+from whymask.theory.claims.pretraining import captured_row, pure_row
 from whymask.theory.claims.record import Claim, Row, averaged, claim, pooled
 from whymask.theory.lab import Lab
 from whymask.theory.measures import captured
+from whymask.theory.store import numpy
 
 SEEDS = 5
 
