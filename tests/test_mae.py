@@ -281,12 +281,18 @@ def test_losses_of_shares_average_to_the_full_loss(mixing, tolerance):
 
 def test_settings_are_derived_from_the_encoder():
     large = resolve(EncoderConfig("vit"), (32, 32), 3)
-    assert MAEConfig().resolve(large) == MAEConfig(0.75, True, 96, 4, 3)
+    shown = {"mask": "uniform", "mask_block": 1}
+    decoder = {"decoder": "self", "decoder_width": 96, "decoder_depth": 4, "decoder_heads": 3}
+    size = (32, 32)
+    assert MAEConfig().resolve(large, size) == MAEConfig(0.75, **shown, normalise_targets=True, **decoder)
     small = resolve(EncoderConfig("vit", width=64, depth=5), (32, 32), 3)
-    assert MAEConfig(mask_ratio=0.6).resolve(small) == MAEConfig(0.6, True, 64, 2, 2)
-    assert MAEConfig().resolve(resolve(EncoderConfig("cnn"), (32, 32), 3)) == MAEConfig(0.5, False)
+    decoder |= {"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 2}
+    given = MAEConfig(mask_ratio=0.6).resolve(small, size)
+    assert given == MAEConfig(0.6, **shown, normalise_targets=True, **decoder)
+    cnn = MAEConfig().resolve(resolve(EncoderConfig("cnn"), size, 3), size)
+    assert cnn == MAEConfig(0.5, **shown, normalise_targets=False)
     for encoder in (large, resolve(EncoderConfig("cnn"), (32, 32), 3)):
-        assert MAEConfig().resolve(encoder).resolve(encoder) == MAEConfig().resolve(encoder)
+        assert MAEConfig().resolve(encoder, size).resolve(encoder, size) == MAEConfig().resolve(encoder, size)
 
 
 @pytest.mark.parametrize(
@@ -309,5 +315,5 @@ def test_settings_that_do_not_fit_are_refused(kind, config, message):
 
 
 def test_the_method_has_its_config_beside_it():
-    assert METHODS == {"mae": MAE}
+    assert METHODS["mae"] is MAE
     assert MAE.Config is MAEConfig

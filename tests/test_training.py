@@ -48,7 +48,7 @@ def pretraining(
     torch.set_num_threads(1)
     size = {"width": 4} if name == "cnn" else {"width": 16, "depth": 2}
     encoder = resolve(EncoderConfig(name=name, **size), (32, 32), 1)
-    recipe = Recipe(encoder, "mae", MAEConfig().resolve(encoder), training, None)
+    recipe = Recipe(encoder, "mae", MAEConfig().resolve(encoder, (32, 32)), training, None)
     small = replace(prepared, pool=prepared.pool[:128])
     run = RunFolder.open(folder, {}, {})
     return pretrain_encoder(make_fabric(RuntimeConfig(device="cpu")), small, recipe, seed=3, run=run)

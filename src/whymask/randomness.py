@@ -5,6 +5,8 @@ resumed run equals an unbroken one, and the number of workers or ranks does not 
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -27,3 +29,11 @@ def torch_generator(*key: int | str) -> torch.Generator:
 def numpy_generator(*key: int | str) -> np.random.Generator:
     """A fresh NumPy generator seeded by `key`."""
     return np.random.default_rng(derive(*key))
+
+
+@contextmanager
+def seeded(*key: int | str) -> Iterator[None]:
+    """Within, PyTorch's global CPU generator is seeded by `key`; afterwards it is as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(*key))
+        yield

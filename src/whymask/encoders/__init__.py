@@ -14,9 +14,10 @@ from safetensors.torch import save as tensors_to_bytes
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders.base import Encoder, EncoderConfig
 from whymask.encoders.cnn import CNNEncoder
+from whymask.encoders.two_layer import TwoLayerEncoder
 from whymask.encoders.vit import ViTEncoder
 from whymask.errors import WhymaskError
-from whymask.randomness import derive
+from whymask.randomness import seeded
 from whymask.runs import write_bytes, write_json
 
 __all__ = [
@@ -34,7 +35,11 @@ __all__ = [
 SCHEMA = 1
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
 
-ENCODERS: dict[str, type[CNNEncoder] | type[ViTEncoder]] = {"cnn": CNNEncoder, "vit": ViTEncoder}
+ENCODERS: dict[str, type[CNNEncoder] | type[TwoLayerEncoder] | type[ViTEncoder]] = {
+    "cnn": CNNEncoder,
+    "vit": ViTEncoder,
+    "two-layer": TwoLayerEncoder,
+}
 
 
 def resolve(config: EncoderConfig, size: tuple[int, int], channels: int) -> EncoderConfig:
@@ -55,8 +60,7 @@ def resolve(config: EncoderConfig, size: tuple[int, int], channels: int) -> Enco
 def build_encoder(config: EncoderConfig, size: tuple[int, int], channels: int, seed: int) -> Encoder:
     """A new encoder with weights drawn from `seed`: the same seed and settings give the same weights."""
     config = resolve(config, size, channels)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "encoder"))
+    with seeded(seed, "encoder"):
         return ENCODERS[config.name](config, size, channels)
 
 

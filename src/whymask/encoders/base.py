@@ -46,6 +46,7 @@ class Encoder(nn.Module):
         config: the resolved settings.
         size: (height, width) of the images in pixels; channels: of the images.
         unit: side of a mask square in pixels; grid: (gh, gw), number of mask squares.
+        stride: pixels a position of the features stands for, a side; a ViT's patch.
         dim: width D of the features and of the pooled features.
         net: the timm network, without classifier (num_classes = 0). `net.state_dict()` loads strictly into
             `timm.create_model(timm_name, **timm_kwargs)`.
@@ -66,6 +67,7 @@ class Encoder(nn.Module):
         self.size = size
         self.channels = channels
         self.unit = unit
+        self.stride = self.stride_of(config, size)
         self.grid = (size[0] // unit, size[1] // unit)
         self.dim = dim
         self.timm_kwargs = self.network(config, size, channels)
@@ -82,8 +84,33 @@ class Encoder(nn.Module):
         """The keyword arguments with which timm builds the network of a resolved config."""
         raise NotImplementedError
 
-    def forward(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Features of images (B, C, h, w), of which the squares where `hidden` (B, gh, gw) is True are not seen."""
+    @classmethod
+    def stride_of(cls, config: EncoderConfig, size: tuple[int, int]) -> int:
+        """Pixels, a side, that a position of the features stands for."""
+        return config.square
+
+    def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
+        """Features of images (B, C, h, w), of which the squares where `hidden` (B, gh, gw) is True are not seen.
+
+        With a `token`, made by `mask_token`, hidden squares are not left out: they hold the token, and the features are
+        those of the whole grid.
+        """
+        raise NotImplementedError
+
+    def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
+        """The output of every block or layer in turn, as `forward` computes them, before any final norm."""
+        raise NotImplementedError
+
+    def mask_token(self) -> nn.Parameter:
+        """A new learnable token for hidden squares, with small random values."""
+        raise NotImplementedError
+
+    def rows(self, features: Tensor) -> Tensor:
+        """Features of the whole grid as (B, N, D): positions row by row, without a class token."""
+        raise NotImplementedError
+
+    def rows_hidden(self, hidden: Tensor) -> Tensor:
+        """Of which of the N positions everything is hidden: BoolTensor (B, N) from a mask (B, gh, gw)."""
         raise NotImplementedError
 
     def pool(self, features: Tensor) -> Tensor:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from timm.models import register_model
 from torch import Tensor, nn
 
 from whymask.encoders.base import Encoder, EncoderConfig, check_divides, reject_unused, square_side
-from whymask.encoders.masked import at_visible, coarsen
+from whymask.encoders.masked import at_visible, coarsen, visible_after
 from whymask.errors import WhymaskError
 from whymask.masks import to_pixels
 
@@ -56,13 +57,18 @@ class PlainCNN(nn.Module):
 
     def forward_features(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
         """(B, C, H, W) -> (B, D, H', W'). Hidden pixels, where `visible` (B, 1, H, W) is False, are not seen."""
+        return self.forward_layers(x, visible)[-1]
+
+    def forward_layers(self, x: Tensor, visible: Tensor | None = None) -> list[Tensor]:
+        """As `forward_features`, every layer's output."""
         if visible is None:
-            return self.layers(x)
+            return [x := layer(x) for layer in self.layers]
         x = x.masked_fill(~visible, 0)  # not a product: NaN * 0 is NaN
+        outputs = []
         for layer in self.layers:
             visible = coarsen(visible, layer.stride)  # type: ignore[arg-type]
-            x = layer(x, visible)
-        return x
+            outputs.append(x := layer(x, visible))
+        return outputs
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         pooled = x.mean(dim=(2, 3))
@@ -127,16 +133,40 @@ class CNNEncoder(Encoder):
             "strides": [2 if i < halvings else 1 for i in range(layers)],
         }
 
+    @classmethod
+    def stride_of(cls, config: EncoderConfig, size: tuple[int, int]) -> int:
+        return math.prod(cls.network(config, size, 1)["strides"])
+
     def __init__(self, config: EncoderConfig, size: tuple[int, int], channels: int) -> None:
         assert config.unit
         widths = self.network(config, size, channels)["widths"]
         super().__init__(config, size, channels, unit=config.unit, dim=widths[-1])
         self.layers = len(widths)
-        self.stride = math.prod(self.timm_kwargs["strides"])
+        self.widths, self.strides = widths, self.timm_kwargs["strides"]
 
-    def forward(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
+        return self.outputs(images, hidden, token)[-1]
+
+    def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
         visible = None if hidden is None else ~to_pixels(hidden, self.unit)
-        return self.net.forward_features(images, visible)
+        if visible is None or token is None:
+            return self.net.forward_layers(images, visible)
+        tokens = token.to(images.dtype).repeat(1, 1, *self.grid)
+        return self.net.forward_layers(torch.where(visible, images, tokens))
+
+    def mask_token(self) -> nn.Parameter:
+        """(1, C, unit, unit), put in the place of a hidden square's pixels."""
+        return nn.Parameter(torch.randn(1, self.channels, self.unit, self.unit) * 0.02)
+
+    def visible_in(self, layer: int, hidden: Tensor) -> Tensor:
+        """Under which positions of a layer's output some pixel is visible: BoolTensor (B, 1, h', w')."""
+        return visible_after(hidden, self.unit, self.strides[: range(self.layers)[layer] + 1])
+
+    def rows(self, features: Tensor) -> Tensor:
+        return features.flatten(2).transpose(1, 2)
+
+    def rows_hidden(self, hidden: Tensor) -> Tensor:
+        return ~self.visible_in(-1, hidden).flatten(1)
 
     def layer_of(self, name: str) -> int:
         parts = name.removeprefix("net.").split(".")

@@ -5,11 +5,13 @@ are therefore set to zero again, and batch norm counts visible positions only: t
 visible pixels, and their statistics are those of a dense network rather than of one fed with holes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from whymask.masks import to_pixels
 
 
 def coarsen(visible: Tensor, stride: int) -> Tensor:
@@ -24,6 +26,21 @@ def coarsen(visible: Tensor, stride: int) -> Tensor:
     if stride == 1:
         return visible
     return F.max_pool2d(visible.float(), stride, ceil_mode=True).bool()
+
+
+def visible_after(hidden: Tensor, unit: int, strides: Sequence[int]) -> Tensor:
+    """Under which positions some pixel is visible, behind layers of these strides.
+
+    Args:
+        hidden: a mask BoolTensor (B, gh, gw) over squares of `unit` pixels.
+
+    Returns:
+        BoolTensor (B, 1, h', w'), True = visible.
+    """
+    visible = ~to_pixels(hidden, unit)
+    for stride in strides:
+        visible = coarsen(visible, stride)
+    return visible
 
 
 def at_visible(x: Tensor, visible: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:

@@ -67,16 +67,43 @@ class ViTEncoder(Encoder):
         with torch.no_grad():
             self.net.pos_embed.copy_(sincos_positions(self.grid, self.dim))
 
-    def forward(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         if hidden is None:
             return self.net.forward_features(images)
-        visible, _ = indices(hidden)
+        return self.net.norm(self.net.blocks(self._tokens(images, hidden, token)))
+
+    def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
+        tokens = self._tokens(images, hidden, token)
+        return [tokens := block(tokens) for block in self.net.blocks]
+
+    def mask_token(self) -> nn.Parameter:
+        """(1, 1, D), put in the place of a hidden patch's embedding; its position is added."""
+        return nn.Parameter(torch.randn(1, 1, self.dim) * 0.02)
+
+    def _tokens(self, images: Tensor, hidden: Tensor | None, token: Tensor | None) -> Tensor:
+        """Embedded patches, (B, 1 + n, D): all, or the visible ones, or all with `token` in the hidden ones' place."""
         embed, positions = self.net.patch_embed.proj, self.net.pos_embed[0]
-        patches = take(to_squares(images, self.unit), visible)  # (B, n, C * p * p): hidden pixels end here
+        patches = to_squares(images, self.unit)  # (B, N, C * p * p)
+        if hidden is not None and token is not None:
+            patches = patches.masked_fill(hidden.flatten(1).unsqueeze(2), 0)  # not a product: NaN * 0 is NaN
+        elif hidden is not None:
+            visible, _ = indices(hidden)
+            patches = take(patches, visible)  # hidden pixels end here
         tokens = linear(patches, embed.weight.flatten(1), embed.bias)  # the strided convolution, patch by patch
-        tokens = tokens + positions[1:].index_select(0, visible.flatten()).view_as(tokens)
+        if hidden is not None and token is not None:
+            tokens = torch.where(hidden.flatten(1).unsqueeze(2), token.to(tokens.dtype), tokens)
+        if hidden is None or token is not None:
+            tokens = tokens + positions[1:]
+        else:
+            tokens = tokens + positions[1:].index_select(0, visible.flatten()).view_as(tokens)
         first = (self.net.cls_token + positions[:1]).expand(len(images), -1, -1)
-        return self.net.norm(self.net.blocks(torch.cat([first, tokens], dim=1)))
+        return torch.cat([first, tokens], dim=1)
+
+    def rows(self, features: Tensor) -> Tensor:
+        return features[:, 1:]
+
+    def rows_hidden(self, hidden: Tensor) -> Tensor:
+        return hidden.flatten(1)
 
     def layer_of(self, name: str) -> int:
         parts = name.removeprefix("net.").split(".")

@@ -14,7 +14,7 @@ from whymask.data.splits import labelled_subset, parse_budget
 from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, resolve
 from whymask.errors import WhymaskError
 from whymask.flags import Flat
-from whymask.methods import METHODS, MAEConfig
+from whymask.methods import METHODS, PerMethod, config_of, encoder_for
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, provenance, write_csv
 from whymask.stages.augment import AugmentName, augment_of, resolve_augment
@@ -27,7 +27,7 @@ SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
-class PretrainSettings:
+class PretrainSettings(PerMethod):  # type: ignore[misc, valid-type]
     """Pretrain an encoder on unlabelled images."""
 
     method: Literal[tuple(METHODS)] = "mae"  # type: ignore[valid-type]
@@ -39,7 +39,6 @@ class PretrainSettings:
     data: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
     encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
     training: Annotated[Pretraining, Flat] = field(default_factory=Pretraining)
-    mae: MAEConfig = field(default_factory=MAEConfig)
     runtime: Annotated[RuntimeConfig, Flat] = field(default_factory=RuntimeConfig)
 
 
@@ -95,10 +94,10 @@ def pretrain(
             data, settings.data, multiple_of=settings.encoder.square, reader=reader, say=say, progress=Decoding()
         )
     prep = prepared.images.preprocessing
-    encoder = resolve(settings.encoder, prep.size, prep.channels)
+    encoder = resolve(encoder_for(settings.method, settings.encoder), prep.size, prep.channels)
     augment = resolve_augment(settings.augment, prepared.name)
     training = replace(settings.training, epochs=settings.training.epochs_for(len(prepared.pool)))
-    method_config = getattr(settings, settings.method).resolve(encoder)
+    method_config = config_of(settings).resolve(encoder, prep.size)
     recipe = Recipe(encoder, settings.method, method_config, training, augment_of(augment))
     for warning in prepared.warnings():
         say(f"warning: {warning}")

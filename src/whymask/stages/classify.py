@@ -16,7 +16,7 @@ from whymask.data.batches import Augment, Batch, in_order
 from whymask.data.prepare import Prepared
 from whymask.encoders import Encoder, load_encoder, load_strictly, read_tensors, save_encoder
 from whymask.errors import WhymaskError
-from whymask.randomness import derive
+from whymask.randomness import seeded
 from whymask.runs import RunFolder, read_json, write_arrays, write_bytes, write_json
 from whymask.stages.metrics import metrics
 from whymask.training.device import batches_on
@@ -47,8 +47,7 @@ class Classifier(nn.Module):
     def __init__(self, encoder: Encoder, classes: int, seed: int = 0):
         super().__init__()
         self.encoder = encoder
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(seed, "head"))
+        with seeded(seed, "head"):
             self.head = nn.Linear(encoder.dim, classes)
         nn.init.zeros_(self.head.bias)
 

@@ -13,7 +13,8 @@ from whymask.data.batches import Augment, Batch, Batches, in_order
 from whymask.data.prepare import Prepared
 from whymask.encoders import EncoderConfig, build_encoder, save_encoder
 from whymask.masks import to_pixels
-from whymask.methods import METHODS
+from whymask.methods import Method, method_of
+from whymask.methods.teacher import collapse
 from whymask.randomness import torch_generator
 from whymask.runs import RunFolder, write_arrays
 from whymask.training.device import batches_on
@@ -52,14 +53,14 @@ def pretraining_task(fabric: Fabric, prepared: Prepared, recipe: Recipe, seed: i
     """A new encoder in its method, over `prepared.pool`."""
     prep = prepared.images.preprocessing
     encoder = build_encoder(recipe.encoder, prep.size, prep.channels, seed)
-    model = METHODS[recipe.method](encoder, recipe.method_config, seed)
+    model = method_of(recipe.method)(encoder, recipe.method_config, seed)
     batches = batches_on(fabric, prepared.images, prepared.pool, recipe.training.batch_size, recipe.augment, seed)
 
     def loss_of(wrapped: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
         return wrapped(batch.images, *masks_of(model, batches, step, seed))
 
     steps = recipe.training.epochs_for(len(prepared.pool)) * batches.steps_per_epoch
-    return Task(model.to(fabric.device), loss_of, batches, steps)
+    return Task(model.to(fabric.device), loss_of, batches, steps, collapse)
 
 
 def pretrain_encoder(
@@ -102,18 +103,21 @@ def masks_of(model: Any, batches: Batches, step: int, seed: int) -> tuple[Tensor
 
 
 @torch.no_grad()
-def save_gallery(model: Any, prepared: Prepared, run: RunFolder, seed: int) -> None:
-    """gallery.npz: original, masked and reconstructed images, uint8 (n, h, w, C), for the page."""
+def save_gallery(model: Method, prepared: Prepared, run: RunFolder, seed: int) -> None:
+    """gallery.npz: original, masked and reconstructed images, uint8 (n, h, w, C), for the page; of methods that predict
+    pixels."""
     rows = prepared.test if len(prepared.test) else prepared.pool
     chosen = rows[np.linspace(0, len(rows) - 1, min(GALLERY_IMAGES, len(rows))).astype(int)]
     prep = prepared.images.preprocessing
     batch = next(in_order(prepared.images, chosen, len(chosen), next(model.parameters()).device))
-    hidden = model.draw(len(chosen), torch_generator(seed, "gallery"))[0].to(batch.images.device)
     model.eval()
-    rebuilt = model.reconstruct(batch.images, hidden)
-    masked = batch.images.masked_fill(to_pixels(hidden, model.encoder.unit), 0.0)
-    arrays = {"original": batch.images, "masked": masked, "reconstructed": rebuilt}
-    write_arrays(run.path / "gallery.npz", {name: to_bytes(tensor, prep) for name, tensor in arrays.items()})
+    for hidden in model.draw(len(chosen), torch_generator(seed, "gallery"))[:1]:
+        hidden = hidden.to(batch.images.device)
+        rebuilt = model.reconstruct(batch.images, hidden)
+        if rebuilt is not None:
+            masked = batch.images.masked_fill(to_pixels(hidden, model.encoder.unit), 0.0)
+            arrays = {"original": batch.images, "masked": masked, "reconstructed": rebuilt}
+            write_arrays(run.path / "gallery.npz", {name: to_bytes(tensor, prep) for name, tensor in arrays.items()})
 
 
 def to_bytes(images: Tensor, prep: Any) -> np.ndarray:

@@ -1,7 +1,7 @@
 """`study`: the whole job, from a folder of images to a verdict and a page."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from whymask.data.sources import Reader
 from whymask.data.splits import Budget, auto_budgets, labelled_subset, parse_budget
 from whymask.encoders import resolve
 from whymask.errors import WhymaskError
+from whymask.methods import encoder_for, setting_of
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, command, provenance, read_json, write_arrays, write_csv, write_json
 from whymask.stages.augment import resolve_augment
@@ -121,7 +122,7 @@ def run_cells(runner: Runner, cells: list[Cell]) -> None:
 def resolve_settings(settings: StudySettings, prepared: Prepared) -> StudySettings:
     """Every None and "auto" filled in from the data; printed, saved, and equal for all arms."""
     prep = prepared.images.preprocessing
-    encoder = resolve(settings.encoder, prep.size, prep.channels)
+    encoder = resolve(encoder_for(settings.method, settings.encoder), prep.size, prep.channels)
     budgets = _ascending(settings.budgets, prepared) if settings.budgets else auto_budgets(prepared.train_counts)
     if settings.worth_budgets is None:
         worth = _further_budgets(budgets, prepared)
@@ -138,7 +139,9 @@ def resolve_settings(settings: StudySettings, prepared: Prepared) -> StudySettin
         augment=resolve_augment(settings.augment, prepared.name),
         pretrain=replace(settings.pretrain, epochs=settings.pretrain.epochs_for(len(prepared.pool))),
     )
-    resolved = replace(resolved, **{settings.method: settings.method_config.resolve(encoder)})
+    method_config = settings.method_config.resolve(encoder, prep.size)
+    if setting_of(settings.method) in {field.name for field in fields(resolved)}:  # not so for a method added later
+        resolved = replace(resolved, **{setting_of(settings.method): method_config})
     say(_summary(resolved))
     return resolved
 

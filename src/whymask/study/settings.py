@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from whymask.data.prepare import DataConfig
 from whymask.encoders import EncoderConfig
 from whymask.flags import Flat
-from whymask.methods import METHODS, MAEConfig
+from whymask.methods import METHODS, PerMethod, config_of, setting_of
 from whymask.stages.augment import AugmentName, augment_of
 from whymask.stages.classify import Finetuning
 from whymask.stages.pretrain import Pretraining, Recipe
@@ -17,7 +17,7 @@ SCRATCH, SCRATCH_LONG, INIT = "scratch", "scratch-long", "init"
 
 
 @dataclass(frozen=True)
-class StudySettings:
+class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
     """Does pretraining help on these images, how much, and what is it worth in labels?"""
 
     seeds: int = 5
@@ -51,7 +51,6 @@ class StudySettings:
     encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
     pretrain: Pretraining = field(default_factory=Pretraining)
     finetune: Finetuning = field(default_factory=Finetuning)
-    mae: MAEConfig = field(default_factory=MAEConfig)
     runtime: Annotated[RuntimeConfig, Flat] = field(default_factory=RuntimeConfig)
 
     @property
@@ -60,7 +59,7 @@ class StudySettings:
 
     @property
     def method_config(self) -> Any:
-        return getattr(self, self.method)
+        return config_of(self)
 
     @property
     def recipe(self) -> Recipe:
@@ -79,7 +78,9 @@ class StudySettings:
 
     def compared(self) -> dict[str, Any]:
         """What must be equal for a study to be continued: all but where it computes and keeps its decoded images."""
-        settings = asdict(self)
+        others = {setting_of(name) for name in METHODS}
+        settings = {name: value for name, value in asdict(self).items() if name not in others}
+        settings[setting_of(self.method)] = asdict(self.method_config)
         del settings["runtime"]
         del settings["data"]["store"]
         return settings

@@ -1,46 +1,17 @@
 """The two-layer convolutional network of the papers, for many seeds at once."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from whymask.activations import SmoothedReLU
 from whymask.errors import WhymaskError
 from whymask.randomness import torch_generator
 from whymask.theory.data import Batch
 
-
-@dataclass(frozen=True)
-class SmoothedReLU:
-    """0 for z <= 0; z^q / (q rho^(q-1)) on [0, rho]; z - (1 - 1/q) rho above. Continuous with its slope [A].
-
-    The theorems need q >= 3; q = 2 is allowed and lies outside them.
-    """
-
-    q: float = 3
-    """Degree of the polynomial part. Asymptotically: a constant of at least 3 [P, A]."""
-    rho: float = 0.5
-    """Where it turns linear. Asymptotically: 1/polylog(k)."""
-
-    def __post_init__(self) -> None:
-        if not (2 <= self.q < math.inf and 0 < self.rho < math.inf):
-            raise WhymaskError(f"q={self.q}, rho={self.rho}: a smoothed ReLU needs q >= 2 and rho > 0.")
-
-    def __call__(self, z: Tensor) -> Tensor:
-        beyond = z > self.rho  # not clamp: its gradient at the bound is 0
-        bent = torch.where(beyond, self.rho, z.clamp_min(0))
-        return bent * (bent / self.rho) ** (self.q - 1) / self.q + torch.where(beyond, z - self.rho, 0)
-
-    def with_slope(self, z: Tensor, value: Tensor | None = None, slope: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Value and slope, in few passes over memory, written there if given. Overwrites z."""
-        bent = torch.clamp(z, 0, self.rho, out=value)
-        slope = torch.mul(bent, 1 / self.rho, out=slope).pow_(self.q - 1)
-        value = bent.mul_(slope).mul_(1 / self.q)
-        if z.numel() and z.amax() > self.rho:
-            value.add_(z.sub_(self.rho).clamp_min_(0))
-        return value, slope
+SIGMA = SmoothedReLU()
 
 
 @dataclass(frozen=True)
@@ -53,11 +24,11 @@ class Network:
     """u of the classifier F_i = sum_r u_ir h_r: (S, k, K)."""
     decoder: Tensor | None = None
     """D of pixel reconstruction: (S, d, K)."""
-    sigma: SmoothedReLU = SmoothedReLU()
+    sigma: SmoothedReLU = SIGMA
 
     @classmethod
     def random(
-        cls, kernels: int, d: int, seeds: Sequence[int], scale: float = 0.03, sigma: SmoothedReLU = SmoothedReLU()
+        cls, kernels: int, d: int, seeds: Sequence[int], scale: float = 0.03, sigma: SmoothedReLU = SIGMA
     ) -> "Network":
         """Kernels from N(0, scale^2 I), (S, kernels, d) float64, a function of each seed. Asymptotically scale is
         1/sqrt(k) up to logarithms [A] (memory)."""

@@ -21,13 +21,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from whymask.data.batches import Batch, Batches
 from whymask.errors import WhymaskError
-from whymask.progress import Steps
+from whymask.progress import Steps, say
 from whymask.randomness import derive
 from whymask.runs import Checkpoint, RunFolder, write_json
 from whymask.training.optimisation import Optimisation, make_optimiser, rate_at
 
 LossOf = Callable[[nn.Module, Batch, int], Mapping[str, Tensor]]
 """(model, batch, step) -> {"loss": scalar, and further scalars to log}."""
+
+Watch = Callable[[Mapping[str, float], Mapping[str, float]], str | None]
+"""(first line of metrics, this line) -> what is wrong, if anything; said once."""
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 LINES_PER_RUN = 200
@@ -45,6 +48,7 @@ class Task:
     loss_of: LossOf
     batches: Batches
     steps: int
+    watch: Watch | None = None
 
     def operations_per_image(self) -> float:
         """Multiplications and additions of one image's forward and backward pass in matrix products, convolutions and
@@ -121,13 +125,14 @@ def fit(
             wrapped_optimiser.step()
             wrapped_optimiser.zero_grad()
             if hasattr(model, "after_step"):
-                model.after_step(step)
+                model.after_step(step, steps)
             state.update_average(optimisation.ema)
 
             clock.seconds += time.perf_counter() - began
             clock.waiting += waited
             clock.images += batches.batch_size
-            log.add(step, {**losses, "loss": mean_loss}, rate)
+            if log.add(step, {**losses, "loss": mean_loss}, rate) and task.watch is not None:
+                log.warn(task.watch(log.first, log.means))
             bar.update(step + 1, f"loss {loss:.4f}, {clock.rate:.0f} images/s, data wait {clock.data_wait:.1%}")
 
             done = step + 1
@@ -143,6 +148,7 @@ def fit(
         "images_seen": clock.images,
         "seconds": clock.seconds,
         "data_wait": clock.data_wait,
+        **({"warning": log.warning} if log.warning else {}),
     }
 
 
@@ -232,31 +238,50 @@ class Log:
         self.sums: dict[str, float] = {}
         self.count = 0
         self.last_loss: float | None = None
+        self.first: dict[str, float] = {}
+        self.means: dict[str, float] = {}
+        self.warning: str | None = None
 
     def unwritten(self) -> dict[str, Any]:
         """What a resumed run needs to write the same lines: the sums of a line that is not full yet."""
-        return {"sums": self.sums, "count": self.count, "last_loss": self.last_loss}
+        return {
+            "sums": self.sums,
+            "count": self.count,
+            "last_loss": self.last_loss,
+            "first": self.first,
+            "warning": self.warning,
+        }
 
     def restore(self, notes: Mapping[str, Any]) -> None:
         vars(self.clock).update(notes["clock"])
         vars(self).update(notes.get("log", {}))  # absent from checkpoints of older versions
 
-    def add(self, step: int, values: Mapping[str, Tensor], rate: float) -> None:
+    def add(self, step: int, values: Mapping[str, Tensor], rate: float) -> bool:
+        """Count in the values of a step; whether that made a line, whose means are then in `means`."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
         self.count += 1
         done = step + 1
         if done % self.every and done != self.steps:
-            return
-        means = {name: total / self.count for name, total in self.sums.items()}
-        self.last_loss = means["loss"]
+            return False
+        self.means = {name: total / self.count for name, total in self.sums.items()}
+        self.first = self.first or self.means
+        self.last_loss = self.means["loss"]
         self.sums, self.count = {}, 0
         if self.run is not None:
             self.run.log(
                 {"step": done, "epoch": round(done / self.steps_per_epoch, 4)}
-                | means
+                | self.means
                 | {"lr": rate, "images_per_second": self.clock.rate, "data_wait": self.clock.data_wait}
             )
+        return True
+
+    def warn(self, warning: str | None) -> None:
+        """Say what is wrong, the first time that something is."""
+        if warning and self.warning is None:
+            self.warning = warning
+            if self.run is not None:
+                say(f"warning: {warning}")
 
 
 # Ctrl-C ----------------------------------------------------------------------------------------------------

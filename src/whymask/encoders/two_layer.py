@@ -1,0 +1,127 @@
+"""The paper's own network on images, known to timm as "two_layer": patch convolution, smoothed ReLU, sum pooling."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from timm.models import register_model
+from torch import Tensor, nn
+
+from whymask.activations import SmoothedReLU
+from whymask.encoders.base import Encoder, EncoderConfig, check_divides, reject_unused, square_side
+from whymask.errors import WhymaskError
+from whymask.masks import to_pixels
+
+SCALE = 0.03
+"""Standard deviation of the first kernels' weights: small, as the theory asks."""
+
+
+class TwoLayer(nn.Module):
+    """h_r(X) = sum over patches p of sigma(<w_r, x_p>), and a linear head; the interface is that of timm's models.
+
+    Pan, Zhou and Yan (arXiv 2206.03826); sigma as in Allen-Zhu and Li (arXiv 2012.09816), 0 below 0, a power q up to
+    rho, then linear.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        patch_size: int = 8,
+        kernels: int = 256,
+        q: float = 3,
+        rho: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_chans, kernels, patch_size, patch_size, bias=False)
+        self.sigma = SmoothedReLU(q, rho)
+        self.num_features = self.head_hidden_size = kernels
+        self.reset_classifier(num_classes)
+        nn.init.normal_(self.conv.weight, std=SCALE)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> activations (B, K, H / patch, W / patch)."""
+        return self.sigma(self.conv(x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        pooled = x.sum(dim=(2, 3))
+        return pooled if pre_logits else self.head(pooled)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str = "sum") -> None:
+        if global_pool != "sum":
+            raise ValueError(f"global_pool {global_pool!r}; this network has 'sum' only")
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+
+@register_model
+def two_layer(
+    pretrained: bool = False,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: Any = None,
+    cache_dir: Any = None,
+    **kwargs: Any,
+) -> TwoLayer:
+    """For `timm.create_model("two_layer", in_chans=..., num_classes=..., patch_size=..., kernels=...)`."""
+    if pretrained:
+        raise ValueError("two_layer has no public weights; use pretrained=False")
+    return TwoLayer(**kwargs)
+
+
+class TwoLayerEncoder(Encoder):
+    """`TwoLayer`: patches do not overlap, so a hidden one is left out exactly. Features (B, K, gh, gw)."""
+
+    kind = "two-layer"
+    fields_used = ("width", "patch")
+    timm_name = "two_layer"
+
+    @classmethod
+    def resolve(cls, config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
+        reject_unused(config, cls.fields_used)
+        width = 256 if config.width is None else config.width
+        if width < 1:
+            raise WhymaskError(f"two-layer network of {width} kernels; at least 1 is needed, such as 256")
+        patch = 2 * square_side(size) if config.patch is None else config.patch
+        check_divides("patch", patch, size)
+        return replace(config, name=cls.kind, width=width, patch=patch)
+
+    @classmethod
+    def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> dict[str, Any]:
+        return {"in_chans": channels, "num_classes": 0, "patch_size": config.patch, "kernels": config.width}
+
+    def __init__(self, config: EncoderConfig, size: tuple[int, int], channels: int) -> None:
+        assert config.patch and config.width
+        super().__init__(config, size, channels, unit=config.patch, dim=config.width)
+        self.layers = 1
+
+    def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
+        if hidden is None:
+            return self.net.forward_features(images)
+        visible = ~to_pixels(hidden, self.unit)
+        shown = images.masked_fill(~visible, 0) if token is None else torch.where(visible, images, self._tiled(token))
+        return self.net.forward_features(shown)
+
+    def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
+        return [self(images, hidden, token)]
+
+    def mask_token(self) -> nn.Parameter:
+        """(1, C, patch, patch), put in the place of a hidden patch's pixels."""
+        return nn.Parameter(torch.randn(1, self.channels, self.unit, self.unit) * 0.02)
+
+    def rows(self, features: Tensor) -> Tensor:
+        return features.flatten(2).transpose(1, 2)
+
+    def rows_hidden(self, hidden: Tensor) -> Tensor:
+        return hidden.flatten(1)
+
+    def _tiled(self, token: Tensor) -> Tensor:
+        return token.repeat(1, 1, *self.grid)
+
+    def layer_of(self, name: str) -> int:
+        return 0

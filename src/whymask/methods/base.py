@@ -1,0 +1,130 @@
+"""What every method is, and the settings that methods share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from whymask import masks
+from whymask.encoders import ENCODERS, Encoder, EncoderConfig
+from whymask.errors import WhymaskError
+from whymask.masks import Ratio
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Settings of a method. What is None is derived from the encoder by `resolve`."""
+
+    def resolve(self, encoder: EncoderConfig, size: Size) -> Self:
+        """Every None filled in, for a resolved encoder and images of `size`.
+
+        Raises:
+            WhymaskError: for a setting out of its range, or one that does not fit the encoder.
+        """
+        given = {key: value for key, value in vars(self).items() if value is not None}
+        config = replace(self, **(self.derived(encoder, size) | given))
+        config.check(encoder, size)
+        return config
+
+    def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
+        """The values of settings that are not given."""
+        return {}
+
+    def check(self, encoder: EncoderConfig, size: Size) -> None:
+        """Raises WhymaskError when a resolved setting is out of its range or does not fit the encoder."""
+
+
+@dataclass(frozen=True)
+class MaskedConfig(MethodConfig):
+    """How squares are hidden. The class that inherits this says what its paper does."""
+
+    mask_ratio: Ratio | None = None
+    """Share of the squares that is hidden; or two numbers, between which each batch's share is drawn (R2MAE,
+    arXiv 2509.21650). Default: the method's own."""
+    mask: Literal["uniform", "block", "inverse-block"] | None = None
+    """uniform: every square alike, in aligned groups of mask_block; block: blocks of mask_block anywhere are hidden;
+    inverse-block: such blocks stay visible. Default: the method's own."""
+    mask_block: int | None = None
+    """Side of a block, or of an aligned group, in mask squares. Default: the method's own."""
+
+    def check(self, encoder: EncoderConfig, size: Size) -> None:
+        assert self.mask_ratio is not None and self.mask_block is not None
+        masks.check_ratio(self.mask_ratio)
+        grid = (size[0] // encoder.square, size[1] // encoder.square)
+        masks.check_block(grid, self.mask_block)
+        self.hide(1, grid, torch.Generator().manual_seed(0))  # what the sampler itself refuses is refused now
+
+    def hide(self, batch: int, grid: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """BoolTensor (batch, *grid), True = hidden, equally many in every sample."""
+        assert self.mask_ratio is not None and self.mask_block is not None
+        sampler = {"uniform": masks.uniform, "block": masks.block, "inverse-block": masks.inverse_block}
+        return sampler[self.mask or "uniform"](batch, grid, self.mask_ratio, generator, self.mask_block)
+
+
+def whole_positions(encoder: EncoderConfig, size: Size) -> dict[str, Any]:
+    """Mask settings with which whole positions of the encoder's features are hidden, for `derived`.
+
+    A ViT's mask squares are its positions. A CNN's positions are several squares wide: aligned groups of squares as
+    large as a position; where these do not divide the grid, blocks of twice their side anywhere.
+    """
+    stride = ENCODERS[encoder.name].stride_of(encoder, size)
+    side = max(1, stride // encoder.square)
+    grid = (size[0] // encoder.square, size[1] // encoder.square)
+    if grid[0] % side == 0 and grid[1] % side == 0:
+        return {"mask": "uniform", "mask_block": side}
+    return {"mask": "block", "mask_block": min(2 * side, min(grid) - 1)}
+
+
+class Method(nn.Module):
+    """A way to pretrain an encoder, which it is given and trains in place.
+
+    Args:
+        encoder: built by `whymask.encoders.build_encoder`.
+        config: settings, a `Config`; `self.config` is the resolved form.
+        seed: of the weights that the method adds.
+
+    Raises:
+        WhymaskError: when method and encoder do not fit each other, or a setting is out of its range.
+    """
+
+    Config: ClassVar[type[MethodConfig]]
+    encoders: ClassVar[tuple[str, ...]]
+    """Names of the encoders that fit, the one that "auto" takes first."""
+    source: ClassVar[str]
+    """The paper's arXiv number."""
+
+    def __init__(self, encoder: Encoder, config: Any = None, seed: int = 0) -> None:
+        super().__init__()
+        if encoder.kind not in self.encoders:
+            raise WhymaskError(
+                f"{type(self).__name__} does not fit encoder {encoder.kind!r}; "
+                f"it pretrains {' or '.join(self.encoders)}"
+            )
+        self.config: Any = (config or self.Config()).resolve(encoder.config, encoder.size)
+        self.encoder: Any = encoder
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The masks of a step, on the CPU: what `forward` takes after the images. BoolTensors (batch, gh, gw), True =
+        hidden. The first says what the student does not see."""
+        raise NotImplementedError
+
+    forward: Callable[..., dict[str, Tensor]]
+    """(images (B, C, h, w), *masks) -> {"loss": scalar, and further scalars that are worth logging}."""
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Called after the optimiser's step `step`, counted from 0, of `steps`."""
+
+    def reconstruct(self, images: Tensor, hidden: Tensor) -> Tensor | None:
+        """Images with their hidden squares as the method predicts them; None where it predicts no pixels."""
+        return None
+
+
+def square_statistics(squares: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each square's pixels, (B, n, 1) each; the variance is unbiased, plus 1e-6."""
+    variance, mean = torch.var_mean(squares, dim=2, keepdim=True)
+    return mean, (variance + 1e-6).sqrt()

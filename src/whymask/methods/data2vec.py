@@ -1,0 +1,102 @@
+"""data2vec: predict, from the masked image, what a teacher makes of the whole image.
+
+Baevski et al., "data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language" (arXiv
+2202.03555), on a ViT; on a CNN the same with feature maps, the framework of the theory of Pan, Zhou and Yan (arXiv
+2206.03826), which had it on ResNet-50. The targets are contextual: a feature of one place tells of the whole image.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from whymask.encoders import Encoder, EncoderConfig
+from whymask.errors import WhymaskError
+from whymask.methods.base import MaskedConfig, Method, Size, whole_positions
+from whymask.methods.teacher import Teacher, TeacherConfig, compare, decay_at
+from whymask.randomness import seeded
+
+
+@dataclass(frozen=True)
+class Data2VecConfig(TeacherConfig, MaskedConfig):
+    """Defaults, as the paper's for ImageNet: 60 % hidden in blocks on a ViT; the top half of the blocks, at most 6.
+
+    Source: ViT-B 84.2 % fine-tuned on ImageNet after 800 epochs.
+    """
+
+    top_layers: int | None = None
+    """How many of the last blocks' outputs are averaged to the target. ViT: half of them, at most 6. CNN: those whose
+    maps have the size and width of the last one's."""
+    beta: float = 2.0
+    """Where the smooth L1 loss turns from square to linear."""
+
+    def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
+        if encoder.name == "vit":
+            assert encoder.depth
+            side = 2 if min(size) >= 3 * encoder.square else 1
+            masking: dict[str, Any] = {"mask": "block", "mask_block": side}
+            return masking | {"mask_ratio": 0.6, "top_layers": max(1, min(6, encoder.depth // 2))}
+        return whole_positions(encoder, size) | {"mask_ratio": 0.6, "top_layers": alike(encoder, size)}
+
+    def check(self, encoder: EncoderConfig, size: Size) -> None:
+        super().check(encoder, size)
+        most = encoder.depth if encoder.name == "vit" else alike(encoder, size)
+        assert most and self.top_layers is not None
+        if not 1 <= self.top_layers <= most:
+            raise WhymaskError(
+                f"top_layers {self.top_layers}; the {encoder.name} has {most} blocks of the last one's size: "
+                f"choose 1 to {most}"
+            )
+        if self.beta < 0:
+            raise WhymaskError(f"beta {self.beta}; it must be 0 (the absolute error) or more")
+
+
+class Data2Vec(Method):
+    """student(masked image) -> linear head -> smooth L1 to the teacher's averaged features at hidden positions."""
+
+    Config = Data2VecConfig
+    encoders = ("cnn", "vit")
+    source = "2202.03555"
+
+    def __init__(self, encoder: Encoder, config: Data2VecConfig | None = None, seed: int = 0) -> None:
+        super().__init__(encoder, config)
+        self.teacher = Teacher(encoder)
+        with seeded(seed, "decoder"):
+            self.mask_token = encoder.mask_token()
+            self.head = nn.Linear(encoder.dim, encoder.dim)
+        self.loss = partial(F.smooth_l1_loss, beta=self.config.beta)
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        return (self.config.hide(batch, self.encoder.grid, generator),)
+
+    def forward(self, images: Tensor, hidden: Tensor) -> dict[str, Tensor]:
+        chosen = self.encoder.rows_hidden(hidden)  # (B, N)
+        features = self.encoder.rows(self.encoder(images, hidden, self.mask_token))
+        predictions = self.head(features[chosen])
+        return compare(predictions, self.targets(images)[chosen], chosen.nonzero()[:, 1], self.loss)
+
+    @torch.no_grad()
+    def targets(self, images: Tensor) -> Tensor:
+        """(B, N, D): the mean of the teacher's last `top_layers` outputs, each normalised over D without parameters."""
+        teacher = self.teacher.encoder
+        outputs = teacher.outputs(images)[-self.config.top_layers :]
+        normalised = [F.layer_norm(teacher.rows(x).float(), (teacher.dim,)) for x in outputs]
+        return torch.stack(normalised).mean(dim=0)
+
+    def after_step(self, step: int, steps: int) -> None:
+        self.teacher.follow(self.encoder, decay_at(step, steps, 0.999, 0.9998, self.config.decay))
+
+
+def alike(encoder: EncoderConfig, size: Size) -> int:
+    """How many of a CNN's last layers have maps of the last one's size and width."""
+    from whymask.encoders.cnn import CNNEncoder
+
+    about = CNNEncoder.network(encoder, size, 1)
+    layers = list(zip(about["widths"], about["strides"], strict=True))[::-1]
+    count = 1
+    while layers[count - 1][1] == 1 and layers[count][0] == layers[0][0]:
+        count += 1
+    return count

@@ -1,0 +1,101 @@
+"""A teacher: the moving average of the student's weights, whose features of the whole image are the targets."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whymask.encoders import Encoder, EncoderConfig
+from whymask.errors import WhymaskError
+from whymask.methods.base import MethodConfig, Size
+
+HORIZON = 0.05
+"""Most steps that a teacher averages over, as a share of the run's: the papers' decays are meant for runs of 1e5 steps,
+in which the teacher follows the student; in a run of 500 it would stay the random network that it began as."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig(MethodConfig):
+    """How the teacher follows the student."""
+
+    decay: float | None = None
+    """Decay of the teacher's moving average, fixed. Default: the paper's, which may rise over the run, but never so
+    much that the averaging horizon 1 / (1 - decay) exceeds 5 % of the run's steps."""
+
+    def check(self, encoder: EncoderConfig, size: Size) -> None:
+        super().check(encoder, size)
+        if self.decay is not None and not 0 <= self.decay < 1:
+            raise WhymaskError(f"teacher decay {self.decay}; it must lie in [0, 1), 0 being the student itself")
+
+
+class Teacher(nn.Module):
+    """A copy of the student's encoder without gradients. In train mode batch norm uses the batch's own statistics, as
+    the student's does."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder: Any = copy.deepcopy(encoder).requires_grad_(False)
+
+    @torch.no_grad()
+    def follow(self, encoder: nn.Module, decay: float) -> None:
+        """weights <- decay * weights + (1 - decay) * the student's; integers are copied."""
+        own, student = ([*module.parameters(), *module.buffers()] for module in (self.encoder, encoder))
+        pairs = [(mine, theirs) for mine, theirs in zip(own, student, strict=True)]
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([mine for mine, _ in floats], [theirs.data for _, theirs in floats], 1 - decay)
+        for mine, theirs in pairs:
+            if not mine.is_floating_point():
+                mine.copy_(theirs)
+
+
+def decay_at(step: int, steps: int, start: float, end: float, fixed: float | None) -> float:
+    """The decay after step 0..steps-1: from `start` to `end` in a line over the run, bounded by HORIZON; or `fixed`."""
+    if fixed is not None:
+        return fixed
+    planned = start + (end - start) * (step + 1) / steps
+    return max(0.0, min(planned, 1 - 1 / (HORIZON * steps)))
+
+
+def compare(
+    predictions: Tensor, targets: Tensor, places: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """The loss, and what tells a teacher that has collapsed to the same features for every image.
+
+    Args:
+        predictions, targets: (n, D), rows of all images.
+        places: long (n,), the position in its image of each row.
+
+    Returns {"loss"; "target_std", "prediction_std": root mean square difference of a value to its mean over the images
+    that have a row at the same place; "mean_loss": the loss of predicting each place's mean target}.
+    """
+    targets = targets.float()
+    result = {"loss": loss(predictions.float(), targets)}
+    with torch.no_grad():
+        means = mean_by_place(targets, places)
+        result["target_std"] = (targets - means).square().mean().sqrt()
+        spread = predictions.detach().float()
+        result["prediction_std"] = (spread - mean_by_place(spread, places)).square().mean().sqrt()
+        result["mean_loss"] = loss(means, targets)
+    return result
+
+
+def mean_by_place(values: Tensor, places: Tensor) -> Tensor:
+    """For each row of values (n, D), the mean of the rows of the same place, (n, D)."""
+    count = int(places.max()) + 1
+    sums = values.new_zeros(count, values.shape[1]).index_add_(0, places, values)
+    rows = values.new_zeros(count).index_add_(0, places, values.new_ones(len(values)))
+    return (sums / rows.clamp(min=1).unsqueeze(1)).index_select(0, places)
+
+
+def collapse(first: Mapping[str, float], now: Mapping[str, float]) -> str | None:
+    """What to say when the targets of a teacher differ between images by less than half of what they did at first."""
+    if now.get("target_std", 1.0) >= first.get("target_std", 0.0) / 2:
+        return None
+    return (
+        f"the teacher's features are collapsing: they differ between images by {now['target_std']:.3g} (root mean "
+        f"square), {first['target_std']:.3g} at first. What is pretrained so is of little use; lower the learning "
+        f"rate, or raise the teacher's decay"
+    )
