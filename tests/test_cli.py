@@ -13,6 +13,8 @@ import torch
 
 from conftest import GLYPHS
 from whymask import cli
+from whymask.encoders import ENCODERS
+from whymask.methods import METHODS
 from whymask.runs import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +37,7 @@ def help_of(command: str, whymask: Command, capsys: Any, monkeypatch: pytest.Mon
     return re.sub(r"[│\s]+", " ", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name != "list"])
 def test_help_gives_every_flag_a_reason_and_a_default(
     command: str, whymask: Command, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +61,18 @@ def test_the_commands_are_listed(whymask: Command, capsys: Any) -> None:
     assert whymask("--help") == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in ("study", "pretrain", "finetune", "probe", "predict", "embed"))
+
+
+def test_list_shows_which_encoders_each_method_fits(
+    whymask: Command, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert whymask("list") == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    shown = {row[0]: row[1:-1] for row in rows if row}
+    for name, method in METHODS.items():
+        fits = ["yes" if encoder in method.encoders else "" for encoder in ENCODERS]
+        assert shown[name] == [*fits, method.source]
 
 
 @pytest.mark.parametrize("arguments", [(), ("studdy",), ("study",), ("study", "glyphs", "--seeds", "many")])
@@ -109,7 +123,8 @@ def test_the_documented_commands_and_code_run_as_written(
         assert words[0] == "whymask"
         small = "" if "--from" in words and "scratch" not in words else SMALL.get(words[1], "")
         small += " --epochs 1" if words[1] == "finetune" and not small else ""
-        assert whymask(*words[1:], *small.split(), *RUNTIME) == 0, shlex.join(words)
+        runtime = () if words[1] == "list" else RUNTIME
+        assert whymask(*words[1:], *small.split(), *runtime) == 0, shlex.join(words)
     for path in (
         "runs/mine/report.html",
         "predictions.csv",

@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.console import Console
+from rich.table import Table
 
 import whymask
 import whymask.theory
+from whymask.encoders import ENCODERS
 from whymask.errors import WhymaskError
 from whymask.flags import Flat
+from whymask.methods import METHODS
 from whymask.progress import say
 from whymask.training.device import RuntimeConfig
 from whymask.training.loop import Interrupted
@@ -123,7 +127,16 @@ def theory(settings: Annotated[whymask.theory.TheorySettings, Flat], out: Path =
     whymask.theory.theory(out, settings)
 
 
-COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, predict, embed, theory)}
+def list_methods() -> None:
+    """Show the methods of pretraining, and which encoders each fits."""
+    table = Table("method", *ENCODERS, "arXiv", "what it does")
+    for name, method in METHODS.items():
+        fits = ["yes" if encoder in method.encoders else "" for encoder in ENCODERS]
+        table.add_row(name, *fits, method.source, (method.__doc__ or "").partition("\n")[0])
+    Console().print(table)
+
+
+COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, predict, embed, theory)} | {"list": list_methods}
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from whymask.errors import WhymaskError
 from whymask.masks import to_pixels
 
 SCALE = 0.03
-"""Standard deviation of the first kernels' weights: small, as the theory asks."""
+"""Standard deviation of <w_r, x_p> at the start, for patches of standardised pixels: small, as the theory asks."""
 
 
 class TwoLayer(nn.Module):
@@ -37,7 +37,7 @@ class TwoLayer(nn.Module):
         self.sigma = SmoothedReLU(q, rho)
         self.num_features = self.head_hidden_size = kernels
         self.reset_classifier(num_classes)
-        nn.init.normal_(self.conv.weight, std=SCALE)
+        nn.init.normal_(self.conv.weight, std=SCALE / self.conv.weight[0].numel() ** 0.5)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> activations (B, K, H / patch, W / patch)."""

@@ -29,18 +29,20 @@ class SparKConfig(MaskedConfig):
     """
 
     normalise_targets: bool = True
-    """Predict each square's pixels after subtracting its mean and dividing by its standard deviation."""
+    """Predict the pixels of each hidden group of squares after subtracting their mean and dividing by their standard
+    deviation."""
     decoder_width: int | None = None
-    """Channels of the decoder at the lowest resolution, halved at every doubling; as many as the encoder's."""
+    """Channels of the decoder at the lowest resolution, halved at every doubling; 3/8 of the encoder's, as the paper's
+    768 of ResNet-50's 2048."""
 
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
         width = CNNEncoder.network(encoder, size, 1)["widths"][-1]
-        return whole_positions(encoder, size) | {"mask_ratio": 0.6, "decoder_width": width}
+        return whole_positions(encoder, size) | {"mask_ratio": 0.6, "decoder_width": max(1, width * 3 // 8)}
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         super().check(encoder, size)
         if self.decoder_width is None or self.decoder_width < 1:
-            raise WhymaskError(f"decoder of width {self.decoder_width}; it needs at least 1 channel, such as 128")
+            raise WhymaskError(f"decoder of width {self.decoder_width}; it needs at least 1 channel, such as 48")
 
 
 class SparK(Method):
@@ -52,6 +54,8 @@ class SparK(Method):
 
     def __init__(self, encoder: Encoder, config: SparKConfig | None = None, seed: int = 0) -> None:
         super().__init__(encoder, config)
+        self.group = self.config.mask_block if self.config.mask == "uniform" else 1  # squares a side, hidden together
+        self.cell = encoder.unit * self.group  # pixels a side, normalised together
         with seeded(seed, "decoder"):
             self.decoder = UDecoder(self.encoder, self.config.decoder_width)
 
@@ -59,13 +63,17 @@ class SparK(Method):
         return (self.config.hide(batch, self.encoder.grid, generator),)
 
     def forward(self, images: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        chosen = indices(hidden)[1]
-        predictions = take(to_squares(self.predict(images, hidden), self.encoder.unit), chosen)
-        targets = take(to_squares(images, self.encoder.unit), chosen)
+        chosen = self.cells_hidden(hidden)
+        predictions = take(to_squares(self.predict(images, hidden), self.cell), chosen)
+        targets = take(to_squares(images, self.cell), chosen)
         if self.config.normalise_targets:
             mean, deviation = square_statistics(targets)
             targets = (targets - mean) / deviation
         return {"loss": F.mse_loss(predictions.float(), targets.float())}
+
+    def cells_hidden(self, hidden: Tensor) -> Tensor:
+        """Long (B, n): the numbers of the hidden cells."""
+        return indices(hidden[:, :: self.group, :: self.group])[1]
 
     def predict(self, images: Tensor, hidden: Tensor) -> Tensor:
         """Pixels of the whole image, (B, C, h, w), normalised where the targets are."""
@@ -77,14 +85,13 @@ class SparK(Method):
     @torch.no_grad()
     def reconstruct(self, images: Tensor, hidden: Tensor) -> Tensor:
         """Where targets are normalised, mean and contrast are those of the true hidden square, as `MAE`'s are."""
-        chosen, unit = indices(hidden)[1], self.encoder.unit
-        squares = to_squares(images, unit)
-        predictions = take(to_squares(self.predict(images, hidden), unit), chosen).to(squares.dtype)
+        chosen, squares = self.cells_hidden(hidden), to_squares(images, self.cell)
+        predictions = take(to_squares(self.predict(images, hidden), self.cell), chosen).to(squares.dtype)
         if self.config.normalise_targets:
             mean, deviation = square_statistics(take(squares, chosen))
             predictions = predictions * deviation + mean
         filled = squares.scatter(1, chosen.unsqueeze(2).expand_as(predictions), predictions)
-        return from_squares(filled, unit, self.encoder.size)
+        return from_squares(filled, self.cell, self.encoder.size)
 
 
 class UDecoder(nn.Module):

@@ -39,7 +39,9 @@ class TwoLayerConfig(MethodConfig):
 
 
 class TwoLayerMethod(Method):
-    """Teacher-student, exactly
+    """kernels' activations, summed over patches -> a scaled teacher's, or pixels; the mean over all masks, none drawn.
+
+    Teacher-student, exactly
 
         E loss = 1/2 sum_r (h^_r - S_r)^2 + (1 - theta) / (2 theta) sum_r sum_p a_pr^2,
         h^_r = sum_p sigma(tau <w_r, x_p>),

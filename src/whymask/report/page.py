@@ -4,18 +4,20 @@ import base64
 import hashlib
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader
 from markupsafe import Markup
 
 from whymask.report import text
 
 
 @cache
-def _environment() -> Environment:
+def _environment(folder: Path | None) -> Environment:
+    own = PackageLoader("whymask.report")
     environment = Environment(
-        loader=PackageLoader("whymask.report"),
+        loader=own if folder is None else ChoiceLoader([own, FileSystemLoader(folder)]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -34,12 +36,12 @@ def _script() -> tuple[Markup, str]:
     return Markup(source), f"sha256-{digest}"
 
 
-def render(template: str, **context: Any) -> bytes:
+def render(template: str, folder: Path | None = None, **context: Any) -> bytes:
     """The page as UTF-8 bytes. Every string in `context` is escaped, unless it is a `Markup`.
 
-    The template extends ``base.html.j2`` (blocks ``title``, ``style``, ``content``); the filters are the functions of
-    `whymask.report.text`.
+    The template, one of `whymask.report` or in `folder`, extends ``base.html.j2`` (blocks ``title``, ``style``,
+    ``content``); the filters are the functions of `whymask.report.text`.
     """
     script, script_hash = _script()
-    page = _environment().get_template(template).render(script=script, script_hash=script_hash, **context)
+    page = _environment(folder).get_template(template).render(script=script, script_hash=script_hash, **context)
     return page.encode("utf-8", "replace")
