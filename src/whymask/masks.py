@@ -118,8 +118,8 @@ def multiblock(
 ) -> tuple[Tensor, ...]:
     """I-JEPA's masks (arXiv 2301.08243): a large context block, without the target blocks that lie in it.
 
-    Sizes are drawn once a batch, places for every sample. Where contexts differ in size, squares drawn uniformly are
-    hidden from the larger ones, so that all samples show equally many.
+    Sizes are drawn once a batch, places for every sample, again where the targets leave no context. Where contexts
+    differ in size, squares drawn uniformly are hidden from the larger ones, so that all samples show equally many.
 
     Args:
         target_scale, context_scale: area of a block, as a share of the grid's.
@@ -130,16 +130,19 @@ def multiblock(
         True on its own squares.
 
     Raises:
-        WhymaskError: when the targets leave no context, after 100 draws.
+        WhymaskError: when the targets of a sample leave no context, after 100 draws.
     """
+    sizes = [_block_size(grid, target_scale, target_aspect, generator)] * targets
+    sizes.append(_block_size(grid, context_scale, (1.0, 1.0), generator))
+    blocks = torch.zeros(targets + 1, batch, *grid, dtype=torch.bool)
+    shown = torch.zeros(batch, dtype=torch.long)
     for _ in range(100):
-        size = _block_size(grid, target_scale, target_aspect, generator)
-        chosen = [_block_at_random(batch, grid, size, generator) for _ in range(targets)]
-        around = _block_at_random(batch, grid, _block_size(grid, context_scale, (1.0, 1.0), generator), generator)
-        context = around & ~torch.stack(chosen).any(dim=0)
-        counts = context.flatten(1).sum(dim=1)
-        if int(counts.min()) > 0:
-            return (~keep(context, int(counts.min()), generator), *chosen)
+        drawn = torch.stack([_block_at_random(batch, grid, size, generator) for size in sizes])
+        blocks = torch.where((shown == 0)[:, None, None], drawn, blocks)
+        context = blocks[-1] & ~blocks[:-1].any(dim=0)
+        shown = context.flatten(1).sum(dim=1)
+        if bool((shown > 0).all()):
+            return (~keep(context, int(shown.min()), generator), *blocks[:-1])
     raise WhymaskError(
         f"{targets} target blocks of {target_scale[0]:g} to {target_scale[1]:g} of the area leave no context in a grid "
         f"of {grid[0]}x{grid[1]} squares; choose fewer or smaller targets, or smaller patches"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from whymask import masks
 from whymask.encoders import ENCODERS, Encoder, EncoderConfig
 from whymask.errors import WhymaskError
-from whymask.masks import Ratio
+from whymask.masks import Ratio, from_squares, take, to_squares
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -28,12 +28,21 @@ class MethodConfig:
         """
         given = {key: value for key, value in vars(self).items() if value is not None}
         config = replace(self, **(self.derived(encoder, size) | given))
+        config.check_choices()
         config.check(encoder, size)
         return config
 
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
         """The values of settings that are not given."""
         return {}
+
+    def check_choices(self) -> None:
+        """Raises WhymaskError when a setting that is one of several words is another one."""
+        for name, hint in get_type_hints(type(self)).items():
+            words = [w for part in (hint, *get_args(hint)) if get_origin(part) is Literal for w in get_args(part)]
+            given = getattr(self, name)
+            if words and given is not None and given not in words:
+                raise WhymaskError(f"{name} {given!r}; it is one of {', '.join(words)}")
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         """Raises WhymaskError when a resolved setting is out of its range or does not fit the encoder."""
@@ -75,9 +84,9 @@ def whole_positions(encoder: EncoderConfig, size: Size) -> dict[str, Any]:
     stride = ENCODERS[encoder.name].stride_of(encoder, size)
     side = max(1, stride // encoder.square)
     grid = (size[0] // encoder.square, size[1] // encoder.square)
-    if grid[0] % side == 0 and grid[1] % side == 0:
+    if grid[0] % side == grid[1] % side == 0 and max(grid) > side:
         return {"mask": "uniform", "mask_block": side}
-    return {"mask": "block", "mask_block": min(2 * side, min(grid) - 1)}
+    return {"mask": "block", "mask_block": max(1, min(2 * side, min(grid) - 1))}
 
 
 class Method(nn.Module):
@@ -116,12 +125,44 @@ class Method(nn.Module):
     forward: Callable[..., dict[str, Tensor]]
     """(images (B, C, h, w), *masks) -> {"loss": scalar, and further scalars that are worth logging}."""
 
+    def hidden_rows(self, hidden: Tensor) -> Tensor:
+        """`encoder.rows_hidden`: BoolTensor (B, N). Raises WhymaskError when not one position is wholly hidden."""
+        chosen = self.encoder.rows_hidden(hidden)
+        if not chosen.any():
+            kind, stride, squares = self.encoder.kind, self.encoder.stride, -(-self.encoder.stride // self.encoder.unit)
+            raise WhymaskError(
+                f"this mask hides no position of the {kind}'s features, {stride} pixels a side, as a whole; "
+                f"give a mask_block of {squares} squares, or a larger ratio"
+            )
+        return chosen
+
     def after_step(self, step: int, steps: int) -> None:
         """Called after the optimiser's step `step`, counted from 0, of `steps`."""
 
     def reconstruct(self, images: Tensor, hidden: Tensor) -> Tensor | None:
-        """Images with their hidden squares as the method predicts them; None where it predicts no pixels."""
+        """Images (B, C, h, w), hidden squares as the method predicts them; None where it predicts no pixels."""
         return None
+
+
+def standardised(squares: Tensor) -> Tensor:
+    """Squares (B, n, pixels), each minus its mean and divided by its standard deviation."""
+    mean, deviation = square_statistics(squares)
+    return (squares - mean) / deviation
+
+
+def fill_in(images: Tensor, predictions: Tensor, chosen: Tensor, unit: int, standard: bool) -> Tensor:
+    """Images (B, C, h, w) whose `chosen` squares (B, n) of `unit` pixels are replaced by predictions (B, n, pixels).
+
+    Standardised predictions say nothing of their square's mean and contrast: both are then taken from the true square,
+    which the network has not seen.
+    """
+    squares = to_squares(images, unit)
+    predictions = predictions.to(squares.dtype)
+    if standard:
+        mean, deviation = square_statistics(take(squares, chosen))
+        predictions = predictions * deviation + mean
+    filled = squares.scatter(1, chosen.unsqueeze(2).expand_as(predictions), predictions)
+    return from_squares(filled, unit, (images.shape[2], images.shape[3]))
 
 
 def square_statistics(squares: Tensor) -> tuple[Tensor, Tensor]:

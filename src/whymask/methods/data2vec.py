@@ -5,6 +5,7 @@ Baevski et al., "data2vec: A General Framework for Self-supervised Learning in S
 2206.03826), which had it on ResNet-50. The targets are contextual: a feature of one place tells of the whole image.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -50,7 +51,7 @@ class Data2VecConfig(TeacherConfig, MaskedConfig):
                 f"top_layers {self.top_layers}; the {encoder.name} has {most} blocks of the last one's size: "
                 f"choose 1 to {most}"
             )
-        if self.beta < 0:
+        if not 0 <= self.beta < math.inf:
             raise WhymaskError(f"beta {self.beta}; it must be 0 (the absolute error) or more")
 
 
@@ -73,7 +74,7 @@ class Data2Vec(Method):
         return (self.config.hide(batch, self.encoder.grid, generator),)
 
     def forward(self, images: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        chosen = self.encoder.rows_hidden(hidden)  # (B, N)
+        chosen = self.hidden_rows(hidden)  # (B, N)
         features = self.encoder.rows(self.encoder(images, hidden, self.mask_token))
         predictions = self.head(features[chosen])
         return compare(predictions, self.targets(images)[chosen], chosen.nonzero()[:, 1], self.loss)

@@ -4,6 +4,7 @@ Baevski et al., "Efficient Self-supervised Learning with Contextualized Target R
 Language" (arXiv 2212.07525), on a ViT.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,7 +59,7 @@ class Data2Vec2Config(TeacherConfig, MaskedConfig):
             raise WhymaskError(
                 f"top_layers {self.top_layers}; the encoder has {encoder.depth} blocks: choose 1 to {encoder.depth}"
             )
-        if self.masks < 1 or self.decoder_depth < 1 or self.class_weight < 0:
+        if self.masks < 1 or self.decoder_depth < 1 or not 0 <= self.class_weight < math.inf:
             raise WhymaskError(
                 f"masks {self.masks}, decoder_depth {self.decoder_depth}, class_weight {self.class_weight}; at least "
                 f"one mask and one layer are needed, and a weight of 0 or more"

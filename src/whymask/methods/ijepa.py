@@ -53,19 +53,21 @@ class IJEPAConfig(TeacherConfig):
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         super().check(encoder, size)
-        assert encoder.heads and self.predictor_width and self.predictor_depth is not None
+        assert encoder.heads and self.predictor_width is not None and self.predictor_depth is not None
         for name in ("target_scale", "target_aspect", "context_scale"):
             low, high = getattr(self, name)
             if not 0 < low <= high or (name != "target_aspect" and high > 1):
                 raise WhymaskError(f"{name} from {low} to {high}; expected shares above 0, the smaller one first")
         if self.targets < 1 or self.predictor_depth < 1:
             raise WhymaskError(f"{self.targets} targets, predictor of depth {self.predictor_depth}; at least 1 of each")
-        if self.predictor_width % (4 * encoder.heads):
+        if self.predictor_width < 1 or self.predictor_width % (4 * encoder.heads):
             raise WhymaskError(
                 f"predictor of width {self.predictor_width}; it must be a multiple of 4 times the encoder's "
                 f"{encoder.heads} heads"
             )
-        self.hide(1, (size[0] // encoder.square, size[1] // encoder.square), torch.Generator().manual_seed(0))
+        grid = (size[0] // encoder.square, size[1] // encoder.square)
+        for seed in range(8):  # the targets' sizes vary from batch to batch
+            self.hide(128, grid, torch.Generator().manual_seed(seed))
 
     def hide(self, batch: int, grid: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, ...]:
         return masks.multiblock(

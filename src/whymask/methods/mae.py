@@ -21,8 +21,8 @@ from whymask.encoders.masked import visible_after
 from whymask.encoders.vit import ViTEncoder, initialise_transformer, sincos_positions
 from whymask.errors import WhymaskError
 from whymask.linear import speed_up
-from whymask.masks import from_squares, indices, take, to_squares
-from whymask.methods.base import MaskedConfig, Method, Size, square_statistics
+from whymask.masks import indices, take, to_squares
+from whymask.methods.base import MaskedConfig, Method, Size, fill_in, standardised
 from whymask.randomness import seeded
 
 
@@ -111,8 +111,7 @@ class MAE(Method):
         predictions = self.decoder(self.encode(images, hidden), hidden, chosen)
         targets = take(to_squares(images, self.encoder.unit), chosen)
         if self.config.normalise_targets:
-            mean, deviation = square_statistics(targets)
-            targets = (targets - mean) / deviation
+            targets = standardised(targets)
         return {"loss": F.mse_loss(predictions.float(), targets.float())}
 
     def encode(self, images: Tensor, hidden: Tensor) -> Any:
@@ -124,19 +123,9 @@ class MAE(Method):
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, hidden: Tensor) -> Tensor:
-        """Images (B, C, h, w) with their hidden squares replaced by the predictions; visible squares as they are.
-
-        Where targets are normalised, a prediction says nothing of its square's mean and contrast: both are then taken
-        from the true hidden square, which the network has not seen.
-        """
         chosen = indices(hidden)[1]
-        squares = to_squares(images, self.encoder.unit)
-        predictions = self.decoder(self.encode(images, hidden), hidden, chosen).to(squares.dtype)
-        if self.config.normalise_targets:
-            mean, deviation = square_statistics(take(squares, chosen))
-            predictions = predictions * deviation + mean
-        filled = squares.scatter(1, chosen.unsqueeze(2).expand_as(predictions), predictions)
-        return from_squares(filled, self.encoder.unit, self.encoder.size)
+        predictions = self.decoder(self.encode(images, hidden), hidden, chosen)
+        return fill_in(images, predictions, chosen, self.encoder.unit, self.config.normalise_targets)
 
 
 class TokenDecoder(nn.Module):

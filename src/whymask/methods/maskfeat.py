@@ -64,7 +64,7 @@ class MaskFeat(Method):
         return (self.config.hide(batch, self.encoder.grid, generator),)
 
     def forward(self, images: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        chosen = self.encoder.rows_hidden(hidden)  # (B, N)
+        chosen = self.hidden_rows(hidden)  # (B, N)
         rows = self.encoder.rows(self.encoder(images, hidden, self.mask_token))
         return {"loss": F.mse_loss(self.head(rows[chosen]).float(), self.targets(images)[chosen])}
 

@@ -16,8 +16,8 @@ from whymask.encoders import Encoder, EncoderConfig
 from whymask.encoders.cnn import CNNEncoder
 from whymask.encoders.masked import at_visible
 from whymask.errors import WhymaskError
-from whymask.masks import from_squares, indices, take, to_squares
-from whymask.methods.base import MaskedConfig, Method, Size, square_statistics, whole_positions
+from whymask.masks import indices, take, to_squares
+from whymask.methods.base import MaskedConfig, Method, Size, fill_in, standardised, whole_positions
 from whymask.randomness import seeded
 
 
@@ -67,8 +67,7 @@ class SparK(Method):
         predictions = take(to_squares(self.predict(images, hidden), self.cell), chosen)
         targets = take(to_squares(images, self.cell), chosen)
         if self.config.normalise_targets:
-            mean, deviation = square_statistics(targets)
-            targets = (targets - mean) / deviation
+            targets = standardised(targets)
         return {"loss": F.mse_loss(predictions.float(), targets.float())}
 
     def cells_hidden(self, hidden: Tensor) -> Tensor:
@@ -84,14 +83,9 @@ class SparK(Method):
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, hidden: Tensor) -> Tensor:
-        """Where targets are normalised, mean and contrast are those of the true hidden square, as `MAE`'s are."""
-        chosen, squares = self.cells_hidden(hidden), to_squares(images, self.cell)
-        predictions = take(to_squares(self.predict(images, hidden), self.cell), chosen).to(squares.dtype)
-        if self.config.normalise_targets:
-            mean, deviation = square_statistics(take(squares, chosen))
-            predictions = predictions * deviation + mean
-        filled = squares.scatter(1, chosen.unsqueeze(2).expand_as(predictions), predictions)
-        return from_squares(filled, self.cell, self.encoder.size)
+        chosen = self.cells_hidden(hidden)
+        predictions = take(to_squares(self.predict(images, hidden), self.cell), chosen)
+        return fill_in(images, predictions, chosen, self.cell, self.config.normalise_targets)
 
 
 class UDecoder(nn.Module):

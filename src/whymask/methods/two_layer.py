@@ -6,6 +6,7 @@ h'(eX) = (1/theta) sum_p e_p a_p, and no mask need be drawn: the two losses belo
 `whymask.theory.objectives`.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +35,9 @@ class TwoLayerConfig(MethodConfig):
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         masks.check_ratio(self.mask_ratio)
-        if self.tau <= 0:
+        if isinstance(self.mask_ratio, tuple):
+            raise WhymaskError(f"mask_ratio {self.mask_ratio}; the mean over masks has one ratio, such as 0.5")
+        if not 0 < self.tau < math.inf:
             raise WhymaskError(f"tau {self.tau}; the teacher's kernels need a scale above 0, such as 1.26")
 
 

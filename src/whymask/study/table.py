@@ -96,7 +96,7 @@ def _pretraining_row(out: Path, cell: Cell) -> Row | None:
     result = _outcome(folder)
     if result is None:
         return None
-    names = ("operations", "images_seen", "seconds", "loss", "data_wait", "error")
+    names = ("operations", "images_seen", "seconds", "loss", "data_wait", "warning", "error")
     return {"method": cell.arm, "seed": cell.seed, "folder": f"cells/{cell.name}"} | {
         name: result.get(name) for name in names
     }

@@ -148,7 +148,7 @@ def fit(
         "images_seen": clock.images,
         "seconds": clock.seconds,
         "data_wait": clock.data_wait,
-        **({"warning": log.warning} if log.warning else {}),
+        "warning": task.watch(log.first, log.means) if task.watch is not None else None,
     }
 
 
@@ -249,6 +249,7 @@ class Log:
             "count": self.count,
             "last_loss": self.last_loss,
             "first": self.first,
+            "means": self.means,
             "warning": self.warning,
         }
 

@@ -1,0 +1,53 @@
+"""Every method on every encoder that it fits, at a size for tests."""
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from whymask.encoders import EncoderConfig, build_encoder
+from whymask.methods import METHODS, Method
+
+SMALL = {
+    "vit": EncoderConfig("vit", width=32, depth=2, heads=2, patch=4),
+    "cnn": EncoderConfig("cnn", width=8),
+    "two-layer": EncoderConfig("two-layer", width=16),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method, the kind of encoder that it trains, and settings that are not the method's own."""
+
+    method: str
+    encoder: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+CASES: dict[str, Case] = {
+    f"{name}-{kind}": Case(name, kind) for name, method in METHODS.items() for kind in method.encoders
+}
+CASES["mae-vit-cross"] = Case("mae", "vit", {"decoder": "cross", "decode_share": 0.5})
+CASES["two-layer-pixels"] = Case("two-layer", "two-layer", {"objective": "pixels"})
+
+
+def build(
+    case: Case | str, size: tuple[int, int] = (32, 32), channels: int = 1, seed: int = 0, **settings: Any
+) -> Method:
+    """The case's method with a small encoder; `settings` come before the case's own."""
+    case = CASES[case] if isinstance(case, str) else case
+    method: Any = METHODS[case.method]
+    encoder = build_encoder(SMALL[case.encoder], size, channels, seed)
+    return method(encoder, method.Config(**(case.settings | settings)), seed)
+
+
+@cache
+def digits(count: int, size: tuple[int, int] = (32, 32)) -> Tensor:
+    """Real images (count, 1, *size), standardised: scikit-learn's handwritten digits, enlarged."""
+    small = torch.from_numpy(load_digits().images[:count]).float()[:, None]
+    large = F.interpolate(small, size=size, mode="bilinear")
+    return (large - large.mean()) / large.std()

@@ -1,0 +1,644 @@
+"""What must hold for every method on every encoder that it fits (`method_cases.CASES`).
+
+tests/golden/<case>.json holds the losses of 50 steps. After a change that is meant to alter them, run
+``python tests/test_methods.py`` (all cases) or ``python tests/test_methods.py spark-cnn mae-vit`` (some), and commit
+the files with the change.
+"""
+
+import copy
+import json
+import math
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from method_cases import CASES, SMALL, Case, build, digits
+from whymask.data.batches import Batches
+from whymask.data.glyphs import Glyphs, generate
+from whymask.data.prepare import DataConfig, Prepared, prepare
+from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
+from whymask.errors import WhymaskError
+from whymask.masks import to_pixels, uniform
+from whymask.methods import METHODS, Method, encoder_for, method_of
+from whymask.methods.teacher import HORIZON, Teacher, collapse, decay_at
+from whymask.randomness import derive, torch_generator
+from whymask.runs import RunFolder, read_json
+from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
+from whymask.training.device import RuntimeConfig, make_fabric
+from whymask.training.optimisation import make_optimiser, rate_at
+
+GOLDEN = Path(__file__).with_name("golden")
+STEPS = 50
+
+EVERY = pytest.mark.parametrize("name", list(CASES))
+MASKED = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.method != "two-layer"])
+WITH_TEACHER = ("data2vec-cnn", "data2vec-vit", "data2vec2-vit", "ijepa-vit")
+TAUGHT = pytest.mark.parametrize("name", WITH_TEACHER)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def losses_of(model: Method, images: Tensor, step: int = 0) -> dict[str, Tensor]:
+    """One forward pass with the masks, and the noise that a method draws, of `step`."""
+    masks = model.draw(len(images), torch_generator(0, "mask", step))
+    torch.manual_seed(derive(0, "step", step))
+    return model(images, *masks)
+
+
+@cache
+def glyphs(drawn: Glyphs = Glyphs()) -> Tensor:  # noqa: B008
+    """1024 images (1024, 1, 32, 32), standardised."""
+    images = torch.from_numpy(generate(drawn, 1024, "unlabelled")[0])[:, None]
+    return (images - images.mean()) / images.std()
+
+
+def train(model: Method, images: Tensor, batch: int, rate: float = 1e-3) -> list[dict[str, float]]:
+    """STEPS steps as the training loop takes them, with its optimiser and schedule; what each step logs."""
+    training = Pretraining(batch_size=batch, learning_rate=rate)
+    optimiser = make_optimiser(model, training)
+    logged = []
+    for step in range(STEPS):
+        for group in optimiser.param_groups:
+            group["lr"] = rate_at(step, STEPS, training) * group["scale"]
+        losses = losses_of(model, images[torch.arange(step * batch, (step + 1) * batch) % len(images)], step)
+        optimiser.zero_grad()
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+        optimiser.step()
+        model.after_step(step, STEPS)
+        logged.append({key: float(value.detach()) for key, value in losses.items()})
+    return logged
+
+
+# Loss and gradients
+
+
+@EVERY
+def test_losses_are_finite_and_every_trained_parameter_gets_a_gradient(name: str) -> None:
+    model = build(name)
+    losses = losses_of(model, digits(8))
+    assert all(value.ndim == 0 and torch.isfinite(value) for value in losses.values())
+    losses["loss"].backward()
+    for key, parameter in model.named_parameters():
+        if key.startswith("teacher."):
+            assert not parameter.requires_grad and parameter.grad is None, key
+        else:
+            assert parameter.grad is not None and parameter.grad.abs().max() > 0, key
+
+
+@EVERY
+def test_the_loss_is_a_function_of_the_seed(name: str) -> None:
+    first, again, other = (losses_of(build(name, seed=seed), digits(8)) for seed in (0, 0, 1))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert first["loss"] != other["loss"]
+
+
+@EVERY
+@pytest.mark.parametrize(("size", "channels"), [((20, 28), 3), ((20, 28), 5), ((36, 44), 1)])
+def test_other_sizes_and_channels_work(name: str, size: tuple[int, int], channels: int) -> None:
+    images = torch.randn(4, channels, *size, generator=torch_generator(0))
+    if CASES[name].method == "two-layer" and size == (36, 44):
+        with pytest.raises(WhymaskError, match="patch of 8 pixels does not divide images of 36x44"):
+            build(name, size, channels)
+        return
+    model = build(name, size, channels)
+    losses = losses_of(model, images)
+    losses["loss"].backward()
+    assert all(torch.isfinite(value) for value in losses.values())
+    for hidden in model.draw(4, torch_generator(1))[:1]:
+        rebuilt = model.eval().reconstruct(images, hidden)
+        assert rebuilt is None or (rebuilt.shape == images.shape and torch.isfinite(rebuilt).all())
+
+
+@EVERY
+def test_bfloat16_gives_about_the_same_loss(name: str) -> None:
+    model = build(name)
+    full = losses_of(model, digits(8))["loss"]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = losses_of(model, digits(8))["loss"]
+    loss.backward()
+    torch.testing.assert_close(loss, full, atol=0, rtol=0.02)
+
+
+@EVERY
+@pytest.mark.parametrize("size", [(32, 32), (20, 28), (8, 16), (224, 224)])
+def test_resolving_settings_twice_changes_nothing(name: str, size: tuple[int, int]) -> None:
+    case = CASES[name]
+    small = EncoderConfig(**{**vars(SMALL[case.encoder]), "patch": None})
+    encoder = resolve(small, size, 1)
+    once = METHODS[case.method].Config(**case.settings).resolve(encoder, size)
+    assert once.resolve(encoder, size) == once
+    assert all(getattr(once, key) == value for key, value in case.settings.items())
+
+
+# Hidden pixels
+
+REPLACEMENTS = pytest.mark.parametrize("replacement", ["noise", 1e6, torch.nan])
+
+
+def replaced(images: Tensor, hidden: Tensor, unit: int, replacement: str | float) -> Tensor:
+    noise = torch.randn(images.shape, generator=torch_generator(7))
+    other = noise if replacement == "noise" else torch.full_like(images, float(replacement))
+    return torch.where(to_pixels(hidden, unit), other, images)
+
+
+def computed(model: Method, images: Tensor, masks: tuple[Tensor, ...]) -> list[tuple[str, Tensor]]:
+    """The output of every layer of the student and of what predicts from it, and the student's buffers afterwards."""
+    model = copy.deepcopy(model)  # running statistics start alike
+    found: list[tuple[str, Tensor]] = []
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda layer, given, result: found.append((name, result.clone())) if torch.is_tensor(result) else None
+
+    for name, layer in model.named_modules():
+        if name and not name.startswith("teacher"):
+            layer.register_forward_hook(keep(name))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        model(images, *masks)
+    return found + [(name, buffer) for name, buffer in model.encoder.named_buffers()]
+
+
+@MASKED
+@REPLACEMENTS
+def test_hidden_pixels_change_nothing_that_is_encoded_or_predicted(name: str, replacement: str | float) -> None:
+    model = build(name, **({"masks": 1} if name == "data2vec2-vit" else {}))
+    images, masks = digits(4), model.draw(4, torch_generator(0))
+    other = replaced(images, masks[0], model.encoder.unit, replacement)
+    pairs = list(zip(computed(model, images, masks), computed(model, other, masks), strict=True))
+    assert sum(key.startswith("encoder.net.") for (key, _), _ in pairs) > 4
+    assert any(not key.startswith("encoder.") for (key, _), _ in pairs)  # a head, decoder or predictor
+    for (key, first), (_, second) in pairs:
+        assert torch.equal(first, second), key
+
+
+@pytest.mark.parametrize("name", ["mae-cnn", "mae-vit", "mae-vit-cross", "simmim-cnn", "simmim-vit", "spark-cnn"])
+@REPLACEMENTS
+def test_a_reconstruction_knows_nothing_of_hidden_pixels(name: str, replacement: str | float) -> None:
+    model = build(name, **({} if "simmim" in name else {"normalise_targets": False})).eval()
+    images, hidden = digits(4), model.draw(4, torch_generator(0))[0]
+    first = model.reconstruct(images, hidden)
+    assert first is not None and torch.isfinite(first).all()
+    again = model.reconstruct(replaced(images, hidden, model.encoder.unit, replacement), hidden)
+    assert again is not None and torch.equal(first, again)
+    shown = ~to_pixels(hidden, model.encoder.unit)
+    assert torch.equal(first[shown], images[shown])
+
+
+@pytest.mark.parametrize("kind", list(SMALL))
+@pytest.mark.parametrize("with_token", [False, True])
+@REPLACEMENTS
+def test_hidden_pixels_change_no_encoders_outputs(kind: str, with_token: bool, replacement: str | float) -> None:
+    encoder = build_encoder(SMALL[kind], (32, 32), 1, seed=0)
+    token = encoder.mask_token() if with_token else None
+    hidden = uniform(4, encoder.grid, 0.5, torch_generator(0))
+    images, other = digits(4), replaced(digits(4), hidden, encoder.unit, replacement)
+    first, second = (encoder.outputs(x, hidden, token) for x in (images, other))
+    assert all(torch.isfinite(a).all() and torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert torch.equal(encoder(images, hidden, token), encoder(other, hidden, token))
+
+
+# The teacher
+
+
+@TAUGHT
+def test_a_teacher_is_a_copy_that_shares_nothing_with_its_student(name: str) -> None:
+    model: Any = build(name)
+    student, teacher = (module.state_dict() for module in (model.encoder, model.teacher.encoder))
+    assert student.keys() == teacher.keys()
+    assert all(torch.equal(student[key], teacher[key]) for key in student)
+    places = [{tensor.data_ptr() for tensor in state.values()} for state in (student, teacher)]
+    assert not places[0] & places[1]
+
+
+@TAUGHT
+def test_a_teacher_changes_only_when_it_follows(name: str) -> None:
+    model: Any = build(name)
+    optimiser = make_optimiser(model, Pretraining(learning_rate=0.1))
+    before = copy.deepcopy(dict(model.teacher.named_parameters()))
+    start = copy.deepcopy(dict(model.encoder.named_parameters()))
+    losses_of(model, digits(8))["loss"].backward()
+    optimiser.step()
+    assert all(torch.equal(value, before[key]) for key, value in model.teacher.named_parameters())
+    assert any(not torch.equal(value, start[key]) for key, value in model.encoder.named_parameters())
+    model.after_step(0, 10)  # too few steps to average over: the student itself
+    student = dict(model.encoder.named_parameters())
+    assert all(torch.equal(value, student[key]) for key, value in model.teacher.encoder.named_parameters())
+
+
+@TAUGHT
+@pytest.mark.parametrize("decay", [0.0, 0.25, 0.9, 0.9999])
+def test_a_teacher_follows_by_the_formula(name: str, decay: float) -> None:
+    model: Any = build(name)
+    teacher: Teacher = model.teacher
+    for i, tensor in enumerate(model.encoder.state_dict().values()):
+        with torch.no_grad():  # buffers too
+            tensor.copy_(torch.randint(1, 9, tensor.shape, generator=torch_generator(i)))
+    before, student = (copy.deepcopy(module.state_dict()) for module in (teacher.encoder, model.encoder))
+    teacher.follow(model.encoder, decay)
+    for key, now in teacher.encoder.state_dict().items():
+        if decay == 0 or not now.is_floating_point():
+            assert torch.equal(now, student[key]), key
+        else:
+            torch.testing.assert_close(now, decay * before[key] + (1 - decay) * student[key], msg=key)
+        assert torch.equal(model.encoder.state_dict()[key], student[key]), key
+
+
+@given(
+    steps=st.integers(1, 10**7),
+    place=st.floats(0, 1),
+    decays=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    fixed=st.floats(0, 1, exclude_max=True),
+)
+def test_a_teacher_averages_over_a_twentieth_of_the_run_at_most(
+    steps: int, place: float, decays: tuple[float, float], fixed: float
+) -> None:
+    step, (start, end) = min(int(place * steps), steps - 1), sorted(decays)
+    decay = decay_at(step, steps, start, end, None)
+    assert 0 <= decay < 1
+    assert decay == 0 or 1 / (1 - decay) <= HORIZON * steps * (1 + 1e-6)
+    assert decay <= decay_at(min(step + 1, steps - 1), steps, start, end, None) <= end + 1e-12
+    assert decay_at(step, steps, start, end, fixed) == fixed
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "end"),
+    [
+        ("data2vec-cnn", 0.999, 0.9998),
+        ("data2vec-vit", 0.999, 0.9998),
+        ("data2vec2-vit", 0.9998, 0.99999),
+        ("ijepa-vit", 0.996, 1 - 1 / (HORIZON * 10**7)),
+    ],
+)
+def test_in_a_long_run_the_decay_is_the_papers(
+    name: str, start: float, end: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decays: list[float] = []
+    monkeypatch.setattr(Teacher, "follow", lambda self, encoder, decay: decays.append(decay))
+    model, fixed = build(name), build(name, decay=0.5)
+    for step, steps in ((0, 10**7), (10**7 - 1, 10**7), (0, 50), (49, 50)):
+        model.after_step(step, steps)
+    fixed.after_step(49, 50)
+    assert decays == pytest.approx([start, end, 0.6, 0.6, 0.5], abs=1e-9)
+
+
+# Learning
+
+TILED = Glyphs(classes=4, features=1, others=0, copies=16, noise=0.2)
+"""Images whose every cell shows their class's pattern: what is seen tells what is hidden. Of default glyphs the cells
+are drawn one by one, and 50 steps do not suffice to predict more of them than the mean."""
+
+BY_HEART = [f"{name}-{method.encoders[0]}" for name, method in METHODS.items() if name != "two-layer"]
+
+
+@pytest.mark.parametrize("name", [*BY_HEART, "mae-vit", "mae-vit-cross", "two-layer-pixels"])
+def test_eight_images_can_be_learnt_by_heart(name: str) -> None:
+    """From a teacher that stays what it is; that of the two-layer network cannot, so there it is the pixels. Its code
+    does not say where a patch was, so its images are such as have the same patch everywhere."""
+    model, images = build(name), glyphs(TILED)[:8] if name == "two-layer-pixels" else digits(8)
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    found = []
+    for _ in range(80):
+        loss = losses_of(model, images)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        found.append(float(loss.detach()))
+    assert found[-1] < 0.3 * found[0]
+
+
+def fit_loss(model: Method, logged: dict[str, float]) -> float:
+    """The part of the loss that compares predictions with a teacher's features."""
+    weight = getattr(model.config, "class_weight", 0.0)
+    return logged["loss"] - logged.get("penalty", 0.0) - weight * logged.get("class_loss", 0.0)
+
+
+@pytest.mark.parametrize("name", [*WITH_TEACHER, "two-layer-two-layer"])
+def test_a_teachers_features_keep_telling_images_apart(name: str) -> None:
+    logged = train(build(name), glyphs(), batch=64)
+    assert logged[-1]["target_std"] >= logged[0]["target_std"] / 2
+    assert collapse(logged[0], logged[-1]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("data2vec-cnn", {}),
+        ("data2vec-vit", {}),
+        ("data2vec2-vit", {"mask_ratio": 0.6, "target_norm": "instance"}),  # its defaults take more than 50 steps
+        ("ijepa-vit", {}),
+        ("two-layer-two-layer", {}),
+    ],
+)
+def test_a_teachers_features_are_predicted_better_than_by_their_mean(name: str, settings: dict[str, Any]) -> None:
+    model = build(name, **settings)
+    logged = train(model, glyphs(TILED), batch=64, rate=6e-3)
+    last = logged[-10:]
+    assert logged[-1]["target_std"] >= logged[0]["target_std"] / 2
+    assert logged[-1]["prediction_std"] > 0.3 * logged[-1]["target_std"]
+    assert sum(fit_loss(model, line) for line in last) < 0.95 * sum(line["mean_loss"] for line in last)
+
+
+@pytest.mark.parametrize("now", [0.0, 0.2, 0.49, math.nan])
+def test_collapse_is_told_with_its_value(now: float) -> None:
+    warning = collapse({"loss": 1.0, "target_std": 1.0}, {"loss": 1.0, "target_std": now})
+    assert warning is not None and "collapsing" in warning and f"by {now:.3g} " in warning and "1 at first" in warning
+
+
+@pytest.mark.parametrize(
+    ("first", "now"),
+    [
+        ({"target_std": 1.0}, {"target_std": 0.5}),
+        ({"target_std": 0.01}, {"target_std": 3.0}),
+        ({"target_std": 0.0}, {"target_std": 0.0}),
+        ({"loss": 1.0}, {"loss": 0.1}),
+    ],
+)
+def test_where_nothing_collapses_nothing_is_said(first: dict[str, float], now: dict[str, float]) -> None:
+    assert collapse(first, now) is None
+
+
+# Through the stage
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    return prepare("glyphs:unlabelled=128,train=10,test=10", DataConfig(), multiple_of=4)
+
+
+def pretraining(folder: Path, prepared: Prepared, case: Case, **changes: Any) -> dict[str, Any]:
+    """A pretraining of 8 steps, as the stage runs it."""
+    encoder = resolve(SMALL[case.encoder], (32, 32), 1)
+    config = METHODS[case.method].Config(**case.settings).resolve(encoder, (32, 32))
+    training = Pretraining(**({"epochs": 2, "batch_size": 32, "checkpoint_every": 2} | changes))
+    recipe = Recipe(encoder, case.method, config, training, None)
+    run = RunFolder.open(folder, {}, {})
+    return pretrain_encoder(make_fabric(RuntimeConfig(device="cpu", threads=1)), prepared, recipe, seed=3, run=run)
+
+
+def in_child(work: Callable[[], object]) -> int | None:
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+@pytest.mark.parametrize("name", [*WITH_TEACHER, "two-layer-two-layer", "spark-cnn"])
+def test_a_killed_pretraining_ends_with_the_same_bits(name: str, prepared: Prepared, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    original = Batches.__call__
+
+    def until_step_5() -> None:
+        def deadly(self: Batches, step: int) -> Any:
+            if step == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(self, step)
+
+        Batches.__call__ = deadly  # type: ignore[method-assign]
+        pretraining(killed, prepared, CASES[name])
+
+    assert in_child(until_step_5) == -signal.SIGKILL
+    assert sorted(path.name for path in (killed / "checkpoints").glob("*.json"))[-1] == "step-00000004.json"
+    results = [pretraining(folder, prepared, CASES[name]) for folder in (whole, killed)]
+    assert results[0]["loss"] == results[1]["loss"]
+    # encoder; teacher, decoder and moments
+    for file in ("encoder/encoder.safetensors", "checkpoints/step-00000008.safetensors"):
+        assert (whole / file).read_bytes() == (killed / file).read_bytes(), file
+    assert (whole / "gallery.npz").exists() == (name == "spark-cnn")
+
+
+@pytest.mark.parametrize("name", ["spark-cnn", "ijepa-vit", "two-layer-two-layer"])
+def test_a_pretrained_encoder_is_one_that_timm_loads(name: str, prepared: Prepared, tmp_path: Path) -> None:
+    pretraining(tmp_path, prepared, CASES[name], epochs=1)
+    described = read_json(tmp_path / "encoder/encoder.json")
+    assert described["method"] == CASES[name].method
+    net = timm.create_model(described["timm"]["name"], **described["timm"]["kwargs"]).eval()
+    net.load_state_dict(load_file(tmp_path / "encoder/encoder.safetensors"), strict=True)
+    encoder = load_encoder(tmp_path)
+    with torch.no_grad():
+        pooled = encoder.pool(encoder(glyphs()[:8]))
+        torch.testing.assert_close(net(glyphs()[:8]), pooled, atol=1e-5, rtol=1e-5)
+    assert pooled.shape == (8, encoder.dim) and pooled.std(dim=0).max() > 0
+
+
+def follows(monkeypatch: pytest.MonkeyPatch, spreads: Callable[[int], float]) -> None:
+    """data2vec's targets differ between images by `spreads(call)`; the first call counts operations."""
+    forward, calls = METHODS["data2vec"].forward, []
+
+    def changed(self: Method, images: Tensor, hidden: Tensor) -> dict[str, Tensor]:
+        calls.append(None)
+        return forward(self, images, hidden) | {"target_std": torch.tensor(spreads(len(calls)))}
+
+    monkeypatch.setattr(METHODS["data2vec"], "forward", changed)
+
+
+def test_a_run_that_collapses_says_so_once(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    follows(monkeypatch, lambda call: 0.5**call)
+    result = pretraining(tmp_path, prepared, CASES["data2vec-cnn"])
+    printed = capsys.readouterr().err
+    assert printed.count("are collapsing") == 1
+    assert "warning: the teacher's features are collapsing: they differ between images by 0.0625" in printed
+    assert "0.25 at first" in printed
+    assert "are collapsing" in result["warning"] and "0.25 at first" in result["warning"]
+    assert read_json(tmp_path / "result.json")["warning"] == result["warning"]
+
+
+def test_the_result_of_a_run_that_recovers_has_no_warning(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    follows(monkeypatch, lambda call: 0.1 if call in (4, 5) else 1.0)
+    assert pretraining(tmp_path, prepared, CASES["data2vec-cnn"])["warning"] is None
+    assert capsys.readouterr().err.count("are collapsing") == 1
+
+
+def test_a_run_that_does_not_collapse_says_nothing(
+    prepared: Prepared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = pretraining(tmp_path, prepared, CASES["data2vec-cnn"])
+    assert result["warning"] is None and "warning" not in capsys.readouterr().err
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(line[key] > 0 for line in logged for key in ("target_std", "prediction_std", "mean_loss"))
+
+
+# Golden loss curves
+
+
+def curve(name: str) -> list[float]:
+    """The losses of 50 steps on glyphs."""
+    return [line["loss"] for line in train(build(name), glyphs(), batch=32)]
+
+
+@EVERY
+def test_losses_are_those_on_file(name: str) -> None:
+    golden = json.loads((GOLDEN / f"{name}.json").read_text())
+    losses = curve(name)
+    assert losses[0] == pytest.approx(golden[0], rel=1e-4)
+    assert losses == pytest.approx(golden, rel=2e-2)
+
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.json")} == set(CASES)
+
+
+def write_golden(names: list[str]) -> None:
+    torch.set_num_threads(1)
+    GOLDEN.mkdir(exist_ok=True)
+    for name in names or list(CASES):
+        rounded = [float(f"{loss:.6g}") for loss in curve(name)]
+        (GOLDEN / f"{name}.json").write_text(json.dumps(rounded) + "\n")
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "fitting"),
+    [
+        ("data2vec2", "cnn", "vit"),
+        ("ijepa", "cnn", "vit"),
+        ("spark", "vit", "cnn"),
+        ("mae", "two-layer", "cnn or vit"),
+        ("two-layer", "vit", "two-layer"),
+    ],
+)
+def test_a_method_and_an_encoder_that_do_not_fit_are_refused(method: str, kind: str, fitting: str) -> None:
+    with pytest.raises(WhymaskError, match=f"{method!r} does not fit encoder {kind!r}; it pretrains {fitting}"):
+        encoder_for(method, SMALL[kind])
+    with pytest.raises(WhymaskError, match=f"does not fit encoder {kind!r}; it pretrains {fitting}"):
+        build(Case(method, kind))
+
+
+def test_auto_is_the_encoder_that_a_method_takes_first() -> None:
+    for name, method in METHODS.items():
+        assert encoder_for(name, EncoderConfig(width=16)) == EncoderConfig(method.encoders[0], width=16)
+        for kind in method.encoders:
+            assert encoder_for(name, SMALL[kind]) == SMALL[kind]
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"), [("data2vce", "data2vec"), ("MAE", "mae"), ("jepa", "ijepa"), ("simim", "simmim")]
+)
+def test_an_unknown_method_offers_the_nearest(given: str, nearest: str) -> None:
+    with pytest.raises(WhymaskError, match=f"unknown method {given!r}; nearest: .*{nearest}"):
+        method_of(given)
+
+
+@MASKED
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mask_ratio": (0.9, 0.5)}, "from 0.9 to 0.5; the lower bound comes first, such as 0.5 0.9"),
+        ({"mask_ratio": (0.5, 1.0)}, "between 0 and 1"),
+        ({"mask_ratio": math.nan}, "between 0 and 1"),
+        ({"mask_block": 9}, "mask block of 9 .* grid has 8x8 squares: choose a block between 1 and 7"),
+        ({"mask_block": 8}, "choose a block between 1 and 7"),
+        ({"mask_block": 0}, "choose a block between 1 and 7"),
+        ({"mask": "uniform", "mask_block": 3}, "does not divide the grid of 8x8"),
+    ],
+)
+def test_masks_out_of_range_are_refused(name: str, settings: dict[str, Any], message: str) -> None:
+    if CASES[name].method != "ijepa":  # it has masks of its own
+        with pytest.raises(WhymaskError, match=message):
+            build(name, **settings)
+
+
+@TAUGHT
+@pytest.mark.parametrize("decay", [1.0, -0.1, math.nan])
+def test_a_decay_out_of_range_is_refused(name: str, decay: float) -> None:
+    with pytest.raises(WhymaskError, match=rf"teacher decay {decay}; it must lie in \[0, 1\)"):
+        build(name, decay=decay)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("data2vec-vit", {"top_layers": 3}, "top_layers 3; the vit has 2 blocks .* choose 1 to 2"),
+        ("data2vec-vit", {"top_layers": 0}, "choose 1 to 2"),
+        ("data2vec-cnn", {"top_layers": 3}, "the cnn has 2 blocks of the last one's size"),
+        ("data2vec-cnn", {"beta": -1.0}, "beta -1.0"),
+        ("data2vec-vit", {"beta": math.nan}, "beta nan"),
+        ("data2vec2-vit", {"top_layers": 3}, "top_layers 3; the encoder has 2 blocks: choose 1 to 2"),
+        ("data2vec2-vit", {"top_layers": 0}, "choose 1 to 2"),
+        ("data2vec2-vit", {"masks": 0}, "masks 0"),
+        ("data2vec2-vit", {"decoder_depth": 0}, "decoder_depth 0"),
+        ("data2vec2-vit", {"class_weight": -1.0}, "class_weight -1"),
+        ("data2vec2-vit", {"class_weight": math.nan}, "class_weight nan"),
+        ("maskfeat-vit", {"cell": 3}, "cell of 3 pixels; it must divide the 4 pixels"),
+        ("maskfeat-cnn", {"cell": 5}, "cell of 5 pixels; it must divide the 8 pixels"),
+        ("maskfeat-vit", {"cell": 0}, "cell of 0 pixels"),
+        ("maskfeat-vit", {"bins": 1}, "1 bins"),
+        ("spark-cnn", {"decoder_width": 0}, "decoder of width 0"),
+        ("ijepa-vit", {"predictor_width": 36}, "predictor of width 36; it must be a multiple of 4 times .* 2 heads"),
+        ("ijepa-vit", {"predictor_width": 0}, "predictor of width 0"),
+        ("ijepa-vit", {"predictor_width": -8}, "predictor of width -8"),
+        ("ijepa-vit", {"predictor_depth": 0}, "depth 0"),
+        ("ijepa-vit", {"targets": 0}, "0 targets"),
+        ("ijepa-vit", {"target_scale": (0.3, 0.2)}, "target_scale from 0.3 to 0.2"),
+        ("ijepa-vit", {"target_scale": (0.9, 1.0)}, "leave no context in a grid of 8x8"),
+        ("ijepa-vit", {"context_scale": (0.5, 1.5)}, "context_scale from 0.5 to 1.5"),
+        ("two-layer-two-layer", {"tau": 0.0}, "tau 0.0"),
+        ("two-layer-two-layer", {"tau": math.nan}, "tau nan"),
+        ("two-layer-two-layer", {"mask_ratio": 1.0}, "between 0 and 1"),
+        ("mae-cnn", {"decoder": "cross"}, "the CNN's decoder is linear"),
+    ],
+)
+def test_settings_out_of_range_are_refused(name: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(WhymaskError, match=message):
+        build(name, **settings)
+
+
+@pytest.mark.parametrize("name", ["data2vec-cnn", "maskfeat-cnn", "simmim-cnn", "spark-cnn", "mae-cnn"])
+@pytest.mark.parametrize("settings", [{"mask_ratio": 0.1}, {"mask_ratio": (0.05, 0.1)}])
+def test_masks_that_hide_no_whole_position_are_refused_or_work(name: str, settings: dict[str, Any]) -> None:
+    """Squares of 4 pixels, hidden one by one, where a position of the CNN's last map is 8 wide."""
+    try:
+        losses = losses_of(build(name, mask="uniform", mask_block=1, **settings), digits(2))
+    except WhymaskError as refusal:
+        assert "hides no position" in str(refusal) and "mask_block of 2" in str(refusal)
+        return
+    assert torch.isfinite(losses["loss"])
+
+
+@pytest.mark.parametrize("command", ["pretrain", "study"])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--method", "spark", "--encoder", "vit"), "method 'spark' does not fit encoder 'vit'; it pretrains cnn"),
+        (("--method", "data2vec", "--data2vec.decay", "1.0"), "teacher decay 1.0; it must lie in [0, 1)"),
+        (("--mae.mask-ratio", "0.9", "0.5"), "mask ratio from 0.9 to 0.5; the lower bound comes first"),
+        (("--method", "ijepa", "--ijepa.predictor-width", "30"), "predictor of width 30; it must be a multiple"),
+    ],
+)
+def test_the_command_line_refuses_with_exit_code_2(
+    command: str, flags: tuple[str, ...], message: str, whymask: Callable[..., int], capsys: Any, tmp_path: Path
+) -> None:
+    small = ("--device", "cpu", "--threads", 1, "--out", tmp_path / "out")
+    assert whymask(command, "glyphs:unlabelled=128,train=100,test=60", *flags, *small) == 2
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "error: " in printed and message in printed and "Traceback" not in printed
+    assert not (tmp_path / "out").exists()
+
+
+if __name__ == "__main__":
+    write_golden(sys.argv[1:])
