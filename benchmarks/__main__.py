@@ -13,6 +13,7 @@ from benchmarks.loading import large_rows, small_rows
 from benchmarks.machine import SIDE, matmul_rows
 from benchmarks.mae_step import Sizes, cnn_rows, mae_rows
 from benchmarks.measure import Effort, Row
+from benchmarks.method_steps import method_rows, spark_rows
 from benchmarks.theory import QUICK as QUICK_THEORY
 from benchmarks.theory import TheorySize, theory_rows
 
@@ -24,6 +25,8 @@ def measurements(quick: bool) -> Iterator[list[Row]]:
     effort = Effort(blocks=2, seconds=0) if quick else Effort()
     yield mae_rows(effort, QUICK if quick else Sizes())
     yield cnn_rows(effort, batch=16, width=4) if quick else cnn_rows(effort)
+    yield method_rows(effort, QUICK if quick else Sizes())
+    yield spark_rows(effort, batch=16, width=4) if quick else spark_rows(effort)
     yield small_rows(effort, 64 if quick else 4096)
     yield large_rows(effort, 8 if quick else 512)
     yield matmul_rows(effort, 64 if quick else SIDE)

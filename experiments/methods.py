@@ -54,7 +54,7 @@ class Images:
 
 
 GLYPH_EPOCHS = {
-    "cnn": {"mae": 20, "data2vec": 15, "simmim": 18, "maskfeat": 16, "spark": 4},
+    "cnn": {"mae": 20, "data2vec": 15, "simmim": 18, "maskfeat": 16, "spark": 6},
     "vit": {"mae": 14, "mae-cross": 14, "data2vec": 9, "data2vec2": 9, "simmim": 11, "maskfeat": 11, "ijepa": 7},
     "two-layer": {"two-layer": 40, "two-layer-pixels": 40},
 }
@@ -196,6 +196,8 @@ def main(
 
 def run_alone(cell: Cell, out: Path) -> int:
     """The cell in a process of its own; its exit code. What it says is kept in its folder's log."""
+    if (out / cell.name / "measured.json").exists():  # by another process in the meantime
+        return 0
     (out / cell.name).mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "experiments.methods", "--out", str(out), "--cell", cell.name]
     with (out / cell.name / "log").open("w") as log:

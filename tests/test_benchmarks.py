@@ -2,6 +2,7 @@
 
 import json
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ VIT_ROWS, LOADER_ROWS = {"mae-step", "mae-step-half"}, {"loader-32", "decode-32"
 MATMUL_ROWS = {"matmul-1", "matmul-2"}
 THEORY_ROWS = {"theory-pretrain", "theory-supervised", *(f"theory-masks-{masks}" for masks in (1, 10, 100))}
 THEORY_ROWS |= {f"theory-structure-{k}{what}" for k in (2, 3) for what in ("", "-gather")}
-COMPARED = VIT_ROWS | LOADER_ROWS | MATMUL_ROWS | THEORY_ROWS
+LIGHTLY_ROWS = {"mae-step-lightly", "simmim-step-lightly", "ijepa-step"} if find_spec("lightly") else set()
+ALONE_ROWS = {"data2vec-step", "data2vec2-step", "maskfeat-step"}
+COMPARED = VIT_ROWS | LIGHTLY_ROWS | {"simmim-step"} | LOADER_ROWS | MATMUL_ROWS | THEORY_ROWS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,7 +37,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
 
 
 def test_every_row_is_written_whole(rows):
-    assert set(rows) == COMPARED | {"cnn-step"}
+    assert set(rows) == COMPARED | ALONE_ROWS | {"cnn-step", "spark-step"}
     for row in rows.values():
         assert set(row) == FIELDS
         assert row["ours"] > 0 and row["unit"] and row["setting"]
@@ -46,7 +49,7 @@ def test_rows_with_a_peer_compare(rows, name):
 
 
 def test_steps_whose_operations_are_counted_have_a_share_of_the_machine(rows):
-    counted = VIT_ROWS | {"theory-pretrain"}
+    counted = VIT_ROWS | LIGHTLY_ROWS | ALONE_ROWS | {"simmim-step", "theory-pretrain"}
     assert {name for name, row in rows.items() if row["share"] is not None} == counted
     assert all(rows[name]["share"] > 0 for name in counted)
 
@@ -82,6 +85,62 @@ def test_necessary_operations_are_those_of_the_formula(share):
     encoder = 2 * block(visible + 1, 48)
     decoder = (visible + 1) * 48 * 24 + block(visible + 1 + scored, 24) + scored * 24 * pixels
     assert counted == 2 * (2 * embed + 3 * (encoder + decoder))
+
+
+# The methods' peers compute what the methods compute -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def steps() -> Any:
+    return import_module("benchmarks.method_steps")
+
+
+@pytest.mark.parametrize("name", ["mae", "simmim"])
+def test_the_peer_of_lightly_has_our_loss_with_our_weights(name, steps):
+    pytest.importorskip("lightly")
+    torch = import_module("torch")
+    sizes = import_module("benchmarks.__main__").QUICK
+    ours = steps.our_model(name, sizes)
+    peer = {"mae": steps.LightlyMAE, "simmim": steps.LightlySimMIM}[name](sizes)
+    peer.backbone.vit.load_state_dict(ours.encoder.net.state_dict())
+    if name == "mae":
+        peer.embed, head = ours.decoder.embed, ours.decoder.predict
+        peer.decoder.blocks, peer.decoder.norm = ours.decoder.blocks, ours.decoder.norm
+        peer.decoder.mask_token.data.copy_(ours.decoder.mask_token)
+    else:
+        head = ours.head
+        peer.backbone.mask_token.data.copy_(ours.mask_token)
+    order = torch.arange(48).view(3, 4, 4).permute(1, 2, 0).flatten()  # lightly's patches have the channel last
+    peer.head.weight.data, peer.head.bias.data = head.weight.data[order], head.bias.data[order]
+    images = torch.randn(8, 3, 32, 32)
+    masks = ours.draw(8, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(peer(images, *masks), ours(images, *masks)["loss"])
+
+
+@pytest.mark.parametrize("name", ["ijepa", "mae", "simmim"])
+def test_a_step_with_a_peer_of_lightly_trains_all_of_it(name, steps):
+    """Its sin-cos positions are fixed, and its I-JEPA's teacher follows."""
+    pytest.importorskip("lightly")
+    torch = import_module("torch")
+    sizes = import_module("benchmarks.__main__").QUICK
+    peer = {"ijepa": steps.LightlyIJEPA, "mae": steps.LightlyMAE, "simmim": steps.LightlySimMIM}[name](sizes)
+    before = {key: value.clone() for key, value in peer.named_parameters()}
+    work = steps.step(peer, steps.our_model(name, sizes).draw, peer, torch.randn(4, 3, 32, 32))
+    assert work() == 4 and work() == 4
+    unused = {"encoder.mask_token", "teacher.mask_token"} | ({"backbone.mask_token"} if name == "mae" else set())
+    still = {key for key, value in peer.named_parameters() if torch.equal(value, before[key])}
+    assert {key for key in still if not key.endswith("pos_embed")} <= unused
+
+
+def test_without_lightly_its_rows_are_skipped_and_the_reason_is_printed(steps, monkeypatch, capsys):
+    measured = []
+    monkeypatch.setattr(steps, "LIGHTLY_MISSING", "No module named 'lightly'")
+    monkeypatch.setattr(steps, "rows_of", lambda name, peers, *rest: measured.extend(peers) or [])
+    steps.method_rows(None, import_module("benchmarks.__main__").QUICK)
+    assert set(measured) == {"simmim-step", *ALONE_ROWS}
+    told = capsys.readouterr().out
+    assert all(row in told for row in ("mae-step-lightly", "simmim-step-lightly", "ijepa-step"))
+    assert "No module named 'lightly'" in told
 
 
 @pytest.mark.parametrize("sides", [(32, 32), (400, 888)])
