@@ -1,0 +1,80 @@
+"""The methods experiment: its cells, its table from cells that are there, and one small cell that runs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import GLYPHS
+from experiments import methods, methods_table
+from experiments.methods import IMAGES, SCRATCH, VARIANTS, Cell
+from whymask.encoders import resolve
+from whymask.intervals import mean_interval
+from whymask.methods import METHODS
+
+CELLS = list(methods.all_cells())
+
+
+def test_every_method_and_pair_is_in_the_experiment() -> None:
+    pairs = {(VARIANTS[variant][0], encoder) for variant, encoder in IMAGES["glyphs"].pairs}
+    assert pairs == {(name, encoder) for name, method in METHODS.items() for encoder in method.encoders}
+    for variant, encoder in IMAGES["glyphs"].pairs:
+        config = resolve(methods.ENCODER_SETTINGS[encoder], (32, 32), 1)
+        VARIANTS[variant][1].resolve(config, (32, 32))
+
+
+def test_a_cells_name_is_its_own_and_finds_it() -> None:
+    assert len({cell.name for cell in CELLS}) == len(CELLS)
+    assert all(Cell.of(cell.name) == cell for cell in CELLS)
+
+
+def fake(cell: Cell, accuracy: float, warning: str | None = None) -> dict[str, Any]:
+    metrics = {"accuracy": accuracy / 2, "accuracy/single_view": accuracy}
+    names = ("seconds", "operations", "images_seen")
+    measured: dict[str, Any] = dict.fromkeys(("finetuned", "linear", "knn"), metrics)
+    if cell.variant != SCRATCH:
+        measured |= {f"pretraining_{name}": 10.0 for name in names}
+        measured |= {"images_per_second": 100.0, "peak_memory_mib": 900.0, "epochs": 3, "warning": warning}
+    return measured
+
+
+def test_the_table_pairs_seeds_and_the_page_tells_better_from_worse(tmp_path: Path) -> None:
+    accuracies = {SCRATCH: (0.8, 0.9), "simmim": (0.9, 0.99), "data2vec": (0.7, 0.81), "mae": (0.85, 0.86, 0.87)}
+    for variant, values in accuracies.items():
+        for seed, value in enumerate(values):
+            cell = Cell("glyphs", "cnn", variant, seed)
+            warning = "collapsing" if variant == "data2vec" and seed == 1 else None
+            (tmp_path / cell.name).mkdir(parents=True)
+            (tmp_path / cell.name / "measured.json").write_text(json.dumps(fake(cell, value, warning)))
+    methods_table.write_results(tmp_path, tmp_path / "results")
+    table = json.loads((tmp_path / "results/table.json").read_text())
+    rows = {row["method"]: row for row in table["rows"]}
+    assert set(rows) == {"simmim", "data2vec", "mae"} and all(row["seeds"] == 2 for row in rows.values())
+    expected = mean_interval(np.array([0.1, 0.09]))
+    found = rows["simmim"]
+    assert (found["difference"], found["low"], found["high"]) == pytest.approx(
+        (expected.mean, expected.low, expected.high)
+    )
+    assert found["scratch_finetuned"] == pytest.approx(0.85) and found["labels_per_class"] == 10
+    assert rows["data2vec"]["warnings"] == 1 and rows["simmim"]["warnings"] == 0
+    page = (tmp_path / "results/report.html").read_text()
+    assert "1 of 3 beat training from scratch" in page and "data2vec (cnn)" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_cell_pretrains_finetunes_and_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = replace(IMAGES["glyphs"], source=GLYPHS, labels_per_class=2, epochs=lambda *_: 1)
+    monkeypatch.setitem(methods.IMAGES, "glyphs", small)
+    torch.set_num_threads(1)
+    cells = [Cell("glyphs", "two-layer", variant, 0) for variant in (SCRATCH, "two-layer")]
+    scratch, pretrained = (methods.run_cell(cell, tmp_path) for cell in cells)
+    for measured in (scratch, pretrained):
+        for kind in ("finetuned", "linear", "knn"):
+            assert 0 <= measured[kind]["accuracy/single_view"] <= 1
+    assert pretrained["epochs"] == 1 and pretrained["pretraining_images_seen"] == 128
+    assert pretrained["images_per_second"] > 0 and pretrained["peak_memory_mib"] > 100
+    assert methods.run_cell(cells[1], tmp_path)["finetuned"] == pretrained["finetuned"]
