@@ -106,6 +106,8 @@ class Method(nn.Module):
     """Names of the encoders that fit, the one that "auto" takes first."""
     source: ClassVar[str]
     """The paper's arXiv number."""
+    views: int = 1
+    """Masks of each image in a step, whose batch has so many fewer images: equally many masked ones are seen."""
 
     def __init__(self, encoder: Encoder, config: Any = None, seed: int = 0) -> None:
         super().__init__()

@@ -33,8 +33,8 @@ class Data2Vec2Config(TeacherConfig, MaskedConfig):
     top_layers: int | None = None
     """How many of the last blocks' outputs are averaged to the target; all but the first sixth."""
     masks: int = 2
-    """Masks of an image for each pass of the teacher. 16 in the paper, whose runs are of 375,000 steps; fewer make more
-    steps of a short run."""
+    """Masks of an image for each pass of the teacher, which share a step's batch size between them. 16 in the paper,
+    whose runs are of 375,000 steps; with fewer, a batch has more images."""
     target_norm: Literal["layer", "instance"] = "layer"
     """How a block's output is normalised before the mean. layer: each patch over the channels, as in data2vec;
     instance: each channel over the image's patches, as in the paper's code, which leaves only what tells patches of an
@@ -80,6 +80,7 @@ class Data2Vec2(Method):
     def __init__(self, encoder: Encoder, config: Data2Vec2Config | None = None, seed: int = 0) -> None:
         super().__init__(encoder, config)
         self.teacher = Teacher(encoder)
+        self.views = self.config.masks
         with seeded(seed, "decoder"):
             self.decoder = GridDecoder(self.encoder, self.config.decoder_depth)
 

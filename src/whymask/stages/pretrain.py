@@ -31,6 +31,9 @@ class Pretraining(Optimisation):
 
     epochs: int | None = None
     """Passes over the unlabelled images; default: 50,000 image passes, but at least 10 and at most 50 epochs."""
+    batch_size: int = 128
+    """Masked images a step: a method with several masks an image takes so many fewer images. Fewer than this make one
+    batch."""
     beta2: float = 0.95
     """AdamW's averaging of squared gradients."""
 
@@ -54,7 +57,8 @@ def pretraining_task(fabric: Fabric, prepared: Prepared, recipe: Recipe, seed: i
     prep = prepared.images.preprocessing
     encoder = build_encoder(recipe.encoder, prep.size, prep.channels, seed)
     model = method_of(recipe.method)(encoder, recipe.method_config, seed)
-    batches = batches_on(fabric, prepared.images, prepared.pool, recipe.training.batch_size, recipe.augment, seed)
+    batch_size = max(1, recipe.training.batch_size // model.views)
+    batches = batches_on(fabric, prepared.images, prepared.pool, batch_size, recipe.augment, seed)
 
     def loss_of(wrapped: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
         return wrapped(batch.images, *masks_of(model, batches, step, seed))
