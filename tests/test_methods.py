@@ -389,10 +389,19 @@ def pretraining(folder: Path, prepared: Prepared, case: Case, **changes: Any) ->
     """A pretraining of 8 steps, as the stage runs it."""
     encoder = resolve(SMALL[case.encoder], (32, 32), 1)
     config = METHODS[case.method].Config(**case.settings).resolve(encoder, (32, 32))
-    training = Pretraining(**({"epochs": 2, "batch_size": 32, "checkpoint_every": 2} | changes))
+    training = Pretraining(**({"epochs": 2, "batch_size": 32 * build(case).views, "checkpoint_every": 2} | changes))
     recipe = Recipe(encoder, case.method, config, training, None)
     run = RunFolder.open(folder, {}, {})
     return pretrain_encoder(make_fabric(RuntimeConfig(device="cpu", threads=1)), prepared, recipe, seed=3, run=run)
+
+
+def test_several_masks_of_an_image_share_the_batch_size(prepared: Prepared, tmp_path: Path) -> None:
+    results = [
+        pretraining(tmp_path / str(masks), prepared, Case("data2vec2", "vit", {"masks": masks}), batch_size=32)
+        for masks in (1, 4)
+    ]
+    assert [result["steps"] for result in results] == [8, 32]
+    assert [result["images_seen"] for result in results] == [256, 256]
 
 
 def in_child(work: Callable[[], object]) -> int | None:
