@@ -398,9 +398,9 @@ def pretraining(folder: Path, prepared: Prepared, case: Case, **changes: Any) ->
 def test_several_masks_of_an_image_share_the_batch_size(prepared: Prepared, tmp_path: Path) -> None:
     results = [
         pretraining(tmp_path / str(masks), prepared, Case("data2vec2", "vit", {"masks": masks}), batch_size=32)
-        for masks in (1, 4)
+        for masks in (1, 2)
     ]
-    assert [result["steps"] for result in results] == [8, 32]
+    assert [result["steps"] for result in results] == [8, 16]
     assert [result["images_seen"] for result in results] == [256, 256]
 
 
