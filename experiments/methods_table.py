@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from experiments.methods import IMAGES, SCRATCH, SHARES, Cell, all_cells
+from experiments.methods import IMAGES, LENGTH_SEEDS, SCRATCH, SHARES, Cell, all_cells
 from whymask.intervals import mean_interval
 from whymask.report.figures import NEUTRAL, draw, inline
 from whymask.report.page import render
@@ -68,7 +68,7 @@ def lengths_of(measured: Measured) -> list[dict[str, Any]]:
     images, rows = IMAGES["glyphs"], []
     for variant, shares in SHARES.items():
         for share in (*shares, 1.0):
-            cells = [Cell("glyphs", "vit", variant, seed, share) for seed in range(images.seeds)]
+            cells = [Cell("glyphs", "vit", variant, seed, share) for seed in range(LENGTH_SEEDS)]
             found = [measured[cell] for cell in cells if cell in measured]
             if found:
                 accuracy = mean_interval([cell["finetuned"][images.metric] for cell in found])
