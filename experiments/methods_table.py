@@ -97,7 +97,7 @@ def page_of(table: dict[str, Any]) -> bytes:
     for data, images in IMAGES.items():
         rows = sorted((r for r in table["rows"] if r["data"] == data), key=lambda row: -row["difference"])
         if rows:
-            better, worse = ([r for r in rows if r["seeds"] > 1 and sign(r)] for sign in (is_better, is_worse))
+            better, worse = ([r for r in rows if sign(r)] for sign in (is_better, is_worse))
             figure = inline(differences(data, rows), f"Differences to scratch on {data}")
             sections.append(
                 {"data": data, "images": images, "rows": rows, "figure": figure, "better": better, "worse": worse}
@@ -106,11 +106,11 @@ def page_of(table: dict[str, Any]) -> bytes:
 
 
 def is_better(row: dict[str, Any]) -> bool:
-    return row["low"] > 0
+    return row["low"] is not None and row["low"] > 0
 
 
 def is_worse(row: dict[str, Any]) -> bool:
-    return row["high"] < 0
+    return row["high"] is not None and row["high"] < 0
 
 
 def differences(data: str, rows: list[dict[str, Any]]) -> str:
@@ -120,7 +120,8 @@ def differences(data: str, rows: list[dict[str, Any]]) -> str:
         axes.axvline(0, color=NEUTRAL, linewidth=1)
         for place, row in enumerate(reversed(rows)):
             colour = "#009e73" if is_better(row) else "#d55e00" if is_worse(row) else NEUTRAL
-            axes.plot([row["low"], row["high"]], [place] * 2, color=colour)
+            if row["low"] is not None:  # a single seed has no interval
+                axes.plot([row["low"], row["high"]], [place] * 2, color=colour)
             axes.plot(row["difference"], place, "o", color=colour)
         axes.set_yticks(range(len(rows)), [f"{row['method']}, {row['encoder']}" for row in reversed(rows)])
         axes.set_xlabel("fine-tuned minus scratch, 95 % over seeds")
