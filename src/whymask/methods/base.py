@@ -121,8 +121,8 @@ class Method(nn.Module):
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The masks of a step, on the CPU: what `forward` takes after the images. BoolTensors (batch, gh, gw), True =
-        hidden. The first says what the student does not see."""
-        raise NotImplementedError
+        hidden. The first says what the student does not see. Here: one mask, by the settings of `MaskedConfig`."""
+        return (self.config.hide(batch, self.encoder.grid, generator),)
 
     forward: Callable[..., dict[str, Tensor]]
     """(images (B, C, h, w), *masks) -> {"loss": scalar, and further scalars that are worth logging}."""

@@ -70,9 +70,6 @@ class Data2Vec(Method):
             self.head = nn.Linear(encoder.dim, encoder.dim)
         self.loss = partial(F.smooth_l1_loss, beta=self.config.beta)
 
-    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        return (self.config.hide(batch, self.encoder.grid, generator),)
-
     def forward(self, images: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         chosen = self.hidden_rows(hidden)  # (B, N)
         features = self.encoder.rows(self.encoder(images, hidden, self.mask_token))

@@ -60,9 +60,6 @@ class MaskFeat(Method):
             self.mask_token = encoder.mask_token()
             self.head = nn.Linear(encoder.dim, encoder.channels * self.config.bins * cells)
 
-    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        return (self.config.hide(batch, self.encoder.grid, generator),)
-
     def forward(self, images: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         chosen = self.hidden_rows(hidden)  # (B, N)
         rows = self.encoder.rows(self.encoder(images, hidden, self.mask_token))

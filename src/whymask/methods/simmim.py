@@ -46,9 +46,6 @@ class SimMIM(Method):
             self.mask_token = encoder.mask_token()
             self.head = nn.Linear(encoder.dim, encoder.channels * encoder.stride**2)
 
-    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        return (self.config.hide(batch, self.encoder.grid, generator),)
-
     def forward(self, images: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         scored = to_pixels(hidden, self.encoder.unit)
         errors = (self.predict(images, hidden).float() - images.float()).abs().masked_fill(~scored, 0)

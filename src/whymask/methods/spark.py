@@ -59,9 +59,6 @@ class SparK(Method):
         with seeded(seed, "decoder"):
             self.decoder = UDecoder(self.encoder, self.config.decoder_width)
 
-    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        return (self.config.hide(batch, self.encoder.grid, generator),)
-
     def forward(self, images: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         chosen = self.cells_hidden(hidden)
         predictions = take(to_squares(self.predict(images, hidden), self.cell), chosen)
