@@ -81,7 +81,7 @@ def table(finished: Path) -> dict[str, Any]:
 
 KEYS = {
     "cells": "arm labels_per_class budget seed metrics operations images_seen steps seconds folder error",
-    "pretraining": "method seed folder operations images_seen seconds loss data_wait error",
+    "pretraining": "method seed folder operations images_seen seconds loss data_wait warning error",
     "levels": "arm labels_per_class metric mean low high seeds",
     "pairs": "arm baseline labels_per_class metric difference low high low_images high_images seeds dropped",
     "per_class": "arm labels_per_class class recall low high",
