@@ -17,16 +17,19 @@ class EncoderConfig:
     """Which network, and how large. None is derived from the images' size by `resolve`."""
 
     name: Annotated[str, tyro.conf.arg(name="encoder")] = "auto"
-    """"vit" (Dosovitskiy et al., arXiv 2010.11929), "cnn" (plain, 3x3 convolutions), or "auto": the CNN, which is the
-    kind of network of the paper's theory, learns from few labels and runs on a CPU."""
+    """"vit" (Dosovitskiy et al., arXiv 2010.11929), "cnn" (plain, 3x3 convolutions), "two-layer" (the paper's own,
+    arXiv 2206.03826), or "auto": the CNN, which is the kind of network of the paper's theory, learns from few labels
+    and runs on a CPU, or what the method fits where that is not the CNN."""
     width: int | None = None
-    """ViT: token width, 192 when not given. CNN: channels of the first layer, 32 when not given."""
+    """ViT: token width, 192 when not given. CNN: channels of the first layer, 32 when not given. Two-layer:
+    kernels, 256 when not given."""
     depth: int | None = None
     """ViT only: number of blocks, 12 when not given. The CNN's depth follows from the image size."""
     heads: int | None = None
     """ViT only: attention heads; when not given of width 64 each, or 32 in networks narrower than 192."""
     patch: int | None = None
-    """ViT only: side of a patch in pixels, also of a mask square; when not given, 8 to 16 patches a side."""
+    """ViT and two-layer: side of a patch in pixels, also of a mask square; when not given, 8 to 16 patches a side (ViT)
+    or 4 to 8 (two-layer)."""
     unit: int | None = None
     """CNN only: side of a mask square in pixels; 4 for images up to 64 pixels, larger ones have 8 to 16 a side."""
 

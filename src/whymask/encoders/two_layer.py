@@ -74,6 +74,13 @@ def two_layer(
     return TwoLayer(**kwargs)
 
 
+def default_patch(size: tuple[int, int]) -> int:
+    """Twice the side that `square_side` gives, as one layer must see a whole feature, where that divides the size."""
+    side = square_side(size)
+    whole = size[0] % (2 * side) == size[1] % (2 * side) == 0 and 4 * side * side < size[0] * size[1]
+    return 2 * side if whole else side
+
+
 class TwoLayerEncoder(Encoder):
     """`TwoLayer`: patches do not overlap, so a hidden one is left out exactly. Features (B, K, gh, gw)."""
 
@@ -87,7 +94,7 @@ class TwoLayerEncoder(Encoder):
         width = 256 if config.width is None else config.width
         if width < 1:
             raise WhymaskError(f"two-layer network of {width} kernels; at least 1 is needed, such as 256")
-        patch = 2 * square_side(size) if config.patch is None else config.patch
+        patch = default_patch(size) if config.patch is None else config.patch
         check_divides("patch", patch, size)
         return replace(config, name=cls.kind, width=width, patch=patch)
 
