@@ -116,10 +116,6 @@ def test_the_loss_is_a_function_of_the_seed(name: str) -> None:
 @pytest.mark.parametrize(("size", "channels"), [((20, 28), 3), ((20, 28), 5), ((36, 44), 1)])
 def test_other_sizes_and_channels_work(name: str, size: tuple[int, int], channels: int) -> None:
     images = torch.randn(4, channels, *size, generator=torch_generator(0))
-    if CASES[name].method == "two-layer" and size == (36, 44):
-        with pytest.raises(WhymaskError, match="patch of 8 pixels does not divide images of 36x44"):
-            build(name, size, channels)
-        return
     model = build(name, size, channels)
     losses = losses_of(model, images)
     losses["loss"].backward()
@@ -283,8 +279,8 @@ def test_a_teacher_averages_over_a_twentieth_of_the_run_at_most(
 @pytest.mark.parametrize(
     ("name", "start", "end"),
     [
-        ("data2vec-cnn", 0.999, 0.9998),
-        ("data2vec-vit", 0.999, 0.9998),
+        ("data2vec-cnn", 0.9998, 0.9998),
+        ("data2vec-vit", 0.9998, 0.9998),
         ("data2vec2-vit", 0.9998, 0.99999),
         ("ijepa-vit", 0.996, 1 - 1 / (HORIZON * 10**7)),
     ],
