@@ -38,6 +38,10 @@ class EncoderConfig:
         """Pixels that an image's sides must be multiples of: a patch's or mask square's side, 4 where none is given."""
         return self.patch or self.unit or 4
 
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(gh, gw): how many mask squares images of `size` (height, width) have."""
+        return size[0] // self.square, size[1] // self.square
+
 
 class Encoder(nn.Module):
     """A timm network that can be shown only a part of an image.
@@ -71,7 +75,7 @@ class Encoder(nn.Module):
         self.channels = channels
         self.unit = unit
         self.stride = self.stride_of(config, size)
-        self.grid = (size[0] // unit, size[1] // unit)
+        self.grid = config.grid(size)
         self.dim = dim
         self.timm_kwargs = self.network(config, size, channels)
         self.net: Any = timm.create_model(self.timm_name, **self.timm_kwargs)

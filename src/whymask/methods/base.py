@@ -64,7 +64,7 @@ class MaskedConfig(MethodConfig):
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         assert self.mask_ratio is not None and self.mask_block is not None
         masks.check_ratio(self.mask_ratio)
-        grid = (size[0] // encoder.square, size[1] // encoder.square)
+        grid = encoder.grid(size)
         masks.check_block(grid, self.mask_block)
         self.hide(1, grid, torch.Generator().manual_seed(0))  # what the sampler itself refuses is refused now
 
@@ -83,10 +83,15 @@ def whole_positions(encoder: EncoderConfig, size: Size) -> dict[str, Any]:
     """
     stride = ENCODERS[encoder.name].stride_of(encoder, size)
     side = max(1, stride // encoder.square)
-    grid = (size[0] // encoder.square, size[1] // encoder.square)
+    grid = encoder.grid(size)
     if grid[0] % side == grid[1] % side == 0 and max(grid) > side:
         return {"mask": "uniform", "mask_block": side}
     return {"mask": "block", "mask_block": max(1, min(2 * side, min(grid) - 1))}
+
+
+def block_side(encoder: EncoderConfig, size: Size) -> int:
+    """Side of a ViT's mask blocks: 2 patches, 1 where the grid has less than 3 a side."""
+    return 2 if min(encoder.grid(size)) >= 3 else 1
 
 
 class Method(nn.Module):

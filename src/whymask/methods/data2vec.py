@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whymask.encoders import Encoder, EncoderConfig
+from whymask.encoders.cnn import CNNEncoder
 from whymask.errors import WhymaskError
-from whymask.methods.base import MaskedConfig, Method, Size, whole_positions
+from whymask.methods.base import MaskedConfig, Method, Size, block_side, whole_positions
 from whymask.methods.teacher import Teacher, TeacherConfig, compare, decay_at
 from whymask.randomness import seeded
 
@@ -39,8 +40,7 @@ class Data2VecConfig(TeacherConfig, MaskedConfig):
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
         if encoder.name == "vit":
             assert encoder.depth
-            side = 2 if min(size) >= 3 * encoder.square else 1
-            masking: dict[str, Any] = {"mask": "block", "mask_block": side}
+            masking: dict[str, Any] = {"mask": "block", "mask_block": block_side(encoder, size)}
             return masking | {"mask_ratio": 0.6, "top_layers": max(1, min(6, encoder.depth // 2))}
         return whole_positions(encoder, size) | {"mask_ratio": 0.6, "top_layers": alike(encoder, size)}
 
@@ -92,8 +92,6 @@ class Data2Vec(Method):
 
 def alike(encoder: EncoderConfig, size: Size) -> int:
     """How many of a CNN's last layers have maps of the last one's size and width."""
-    from whymask.encoders.cnn import CNNEncoder
-
     about = CNNEncoder.network(encoder, size, 1)
     layers = list(zip(about["widths"], about["strides"], strict=True))[::-1]
     count = 1

@@ -46,7 +46,7 @@ class Data2Vec2Config(TeacherConfig, MaskedConfig):
 
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
         assert encoder.depth
-        small = min(size) // encoder.square < 8
+        small = min(encoder.grid(size)) < 8
         ratio, side = (0.6, 1) if small else (0.8, 3)
         masking: dict[str, Any] = {"mask_ratio": ratio, "mask": "inverse-block", "mask_block": side}
         depth = 6 if encoder.depth >= 12 else 3

@@ -67,7 +67,7 @@ class IJEPAConfig(TeacherConfig):
                 f"predictor of width {self.predictor_width}; it must be a multiple of 4 times the encoder's "
                 f"{encoder.heads} heads"
             )
-        grid = (size[0] // encoder.square, size[1] // encoder.square)
+        grid = encoder.grid(size)
         for seed in range(8):  # the targets' sizes vary from batch to batch
             self.hide(128, grid, torch.Generator().manual_seed(seed))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from whymask.encoders import ENCODERS, Encoder, EncoderConfig
 from whymask.errors import WhymaskError
 from whymask.masks import to_squares
-from whymask.methods.base import MaskedConfig, Method, Size, whole_positions
+from whymask.methods.base import MaskedConfig, Method, Size, block_side, whole_positions
 from whymask.randomness import seeded
 
 
@@ -36,7 +36,7 @@ class MaskFeatConfig(MaskedConfig):
         settings = {"mask_ratio": 0.4, "cell": stride // 2 if stride % 2 == 0 else stride}
         if encoder.name != "vit":
             return whole_positions(encoder, size) | settings
-        return settings | {"mask": "block", "mask_block": 2 if min(size) >= 3 * encoder.square else 1}
+        return settings | {"mask": "block", "mask_block": block_side(encoder, size)}
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         super().check(encoder, size)

@@ -28,7 +28,7 @@ class SimMIMConfig(MaskedConfig):
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
         if encoder.name != "vit":
             return whole_positions(encoder, size) | {"mask_ratio": 0.6}
-        grid = (size[0] // encoder.square, size[1] // encoder.square)
+        grid = encoder.grid(size)
         side = 2 if min(grid) >= 14 and grid[0] % 2 == grid[1] % 2 == 0 else 1
         return {"mask_ratio": 0.6, "mask": "uniform", "mask_block": side}
 

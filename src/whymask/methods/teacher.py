@@ -43,7 +43,7 @@ class Teacher(nn.Module):
     def follow(self, encoder: nn.Module, decay: float) -> None:
         """weights <- decay * weights + (1 - decay) * the student's; integers are copied."""
         own, student = ([*module.parameters(), *module.buffers()] for module in (self.encoder, encoder))
-        pairs = [(mine, theirs) for mine, theirs in zip(own, student, strict=True)]
+        pairs = list(zip(own, student, strict=True))
         floats = [pair for pair in pairs if pair[0].is_floating_point()]
         torch._foreach_lerp_([mine for mine, _ in floats], [theirs.data for _, theirs in floats], 1 - decay)
         for mine, theirs in pairs:
