@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from whymask import masks
 from whymask.encoders import Encoder, EncoderConfig, build_encoder
-from whymask.encoders.cnn import ConvLayer
+from whymask.encoders.plain_cnn import ConvLayer
 from whymask.methods import METHODS, Method
 from whymask.methods.maskfeat import hog
 from whymask.methods.teacher import compare

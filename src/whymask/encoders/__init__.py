@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
@@ -14,6 +15,8 @@ from safetensors.torch import save as tensors_to_bytes
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders.base import Encoder, EncoderConfig
 from whymask.encoders.cnn import CNNEncoder
+from whymask.encoders.swin import SwinEncoder
+from whymask.encoders.timm_names import is_timm, kind_of
 from whymask.encoders.two_layer import TwoLayerEncoder
 from whymask.encoders.vit import ViTEncoder
 from whymask.errors import WhymaskError
@@ -25,8 +28,10 @@ __all__ = [
     "Encoder",
     "EncoderConfig",
     "build_encoder",
+    "encoder_class",
     "load_encoder",
     "load_strictly",
+    "notes",
     "read_tensors",
     "resolve",
     "save_encoder",
@@ -40,6 +45,21 @@ ENCODERS: dict[str, type[CNNEncoder] | type[TwoLayerEncoder] | type[ViTEncoder]]
     "vit": ViTEncoder,
     "two-layer": TwoLayerEncoder,
 }
+"""whymask's own names; any other name is a network of timm."""
+
+KINDS = {kind.kind: kind for kind in (CNNEncoder, ViTEncoder, SwinEncoder, TwoLayerEncoder)}
+
+
+def encoder_class(name: str) -> type[Encoder]:
+    """The wrapper of the encoder `name`. Raises WhymaskError, with the nearest names, for one that does not exist."""
+    if name in ENCODERS:
+        return ENCODERS[name]
+    if is_timm(name):
+        return KINDS[kind_of(name)]
+    near = get_close_matches(name, [*ENCODERS, *timm.list_models()], cutoff=0.3) or list(ENCODERS)
+    raise WhymaskError(
+        f"unknown encoder {name!r}; nearest: {', '.join(near)} (all: auto, {', '.join(ENCODERS)}, and timm's names)"
+    )
 
 
 def resolve(config: EncoderConfig, size: tuple[int, int], channels: int) -> EncoderConfig:
@@ -49,19 +69,21 @@ def resolve(config: EncoderConfig, size: tuple[int, int], channels: int) -> Enco
         WhymaskError: for an unknown name, a setting that the encoder does not have, or one that does not fit the size.
     """
     name = "cnn" if config.name == "auto" else config.name
-    if name not in ENCODERS:
-        near = get_close_matches(name, ENCODERS, cutoff=0.3) or list(ENCODERS)
-        raise WhymaskError(f"unknown encoder {name!r}; nearest: {', '.join(near)} (all: auto, {', '.join(ENCODERS)})")
     if channels < 1:
         raise WhymaskError(f"images of {channels} channels; at least 1 is needed")
-    return ENCODERS[name].resolve(replace(config, name=name), size)
+    return encoder_class(name).resolve(replace(config, name=name), size)
+
+
+def notes(config: EncoderConfig, size: tuple[int, int]) -> list[str]:
+    """What a user should know of how a resolved `config` was fitted to images of `size`, a sentence each."""
+    return encoder_class(config.name).notes(config, size)
 
 
 def build_encoder(config: EncoderConfig, size: tuple[int, int], channels: int, seed: int) -> Encoder:
     """A new encoder with weights drawn from `seed`: the same seed and settings give the same weights."""
     config = resolve(config, size, channels)
     with seeded(seed, "encoder"):
-        return ENCODERS[config.name](config, size, channels)
+        return KINDS[encoder_class(config.name).kind](config, size, channels)
 
 
 def save_encoder(

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import timm
 import tyro
@@ -18,25 +18,32 @@ class EncoderConfig:
 
     name: Annotated[str, tyro.conf.arg(name="encoder")] = "auto"
     """"vit" (Dosovitskiy et al., arXiv 2010.11929), "cnn" (plain, 3x3 convolutions), "two-layer" (the paper's own,
-    arXiv 2206.03826), or "auto": the CNN, which is the kind of network of the paper's theory, learns from few labels
-    and runs on a CPU, or what the method fits where that is not the CNN."""
+    arXiv 2206.03826); the name of a timm network, such as resnet18, convnextv2_atto or vit_tiny_patch16_224 ("whymask
+    list" says which can be pretrained); or "auto": the CNN, which is the kind of network of the paper's theory, learns
+    from few labels and runs on a CPU, or what the method fits where that is not the CNN."""
     width: int | None = None
     """ViT: token width, 192 when not given. CNN: channels of the first layer, 32 when not given. Two-layer:
-    kernels, 256 when not given."""
+    kernels, 256 when not given. A timm name has its own; of a Swin the first stage's can be given."""
     depth: int | None = None
     """ViT only: number of blocks, 12 when not given. The CNN's depth follows from the image size."""
     heads: int | None = None
     """ViT only: attention heads; when not given of width 64 each, or 32 in networks narrower than 192."""
     patch: int | None = None
-    """ViT and two-layer: side of a patch in pixels, also of a mask square; when not given, 8 to 16 patches a side (ViT)
-    or 4 to 8 (two-layer)."""
+    """ViT, Swin and two-layer: side of a patch in pixels, and but for Swin of a mask square; when not given, 8 to 16
+    patches a side (ViT) or 4 to 8 (two-layer). A timm name has its own, but for images that hold too few of them."""
     unit: int | None = None
-    """CNN only: side of a mask square in pixels; 4 for images up to 64 pixels, larger ones have 8 to 16 a side."""
+    """CNN and Swin: side of a mask square in pixels; 4 for images up to 64 pixels, larger ones have 8 to 16 a side
+    (CNN), or that of a position of the last map (Swin)."""
+    output_stride: int | None = None
+    """timm CNNs: pixels a side that a position of the last map stands for, 8, 16 or 32; further strides become
+    dilations. 8 for images below 64 pixels when not given, else 32."""
+    pool: Literal["mean", "token"] | None = None
+    """ViT only: what a classifier reads, the mean over patches (the default) or the class token."""
 
     @property
     def square(self) -> int:
         """Pixels that an image's sides must be multiples of: a patch's or mask square's side, 4 where none is given."""
-        return self.patch or self.unit or 4
+        return self.unit or self.patch or 4
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """(gh, gw): how many mask squares images of `size` (height, width) have."""
@@ -63,8 +70,8 @@ class Encoder(nn.Module):
     """
 
     kind: ClassVar[str]
-    fields_used: ClassVar[tuple[str, ...]]
-    timm_name: ClassVar[str]
+    timm_name: str
+    timm_kwargs: dict[str, Any]
     transform: Preprocessing
     origin: str | None = None
 
@@ -77,7 +84,7 @@ class Encoder(nn.Module):
         self.stride = self.stride_of(config, size)
         self.grid = config.grid(size)
         self.dim = dim
-        self.timm_kwargs = self.network(config, size, channels)
+        self.timm_name, self.timm_kwargs = self.network(config, size, channels)
         self.net: Any = timm.create_model(self.timm_name, **self.timm_kwargs)
         self.layers = 0
 
@@ -87,8 +94,18 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> dict[str, Any]:
-        """The keyword arguments with which timm builds the network of a resolved config."""
+    def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> tuple[str, dict[str, Any]]:
+        """Name and keyword arguments with which timm builds the network of a resolved config."""
+        raise NotImplementedError
+
+    @classmethod
+    def notes(cls, config: EncoderConfig, size: tuple[int, int]) -> list[str]:
+        """What a user should know of how a resolved config was fitted to the images."""
+        return []
+
+    @classmethod
+    def layers_of(cls, config: EncoderConfig, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """(width, stride in pixels) of each of the `outputs` of a resolved config, for CNNs and the like."""
         raise NotImplementedError
 
     @classmethod
@@ -131,6 +148,16 @@ class Encoder(nn.Module):
         ``decay ** (layers - layer_of(name))``; the classifier's head has factor 1.
         """
         raise NotImplementedError
+
+
+def check_fixed(config: EncoderConfig, **own: int) -> None:
+    """Raises WhymaskError when a setting is given that the name has decided otherwise."""
+    for name, value in own.items():
+        if getattr(config, name) not in (None, value):
+            raise WhymaskError(
+                f"{config.name} has {name} {value}, {getattr(config, name)} was given; leave {name!r} out, or choose "
+                f"another name"
+            )
 
 
 def reject_unused(config: EncoderConfig, used: tuple[str, ...]) -> None:

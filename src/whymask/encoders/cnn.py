@@ -1,158 +1,109 @@
-"""A small plain CNN, known to timm as "plain_cnn", that can be shown only a part of an image."""
+"""CNNs that can be shown only a part of an image: the plain one, and timm's, by masked forms of their layers."""
 
-import math
-from collections.abc import Sequence
+import operator
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from timm.models import register_model
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from whymask.encoders.base import Encoder, EncoderConfig, check_divides, reject_unused, square_side
-from whymask.encoders.masked import at_visible, coarsen, visible_after
+from whymask.encoders.masked import hiding, mask_layers
+from whymask.encoders.masked_forms import Size, Visibility, coarsen
+from whymask.encoders.plain_cnn import plain_network
+from whymask.encoders.timm_names import sketch, takes
 from whymask.errors import WhymaskError
+from whymask.linear import speed_up
 from whymask.masks import to_pixels
 
-COARSEST = 6
-"""Strides are added until the shorter side of the last layer's grid has at most this many positions."""
-
-
-class ConvLayer(nn.Module):
-    """3x3 convolution, batch norm, ReLU. (B, C, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-        self.stride = stride
-
-    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """`visible` (B, 1, H', W') is at the resolution of the output; where it is False the output is zero."""
-        x = self.conv(x)
-        return self.normalise(x) if visible is None else at_visible(x, visible, self.normalise)
-
-    def normalise(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(x), inplace=True)
-
-
-class PlainCNN(nn.Module):
-    """A chain of `ConvLayer`, the mean over positions, and a linear head; the interface is that of timm's models."""
-
-    def __init__(
-        self,
-        in_chans: int = 3,
-        num_classes: int = 1000,
-        widths: Sequence[int] = (32, 64, 128, 128),
-        strides: Sequence[int] = (2, 2, 2, 1),
-    ) -> None:
-        super().__init__()
-        inputs = (in_chans, *widths[:-1])
-        self.layers = nn.Sequential(*map(ConvLayer, inputs, widths, strides))
-        self.num_features = self.head_hidden_size = widths[-1]
-        self.reset_classifier(num_classes)
-        for layer in self.layers:
-            nn.init.kaiming_normal_(layer.conv.weight, mode="fan_out", nonlinearity="relu")  # type: ignore[union-attr, arg-type]
-
-    def forward_features(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """(B, C, H, W) -> (B, D, H', W'). Hidden pixels, where `visible` (B, 1, H, W) is False, are not seen."""
-        return self.forward_layers(x, visible)[-1]
-
-    def forward_layers(self, x: Tensor, visible: Tensor | None = None) -> list[Tensor]:
-        """As `forward_features`, every layer's output."""
-        if visible is None:
-            return [x := layer(x) for layer in self.layers]
-        x = x.masked_fill(~visible, 0)  # not a product: NaN * 0 is NaN
-        outputs = []
-        for layer in self.layers:
-            visible = coarsen(visible, layer.stride)  # type: ignore[arg-type]
-            outputs.append(x := layer(x, visible))
-        return outputs
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        pooled = x.mean(dim=(2, 3))
-        return pooled if pre_logits else self.head(pooled)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
-        if global_pool != "avg":
-            raise ValueError(f"global_pool {global_pool!r}; this network has 'avg' only")
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        return {"stem": r"^layers\.0", "blocks": r"^layers\.(\d+)"}
-
-
-@register_model
-def plain_cnn(
-    pretrained: bool = False,
-    pretrained_cfg: Any = None,
-    pretrained_cfg_overlay: Any = None,
-    cache_dir: Any = None,
-    **kwargs: Any,
-) -> PlainCNN:
-    """For `timm.create_model("plain_cnn", in_chans=..., num_classes=..., widths=..., strides=...)`."""
-    if pretrained:
-        raise ValueError("plain_cnn has no public weights; use pretrained=False")
-    return PlainCNN(**kwargs)
+SMALL = 64
+"""Images with a shorter side below this many pixels get the smaller output stride."""
 
 
 class CNNEncoder(Encoder):
-    """`PlainCNN`, by masked convolution where a mask is given. Features (B, D, h', w'), zero at hidden positions."""
+    """A dense CNN, by masked forms of its layers where a mask is given. Features (B, D, h', w'), zero where
+    all is hidden.
+
+    A position stands for `stride` pixels a side from its own place on; whether a last one is there for what is left of
+    images whose size is no multiple of that is the network's choice, as in timm.
+
+    Attributes:
+        widths, strides: of the layers whose maps are `outputs`, each stride relative to the layer before.
+    """
 
     kind = "cnn"
-    fields_used = ("width", "unit")
-    timm_name = "plain_cnn"
 
     @classmethod
     def resolve(cls, config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
-        reject_unused(config, cls.fields_used)
-        width = config.width if config.width is not None else 32
-        if width < 1:
-            raise WhymaskError(f"CNN of width {width}; the first layer needs at least 1 channel, such as 32")
+        if config.name == "cnn":
+            reject_unused(config, ("width", "unit"))
+            width = config.width if config.width is not None else 32
+            if width < 1:
+                raise WhymaskError(f"CNN of width {width}; the first layer needs at least 1 channel, such as 32")
+            config = replace(config, width=width)
+        else:
+            reject_unused(config, ("unit", "output_stride"))
+            config = replace(config, output_stride=fitting_stride(config, size))
+            cls.layers_of(config, size)  # what the network itself refuses is refused now
         unit = config.unit if config.unit is not None else mask_unit(size)
         check_divides("mask unit", unit, size)
-        return replace(config, name=cls.kind, width=width, unit=unit)
+        return replace(config, unit=unit)
 
     @classmethod
-    def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> dict[str, Any]:
-        assert config.width
-        halvings = max(0, math.ceil(math.log2(min(size) / COARSEST)))
-        layers = max(4, halvings + 1)
-        return {
-            "in_chans": channels,
-            "num_classes": 0,
-            "widths": [config.width * min(2**i, 4) for i in range(layers)],
-            "strides": [2 if i < halvings else 1 for i in range(layers)],
-        }
+    def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> tuple[str, dict[str, Any]]:
+        kwargs = {"in_chans": channels, "num_classes": 0}
+        if config.name == "cnn":
+            assert config.width
+            return "plain_cnn", kwargs | plain_network(config.width, size)
+        strided = {} if config.output_stride == 32 else {"output_stride": config.output_stride}
+        return config.name, kwargs | strided
+
+    @classmethod
+    def notes(cls, config: EncoderConfig, size: tuple[int, int]) -> list[str]:
+        if config.name == "cnn" or config.output_stride == 32:
+            return []
+        height, width = (-(-side // cls.stride_of(config, size)) for side in size)
+        return [f"{config.name} has output stride {config.output_stride}: its last map has {height}x{width} positions"]
+
+    @classmethod
+    def layers_of(cls, config: EncoderConfig, size: tuple[int, int]) -> list[tuple[int, int]]:
+        name, kwargs = cls.network(config, size, 3)
+        if name == "plain_cnn":
+            return list(zip(kwargs["widths"], accumulate(kwargs["strides"], operator.mul), strict=True))
+        net = sketch(name, **{key: value for key, value in kwargs.items() if key == "output_stride"})
+        if not hasattr(net, "feature_info") or getattr(net, "head_hidden_size", net.num_features) != net.num_features:
+            raise WhymaskError(f"{name} has no feature maps of its classifier's width; choose another encoder")
+        layers = [(info["num_chs"], info["reduction"]) for info in net.feature_info]
+        return [*layers[:-1], (net.num_features, layers[-1][1])]
 
     @classmethod
     def stride_of(cls, config: EncoderConfig, size: tuple[int, int]) -> int:
-        return math.prod(cls.network(config, size, 1)["strides"])
+        return cls.layers_of(config, size)[-1][1]
 
     def __init__(self, config: EncoderConfig, size: tuple[int, int], channels: int) -> None:
         assert config.unit
-        widths = self.network(config, size, channels)["widths"]
-        super().__init__(config, size, channels, unit=config.unit, dim=widths[-1])
-        self.layers = len(widths)
-        self.widths, self.strides = widths, self.timm_kwargs["strides"]
+        layers = self.layers_of(config, size)
+        super().__init__(config, size, channels, unit=config.unit, dim=layers[-1][0])
+        self.widths = [width for width, _ in layers]
+        self.strides = [after // before for before, after in pairwise([1, *(stride for _, stride in layers)])]
+        speed_up(self.net)
+        mask_layers(self.net, self.timm_name)
+        self.origins, self.sizes = self._trial()
+        groups = group_parameters(self.net, self.net.group_matcher(coarse=False), reverse=True)
+        self.group_of: dict[str, int] = dict(groups)
+        self.layers = max(self.group_of.values()) + 1
 
     def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
-        return self.outputs(images, hidden, token)[-1]
+        shown, visible = self._shown(images, hidden, token)
+        with hiding(self.net, visible):
+            return self.net.forward_features(shown)
 
     def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
-        visible = None if hidden is None else ~to_pixels(hidden, self.unit)
-        if visible is None or token is None:
-            return self.net.forward_layers(images, visible)
-        tokens = token.to(images.dtype).repeat(1, 1, *self.grid)
-        return self.net.forward_layers(torch.where(visible, images, tokens))
+        shown, visible = self._shown(images, hidden, token)
+        with hiding(self.net, visible):
+            return self._maps(shown)
 
     def mask_token(self) -> nn.Parameter:
         """(1, C, unit, unit), put in the place of a hidden square's pixels."""
@@ -160,17 +111,92 @@ class CNNEncoder(Encoder):
 
     def visible_in(self, layer: int, hidden: Tensor) -> Tensor:
         """Under which positions of a layer's output some pixel is visible: BoolTensor (B, 1, h', w')."""
-        return visible_after(hidden, self.unit, self.strides[: range(self.layers)[layer] + 1])
+        return self._visible_at(self.sizes[layer], ~to_pixels(hidden, self.unit))
 
     def rows(self, features: Tensor) -> Tensor:
-        return features.flatten(2).transpose(1, 2)
+        return self.whole(features).flatten(2).transpose(1, 2)
 
     def rows_hidden(self, hidden: Tensor) -> Tensor:
-        return ~self.visible_in(-1, hidden).flatten(1)
+        return self.whole(~self.visible_in(-1, hidden)).flatten(1)
+
+    def whole(self, x: Tensor) -> Tensor:
+        """A map of the last layer with a position, zero, for what is left of images that the network cuts off."""
+        missing = [-(-side // self.stride) - there for side, there in zip(self.size, x.shape[-2:], strict=True)]
+        return nn.functional.pad(x, (0, missing[1], 0, missing[0])) if any(missing) else x
+
+    def pool(self, features: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Features -> (B, D), by the network's own pooling; with a mask over visible positions only."""
+        if hidden is None:
+            return super().pool(features)
+        with hiding(self.net, self.visible_in(-1, hidden)):
+            return super().pool(features)
 
     def layer_of(self, name: str) -> int:
-        parts = name.removeprefix("net.").split(".")
-        return int(parts[1]) if parts[0] == "layers" else self.layers
+        return self.group_of[name.removeprefix("net.")]
+
+    def _shown(self, images: Tensor, hidden: Tensor | None, token: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The network's input, and what its layers may see of it."""
+        if hidden is None or not hidden.any():
+            return images, None
+        visible = ~to_pixels(hidden, self.unit)
+        if token is None:
+            return images.masked_fill(~visible, 0), visible  # not a product: NaN * 0 is NaN
+        return torch.where(visible, images, token.to(images.dtype).repeat(1, 1, *self.grid)), None
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """What the layers of feature_info put out, the last one's replaced by the features."""
+        maps: list[Tensor] = []
+        handles = [
+            self.net.get_submodule(info["module"]).register_forward_hook(lambda *call: maps.append(call[2]))
+            for info in list(self.net.feature_info)[: len(self.widths) - 1]
+        ]
+        try:
+            features = self.net.forward_features(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [*maps, features]
+
+    @torch.no_grad()
+    def _trial(self) -> tuple[dict[Size, tuple[Size, int]], list[Size]]:
+        """One masked forward pass: from which size, by which stride, the maps of each size come, and the layers' sizes.
+
+        Raises WhymaskError where a layer has no masked form for these images."""
+        images = torch.zeros(2, self.channels, *self.size)
+        visible = torch.ones(2, 1, *self.size, dtype=torch.bool)
+        training = self.net.training
+        self.net.eval()
+        try:
+            with hiding(self.net, visible) as visibility:
+                maps = self._maps(images)
+        except (AssertionError, RuntimeError, TypeError) as error:  # of networks for one size
+            raise WhymaskError(
+                f"{self.timm_name} cannot be shown images of {self.size[0]}x{self.size[1]} pixels ({error}); choose "
+                f"another size or encoder"
+            ) from error
+        self.net.train(training)
+        assert isinstance(visibility, Visibility)
+        return visibility.origins, [(x.shape[2], x.shape[3]) for x in maps]
+
+    def _visible_at(self, size: Size, visible: Tensor) -> Tensor:
+        if size == (visible.shape[2], visible.shape[3]):
+            return visible
+        if size not in self.origins:
+            return visible.flatten(1).any(dim=1)[:, None, None, None]  # a single position
+        before, stride = self.origins[size]
+        return coarsen(self._visible_at(before, visible), stride, size)
+
+
+def fitting_stride(config: EncoderConfig, size: tuple[int, int]) -> int:
+    """The output stride: the given one, or 8 for small images, as at 32 a position would be a whole image."""
+    if config.output_stride is None:
+        small = min(size) < SMALL and takes(config.name, output_stride=8)
+        return 8 if small else 32
+    if config.output_stride not in (8, 16, 32) or not takes(config.name, output_stride=config.output_stride):
+        raise WhymaskError(
+            f"output_stride {config.output_stride} of {config.name}; it is 8, 16 or 32, where timm lets it be chosen"
+        )
+    return config.output_stride
 
 
 def mask_unit(size: tuple[int, int]) -> int:

@@ -1,66 +1,84 @@
-"""Masked convolution: a plain CNN that cannot see what is hidden (FCMAE, arXiv 2301.00808; SparK, arXiv 2301.03580).
+"""Masked forms of a CNN's layers: what is hidden is not seen, and counts in no statistic.
 
 A convolution mixes positions, so what is zero at the input does not stay zero. After every layer the hidden positions
-are therefore set to zero again, and batch norm counts visible positions only: the features depend on nothing but
-visible pixels, and their statistics are those of a dense network rather than of one fed with holes.
+are therefore set to zero again, and norms and pools count visible positions only: the features depend on nothing but
+visible pixels, and their statistics are those of a dense network rather than of one fed with holes (SparK, arXiv
+2301.03580; FCMAE, arXiv 2301.00808).
+
+``mask_layers(net, name)`` gives every layer of a dense network its masked form, without touching the network's code,
+and ``with hiding(net, visible):`` says what its layers may see. Outside it the network is the dense one. Such contexts
+nest, every network has its own, and they may be entered inside or around a compiled forward.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import timm.layers
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from whymask.masks import to_pixels
+from whymask.encoders.masked_forms import FORMS, Masking, Visibility
+from whymask.errors import WhymaskError
 
-
-def coarsen(visible: Tensor, stride: int) -> Tensor:
-    """Visibility after a layer of this stride: a position is visible if any position under it is.
-
-    Args:
-        visible: BoolTensor (B, 1, H, W), True = visible.
-
-    Returns:
-        BoolTensor (B, 1, ceil(H / stride), ceil(W / stride)), the size of the layer's output.
-    """
-    if stride == 1:
-        return visible
-    return F.max_pool2d(visible.float(), stride, ceil_mode=True).bool()
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-def visible_after(hidden: Tensor, unit: int, strides: Sequence[int]) -> Tensor:
-    """Under which positions some pixel is visible, behind layers of these strides.
+@contextmanager
+def hiding(net: nn.Module, visible: Tensor | None) -> Iterator[Visibility | None]:
+    """Within, the layers of `net`, which `mask_layers` has prepared, see only what is visible; None is everything.
 
     Args:
-        hidden: a mask BoolTensor (B, gh, gw) over squares of `unit` pixels.
+        visible: BoolTensor (B, 1, H, W) over the pixels of the next input; every image has a visible pixel.
 
-    Returns:
-        BoolTensor (B, 1, h', w'), True = visible.
+    The input itself is the caller's: hidden pixels that are not zero are seen by the first layer.
     """
-    visible = ~to_pixels(hidden, unit)
-    for stride in strides:
-        visible = coarsen(visible, stride)
-    return visible
+    masking: Masking = net.masking  # type: ignore[assignment]
+    visibility = None if visible is None else Visibility(visible)
+    masking.stack.append(visibility)
+    try:
+        yield visibility
+    finally:
+        masking.stack.pop()
 
 
-def at_visible(x: Tensor, visible: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
-    """A layer that mixes no positions (norm, activation), applied at visible positions; hidden ones become zero.
+def mask_layers(net: nn.Module, name: str) -> None:
+    """Gives every layer of the dense CNN `net`, called `name`, its masked form, in place. Its state stays the same.
 
-    The visible positions are laid out as one image of n x 1 pixels, so that a batch norm's batch and running
-    statistics, its momentum and its eval mode are exactly its own, over visible positions only.
-
-    Args:
-        x: (B, C, H, W); fastest in channels_last.
-        visible: BoolTensor (B, 1, H, W).
-        layer: (1, C, n, 1) -> (1, C, n, 1).
-
-    Returns:
-        (B, C, H, W) in channels_last.
+    Raises:
+        WhymaskError: naming the layer, where one has no masked form.
     """
-    batch, channels, height, width = x.shape
-    rows = visible.flatten().nonzero().squeeze(1)
-    positions = x.permute(0, 2, 3, 1).reshape(-1, channels)
-    seen = layer(positions.index_select(0, rows).view(1, -1, 1, channels).permute(0, 3, 1, 2))
-    seen = seen.permute(0, 2, 3, 1).reshape(-1, channels)
-    filled = torch.zeros(positions.shape, dtype=seen.dtype, device=x.device).index_copy(0, rows, seen)
-    return filled.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    masking = Masking()
+    for layer_name, layer in _layers_in(net, ""):
+        layer.__class__ = _masked_class(type(layer), f"{layer_name} of {name}")
+        layer.masking = masking  # type: ignore[assignment]
+        layer.where = f"{layer_name} of {name}"  # type: ignore[assignment]
+    net.masking = masking  # type: ignore[assignment]
+
+
+def _layers_in(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+    """The layers that need a masked form, from the outside in; none within such a layer, none that see one position."""
+    if type(module) in FORMS:
+        yield name, module
+    elif any(module.children()) or type(module) in CONTAINERS:
+        for child_name, child in module.named_children():
+            yield from _layers_in(child, f"{name}.{child_name}".removeprefix("."))
+    elif not _keeps_zeros(module):
+        yield name, module
+
+
+def _keeps_zeros(module: nn.Module) -> bool:
+    """Whether it is an activation, a dropout or the like: what is zero stays zero, and no position sees another."""
+    library = type(module).__module__
+    pointwise = ("torch.nn.modules.activation", "timm.layers.activations", "timm.layers.activations_me")
+    if library in pointwise and next(module.parameters(), None) is None:
+        return not module(torch.zeros(1)).any()
+    return type(module) in (nn.Identity, nn.Dropout, nn.Dropout2d, nn.PReLU, nn.Flatten, timm.layers.DropPath)
+
+
+def _masked_class(dense: type, where: str) -> type:
+    if dense not in FORMS:
+        raise WhymaskError(
+            f"layer {where}, a {dense.__name__}, has no masked form, so the network cannot be shown a part of an "
+            f"image; choose another encoder ('whymask list {where.split(' of ')[-1]}' says which can)"
+        )
+    return type(f"Masked{dense.__name__}", (FORMS[dense], dense), {})

@@ -85,12 +85,10 @@ class TwoLayerEncoder(Encoder):
     """`TwoLayer`: patches do not overlap, so a hidden one is left out exactly. Features (B, K, gh, gw)."""
 
     kind = "two-layer"
-    fields_used = ("width", "patch")
-    timm_name = "two_layer"
 
     @classmethod
     def resolve(cls, config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
-        reject_unused(config, cls.fields_used)
+        reject_unused(config, ("width", "patch"))
         width = 256 if config.width is None else config.width
         if width < 1:
             raise WhymaskError(f"two-layer network of {width} kernels; at least 1 is needed, such as 256")
@@ -99,8 +97,9 @@ class TwoLayerEncoder(Encoder):
         return replace(config, name=cls.kind, width=width, patch=patch)
 
     @classmethod
-    def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> dict[str, Any]:
-        return {"in_chans": channels, "num_classes": 0, "patch_size": config.patch, "kernels": config.width}
+    def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> tuple[str, dict[str, Any]]:
+        kwargs = {"in_chans": channels, "num_classes": 0, "patch_size": config.patch, "kernels": config.width}
+        return "two_layer", kwargs
 
     def __init__(self, config: EncoderConfig, size: tuple[int, int], channels: int) -> None:
         assert config.patch and config.width

@@ -1,33 +1,37 @@
 """A timm vision transformer that embeds and encodes visible patches only (MAE, arXiv 2111.06377)."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
-from whymask.encoders.base import Encoder, EncoderConfig, check_divides, reject_unused, square_side
+from whymask.encoders.base import Encoder, EncoderConfig, check_divides, check_fixed, reject_unused, square_side
+from whymask.encoders.timm_names import sketch
 from whymask.errors import WhymaskError
 from whymask.linear import linear, speed_up
 from whymask.masks import indices, take, to_squares
 
 
 class ViTEncoder(Encoder):
-    """ViT with a class token, mean pooling and a position embedding that starts as the 2-D sin-cos one and is learnt.
+    """timm's VisionTransformer: with a class token or not, registers, a distillation token. The position embedding
+    starts as the 2-D sin-cos one and is learnt.
 
-    Without a mask features are (B, 1 + N, D), with one (B, 1 + n_visible, D) in ascending order; the class token is
-    first. The final norm is applied to every token, and the pooled feature is the mean of the normalised patch tokens
-    (timm: global_pool "avg", fc_norm False). The paper renews the norm and moves it behind the mean when fine-tuning;
-    here one set of weights serves the decoder, fine-tuning and timm alike.
+    Without a mask features are (B, P + N, D), with one (B, P + n_visible, D) in ascending order; the P = `prefix`
+    tokens that are no patches are first. The final norm is applied to every token, and the pooled feature is the mean
+    of the normalised patch tokens (timm: global_pool "avg", fc_norm False) or the class token. The paper renews the
+    norm and moves it behind the mean when fine-tuning; here one set of weights serves the decoder, fine-tuning and timm
+    alike.
     """
 
     kind = "vit"
-    fields_used = ("width", "depth", "heads", "patch")
-    timm_name = "vit_tiny_patch16_224"
 
     @classmethod
     def resolve(cls, config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
-        reject_unused(config, cls.fields_used)
+        reject_unused(config, ("width", "depth", "heads", "patch", "pool"))
+        if config.name != "vit":
+            return resolve_named(config, size)
         width = 192 if config.width is None else config.width
         most = max(1, width // (64 if width >= 192 else 32))
         heads = next(n for n in range(most, 0, -1) if width % n == 0) if config.heads is None else config.heads
@@ -39,33 +43,52 @@ class ViTEncoder(Encoder):
                 f"number of heads, and all must be positive, such as width 128, depth 5, 4 heads"
             )
         check_divides("patch", patch, size)
-        return replace(config, name=cls.kind, width=width, depth=depth, heads=heads, patch=patch)
+        return replace(config, width=width, depth=depth, heads=heads, patch=patch, pool=config.pool or "mean")
 
     @classmethod
-    def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> dict[str, Any]:
-        return {
+    def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> tuple[str, dict[str, Any]]:
+        kwargs = {
             "img_size": list(size),
             "patch_size": config.patch,
             "in_chans": channels,
-            "embed_dim": config.width,
-            "depth": config.depth,
-            "num_heads": config.heads,
             "num_classes": 0,
-            "global_pool": "avg",
+            "global_pool": POOLS[config.pool or "mean"],
             "fc_norm": False,
         }
+        if config.name == "vit":
+            sizes = {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads}
+            return "vit_tiny_patch16_224", kwargs | sizes
+        fixed = {"dynamic_img_size": False} if sketch(config.name).dynamic_img_size else {}
+        return config.name, kwargs | fixed
+
+    @classmethod
+    def notes(cls, config: EncoderConfig, size: tuple[int, int]) -> list[str]:
+        if config.name == "vit" or sketch(config.name).patch_embed.patch_size[0] == config.patch:
+            return []
+        height, width = config.grid(size)
+        return [f"{config.name} has patches of {config.patch} pixels here, {height}x{width} of them"]
 
     def __init__(self, config: EncoderConfig, size: tuple[int, int], channels: int) -> None:
         assert config.patch and config.width and config.depth
         super().__init__(config, size, channels, unit=config.patch, dim=config.width)
         self.layers = config.depth + 1
+        self.prefix: int = self.net.num_prefix_tokens
         speed_up(self.net)
         initialise_transformer(self.net)
         weight = self.net.patch_embed.proj.weight
         nn.init.xavier_uniform_(weight.view(len(weight), -1))
-        nn.init.normal_(self.net.cls_token, std=0.02)
-        with torch.no_grad():
-            self.net.pos_embed.copy_(sincos_positions(self.grid, self.dim))
+        if self.net.cls_token is not None:
+            nn.init.normal_(self.net.cls_token, std=0.02)
+        if self.net.pos_embed is not None:
+            start = sincos_positions(self.grid, self.dim)[0, 1:]
+            with torch.no_grad():
+                self.net.pos_embed.zero_()[0, -len(start) :].copy_(start)
+
+    def use_pool(self, pool: Literal["mean", "token"]) -> None:
+        """Makes `pool` read the mean over patches or the class token from now on; the weights stay."""
+        check_pool(pool, self.net, self.config.name)
+        self.config = replace(self.config, pool=pool)
+        self.net.global_pool = self.timm_kwargs["global_pool"] = POOLS[pool]
 
     def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         if hidden is None:
@@ -81,26 +104,27 @@ class ViTEncoder(Encoder):
         return nn.Parameter(torch.randn(1, 1, self.dim) * 0.02)
 
     def _tokens(self, images: Tensor, hidden: Tensor | None, token: Tensor | None) -> Tensor:
-        """Embedded patches, (B, 1 + n, D): all, or the visible ones, or all with `token` in the hidden ones' place."""
-        embed, positions = self.net.patch_embed.proj, self.net.pos_embed[0]
+        """Embedded patches, (B, P + n, D): all, or the visible ones, or all with `token` in the hidden ones' place."""
         patches = to_squares(images, self.unit)  # (B, N, C * p * p)
-        if hidden is not None and token is not None:
-            patches = patches.masked_fill(hidden.flatten(1).unsqueeze(2), 0)  # not a product: NaN * 0 is NaN
-        elif hidden is not None:
-            visible, _ = indices(hidden)
+        visible = indices(hidden)[0] if hidden is not None and token is None else None
+        if visible is not None:
             patches = take(patches, visible)  # hidden pixels end here
-        tokens = linear(patches, embed.weight.flatten(1), embed.bias)  # the strided convolution, patch by patch
+        elif hidden is not None:
+            patches = patches.masked_fill(hidden.flatten(1).unsqueeze(2), 0)  # not a product: NaN * 0 is NaN
+        embed = self.net.patch_embed
+        tokens = linear(patches, embed.proj.weight.flatten(1), embed.proj.bias)  # the strided convolution, by patch
+        tokens = embed.norm(tokens)
         if hidden is not None and token is not None:
             tokens = torch.where(hidden.flatten(1).unsqueeze(2), token.to(tokens.dtype), tokens)
-        if hidden is None or token is not None:
-            tokens = tokens + positions[1:]
-        else:
-            tokens = tokens + positions[1:].index_select(0, visible.flatten()).view_as(tokens)
-        first = (self.net.cls_token + positions[:1]).expand(len(images), -1, -1)
-        return torch.cat([first, tokens], dim=1)
+        blank = tokens.new_zeros(1, self.grid[0] * self.grid[1], self.dim)
+        first, positions = self.net._pos_embed(blank)[0].tensor_split([self.prefix])
+        if visible is not None:
+            positions = positions.index_select(0, visible.flatten()).view_as(tokens)
+        tokens = torch.cat([first.expand(len(images), -1, -1), tokens + positions], dim=1)
+        return self.net.norm_pre(tokens)
 
     def rows(self, features: Tensor) -> Tensor:
-        return features[:, 1:]
+        return features[:, self.prefix :]
 
     def rows_hidden(self, hidden: Tensor) -> Tensor:
         return hidden.flatten(1)
@@ -110,6 +134,42 @@ class ViTEncoder(Encoder):
         if parts[0] == "blocks":
             return int(parts[1]) + 1
         return self.layers if parts[0] == "norm" else 0
+
+
+POOLS = {"mean": "avg", "token": "token"}
+"""timm's names."""
+
+FEWEST = 4
+"""Patches a side that a timm name's own patch size must give; else the patches are made smaller."""
+
+
+def resolve_named(config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
+    """Settings of the timm network that `config` names. Raises WhymaskError if it has more than patches and tokens."""
+    net = sketch(config.name)
+    if type(net.patch_embed) is not PatchEmbed or len(set(net.patch_embed.patch_size)) > 1:
+        raise WhymaskError(
+            f"layer patch_embed of {config.name}, a {type(net.patch_embed).__name__}, embeds more than its own square "
+            f"patch, so patches cannot be left out; choose another encoder, such as vit_tiny_patch16_224"
+        )
+    own = {"width": net.embed_dim, "depth": len(net.blocks), "heads": net.blocks[0].attn.num_heads}
+    check_fixed(config, **own)
+    side = net.patch_embed.patch_size[0]
+    patch = config.patch or (side if min(size) >= FEWEST * side else min(side, square_side(size)))
+    check_divides("patch", patch, size)
+    default = "token" if hasattr(net, "dist_token") else "mean"
+    pool: Literal["mean", "token"] = config.pool or default  # type: ignore[assignment]
+    check_pool(pool, net, config.name)
+    return replace(config, **own, patch=patch, pool=pool)
+
+
+def check_pool(pool: str, net: Any, name: str) -> None:
+    """Raises WhymaskError when the network has not the token, or nothing but the token, that `pool` reads."""
+    if pool not in POOLS:
+        raise WhymaskError(f"pool {pool!r}; it is one of {', '.join(POOLS)}")
+    if pool == "token" and net.cls_token is None:
+        raise WhymaskError(f"pool 'token'; {name} has no class token: choose 'mean'")
+    if pool == "mean" and hasattr(net, "dist_token"):
+        raise WhymaskError(f"pool 'mean'; {name} reads its class and distillation tokens: choose 'token'")
 
 
 def initialise_transformer(module: nn.Module) -> None:

@@ -8,7 +8,7 @@ from dataclasses import field, make_dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
-from whymask.encoders import ENCODERS, EncoderConfig
+from whymask.encoders import EncoderConfig, encoder_class
 from whymask.errors import WhymaskError
 from whymask.methods.base import MaskedConfig, Method, MethodConfig
 from whymask.methods.data2vec import Data2Vec, Data2VecConfig
@@ -97,9 +97,11 @@ def encoder_for(name: str, config: EncoderConfig) -> EncoderConfig:
     fitting = method_of(name).encoders
     if config.name == "auto":
         return replace(config, name=fitting[0])
-    if config.name in ENCODERS and config.name not in fitting:
+    kind = encoder_class(config.name).kind
+    if kind not in fitting:
+        of_kind = "" if kind == config.name else f", a {kind}"
         raise WhymaskError(
-            f"method {name!r} does not fit encoder {config.name!r}; it pretrains {' or '.join(fitting)}: give one of "
-            f"these as the encoder, or another method ('whymask list' shows which fit)"
+            f"method {name!r} does not fit encoder {config.name!r}{of_kind}; it pretrains {' or '.join(fitting)}: give "
+            f"one of these as the encoder, or another method ('whymask list' shows which fit)"
         )
     return config

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from whymask import masks
-from whymask.encoders import ENCODERS, Encoder, EncoderConfig
+from whymask.encoders import Encoder, EncoderConfig, encoder_class
 from whymask.errors import WhymaskError
 from whymask.masks import Ratio, from_squares, take, to_squares
 
@@ -81,7 +81,7 @@ def whole_positions(encoder: EncoderConfig, size: Size) -> dict[str, Any]:
     A ViT's mask squares are its positions. A CNN's positions are several squares wide: aligned groups of squares as
     large as a position; where these do not divide the grid, blocks of twice their side anywhere.
     """
-    stride = ENCODERS[encoder.name].stride_of(encoder, size)
+    stride = encoder_class(encoder.name).stride_of(encoder, size)
     side = max(1, stride // encoder.square)
     grid = encoder.grid(size)
     if grid[0] % side == grid[1] % side == 0 and max(grid) > side:
@@ -108,7 +108,7 @@ class Method(nn.Module):
 
     Config: ClassVar[type[MethodConfig]]
     encoders: ClassVar[tuple[str, ...]]
-    """Names of the encoders that fit, the one that "auto" takes first."""
+    """Kinds of encoders that fit, the one that "auto" takes first."""
     source: ClassVar[str]
     """The paper's arXiv number."""
     views: int = 1

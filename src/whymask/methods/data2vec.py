@@ -8,14 +8,14 @@ Baevski et al., "data2vec: A General Framework for Self-supervised Learning in S
 import math
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whymask.encoders import Encoder, EncoderConfig
-from whymask.encoders.cnn import CNNEncoder
+from whymask.encoders import Encoder, EncoderConfig, encoder_class
 from whymask.errors import WhymaskError
 from whymask.methods.base import MaskedConfig, Method, Size, block_side, whole_positions
 from whymask.methods.teacher import Teacher, TeacherConfig, compare, decay_at
@@ -38,7 +38,7 @@ class Data2VecConfig(TeacherConfig, MaskedConfig):
     """Where the smooth L1 loss turns from square to linear."""
 
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
-        if encoder.name == "vit":
+        if encoder_class(encoder.name).kind == "vit":
             assert encoder.depth
             masking: dict[str, Any] = {"mask": "block", "mask_block": block_side(encoder, size)}
             return masking | {"mask_ratio": 0.6, "top_layers": max(1, min(6, encoder.depth // 2))}
@@ -46,7 +46,7 @@ class Data2VecConfig(TeacherConfig, MaskedConfig):
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         super().check(encoder, size)
-        most = encoder.depth if encoder.name == "vit" else alike(encoder, size)
+        most = encoder.depth if encoder_class(encoder.name).kind == "vit" else alike(encoder, size)
         assert most and self.top_layers is not None
         if not 1 <= self.top_layers <= most:
             raise WhymaskError(
@@ -61,7 +61,7 @@ class Data2Vec(Method):
     """student(masked image) -> linear head -> smooth L1 to the teacher's averaged features at hidden positions."""
 
     Config = Data2VecConfig
-    encoders = ("cnn", "vit")
+    encoders = ("cnn", "vit", "swin")
     source = "2202.03555"
 
     def __init__(self, encoder: Encoder, config: Data2VecConfig | None = None, seed: int = 0) -> None:
@@ -91,10 +91,6 @@ class Data2Vec(Method):
 
 
 def alike(encoder: EncoderConfig, size: Size) -> int:
-    """How many of a CNN's last layers have maps of the last one's size and width."""
-    about = CNNEncoder.network(encoder, size, 1)
-    layers = list(zip(about["widths"], about["strides"], strict=True))[::-1]
-    count = 1
-    while layers[count - 1][1] == 1 and layers[count][0] == layers[0][0]:
-        count += 1
-    return count
+    """How many of the last layers of a CNN or Swin have maps of the last one's size and width."""
+    layers = encoder_class(encoder.name).layers_of(encoder, size)
+    return len(list(takewhile(lambda layer: layer == layers[-1], reversed(layers))))

@@ -42,7 +42,8 @@ class Data2Vec2Config(TeacherConfig, MaskedConfig):
     decoder_depth: int | None = None
     """Convolutions of the decoder: 6 for encoders of 12 or more blocks, else 3."""
     class_weight: float = 0.01
-    """Weight of the class token's loss, a mean over images. (The paper's code sums it over a batch's masked images.)"""
+    """Weight of the class token's loss, a mean over images; without such a token there is none. (The paper's code sums
+    it over a batch's masked images.)"""
 
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
         assert encoder.depth
@@ -92,9 +93,9 @@ class Data2Vec2(Method):
         hidden = torch.cat(masks)  # (M * B, gh, gw), mask by mask
         features = self.encoder(images.repeat(len(masks), 1, 1, 1), hidden)
         flat = hidden.flatten(1)
-        predictions = self.decoder(features[:, 1:], hidden)[flat]
+        predictions = self.decoder(features[:, self.encoder.prefix :], hidden)[flat]
         losses = compare(predictions, targets.repeat(len(masks), 1, 1)[flat], flat.nonzero()[:, 1], F.mse_loss)
-        if self.config.class_weight:
+        if self.config.class_weight and self.encoder.prefix:
             whole = targets.mean(dim=1).repeat(len(masks), 1)
             losses["class_loss"] = F.mse_loss(features[:, 0].float(), whole)
             losses["loss"] = losses["loss"] + self.config.class_weight * losses["class_loss"]
@@ -103,7 +104,9 @@ class Data2Vec2(Method):
     @torch.no_grad()
     def targets(self, images: Tensor) -> Tensor:
         """(B, N, D): the teacher's last `top_layers` outputs, each normalised; their mean, normalised over D."""
-        outputs = [x[:, 1:].float() for x in self.teacher.encoder.outputs(images)[-self.config.top_layers :]]
+        outputs = [
+            self.encoder.rows(x).float() for x in self.teacher.encoder.outputs(images)[-self.config.top_layers :]
+        ]
         if self.config.target_norm == "instance":
             normalised = [F.instance_norm(x.transpose(1, 2)).transpose(1, 2) for x in outputs]
         else:

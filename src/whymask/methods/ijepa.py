@@ -108,7 +108,7 @@ class IJEPA(Method):
     @torch.no_grad()
     def targets(self, images: Tensor) -> Tensor:
         """(B, N, D): the teacher's features of the whole image, normalised over D without parameters."""
-        return F.layer_norm(self.teacher.encoder(images)[:, 1:].float(), (self.encoder.dim,))
+        return F.layer_norm(self.encoder.rows(self.teacher.encoder(images)).float(), (self.encoder.dim,))
 
     def after_step(self, step: int, steps: int) -> None:
         self.teacher.follow(self.encoder, decay_at(step, steps, 0.996, 1.0, self.config.decay))
@@ -131,14 +131,15 @@ class Predictor(nn.Module):
         self.norm = norm(width)
         self.predict = nn.Linear(width, encoder.dim)
         self.register_buffer("positions", sincos_positions(encoder.grid, width)[0], persistent=False)
+        self.prefix = encoder.prefix
         speed_up(self)
         initialise_transformer(self)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, context: Tensor, hidden: Tensor, places: Tensor, targets: int) -> Tensor:
-        """Context (B, 1 + n_visible, D), mask (B, gh, gw), places (targets * B, n) -> (targets * B, n, D)."""
-        visible = indices(hidden)[0] + 1  # the class token's position is the first
-        seen = self.embed(context) + self.positions[F.pad(visible, (1, 0))]
+        """Context (B, P + n_visible, D), mask (B, gh, gw), places (targets * B, n) -> (targets * B, n, D)."""
+        visible = indices(hidden)[0] + 1  # 0 is the place of the class token and its like
+        seen = self.embed(context) + self.positions[F.pad(visible, (self.prefix, 0))]
         asked = self.mask_token + self.positions[places + 1]
         tokens = self.blocks(torch.cat([seen.repeat(targets, 1, 1), asked], dim=1))
         return self.predict(self.norm(tokens[:, seen.shape[1] :]))

@@ -15,9 +15,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from whymask import masks
-from whymask.encoders import Encoder, EncoderConfig
+from whymask.encoders import Encoder, EncoderConfig, encoder_class
 from whymask.encoders.cnn import CNNEncoder
-from whymask.encoders.masked import visible_after
 from whymask.encoders.vit import ViTEncoder, initialise_transformer, sincos_positions
 from whymask.errors import WhymaskError
 from whymask.linear import speed_up
@@ -53,7 +52,7 @@ class MAEConfig(MaskedConfig):
 
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
         masking: dict[str, Any] = {"mask": "uniform", "mask_block": 1}
-        if encoder.name != "vit":
+        if encoder_class(encoder.name).kind != "vit":
             return masking | {"mask_ratio": 0.5, "normalise_targets": False}
         assert encoder.width and encoder.depth
         width = self.decoder_width or max(64, encoder.width // 2 // 32 * 32)
@@ -67,7 +66,7 @@ class MAEConfig(MaskedConfig):
         if not 0 < self.decode_share <= 1:
             raise WhymaskError(f"decode_share {self.decode_share}; it must lie in (0, 1], 1 decodes all hidden squares")
         width, heads, depth = self.decoder_width, self.decoder_heads, self.decoder_depth
-        if encoder.name != "vit":
+        if encoder_class(encoder.name).kind != "vit":
             given = {"decoder": self.decoder, "decoder_width": width, "decoder_depth": depth, "decoder_heads": heads}
             unused = [key for key, value in given.items() if value is not None]
             unused += ["decode_share"] if self.decode_share != 1 else []
@@ -148,14 +147,15 @@ class TokenDecoder(nn.Module):
         self.norm = norm(width)
         self.predict = nn.Linear(width, encoder.channels * encoder.unit**2)
         self.register_buffer("positions", sincos_positions(encoder.grid, width)[0], persistent=False)
+        self.prefix = encoder.prefix
         speed_up(self)
         initialise_transformer(self)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, features: Tensor, hidden: Tensor, chosen: Tensor) -> Tensor:
-        """Features (B, 1 + n_visible, D) and decoded places (B, n) -> pixels (B, n, C * unit * unit)."""
-        visible = indices(hidden)[0] + 1  # the class token's position is the first
-        seen = self.embed(features) + self.positions[F.pad(visible, (1, 0))]
+        """Features (B, P + n_visible, D) and decoded places (B, n) -> pixels (B, n, C * unit * unit)."""
+        visible = indices(hidden)[0] + 1  # 0 is the place of the class token and its like
+        seen = self.embed(features) + self.positions[F.pad(visible, (self.prefix, 0))]
         unseen = self.mask_token + self.positions[chosen + 1]
         tokens = self.blocks(torch.cat([seen, unseen], dim=1))
         return self.predict(self.norm(tokens[:, seen.shape[1] :]))
@@ -187,7 +187,7 @@ class CrossDecoder(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, features: list[Tensor], hidden: Tensor, chosen: Tensor) -> Tensor:
-        """Features of each block (B, 1 + n_visible, D) and decoded places (B, n) -> pixels (B, n, C * unit * unit)."""
+        """Features of each block (B, P + n_visible, D) and decoded places (B, n) -> pixels (B, n, C * unit * unit)."""
         queries = self.mask_token + self.positions[chosen + 1]
         mixed = torch.einsum("ji,i...->j...", self.mix.to(features[0].dtype), torch.stack(features))
         for block, source in zip(self.blocks, mixed, strict=True):
@@ -227,14 +227,14 @@ class LinearDecoder(nn.Module):
     def __init__(self, encoder: CNNEncoder) -> None:
         super().__init__()
         self.unit, self.stride, self.size = encoder.unit, encoder.stride, encoder.size
-        self.strides = encoder.strides
+        self.visible, self.whole = partial(encoder.visible_in, -1), encoder.whole
         self.mask_token = nn.Parameter(torch.zeros(1, encoder.dim, 1, 1))
         self.predict = nn.Conv2d(encoder.dim, encoder.channels * self.stride**2, 1)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, features: Tensor, hidden: Tensor, chosen: Tensor) -> Tensor:
         """Features (B, D, h', w') and decoded squares (B, n) -> pixels (B, n, C * unit * unit)."""
-        visible = visible_after(hidden, self.unit, self.strides)
-        pixels = F.pixel_shuffle(self.predict(torch.where(visible, features, self.mask_token)), self.stride)
+        filled = self.whole(torch.where(self.visible(hidden), features, self.mask_token))
+        pixels = F.pixel_shuffle(self.predict(filled), self.stride)
         pixels = pixels[:, :, : self.size[0], : self.size[1]]  # the last positions reach beyond images of odd sizes
         return take(to_squares(pixels, self.unit), chosen)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whymask.encoders import ENCODERS, Encoder, EncoderConfig
+from whymask.encoders import Encoder, EncoderConfig, encoder_class
 from whymask.errors import WhymaskError
 from whymask.masks import to_squares
 from whymask.methods.base import MaskedConfig, Method, Size, block_side, whole_positions
@@ -32,15 +32,15 @@ class MaskFeatConfig(MaskedConfig):
     """Side, in pixels, of the cell that a histogram is made of; half of a patch, or of a CNN's position."""
 
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
-        stride = ENCODERS[encoder.name].stride_of(encoder, size)
+        stride = encoder_class(encoder.name).stride_of(encoder, size)
         settings = {"mask_ratio": 0.4, "cell": stride // 2 if stride % 2 == 0 else stride}
-        if encoder.name != "vit":
+        if encoder_class(encoder.name).kind != "vit":
             return whole_positions(encoder, size) | settings
         return settings | {"mask": "block", "mask_block": block_side(encoder, size)}
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         super().check(encoder, size)
-        stride = ENCODERS[encoder.name].stride_of(encoder, size)
+        stride = encoder_class(encoder.name).stride_of(encoder, size)
         if self.bins < 2:
             raise WhymaskError(f"{self.bins} bins; a histogram of directions needs at least 2, such as 9")
         if not self.cell or self.cell < 1 or stride % self.cell:
@@ -51,7 +51,7 @@ class MaskFeat(Method):
     """encoder(image with mask tokens) -> linear head -> mean squared error to hidden positions' histograms."""
 
     Config = MaskFeatConfig
-    encoders = ("cnn", "vit")
+    encoders = ("cnn", "vit", "swin")
     source = "2112.09133"
 
     def __init__(self, encoder: Encoder, config: MaskFeatConfig | None = None, seed: int = 0) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from whymask import masks
-from whymask.encoders import Encoder, EncoderConfig
+from whymask.encoders import Encoder, EncoderConfig, encoder_class
 from whymask.masks import to_pixels
 from whymask.methods.base import MaskedConfig, Method, Size, whole_positions
 from whymask.randomness import seeded
@@ -26,7 +26,7 @@ class SimMIMConfig(MaskedConfig):
     """
 
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
-        if encoder.name != "vit":
+        if encoder_class(encoder.name).kind != "vit":
             return whole_positions(encoder, size) | {"mask_ratio": 0.6}
         grid = encoder.grid(size)
         side = 2 if min(grid) >= 14 and grid[0] % 2 == grid[1] % 2 == 0 else 1
@@ -37,7 +37,7 @@ class SimMIM(Method):
     """encoder(image with mask tokens) -> linear head -> mean absolute error at hidden pixels."""
 
     Config = SimMIMConfig
-    encoders = ("cnn", "vit")
+    encoders = ("cnn", "vit", "swin")
     source = "2111.09886"
 
     def __init__(self, encoder: Encoder, config: SimMIMConfig | None = None, seed: int = 0) -> None:

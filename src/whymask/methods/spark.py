@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whymask.encoders import Encoder, EncoderConfig
+from whymask.encoders import Encoder, EncoderConfig, encoder_class
 from whymask.encoders.cnn import CNNEncoder
-from whymask.encoders.masked import at_visible
+from whymask.encoders.masked_forms import at_visible
 from whymask.errors import WhymaskError
 from whymask.masks import indices, take, to_squares
 from whymask.methods.base import MaskedConfig, Method, Size, fill_in, standardised, whole_positions
@@ -36,7 +36,7 @@ class SparKConfig(MaskedConfig):
     768 of ResNet-50's 2048."""
 
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
-        width = CNNEncoder.network(encoder, size, 1)["widths"][-1]
+        width = encoder_class(encoder.name).layers_of(encoder, size)[-1][0]
         return whole_positions(encoder, size) | {"mask_ratio": 0.6, "decoder_width": max(1, width * 3 // 8)}
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
@@ -76,7 +76,7 @@ class SparK(Method):
         outputs = self.encoder.outputs(images, hidden)
         visible = [self.encoder.visible_in(layer, hidden) for layer in self.decoder.layers]
         maps = [outputs[layer] for layer in self.decoder.layers]
-        return self.decoder(maps, visible)[:, :, : images.shape[2], : images.shape[3]]
+        return fitted(self.decoder(maps, visible), self.encoder.size)
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, hidden: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class UDecoder(nn.Module):
     def __init__(self, encoder: CNNEncoder, width: int) -> None:
         super().__init__()
         self.layers = last_of_each_resolution(encoder.strides)
-        doublings = sum(stride > 1 for stride in encoder.strides)
+        doublings = encoder.stride.bit_length() - 1
         widths = [max(1, width // 2**i) for i in range(doublings + 1)]
         self.fillings = nn.ModuleList(
             Filling(encoder.widths[layer], wide, 1 if i == 0 else 3)  # kernels as the paper's code has them
@@ -101,14 +101,20 @@ class UDecoder(nn.Module):
         self.predict = nn.Conv2d(widths[-1], encoder.channels, 1)
 
     def forward(self, maps: list[Tensor], visible: list[Tensor]) -> Tensor:
-        """Maps (B, C_i, h_i, w_i), the lowest resolution first, and what is visible in them -> (B, C, >= h, >= w)."""
+        """Maps (B, C_i, h_i, w_i), the lowest resolution first, and what is visible in them -> (B, C, h, w), about."""
         filled = [fill(x, seen) for fill, x, seen in zip(self.fillings, maps, visible, strict=True)]
         x = filled[0]
         for i, step in enumerate(self.steps, start=1):
             x = step(x)
-            if i < len(filled):  # of odd sizes the doubled map is larger
-                x = x[:, :, : filled[i].shape[2], : filled[i].shape[3]] + filled[i]
+            if i < len(filled):
+                x = fitted(x, filled[i].shape[-2:]) + filled[i]
         return self.predict(x)
+
+
+def fitted(x: Tensor, size: Size) -> Tensor:
+    """(B, C, H, W) -> (B, C, *size): of odd sizes the doubled map is a little larger, or smaller, than what it was."""
+    height, width = x.shape[-2:]
+    return F.pad(x, (0, size[1] - width, 0, size[0] - height))  # less than zero cuts off
 
 
 def last_of_each_resolution(strides: list[int]) -> list[int]:

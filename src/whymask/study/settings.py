@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from whymask.data.prepare import DataConfig
-from whymask.encoders import EncoderConfig
+from whymask.encoders import EncoderConfig, encoder_class
 from whymask.flags import Flat
 from whymask.methods import METHODS, PerMethod, config_of, setting_of
 from whymask.stages.augment import AugmentName, augment_of
@@ -43,7 +43,7 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
     augment: AugmentName = "auto"
     """Augmentation, the same in every arm and in pretraining. auto: random crops and flips; none for glyphs."""
     layer_decay: float | None = None
-    """Layer-wise learning-rate decay of the pretrained arms; default 0.75 for a ViT, 1 for a CNN. Scratch has 1."""
+    """Layer-wise learning-rate decay of the pretrained arms; default 0.75 for a ViT or Swin, 1 for a CNN. Scratch has 1."""
     search: bool = False
     """First try 3 learning rates x layer decay {1, 0.75} for every arm alike, on a seed outside the study and a
     held-out fifth of its labels, and use each arm's best."""
@@ -73,7 +73,7 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
         """The arm's defaults, fit for it: what is already learnt in the lower layers should change slowly."""
         if arm in (SCRATCH, SCRATCH_LONG):
             return self.finetune
-        default = 0.75 if self.encoder.name == "vit" else 1.0
+        default = 0.75 if encoder_class(self.encoder.name).kind in ("vit", "swin") else 1.0
         return replace(self.finetune, layer_decay=default if self.layer_decay is None else self.layer_decay)
 
     def compared(self) -> dict[str, Any]:
