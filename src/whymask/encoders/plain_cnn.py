@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from timm.layers import BatchNormAct2d
 from timm.layers.adaptive_avgmax_pool import FastAdaptiveAvgPool
 from timm.models import register_model
 from torch import Tensor, nn
@@ -13,16 +15,16 @@ COARSEST = 6
 
 
 class ConvLayer(nn.Module):
-    """3x3 convolution, batch norm, ReLU. (B, C, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
+    """3x3 convolution, batch norm, ReLU. (B, C, H, W) -> (B, out, ceil(H / stride), ceil(W / stride)), channels_last,
+    in which a CPU is faster."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-        self.act = nn.ReLU(inplace=True)
+        self.norm = BatchNormAct2d(outputs, act_layer=nn.ReLU)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(x)))
+        return self.norm(self.conv(x).contiguous(memory_format=torch.channels_last))
 
 
 class PlainCNN(nn.Module):
