@@ -4,13 +4,16 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import timm
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 import whymask
 import whymask.theory
-from whymask.encoders import ENCODERS
+from whymask.encoders import KINDS
+from whymask.encoders.catalogue import verdict
+from whymask.encoders.timm_names import PROVEN
 from whymask.errors import WhymaskError
 from whymask.flags import Flat
 from whymask.methods import METHODS
@@ -127,13 +130,34 @@ def theory(settings: Annotated[whymask.theory.TheorySettings, Flat], out: Path =
     whymask.theory.theory(out, settings)
 
 
-def list_methods() -> None:
-    """Show the methods of pretraining, and which encoders each fits."""
-    table = Table("method", *ENCODERS, "arXiv", "what it does")
+def list_methods(names: Annotated[tuple[str, ...], Positional] = ()) -> None:
+    """Show the methods of pretraining, and which encoders each fits.
+
+    Args:
+        names: timm networks, such as resnet18 or "convnext*": shows of each whether it is proven to work as an
+            encoder, untested, or impossible, and why.
+    """
+    Console().print(encoders_table(names) if names else methods_table())
+    if not names:
+        say("cnn, vit and two-layer are whymask's own encoders; any network of timm may be given by its name.")
+        say(f"Proven: timm's {', '.join(PROVEN)}. 'whymask list NAME' says what a network's layers allow.")
+
+
+def methods_table() -> Table:
+    table = Table("method", *KINDS, "arXiv", "what it does")
     for name, method in METHODS.items():
-        fits = ["yes" if encoder in method.encoders else "" for encoder in ENCODERS]
+        fits = ["yes" if kind in method.encoders else "" for kind in KINDS]
         table.add_row(name, *fits, method.source, (method.__doc__ or "").partition("\n")[0])
-    Console().print(table)
+    return table
+
+
+def encoders_table(patterns: tuple[str, ...]) -> Table:
+    table = Table("encoder", "kind", "status", "why")
+    for pattern in patterns:
+        for name in timm.list_models(pattern) or [pattern]:
+            found = verdict(name)
+            table.add_row(found.name, found.kind, found.status, found.reason)
+    return table
 
 
 COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, predict, embed, theory)} | {"list": list_methods}

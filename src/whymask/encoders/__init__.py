@@ -56,7 +56,7 @@ def encoder_class(name: str) -> type[Encoder]:
         return ENCODERS[name]
     if is_timm(name):
         return KINDS[kind_of(name)]
-    near = get_close_matches(name, [*ENCODERS, *timm.list_models()], cutoff=0.3) or list(ENCODERS)
+    near = get_close_matches(name, [*ENCODERS, *filter(is_timm, timm.list_models())], cutoff=0.3) or list(ENCODERS)
     raise WhymaskError(
         f"unknown encoder {name!r}; nearest: {', '.join(near)} (all: auto, {', '.join(ENCODERS)}, and timm's names)"
     )

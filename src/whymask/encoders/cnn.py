@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from whymask.encoders.base import Encoder, EncoderConfig, check_divides, reject_unused, square_side
 from whymask.encoders.masked import hiding, mask_layers
-from whymask.encoders.masked_forms import Size, Visibility, coarsen
+from whymask.encoders.masked_forms import Size, coarsen
 from whymask.encoders.plain_cnn import plain_network
 from whymask.encoders.timm_names import sketch, takes
 from whymask.errors import WhymaskError
@@ -90,7 +90,7 @@ class CNNEncoder(Encoder):
         self.strides = [after // before for before, after in pairwise([1, *(stride for _, stride in layers)])]
         speed_up(self.net)
         mask_layers(self.net, self.timm_name)
-        self.origins, self.sizes = self._trial()
+        self.origins, self.sizes = trial(self.net, self.timm_name, torch.zeros(2, channels, *size))
         groups = group_parameters(self.net, self.net.group_matcher(coarse=False), reverse=True)
         self.group_of: dict[str, int] = dict(groups)
         self.layers = max(self.group_of.values()) + 1
@@ -103,7 +103,7 @@ class CNNEncoder(Encoder):
     def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
         shown, visible = self._shown(images, hidden, token)
         with hiding(self.net, visible):
-            return self._maps(shown)
+            return maps_of(self.net, shown)
 
     def mask_token(self) -> nn.Parameter:
         """(1, C, unit, unit), put in the place of a hidden square's pixels."""
@@ -143,41 +143,6 @@ class CNNEncoder(Encoder):
             return images.masked_fill(~visible, 0), visible  # not a product: NaN * 0 is NaN
         return torch.where(visible, images, token.to(images.dtype).repeat(1, 1, *self.grid)), None
 
-    def _maps(self, images: Tensor) -> list[Tensor]:
-        """What the layers of feature_info put out, the last one's replaced by the features."""
-        maps: list[Tensor] = []
-        handles = [
-            self.net.get_submodule(info["module"]).register_forward_hook(lambda *call: maps.append(call[2]))
-            for info in list(self.net.feature_info)[: len(self.widths) - 1]
-        ]
-        try:
-            features = self.net.forward_features(images)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return [*maps, features]
-
-    @torch.no_grad()
-    def _trial(self) -> tuple[dict[Size, tuple[Size, int]], list[Size]]:
-        """One masked forward pass: from which size, by which stride, the maps of each size come, and the layers' sizes.
-
-        Raises WhymaskError where a layer has no masked form for these images."""
-        images = torch.zeros(2, self.channels, *self.size)
-        visible = torch.ones(2, 1, *self.size, dtype=torch.bool)
-        training = self.net.training
-        self.net.eval()
-        try:
-            with hiding(self.net, visible) as visibility:
-                maps = self._maps(images)
-        except (AssertionError, RuntimeError, TypeError) as error:  # of networks for one size
-            raise WhymaskError(
-                f"{self.timm_name} cannot be shown images of {self.size[0]}x{self.size[1]} pixels ({error}); choose "
-                f"another size or encoder"
-            ) from error
-        self.net.train(training)
-        assert isinstance(visibility, Visibility)
-        return visibility.origins, [(x.shape[2], x.shape[3]) for x in maps]
-
     def _visible_at(self, size: Size, visible: Tensor) -> Tensor:
         if size == (visible.shape[2], visible.shape[3]):
             return visible
@@ -185,6 +150,42 @@ class CNNEncoder(Encoder):
             return visible.flatten(1).any(dim=1)[:, None, None, None]  # a single position
         before, stride = self.origins[size]
         return coarsen(self._visible_at(before, visible), stride, size)
+
+
+def maps_of(net: Any, images: Tensor) -> list[Tensor]:
+    """What the layers of the network's feature_info put out, the last one's replaced by the features."""
+    maps: list[Tensor] = []
+    handles = [
+        net.get_submodule(info["module"]).register_forward_hook(lambda *call: maps.append(call[2]))
+        for info in list(net.feature_info)[:-1]
+    ]
+    try:
+        features = net.forward_features(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [*maps, features]
+
+
+@torch.no_grad()
+def trial(net: Any, name: str, images: Tensor) -> tuple[dict[Size, tuple[Size, int]], list[Size]]:
+    """One masked forward pass: from which size, by which stride, maps of each size come, and the sizes of `maps_of`.
+
+    Raises WhymaskError where a layer has no masked form for these images."""
+    visible = torch.ones_like(images[:, :1], dtype=torch.bool)
+    training = net.training
+    net.eval()
+    try:
+        with hiding(net, visible) as visibility:
+            maps = maps_of(net, images)
+    except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:  # whatever networks raise
+        raise WhymaskError(
+            f"{name} cannot be shown a part of images of {images.shape[2]}x{images.shape[3]} pixels ({error}); choose "
+            f"another size or encoder"
+        ) from error
+    net.train(training)
+    assert visibility is not None
+    return visibility.origins, [(x.shape[2], x.shape[3]) for x in maps]
 
 
 def fitting_stride(config: EncoderConfig, size: tuple[int, int]) -> int:

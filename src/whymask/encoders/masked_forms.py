@@ -79,6 +79,11 @@ class Visibility:
 
     def after(self, before: Size, after: Size, stride: int, where: str) -> Tensor:
         """BoolTensor (B, 1, *after): of the output of a layer of `stride` that turned a map of `before` into it."""
+        if before not in self.maps:
+            raise WhymaskError(
+                f"layer {where} was given {before[0]}x{before[1]} positions, which are no map of the image, so it has "
+                f"no masked form; choose another encoder"
+            )
         if after not in self.maps:
             if any(
                 there not in (here // stride, -(-here // stride)) for here, there in zip(before, after, strict=True)

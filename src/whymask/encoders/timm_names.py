@@ -28,7 +28,8 @@ def family(name: str) -> str:
 
 
 def is_timm(name: str) -> bool:
-    return bool(is_model(name))
+    """Whether timm itself has the network: not those that whymask registers there."""
+    return bool(is_model(name)) and model_entrypoint(name).__module__.startswith("timm.")
 
 
 def kind_of(name: str) -> str:

@@ -1,0 +1,72 @@
+"""Which networks of timm can be pretrained: proven, untested or impossible."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import timm.layers
+import torch
+from torch import nn
+
+from whymask.encoders import EncoderConfig, encoder_class, resolve
+from whymask.encoders.cnn import trial
+from whymask.encoders.masked import mask_layers
+from whymask.encoders.masked_forms import FORMS
+from whymask.encoders.timm_names import PROVEN, family, sketch
+from whymask.errors import WhymaskError
+
+PROVEN_MODULES = ("timm.models._efficientnet_blocks", *(f"timm.models.{name}" for name in PROVEN))
+PROVEN_PARTS = (
+    nn.Sequential,
+    timm.layers.ClassifierHead,
+    timm.layers.GlobalResponseNormMlp,
+    timm.layers.Mlp,
+    timm.layers.NormMlpClassifierHead,
+    timm.layers.SelectAdaptivePool2d,
+)
+"""What the containers of the proven CNNs do between their layers keeps zeros and mixes no positions."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of a network: the `kind` of encoder, `status` "proven", "untested" or "impossible", and why it is impossible.
+
+    proven: of a family that the tests hold; untested: every layer has a masked form, but what the network's own code
+    does between them (a mean over positions, say) has not been looked at.
+    """
+
+    name: str
+    kind: str
+    status: str
+    reason: str = ""
+
+
+def verdict(name: str) -> Verdict:
+    """Whether the timm network `name` can be an encoder, from its layers; no weights are made.
+
+    Raises WhymaskError for a name that timm does not have.
+    """
+    kind = encoder_class(name).kind
+    try:
+        channels, *size = sketch(name).pretrained_cfg["input_size"]
+        resolve(EncoderConfig(name), (size[0], size[1]), channels)
+        if kind == "cnn":
+            net = copy.deepcopy(sketch(name))
+            mask_layers(net, name)
+            trial(net, name, torch.zeros(1, channels, *size, device="meta"))
+    except WhymaskError as error:
+        return Verdict(name, kind, "impossible", str(error))
+    proven = family(name) in PROVEN and (kind != "cnn" or all(map(_is_proven, _parts(sketch(name)))))
+    return Verdict(name, kind, "proven" if proven else "untested")
+
+
+def _parts(module: nn.Module) -> Iterator[type]:
+    """The classes of the layers' containers, whose own code runs between the masked layers."""
+    if type(module) not in FORMS and any(module.children()):
+        yield type(module)
+        for child in module.children():
+            yield from _parts(child)
+
+
+def _is_proven(part: type) -> bool:
+    return part.__module__ in PROVEN_MODULES or part in PROVEN_PARTS
