@@ -22,9 +22,10 @@ from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
 from whymask.methods import METHODS, MAEConfig, MethodConfig, TwoLayerConfig
 from whymask.runs import RunFolder, provenance, write_json
 from whymask.stages.augment import augment_of, resolve_augment
-from whymask.stages.classify import Finetuning, classification_task, train_classifier
+from whymask.stages.classify import classification_task, train_classifier
 from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder, pretraining_task
 from whymask.stages.probe import probe_encoder
+from whymask.stages.recipes import Finetuning
 from whymask.training.device import RuntimeConfig, make_fabric
 
 SCRATCH = "scratch"

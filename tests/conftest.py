@@ -13,8 +13,8 @@ from PIL import Image
 from whymask import StudySettings, cli, study
 from whymask.data.prepare import DataConfig
 from whymask.encoders import EncoderConfig
-from whymask.stages.classify import Finetuning
 from whymask.stages.pretrain import Pretraining
+from whymask.stages.recipes import Finetuning
 from whymask.training.device import RuntimeConfig
 
 GLYPHS = "glyphs:unlabelled=128,train=100,test=60"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conftest import GLYPHS
-from experiments import methods, methods_table
+from experiments import methods, methods_table, recipes
 from experiments.methods import IMAGES, SCRATCH, VARIANTS, Cell
 from whymask.encoders import resolve
 from whymask.intervals import mean_interval
@@ -19,9 +19,12 @@ from whymask.methods import METHODS
 CELLS = list(methods.all_cells())
 
 
-def test_every_method_and_pair_is_in_the_experiment() -> None:
+def test_every_method_and_pair_of_whymasks_own_encoders_is_in_the_experiment() -> None:
+    own = methods.ENCODER_SETTINGS
     pairs = {(VARIANTS[variant][0], encoder) for variant, encoder in IMAGES["glyphs"].pairs}
-    assert pairs == {(name, encoder) for name, method in METHODS.items() for encoder in method.encoders}
+    assert pairs == {
+        (name, encoder) for name, method in METHODS.items() for encoder in method.encoders if encoder in own
+    }
     for variant, encoder in IMAGES["glyphs"].pairs:
         config = resolve(methods.ENCODER_SETTINGS[encoder], (32, 32), 1)
         VARIANTS[variant][1].resolve(config, (32, 32))
@@ -78,3 +81,13 @@ def test_a_cell_pretrains_finetunes_and_probes(tmp_path: Path, monkeypatch: pyte
     assert pretrained["epochs"] == 1 and pretrained["pretraining_images_seen"] == 128
     assert pretrained["images_per_second"] > 0 and pretrained["peak_memory_mib"] > 100
     assert methods.run_cell(cells[1], tmp_path)["finetuned"] == pretrained["finetuned"]
+
+
+def test_recipes_are_compared_by_pairs_of_one_seed() -> None:
+    cells = {cell: 0.5 + 0.1 * (cell.recipe == "many") + 0.01 * cell.seed for cell in recipes.all_cells()}
+    rows = recipes.table_of(cells)
+    assert len(rows) == 4 and len({cell.name for cell in cells}) == len(cells) == 24
+    assert all(row["difference"] == pytest.approx(0.1) and row["seeds"] == 3 for row in rows)
+    assert recipes.markdown(rows).count("| +0.100 (0.100 to 0.100), 3 seeds |") == 4
+    cells.pop(recipes.Cell("mae", "many", 8, 0))
+    assert [row["seeds"] for row in recipes.table_of(cells)] == [3, 3, 2, 3]

@@ -21,8 +21,8 @@ from whymask.data.prepare import DataConfig
 from whymask.encoders import EncoderConfig
 from whymask.runs import read_json
 from whymask.stages import alone
-from whymask.stages.classify import Finetuning
 from whymask.stages.pretrain import Pretraining
+from whymask.stages.recipes import Finetuning
 from whymask.training.device import RuntimeConfig
 
 CPU = RuntimeConfig(device="cpu", threads=1)

@@ -26,8 +26,9 @@ from whymask.errors import WhymaskError
 from whymask.methods import MAEConfig
 from whymask.progress import console
 from whymask.runs import RunFolder, read_json
-from whymask.stages.classify import Finetuning, classification_task, train_classifier
+from whymask.stages.classify import classification_task, train_classifier
 from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
+from whymask.stages.recipes import Finetuning
 from whymask.training.device import RuntimeConfig, make_fabric
 from whymask.training.loop import Interrupted, Task, fit
 from whymask.training.optimisation import Optimisation, make_optimiser, rate_at

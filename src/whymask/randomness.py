@@ -5,6 +5,7 @@ resumed run equals an unbroken one, and the number of workers or ranks does not 
 """
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,3 +38,17 @@ def seeded(*key: int | str) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(*key))
         yield
+
+
+@contextmanager
+def everything_seeded(*key: int | str) -> Iterator[None]:
+    """As `seeded`, and Python's and NumPy's global generators too, which other libraries draw from."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with seeded(*key):
+            random.seed(derive(*key))
+            np.random.seed(derive(*key) % 2**32)  # noqa: NPY002
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002

@@ -5,7 +5,7 @@ RandomResizedCrop and the pixels of its bilinear, antialiased resize.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from whymask.data.preprocessing import Preprocessing
+from whymask.data.strong import Strong
 from whymask.errors import WhymaskError
 from whymask.randomness import numpy_generator, torch_generator
 
@@ -85,6 +86,7 @@ class Batches:
         rows: rows of `images` to train on.
         batch_size: images of a step, over all ranks.
         augment: None for the centre crop of evaluation.
+        strong: what is done beyond that.
         rank, world: this process and their number; `world` must divide the batch.
     """
 
@@ -96,6 +98,7 @@ class Batches:
         batch_size: int,
         seed: int,
         augment: Augment | None,
+        strong: Strong | None = None,
         device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -108,6 +111,7 @@ class Batches:
                 f"a batch of {self.batch_size} images over {world} processes; expected a multiple of {world}"
             )
         self.images, self.rows, self.seed, self.augment = images, np.asarray(rows), seed, augment
+        self.strong = strong
         self.device, self.rank, self.world = torch.device(device), rank, world
         self.steps_per_epoch = len(rows) // self.batch_size
         self.share = self.batch_size // world
@@ -122,7 +126,16 @@ class Batches:
         if self.augment is not None:
             generator = torch_generator(self.seed, "augment", step)
             crops = draw_crops(self.batch_size, self.images.images.shape[1:3], self.augment, generator)[self.mine]
-        return _load(self.images, rows, crops, self.device)
+        if self.strong is None:
+            return _load(self.images, rows, crops, self.device)
+        batch = _load(self.images, rows, crops, self.device, self._changed(self.strong, step))
+        self.strong.erase(batch.images, self.seed, step, self.mine.start)
+        return batch
+
+    def _changed(self, strong: Strong, step: int) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        if not strong.rand_augment:
+            return None
+        return lambda pixels: strong.augment(pixels, self.seed, step, self.mine.start)
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if self._order[0] != epoch:
@@ -137,10 +150,24 @@ def in_order(images: Images, rows: np.ndarray, batch_size: int, device: str | to
         yield _load(images, rows[start : start + batch_size], None, torch.device(device))
 
 
-def _load(images: Images, rows: np.ndarray, crops: Crops | None, device: torch.device) -> Batch:
+def _load(
+    images: Images,
+    rows: np.ndarray,
+    crops: Crops | None,
+    device: torch.device,
+    change: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> Batch:
+    """`change` works on the cropped bytes (B, h, w, C), on the CPU."""
     preprocessing = images.preprocessing
-    raw = _to(torch.from_numpy(images.images[rows]), device)
     labels = _to(torch.from_numpy(np.asarray(images.labels[rows], np.int64)), device)
+    if change is not None:
+        pixels = torch.from_numpy(images.images[rows])
+        if crops is None:
+            pixels = preprocessing.centre_crop(pixels.movedim(-1, 1)).movedim(1, -1)
+        else:
+            pixels = _crop_bytes(pixels, crops, preprocessing.size)
+        return Batch(preprocessing.normalise(_to(change(pixels), device)), labels, rows)
+    raw = _to(torch.from_numpy(images.images[rows]), device)
     if crops is None:
         ready = preprocessing.centre_crop(preprocessing.normalise(raw)).contiguous()
     elif device.type == "cpu" and raw.dtype == torch.uint8 and raw.shape[1] * raw.shape[2] > SMALL:

@@ -52,8 +52,8 @@ KINDS = {kind.kind: kind for kind in (CNNEncoder, ViTEncoder, SwinEncoder, TwoLa
 
 def encoder_class(name: str) -> type[Encoder]:
     """The wrapper of the encoder `name`. Raises WhymaskError, with the nearest names, for one that does not exist."""
-    if name in ENCODERS:
-        return ENCODERS[name]
+    if name in ENCODERS or name == "auto":
+        return ENCODERS["cnn" if name == "auto" else name]
     if is_timm(name):
         return KINDS[kind_of(name)]
     near = get_close_matches(name, [*ENCODERS, *filter(is_timm, timm.list_models())], cutoff=0.3) or list(ENCODERS)

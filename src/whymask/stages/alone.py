@@ -11,16 +11,17 @@ from lightning_fabric import Fabric
 from whymask.data.prepare import DataConfig, Prepared, prepare
 from whymask.data.sources import Reader
 from whymask.data.splits import labelled_subset, parse_budget
-from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, resolve
+from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, notes, resolve
 from whymask.errors import WhymaskError
 from whymask.flags import Flat
 from whymask.methods import METHODS, PerMethod, config_of, encoder_for
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, provenance, write_csv
 from whymask.stages.augment import AugmentName, augment_of, resolve_augment
-from whymask.stages.classify import Finetuning, classification_task, train_classifier
+from whymask.stages.classify import classification_task, train_classifier
 from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
 from whymask.stages.probe import probe_encoder
+from whymask.stages.recipes import Finetuning
 from whymask.training.device import RuntimeConfig, make_fabric, precision_of
 
 SCRATCH = "scratch"
@@ -95,6 +96,8 @@ def pretrain(
         )
     prep = prepared.images.preprocessing
     encoder = resolve(encoder_for(settings.method, settings.encoder), prep.size, prep.channels)
+    for note in notes(encoder, prep.size):
+        say(note)
     augment = resolve_augment(settings.augment, prepared.name)
     training = replace(settings.training, epochs=settings.training.epochs_for(len(prepared.pool)))
     method_config = config_of(settings).resolve(encoder, prep.size)
@@ -136,7 +139,8 @@ def finetune(
     encoder = _encoder(settings, pretrained, prepared)
     budget = parse_budget(settings.budget)
     rows = labelled_subset(prepared.images.labels, prepared.train, budget, settings.seed, prepared.classes)
-    training = replace(settings.training, epochs=settings.training.epochs_for(len(rows)))
+    training = settings.training.resolve(len(rows), prepared, encoder.config)
+    say(training.text())
     augment = resolve_augment(settings.augment, prepared.name)
     config = {
         "stage": "finetune",
@@ -190,7 +194,10 @@ def probe(
 def _encoder(settings: FinetuneSettings, pretrained: Encoder | None, prepared: Prepared) -> Encoder:
     prep = prepared.images.preprocessing
     if pretrained is None:
-        return build_encoder(settings.encoder, prep.size, prep.channels, settings.seed)
+        encoder = build_encoder(settings.encoder, prep.size, prep.channels, settings.seed)
+        for note in notes(encoder.config, prep.size):
+            say(note)
+        return encoder
     asked = {key: value for key, value in asdict(settings.encoder).items() if value not in (None, "auto")}
     found = asdict(pretrained.config)
     differing = {key: (found[key], value) for key, value in asked.items() if found[key] != value}

@@ -1,7 +1,7 @@
 """Classification: an encoder, pretrained or not, and a linear head, trained together on labelled images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save as tensors_to_bytes
+from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms import v2
 
 from whymask.data.batches import Augment, Batch, in_order
 from whymask.data.prepare import Prepared
@@ -19,40 +21,40 @@ from whymask.errors import WhymaskError
 from whymask.randomness import seeded
 from whymask.runs import RunFolder, read_json, write_arrays, write_bytes, write_json
 from whymask.stages.metrics import metrics
+from whymask.stages.recipes import Finetuning
 from whymask.training.device import batches_on
-from whymask.training.loop import Task, fit
-from whymask.training.optimisation import Optimisation
+from whymask.training.loop import LossOf, Task, fit
 
 EVALUATION_BATCH = 256
 HEAD = "head.safetensors"
 
 
-@dataclass(frozen=True)
-class Finetuning(Optimisation):
-    """How a classifier is trained: the same for a pretrained encoder and for one from scratch, but for what an arm
-    of a study sets (learning rate, layer decay)."""
-
-    epochs: int | None = None
-    """Passes over the labelled images; default: 20,000 image passes, but at least 8 and at most 40 epochs."""
-    batch_size: int = 32
-    """Images a step."""
-
-    def epochs_for(self, images: int) -> int:
-        return self.epochs or int(np.clip(round(20_000 / images), 8, 40))
-
-
 class Classifier(nn.Module):
-    """Linear head on the pooled features of an encoder: images (B, C, h, w) -> logits (B, k)."""
+    """Linear head on the pooled features of an encoder: images (B, C, h, w) -> logits (B, k).
 
-    def __init__(self, encoder: Encoder, classes: int, seed: int = 0):
+    With `frozen`, the encoder stays as it is, in eval mode, and the head reads its features through a batch norm
+    without parameters: the linear probe of MAE (arXiv 2111.06377, A.1).
+    """
+
+    def __init__(self, encoder: Encoder, classes: int, seed: int = 0, frozen: bool = False):
         super().__init__()
         self.encoder = encoder
+        self.frozen = frozen
         with seeded(seed, "head"):
             self.head = nn.Linear(encoder.dim, classes)
         nn.init.zeros_(self.head.bias)
+        self.norm = nn.BatchNorm1d(encoder.dim, affine=False, eps=1e-6) if frozen else nn.Identity()
+        if frozen:
+            encoder.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.encoder.pool(self.encoder(images)))
+        return self.head(self.norm(self.encoder.pool(self.encoder(images))))
 
 
 def classification_task(
@@ -66,12 +68,51 @@ def classification_task(
     extra_operations: float = 0.0,
 ) -> Task:
     """A classifier over labelled `rows`. `extra_operations` lengthens the schedule until it costs that much more."""
-    batches = batches_on(fabric, prepared.images, rows, training.batch_size, augment, seed)
-    model = Classifier(encoder, len(prepared.classes), seed).to(fabric.device)
-    task = Task(model, cross_entropy, batches, training.epochs_for(len(rows)) * batches.steps_per_epoch)
+    training = training.resolve(len(rows), prepared, encoder.config)
+    set_drop_path(encoder, training.drop_path or 0.0)
+    strong = training.strong(prepared)
+    batches = batches_on(fabric, prepared.images, rows, training.batch_size, augment, seed, strong)
+    classes = len(prepared.classes)
+    model = Classifier(encoder, classes, seed, frozen=training.train == "head").to(fabric.device)
+    task = Task(model, loss_of(training, classes), batches, training.epochs_for(len(rows)) * batches.steps_per_epoch)
     if extra_operations == 0:
         return task
     return replace(task, steps=task.steps + round(extra_operations / task.operations_per_image() / batches.batch_size))
+
+
+def loss_of(training: Finetuning, classes: int) -> LossOf:
+    """Cross-entropy of a resolved recipe: smoothed labels, and each batch mixed by mixup or cutmix."""
+    mixes: list[nn.Module] = []
+    if training.mixup:
+        mixes.append(v2.MixUp(alpha=training.mixup, num_classes=classes))
+    if training.cutmix:
+        mixes.append(v2.CutMix(alpha=training.cutmix, num_classes=classes))
+
+    def cross_entropy(model: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        images, labels = batch.images, batch.labels
+        if mixes:
+            images, labels = mixes[int(torch.randint(len(mixes), ()))](images, labels)
+        return {"loss": F.cross_entropy(model(images), labels, label_smoothing=training.label_smoothing or 0.0)}
+
+    return cross_entropy
+
+
+def set_drop_path(encoder: Encoder, rate: float) -> None:
+    """Makes the residual branches of a timm network be left out at random in training, from 0 in the first block to
+    `rate` in the last. Its state and what it computes in eval mode stay the same.
+
+    Raises WhymaskError where a rate is given and the network has no such blocks.
+    """
+    if rate == 0:
+        return
+    places = ("drop_path", "drop_path1", "drop_path2")
+    blocks = [block for block in encoder.net.modules() if any(hasattr(block, place) for place in places)]
+    if not blocks:
+        raise WhymaskError(f"{encoder.timm_name} has no residual branches that can be dropped; leave drop_path out")
+    for share, block in zip(np.linspace(0, rate, len(blocks)).tolist(), blocks, strict=True):
+        for place in places:
+            if hasattr(block, place):
+                setattr(block, place, (DropPath(share) if share else nn.Identity()).train(block.training))
 
 
 def train_classifier(
@@ -101,6 +142,7 @@ def train_classifier(
         "seed": seed,
         "metrics": metrics(log_probabilities, labels, None if tags is None else tags[test]),
         "labelled_images": len(task.batches.rows),
+        "training": {key: value for key, value in asdict(training).items() if value is not None},
         "operations": per_image * fitted["images_seen"],
         "operations_per_image": per_image,
         **fitted,
@@ -115,10 +157,6 @@ def train_classifier(
     return result
 
 
-def cross_entropy(model: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
-    return {"loss": F.cross_entropy(model(batch.images), batch.labels)}
-
-
 @torch.inference_mode()
 def predict(model: Classifier, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
     """Natural log probabilities float32 (n, k) of `rows`, without augmentation."""
@@ -130,9 +168,17 @@ def predict(model: Classifier, prepared: Prepared, rows: np.ndarray) -> np.ndarr
 
 
 def save_classifier(model: Classifier, prepared: Prepared, folder: Path) -> None:
-    """encoder/, and beside it the head's weights and the names of its classes."""
+    """encoder/, and beside it the head's weights and the names of its classes.
+
+    What a frozen encoder's batch norm does to features is written into the head's weights: it is linear too.
+    """
     save_encoder(model.encoder, prepared.images.preprocessing, folder / "encoder")
-    write_bytes(folder / HEAD, tensors_to_bytes({k: v.cpu() for k, v in model.head.state_dict().items()}))
+    weight, bias = model.head.weight.detach().cpu(), model.head.bias.detach().cpu()
+    if isinstance(model.norm, nn.BatchNorm1d):
+        assert model.norm.running_mean is not None and model.norm.running_var is not None
+        weight = weight / (model.norm.running_var.cpu() + model.norm.eps).sqrt()
+        bias = bias - weight @ model.norm.running_mean.cpu()
+    write_bytes(folder / HEAD, tensors_to_bytes({"weight": weight.contiguous(), "bias": bias}))
     write_json(folder / "head.json", {"classes": list(prepared.classes)})
 
 

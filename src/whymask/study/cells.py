@@ -17,8 +17,9 @@ from whymask.errors import WhymaskError
 from whymask.progress import say
 from whymask.runs import RunFolder, provenance, read_json, write_json
 from whymask.stages.augment import augment_of
-from whymask.stages.classify import Finetuning, classification_task, train_classifier
+from whymask.stages.classify import classification_task, train_classifier
 from whymask.stages.pretrain import pretrain_encoder, pretraining_task
+from whymask.stages.recipes import Finetuning
 from whymask.study.settings import INIT, SCRATCH, SCRATCH_LONG, StudySettings
 from whymask.training.device import precision_of
 from whymask.training.loop import Interrupted, Task
@@ -108,6 +109,7 @@ class Runner:
         run = self._open(name)
         if run.result is not None:
             return run.result
+        training = training.resolve(len(rows), self.prepared, self.settings.encoder)
         task = self.task(cell, rows, training)
         return train_classifier(self.fabric, self.prepared, task, test, training, seed=cell.seed, run=run, label=name)
 

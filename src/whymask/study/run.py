@@ -10,13 +10,14 @@ import numpy as np
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
 from whymask.data.splits import Budget, auto_budgets, labelled_subset, parse_budget
-from whymask.encoders import resolve
+from whymask.encoders import notes, resolve
 from whymask.errors import WhymaskError
 from whymask.methods import encoder_for, setting_of
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, command, provenance, read_json, write_arrays, write_csv, write_json
 from whymask.stages.augment import resolve_augment
 from whymask.stages.metrics import describe
+from whymask.stages.recipes import Finetuning
 from whymask.study.cells import Cell, Runner, all_cells, share_of
 from whymask.study.plan import make_plan
 from whymask.study.search import search
@@ -143,6 +144,11 @@ def resolve_settings(settings: StudySettings, prepared: Prepared) -> StudySettin
     if setting_of(settings.method) in {field.name for field in fields(resolved)}:  # not so for a method added later
         resolved = replace(resolved, **{setting_of(settings.method): method_config})
     say(_summary(resolved))
+    for note in notes(encoder, prep.size):
+        say(note)
+    for budget in budgets:
+        labels = len(labelled_subset(prepared.images.labels, prepared.train, budget, settings.first_seed))
+        say(f"{budget.name} labels a class, {settings.finetune.resolve(labels, prepared, encoder).text()}")
     return resolved
 
 
@@ -230,6 +236,7 @@ def _fit_hours(runner: Runner, hours: float) -> StudySettings:
 def _describe(settings: StudySettings, prepared: Prepared, cells: list[Cell], runner: Runner) -> dict[str, Any]:
     first = next(cell for cell in cells if cell.budget is not None)
     arms = {cell.arm for cell in cells if cell.budget is not None}
+    labels = len(runner.rows_of(first))
     return {
         **settings.compared(),
         "command": command(),
@@ -237,11 +244,16 @@ def _describe(settings: StudySettings, prepared: Prepared, cells: list[Cell], ru
         "verdict_labels_per_class": labels_per_class(first, prepared),
         "normalise_targets": getattr(settings.method_config, "normalise_targets", None),
         "arms": {
-            arm: {key: value for key, value in asdict(runner.finetuning_of(arm)).items() if value is not None}
-            | {"augment": settings.augment}
+            arm: _shown(runner.finetuning_of(arm), labels, runner) | {"augment": settings.augment}
             for arm in sorted(arms, key=lambda arm: (arm != SCRATCH, arm))
         },
     }
+
+
+def _shown(training: Finetuning, labels: int, runner: Runner) -> dict[str, Any]:
+    """How the arm is trained at the smallest budget; the epochs are others at another one, unless they were given."""
+    resolved = training.resolve(labels, runner.prepared, runner.settings.encoder)
+    return {k: v for k, v in asdict(replace(resolved, epochs=training.epochs)).items() if v is not None}
 
 
 def _save_samples(out: Path, prepared: Prepared) -> None:

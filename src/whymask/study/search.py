@@ -8,7 +8,7 @@ from whymask.data.splits import hold_out, parse_budget
 from whymask.errors import WhymaskError
 from whymask.progress import say
 from whymask.runs import write_json
-from whymask.stages.classify import Finetuning
+from whymask.stages.recipes import Finetuning
 from whymask.study.cells import Cell, Runner
 from whymask.study.settings import SCRATCH
 

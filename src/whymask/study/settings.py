@@ -9,8 +9,8 @@ from whymask.encoders import EncoderConfig, encoder_class
 from whymask.flags import Flat
 from whymask.methods import METHODS, PerMethod, config_of, setting_of
 from whymask.stages.augment import AugmentName, augment_of
-from whymask.stages.classify import Finetuning
 from whymask.stages.pretrain import Pretraining, Recipe
+from whymask.stages.recipes import Finetuning
 from whymask.training.device import RuntimeConfig
 
 SCRATCH, SCRATCH_LONG, INIT = "scratch", "scratch-long", "init"
@@ -43,7 +43,8 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
     augment: AugmentName = "auto"
     """Augmentation, the same in every arm and in pretraining. auto: random crops and flips; none for glyphs."""
     layer_decay: float | None = None
-    """Layer-wise learning-rate decay of the pretrained arms; default 0.75 for a ViT or Swin, 1 for a CNN. Scratch has 1."""
+    """Layer-wise learning-rate decay of the pretrained arms; default 0.75 for a ViT or Swin, 1 for a CNN. Scratch
+    has 1."""
     search: bool = False
     """First try 3 learning rates x layer decay {1, 0.75} for every arm alike, on a seed outside the study and a
     held-out fifth of its labels, and use each arm's best."""

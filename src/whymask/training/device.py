@@ -8,6 +8,7 @@ import torch
 from lightning_fabric import Fabric
 
 from whymask.data.batches import Augment, Batches, Images
+from whymask.data.strong import Strong
 from whymask.devices import check_device
 
 
@@ -40,7 +41,13 @@ def make_fabric(config: RuntimeConfig) -> Fabric:
 
 
 def batches_on(
-    fabric: Fabric, images: Images, rows: np.ndarray, batch_size: int, augment: Augment | None, seed: int
+    fabric: Fabric,
+    images: Images,
+    rows: np.ndarray,
+    batch_size: int,
+    augment: Augment | None,
+    seed: int,
+    strong: Strong | None = None,
 ) -> Batches:
     """Training batches of `rows` for this process: on its device, and its share where several processes train."""
     return Batches(
@@ -49,6 +56,7 @@ def batches_on(
         batch_size=batch_size,
         seed=seed,
         augment=augment,
+        strong=strong,
         device=fabric.device,
         rank=fabric.global_rank,
         world=fabric.world_size,

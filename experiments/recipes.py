@@ -1,0 +1,161 @@
+"""`python -m experiments.recipes`: what the fine-tuning recipes do, from scratch and after mae, on CIFAR-10 (JPEG q75).
+
+500 labels a class, a small ViT pretrained for 8 epochs, fine-tuned for the default 8 epochs and for 40. A cell is one
+network with one seed, in a process of its own on one thread; it leaves a folder, and finished ones are not run again.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from whymask.data.prepare import DataConfig, prepare
+from whymask.data.splits import labelled_subset, parse_budget
+from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
+from whymask.intervals import mean_interval
+from whymask.methods import MAEConfig
+from whymask.runs import RunFolder, provenance, read_json, write_bytes, write_json
+from whymask.stages.augment import augment_of
+from whymask.stages.classify import classification_task, train_classifier
+from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
+from whymask.stages.recipes import Finetuning
+from whymask.training.device import RuntimeConfig, make_fabric
+
+SOURCE = "../shared/data/cifar10-jpeg"
+ENCODER = EncoderConfig("vit", width=96, depth=4, heads=3, patch=8)
+PRETRAINING_EPOCHS = 8
+LABELS = 500
+SEEDS = 3
+EPOCHS = (8, 40)
+RECIPES: tuple[Literal["few"], Literal["many"]] = ("few", "many")
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network."""
+
+    arm: str
+    recipe: Literal["few", "many"]
+    epochs: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}-{self.recipe}-{self.epochs}-{self.seed}"
+
+
+def all_cells() -> Iterator[Cell]:
+    """Every cell, whole seeds one after the other."""
+    for seed in range(SEEDS):
+        for arm in (SCRATCH, "mae"):
+            for epochs in EPOCHS:
+                yield from (Cell(arm, recipe, epochs, seed) for recipe in RECIPES)
+
+
+def run_cell(cell: Cell, out: Path) -> dict[str, Any]:
+    fabric = make_fabric(RuntimeConfig(device="cpu", threads=1))
+    data = prepare(SOURCE, DataConfig(), multiple_of=8)
+    prep = data.images.preprocessing
+    encoder = resolve(ENCODER, prep.size, prep.channels)
+    augment = augment_of("crop-flip")
+    if cell.arm == SCRATCH:
+        network = build_encoder(encoder, prep.size, prep.channels, cell.seed)
+    else:
+        method = MAEConfig().resolve(encoder, prep.size)
+        recipe = Recipe(encoder, "mae", method, Pretraining(epochs=PRETRAINING_EPOCHS), augment)
+        folder = out / f"pretrain-{cell.seed}"
+        pretrain_encoder(fabric, data, recipe, seed=cell.seed, run=open_run(folder))
+        network = load_encoder(folder)
+    rows = labelled_subset(data.images.labels, data.train, parse_budget(str(LABELS)), cell.seed, data.classes)
+    training = Finetuning(
+        epochs=cell.epochs, recipe=cell.recipe, layer_decay=1.0 if cell.arm == SCRATCH else 0.75
+    ).resolve(len(rows), data, encoder)
+    task = classification_task(fabric, data, rows, network.train(), training, augment, cell.seed)
+    run = open_run(out / cell.name)
+    return run.result or train_classifier(
+        fabric, data, task, data.test, training, seed=cell.seed, run=run, label=cell.name
+    )
+
+
+def open_run(folder: Path) -> RunFolder:
+    return RunFolder.open(folder, {}, provenance("cpu", "32-true"))
+
+
+def main(
+    out: Path = Path("runs/recipes"),
+    results: Path = Path("docs/results/recipes"),
+    jobs: int = 2,
+    cell: str | None = None,
+) -> None:
+    """Run what is not finished, and write table.json and table.md.
+
+    Args:
+        out: where the runs are kept; the same command continues.
+        results: where the tables are written.
+        jobs: seeds at a time, one thread each.
+        cell: run this one alone, in this process, and write no table.
+    """
+    if cell is not None:
+        run_cell(next(c for c in all_cells() if c.name == cell), out)
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda seed: run_seed(seed, out), range(SEEDS)))
+    found = {cell: read_json(out / cell.name / "result.json") for cell in all_cells() if finished(cell, out)}
+    rows = table_of({cell: result["metrics"]["accuracy"] for cell, result in found.items()})
+    write_json(results / "table.json", {"schema": 1, "labels_per_class": LABELS, "rows": rows})
+    write_bytes(results / "table.md", markdown(rows).encode())
+
+
+def finished(cell: Cell, out: Path) -> bool:
+    return (out / cell.name / "result.json").exists()
+
+
+def run_seed(seed: int, out: Path) -> None:
+    """The cells of a seed one after the other, each in a process of its own; what they say is kept in logs."""
+    for cell in all_cells():
+        if cell.seed != seed or finished(cell, out):
+            continue
+        command = [sys.executable, "-m", "experiments.recipes", "--out", str(out), "--cell", cell.name]
+        (out / "logs").mkdir(parents=True, exist_ok=True)
+        with (out / "logs" / f"{cell.name}.log").open("w") as log:
+            code = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
+        print(f"{cell.name}{'' if code == 0 else f' failed, see {log.name}'}", flush=True)
+
+
+def table_of(accuracy: dict[Cell, float]) -> list[dict[str, Any]]:
+    """For each arm and length: mean accuracy of both recipes and the paired difference, with 95 % over seeds."""
+    rows = []
+    for arm in (SCRATCH, "mae"):
+        for epochs in EPOCHS:
+            cells = [[Cell(arm, recipe, epochs, seed) for recipe in RECIPES] for seed in range(SEEDS)]
+            pairs = [(accuracy[few], accuracy[many]) for few, many in cells if few in accuracy and many in accuracy]
+            if pairs:
+                gain = mean_interval([many - few for few, many in pairs])
+                few, many = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+                row = {"arm": arm, "epochs": epochs, "seeds": len(pairs), "few": few, "many": many}
+                rows.append(row | {"difference": gain.mean, "low": gain.low, "high": gain.high})
+    return rows
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| arm | epochs | few | many | many - few (95 % over seeds) |",
+        "| --- | ---: | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        interval = "" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})"
+        lines.append(
+            f"| {row['arm']} | {row['epochs']} | {row['few']:.3f} | {row['many']:.3f} | "
+            f"{row['difference']:+.3f}{interval}, {row['seeds']} seeds |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,69 @@
+"""Augmentation beyond crops and flips, by timm: RandAugment on bytes, random erasing on normalised images."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data.auto_augment import rand_augment_transform
+from timm.data.random_erasing import RandomErasing
+from torch import Tensor
+
+from whymask.errors import WhymaskError
+from whymask.randomness import everything_seeded
+
+
+@dataclass(frozen=True)
+class Strong:
+    """Both, each image's draws a function of (seed, step, place in the batch of all ranks).
+
+    Attributes:
+        rand_augment: timm's description, such as "rand-m9-mstd0.5-inc1" (arXiv 1909.13719); "" for none.
+        random_erasing: share of images in which a box is replaced by noise (arXiv 1708.04896).
+        mean: of the images' channels, 0 to 255: what is moved in from beyond the border.
+    """
+
+    rand_augment: str = ""
+    random_erasing: float = 0.0
+    mean: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.rand_augment:
+            self._transform(32)
+
+    def augment(self, images: Tensor, seed: int, step: int, first: int) -> Tensor:
+        """RandAugment of uint8 (B, h, w, C), 1 or 3 channels; `first` is the first one's place in the batch."""
+        if not self.rand_augment:
+            return images
+        transform = self._transform(min(images.shape[1:3]))
+        result = np.empty(images.shape, np.uint8)
+        for i, pixels in enumerate(images.numpy()):
+            with everything_seeded(seed, "rand augment", step, first + i):
+                grey = pixels.shape[2] == 1
+                changed = transform(Image.fromarray(pixels[..., 0] if grey else pixels))
+                result[i] = np.asarray(changed).reshape(pixels.shape)
+        return torch.from_numpy(result)
+
+    def erase(self, images: Tensor, seed: int, step: int, first: int) -> Tensor:
+        """Random erasing of normalised (B, C, h, w), in place: standard normal noise, the same on every device."""
+        if self.random_erasing:
+            erasing = RandomErasing(self.random_erasing, mode="pixel", device="cpu")
+            for i, image in enumerate(images):
+                with everything_seeded(seed, "random erasing", step, first + i):
+                    erasing(image)
+        return images
+
+    def _transform(self, side: int) -> Any:
+        colour = tuple(round(value) for value in self.mean) or (124, 116, 104)
+        about = {
+            "translate_const": int(0.45 * side),
+            "img_mean": colour if len(colour) == 3 else colour[0],
+            "magnitude_max": 9.99,  # at 10 timm asks Pillow to keep 0 bits of an image, which is an error there
+        }
+        try:
+            return rand_augment_transform(self.rand_augment, about)
+        except (AssertionError, ValueError, KeyError) as error:
+            raise WhymaskError(
+                f"rand_augment {self.rand_augment!r} is no description that timm reads; one is 'rand-m9-mstd0.5-inc1'"
+            ) from error

@@ -1,0 +1,313 @@
+"""Fine-tuning beyond crops and flips: each part alone, the recipes, the frozen encoder."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+import whymask
+from whymask.data.batches import Augment, Batches
+from whymask.data.prepare import DataConfig, Prepared, prepare
+from whymask.data.strong import Strong
+from whymask.encoders import EncoderConfig, build_encoder
+from whymask.errors import WhymaskError
+from whymask.runs import RunFolder, read_json
+from whymask.stages.alone import FinetuneSettings
+from whymask.stages.classify import classification_task, load_classifier, loss_of, set_drop_path, train_classifier
+from whymask.stages.recipes import MANY, RECIPES, Finetuning
+from whymask.training.device import RuntimeConfig, make_fabric
+from whymask.training.loop import Interrupted
+
+CPU = RuntimeConfig(device="cpu", threads=1)
+VIT = EncoderConfig("vit", width=16, depth=2, heads=2, patch=8)
+CNN = EncoderConfig("cnn", width=4)
+PARTS: dict[str, Any] = {
+    "drop_path": 0.5,
+    "mixup": 0.8,
+    "cutmix": 1.0,
+    "rand_augment": "rand-m9-mstd0.5-inc1",
+    "random_erasing": 1.0,
+    "label_smoothing": 0.2,
+}
+FAMILIES = ["vit", "test_vit", "test_resnet", "test_convnext", "efficientnet_b0", "swin_tiny_patch4_window7_224"]
+
+
+@pytest.fixture(scope="module")
+def prepared(pictures: Path) -> Prepared:
+    return prepare(pictures / "labelled", DataConfig(), multiple_of=8)
+
+
+def task_of(prepared: Prepared, training: Finetuning, encoder: EncoderConfig = VIT, rows: int | None = None) -> Any:
+    prep = prepared.images.preprocessing
+    network = build_encoder(encoder, prep.size, prep.channels, 0)
+    chosen = prepared.train[:rows]
+    return classification_task(make_fabric(CPU), prepared, chosen, network, training, Augment(), seed=0)
+
+
+def step_of(task: Any, step: int = 0) -> tuple[Tensor, list[Tensor]]:
+    """Loss and gradients of a step, as the loop seeds it."""
+    torch.manual_seed(step)
+    task.model.train()
+    task.model.zero_grad()
+    loss = task.loss_of(task.model, task.batches(step), step)["loss"]
+    loss.backward()
+    return loss.detach(), [p.grad for p in task.model.parameters() if p.requires_grad and p.grad is not None]
+
+
+# The recipes
+
+
+def test_few_is_plain_cross_entropy_on_crops_and_flips(prepared: Prepared) -> None:
+    task = task_of(prepared, Finetuning(batch_size=4))
+    batch = task.batches(0)
+    plain = Batches(prepared.images, prepared.train, batch_size=4, seed=0, augment=Augment())(0)
+    assert torch.equal(batch.images, plain.images)
+    torch.manual_seed(0)
+    loss = task.loss_of(task.model.train(), batch, 0)["loss"]
+    assert torch.equal(loss, nn.functional.cross_entropy(task.model(batch.images), batch.labels))
+
+
+def test_auto_takes_many_from_many_labels_a_class_on(prepared: Prepared) -> None:
+    labels = MANY * len(prepared.classes)
+    assert Finetuning().resolve(labels - 1, prepared, VIT).recipe == "few"
+    many = Finetuning().resolve(labels, prepared, VIT)
+    assert many.recipe == "many" and {key: getattr(many, key) for key in RECIPES["many"]} == RECIPES["many"]
+    assert many.resolve(labels, prepared, VIT) == many
+
+
+@pytest.mark.parametrize("name", list(PARTS))
+def test_a_given_setting_comes_before_the_recipe(name: str, prepared: Prepared) -> None:
+    for recipe in RECIPES:
+        for value in (type(PARTS[name])(), PARTS[name]):  # nothing, and something
+            resolved = Finetuning(recipe=recipe, **{name: value}).resolve(20, prepared, VIT)  # type: ignore[arg-type]
+            assert getattr(resolved, name) == value
+            others = {key: getattr(resolved, key) for key in PARTS if key != name}
+            assert others == {key: value for key, value in RECIPES[recipe].items() if key != name}
+
+
+def test_a_recipe_leaves_out_what_the_network_or_the_images_do_not_allow(prepared: Prepared) -> None:
+    assert Finetuning(recipe="many").resolve(20, prepared, CNN).drop_path == 0
+    many_channels = replace(prepared.images.preprocessing, channels=5)
+    other = replace(prepared, images=replace(prepared.images, preprocessing=many_channels))
+    assert Finetuning(recipe="many").resolve(20, other, VIT).rand_augment == ""
+    with pytest.raises(WhymaskError, match="'cnn' has no residual branches to drop; leave drop_path out"):
+        Finetuning(drop_path=0.1).resolve(20, prepared, CNN)
+    with pytest.raises(WhymaskError, match="8-bit images with 1 or 3 channels; these have 5"):
+        Finetuning(rand_augment=PARTS["rand_augment"]).resolve(20, other, VIT)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("drop_path", 1.0),
+        ("drop_path", -0.1),
+        ("label_smoothing", 1.0),
+        ("random_erasing", 1.1),
+        ("mixup", -1.0),
+        ("cutmix", float("inf")),
+        ("recipe", "some"),
+        ("train", "tail"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting: str, value: Any) -> None:
+    with pytest.raises(WhymaskError, match=rf"{setting} '?{value}'? was given"):
+        Finetuning(**{setting: value})
+
+
+def test_a_description_that_timm_does_not_read_is_refused(prepared: Prepared) -> None:
+    with pytest.raises(WhymaskError, match="'strong' is no description that timm reads"):
+        task_of(prepared, Finetuning(rand_augment="strong"))
+
+
+def test_the_recipe_is_printed_and_stored(pictures: Path, tmp_path: Path, capsys: Any) -> None:
+    settings = FinetuneSettings(
+        encoder=VIT, training=Finetuning(epochs=1, recipe="many", mixup=0.0, batch_size=4), runtime=CPU
+    )
+    result = whymask.finetune(pictures / "labelled", out=tmp_path / "run", settings=settings)
+    stored = read_json(tmp_path / "run" / "config.json")["config"]["training"]
+    assert (stored["recipe"], stored["mixup"], stored["cutmix"]) == ("many", 0.0, 1.0)
+    assert result["training"]["random_erasing"] == 0.25
+    assert "recipe many: 1 epochs, drop path 0.1, cutmix 1.0" in " ".join(capsys.readouterr().err.split())
+
+
+# Its parts
+
+
+@pytest.mark.parametrize("name", list(PARTS))
+def test_each_part_changes_the_step_and_trains_everything(name: str, prepared: Prepared) -> None:
+    plain, _ = step_of(task_of(prepared, Finetuning(batch_size=4)))
+    changed, gradients = step_of(task_of(prepared, Finetuning(batch_size=4, **{name: PARTS[name]})))
+    assert torch.isfinite(changed) and changed != plain
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    assert sum(bool(gradient.any()) for gradient in gradients) > 10
+
+
+def test_all_parts_together_are_the_same_again(prepared: Prepared) -> None:
+    training = Finetuning(batch_size=5, **PARTS)  # an odd batch can be mixed too
+    first, second = (step_of(task_of(prepared, training), step=3) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert all(torch.equal(a, b) for a, b in zip(first[1], second[1], strict=True))
+
+
+def test_augmentation_depends_neither_on_ranks_nor_on_what_was_drawn_before(prepared: Prepared) -> None:
+    settings: dict[str, Any] = {
+        "batch_size": 8,
+        "seed": 0,
+        "augment": Augment(),
+        "strong": Strong(PARTS["rand_augment"], 0.5, (100.0, 100.0, 100.0)),
+    }
+    whole = Batches(prepared.images, prepared.train, **settings)(1)
+    random.random()
+    np.random.default_rng().random()
+    halves = [Batches(prepared.images, prepared.train, rank=rank, world=2, **settings)(1) for rank in range(2)]
+    assert torch.equal(whole.images, torch.cat([half.images for half in halves]))
+
+
+def test_augmentation_leaves_the_global_generators_alone(prepared: Prepared) -> None:
+    strong = Strong(PARTS["rand_augment"], 1.0)
+    random.seed(1)
+    torch.manual_seed(1)
+    expected = random.random(), torch.rand(1)
+    random.seed(1)
+    torch.manual_seed(1)
+    Batches(prepared.images, prepared.train, batch_size=4, seed=0, augment=None, strong=strong)(0)
+    assert (random.random(), torch.rand(1)) == expected
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_rand_augment_gives_timms_image(channels: int) -> None:
+    from timm.data.auto_augment import rand_augment_transform
+
+    from whymask.randomness import everything_seeded
+
+    pixels = torch.randint(256, (2, 16, 12, channels), dtype=torch.uint8)
+    ours = Strong("rand-m9-inc1").augment(pixels, seed=4, step=2, first=6)
+    timms = rand_augment_transform("rand-m9-inc1", {"translate_const": 5, "img_mean": (124, 116, 104)[:channels]})
+    if channels == 3:
+        with everything_seeded(4, "rand augment", 2, 7):
+            assert np.array_equal(ours[1], timms(Image.fromarray(pixels[1].numpy())))
+    assert ours.shape == pixels.shape and ours.dtype == torch.uint8 and not torch.equal(ours, pixels)
+
+
+def test_random_erasing_replaces_one_box_by_standard_noise() -> None:
+    images = torch.full((64, 1, 32, 32), 7.0)
+    erased = Strong(random_erasing=0.5).erase(images.clone(), 0, 0, 0)
+    changed = erased != 7
+    assert 0.3 < changed.flatten(1).any(1).float().mean() < 0.7
+    for mask in changed[changed.flatten(1).any(1)][:, 0]:
+        rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+        assert mask.sum() == (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
+    assert abs(float(erased[changed].std()) - 1) < 0.1
+
+
+def test_mixing_spreads_labels_and_a_single_image_stays_itself(prepared: Prepared) -> None:
+    loss = loss_of(Finetuning(mixup=1.0, label_smoothing=0.1), 2)
+
+    class Fixed(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            self.seen = images
+            return torch.tensor([[2.0, 0.0]]).expand(len(images), 2)
+
+    batch = Batches(prepared.images, prepared.train[:1], batch_size=1, seed=0, augment=None)(0)
+    model = Fixed()
+    alone = loss(model, batch, 0)["loss"]
+    assert torch.allclose(model.seen, batch.images, atol=1e-6)
+    logits = torch.tensor([[2.0, 0.0]])
+    torch.testing.assert_close(alone, nn.functional.cross_entropy(logits, batch.labels, label_smoothing=0.1))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_drop_path_rises_over_the_blocks_and_leaves_state_and_evaluation_alone(name: str) -> None:
+    config = VIT if name == "vit" else EncoderConfig(name, width=32 if name.startswith("swin") else None)
+    encoder = build_encoder(config, (32, 32), 3, 0).eval()
+    with torch.no_grad():
+        for parameter in encoder.parameters():  # ResNet's branches begin at zero
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    images = torch.randn(8, 3, 32, 32)
+    before, state = encoder(images), list(encoder.state_dict())
+    set_drop_path(encoder, 0.9)
+    assert list(encoder.state_dict()) == state and torch.equal(encoder(images), before)
+    rates = [layer.drop_prob for layer in encoder.modules() if type(layer).__name__ == "DropPath"]
+    assert rates == sorted(rates) and rates[-1] == pytest.approx(0.9)
+    encoder.train()
+    torch.manual_seed(0)
+    first = encoder(images)
+    torch.manual_seed(1)
+    assert not torch.equal(first, encoder(images))
+
+
+def test_a_network_without_blocks_refuses_drop_path() -> None:
+    with pytest.raises(WhymaskError, match="plain_cnn has no residual branches"):
+        set_drop_path(build_encoder(CNN, (32, 32), 1, 0), 0.1)
+
+
+def test_a_run_with_everything_that_is_stopped_ends_with_the_same_bits(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Finetuning(epochs=3, batch_size=5, checkpoint_every=1, ema=0.9, **PARTS)
+
+    def train(folder: Path) -> Any:
+        task, run = task_of(prepared, training), RunFolder.open(folder, {}, {})
+        return train_classifier(
+            make_fabric(CPU), prepared, task, prepared.test, training, seed=0, run=run, label="test"
+        )
+
+    train(tmp_path / "whole")
+    original = Batches.__call__
+
+    def stopping(self: Batches, step: int) -> Any:
+        if step == 4:
+            raise Interrupted
+        return original(self, step)
+
+    monkeypatch.setattr(Batches, "__call__", stopping)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "stopped")
+    monkeypatch.setattr(Batches, "__call__", original)
+    train(tmp_path / "stopped")
+    for name in ("encoder/encoder.safetensors", "head.safetensors"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+# The frozen encoder
+
+
+@pytest.mark.parametrize("config", [VIT, CNN, EncoderConfig("test_resnet")], ids=lambda config: config.name)
+def test_a_frozen_encoder_changes_by_no_bit_while_its_head_learns(
+    config: EncoderConfig, prepared: Prepared, tmp_path: Path
+) -> None:
+    training = Finetuning(epochs=4, batch_size=8, train="head", layer_decay=0.75)
+    task = task_of(prepared, training, config)
+    before = {key: value.clone() for key, value in task.model.encoder.state_dict().items()}
+    run = RunFolder.open(tmp_path / "run", {}, {})
+    train_classifier(make_fabric(CPU), prepared, task, prepared.test, training, seed=0, run=run, label="test")
+    after = task.model.encoder.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert task.model.norm.running_mean.any()
+    classifier, _ = load_classifier(tmp_path / "run")
+    images = task.batches(0).images
+    torch.testing.assert_close(classifier(images), task.model.eval()(images), atol=1e-4, rtol=1e-4)
+
+
+def test_a_frozen_encoder_costs_less(prepared: Prepared) -> None:
+    whole, head = (task_of(prepared, Finetuning(batch_size=4, train=train)) for train in ("all", "head"))
+    assert head.operations_per_image() < 0.6 * whole.operations_per_image()
+
+
+def test_the_exact_probe_standardises_as_a_batch_norm_with_the_whole_sets_statistics() -> None:
+    rng = np.random.default_rng(0)
+    features, labels = (rng.normal(2, 3, (60, 5)) * [1, 2, 3, 4, 5]).astype(np.float32), rng.integers(3, size=60)
+    norm = nn.BatchNorm1d(5, affine=False, eps=1e-6)
+    normal = norm(torch.from_numpy(features)).numpy()
+    exact = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, labels)
+    behind_norm = LogisticRegression(max_iter=1000).fit(normal, labels)
+    np.testing.assert_allclose(exact.predict_proba(features), behind_norm.predict_proba(normal), atol=1e-3)
