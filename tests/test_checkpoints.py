@@ -95,7 +95,7 @@ def test_a_network_of_transformers_gives_the_same_features(kind: str, form: str,
         torch.save({"model": peer.state_dict()}, path)
     encoder = vit()
     file = path / "model.safetensors" if form == "folder" else path
-    assert load_checkpoint(encoder, path) == f"weights from {file}{said}; {NO_LICENCE}"
+    assert load_checkpoint(encoder, path) == f"weights from {file}, all 30 tensors{said}; {NO_LICENCE}"
     images = torch.randn(3, 3, 32, 32)
     unshuffled = {"noise": torch.arange(16.0).expand(3, -1)} if "MAE" in kind else {}
     expected = getattr(peer, "vit", peer)(images, **unshuffled).last_hidden_state
@@ -119,7 +119,7 @@ def test_the_norms_of_transformers_differ_by_little(tmp_path: Path) -> None:
         ("num_hidden_layers", 3, "depth 3 instead of 2"),
         ("hidden_size", 64, "embed_dim 64 instead of 32"),
         ("intermediate_size", 64, r"blocks\.0\.mlp\.fc1\.weight \(64, 32\) instead of \(128, 32\)"),
-        ("patch_size", 4, r"pos_embed \(1, 65, 32\) instead of \(1, 17, 32\)"),
+        ("patch_size", 4, r"patch_embed\.proj\.weight \(32, 3, 4, 4\) instead of \(32, 3, 8, 8\)"),
         ("num_channels", 1, r"patch_embed\.proj\.weight \(32, 1, 8, 8\) instead of \(32, 3, 8, 8\)"),
         ("qkv_bias", False, r"2 missing: blocks\.0\.attn\.qkv\.bias, blocks\.1\.attn\.qkv\.bias"),
     ],
@@ -147,7 +147,9 @@ def test_a_file_of_timm_loads_without_its_head(tmp_path: Path) -> None:
     encoder = vit()
     other = timm.create_model(encoder.timm_name, **encoder.timm_kwargs | {"num_classes": 10})
     save_file(other.state_dict(), tmp_path / "timm.safetensors")
-    assert "timm.safetensors, without its head; " in load_checkpoint(encoder, tmp_path / "timm.safetensors")
+    assert "timm.safetensors, all 30 tensors, without its head; " in load_checkpoint(
+        encoder, tmp_path / "timm.safetensors"
+    )
     for key, tensor in encoder.net.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[key])
 

@@ -13,7 +13,7 @@ import torch
 
 from conftest import GLYPHS
 from whymask import cli
-from whymask.encoders import ENCODERS
+from whymask.encoders import KINDS
 from whymask.methods import METHODS
 from whymask.runs import read_json
 
@@ -71,8 +71,20 @@ def test_list_shows_which_encoders_each_method_fits(
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     shown = {row[0]: row[1:-1] for row in rows if row}
     for name, method in METHODS.items():
-        fits = ["yes" if encoder in method.encoders else "" for encoder in ENCODERS]
+        fits = ["yes" if kind in method.encoders else "" for kind in KINDS]
         assert shown[name] == [*fits, method.source]
+
+
+def test_list_says_of_a_network_whether_it_can_be_an_encoder(
+    whymask: Command, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    assert whymask("list", "resnet18", "convnextv2_at*", "mixnet_s", "ecaresnet50t") == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    shown = {row[0]: row[2:] for row in rows if row}
+    assert [shown[name][0] for name in ("resnet18", "convnextv2_atto", "mixnet_s")] == ["proven", "proven", "untested"]
+    assert shown["ecaresnet50t"][0] == "impossible" and "a Conv1d, has no masked form" in shown["ecaresnet50t"][1]
+    assert whymask("list", "resnet19") == 2
 
 
 @pytest.mark.parametrize("arguments", [(), ("studdy",), ("study",), ("study", "glyphs", "--seeds", "many")])

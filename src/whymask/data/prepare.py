@@ -16,6 +16,9 @@ from whymask.errors import WhymaskError
 
 FEW_UNLABELLED = 1_000
 
+Moments = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each channel, in units of [0, 1]."""
+
 
 def default_store() -> Path:
     """$WHYMASK_STORE, else whymask's folder in the user's cache."""
@@ -133,6 +136,7 @@ def prepare(
     *,
     multiple_of: int = 1,
     preprocessing: Preprocessing | None = None,
+    moments: Moments | None = None,
     reader: Reader | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] | None = None,
@@ -141,12 +145,15 @@ def prepare(
 
     `multiple_of`: a patch's or mask square's side, which the image size must be a multiple of.
     `preprocessing`: that of an encoder which is given; by default it is derived, and its mean and std are measured.
+    `moments`: mean and std that are taken instead, where there is one for each channel.
     `say` is told what was derived before anything slow begins. Raises WhymaskError where `data` cannot be used.
     """
     source = open_source(data, reader=reader)
     if config.labels is not None:
         source = merge(source, open_source(config.labels, reader=reader))
     prep = preprocessing or derive(source, size=config.size, channels=config.channels, multiple_of=multiple_of)
+    if moments is not None and preprocessing is None and len(moments[0]) == prep.channels:
+        prep = replace(prep, mean=moments[0], std=moments[1])
     store = config.store or default_store()
     height, width = prep.size
     say(f"{source.name}: {len(source.keys):,} images, seen at {height}x{width} pixels, {prep.channels} channels")

@@ -1,44 +1,26 @@
-"""Weights from elsewhere: local checkpoints of whymask, timm and transformers, loaded strictly into an encoder.
+"""Weights from elsewhere: local checkpoints of whymask, timm and transformers, loaded into an encoder.
 
-Names follow timm. A ViT of transformers (ViTModel, ViTForImageClassification, ViTMAE...) is the same network under
-other names, with queries, keys and values in separate matrices; its layer norms add 1e-12 to the variance where timm's
-add 1e-6, which moves the features of a small untrained network by 1e-3 to 3e-3. Weights do not tell how many heads they
-were trained with: that is compared where a description lies beside them (encoder.json, config.json of transformers).
+Everything must match, but where a partial load is asked for. Nothing in a file is executed. A ViT of transformers adds
+1e-12 to the variance in its layer norms where timm's adds 1e-6, which moves the features of a small untrained network
+by 1e-3 to 3e-3. Weights do not tell how many heads they were trained with: that is compared where a description lies
+beside them (encoder.json, config.json of timm or transformers).
 """
 
 import json
 import re
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from whymask.encoders import DESCRIPTION, WEIGHTS, load_encoder, load_strictly
-from whymask.encoders.base import Encoder
+from whymask.encoders.base import Encoder, EncoderConfig
+from whymask.encoders.names import WRAPPERS, State, project_of, to_timm
 from whymask.errors import WhymaskError
-
-State = dict[str, Tensor]
-
-NOT_ENCODER = re.compile(r"(?:embeddings\.)?(?:(head|fc|classifier|pooler|mask_token)(?:\.|$)|(decoder)[._])")
-"""Heads, decoders and mask tokens: a checkpoint may have them, an encoder does not."""
-
-LAYER = r"(?:encoder\.layer|layers)\.(\d+)\."
-FROM_TRANSFORMERS = {
-    r"embeddings\.cls_token": "cls_token",
-    r"embeddings\.position_embeddings": "pos_embed",
-    r"embeddings\.patch_embeddings\.projection\.": "patch_embed.proj.",
-    LAYER + r"layernorm_before\.": r"blocks.\1.norm1.",
-    LAYER + r"layernorm_after\.": r"blocks.\1.norm2.",
-    LAYER + r"attention\.(?:output\.dense|o_proj)\.": r"blocks.\1.attn.proj.",
-    LAYER + r"(?:intermediate\.dense|mlp\.fc1)\.": r"blocks.\1.mlp.fc1.",
-    LAYER + r"(?:output\.dense|mlp\.fc2)\.": r"blocks.\1.mlp.fc2.",
-    r"layernorm\.": "norm.",
-}
-"""The names in its files, and those that version 5 uses in memory."""
-
-ATTENTION = LAYER + r"attention\.(?:attention\.)?(q|k|v)(?:uery|ey|alue|_proj)\.(weight|bias)"
 
 SETTINGS = {
     "hidden_size": "embed_dim",
@@ -49,40 +31,83 @@ SETTINGS = {
 """What config.json of transformers calls timm's settings."""
 
 NO_LICENCE = "licence: not stated there; weights keep the licence of whoever trained them"
+BESIDE = "config.json"
 
 
-def load_checkpoint(encoder: Encoder, path: Path) -> str:
-    """Load the weights at `path` into `encoder`, in place and strictly.
+def load_checkpoint(encoder: Encoder, path: Path, partial: bool = False) -> str:
+    """Load the weights at `path` into `encoder`, in place.
 
-    `path` is a run folder of whymask, a folder that transformers saved, or a file: safetensors, or a pickle of tensors
-    (.pt, .pth, .bin), which is read without executing what it holds.
+    `path` is a run folder of whymask, a folder that timm or transformers saved, or a file: safetensors, or a pickle of
+    tensors (.pt, .pth, .bin), which is read without executing what it holds. Position embeddings, and the tables of
+    Swin's windows, of another grid are interpolated. With `partial`, what does not match stays as it is.
 
-    Returns one line: what was loaded, what was left out (a classifier's head, a decoder), and the licence, if it is
-    stated beside the file. Raises WhymaskError, naming the keys, where a weight is missing, unexpected or of another
-    shape, for another architecture, and for what is no checkpoint; the encoder is then as it was.
+    Returns one line: how much matched, what was left out (a classifier's head, a decoder), and the licence, if it is
+    stated beside the file or known of the project whose key names the file has. Raises WhymaskError, naming the keys,
+    where a weight is missing, unexpected or of another shape, for another architecture, and for what is no checkpoint;
+    the encoder is then as it was.
     """
     path = Path(path)
-    folder = path.parent if path.name == WEIGHTS else path
-    if (folder / DESCRIPTION).exists() or (folder / "encoder" / DESCRIPTION).exists():
-        return _load_run(encoder, folder)
+    if is_run(path):
+        return _load_run(encoder, path.parent if path.name == WEIGHTS else path)
     file = path / "model.safetensors" if path.is_dir() else path
     state, metadata = _read(file)
     about = _config_beside(file)
     _compare(file, {ours: about[theirs] for theirs, ours in SETTINGS.items() if theirs in about}, encoder)
-    state = {key.removeprefix("vit."): tensor for key, tensor in state.items()}
-    left_out = {key: match[1] or match[2] for key in state if (match := NOT_ENCODER.match(key))}
-    state = _to_timm({key: tensor for key, tensor in state.items() if key not in left_out}, file)
-    load_strictly(encoder.net, state, file)
-    without = f", without its {', '.join(sorted(set(left_out.values())))}" if left_out else ""
-    return f"weights from {file}{without}; {_licence(file, metadata, about)}"
+    project = project_of(state)
+    state, left_out = to_timm(state, encoder.net, file)
+    said = [f"without its {', '.join(sorted(left_out))}"] if left_out else []
+    said += _interpolate_positions(state, encoder)
+    matched = _load(encoder, state, file, partial)
+    licence = _licence(file, metadata, about)
+    if licence == NO_LICENCE and project is not None:
+        licence = f"licence: {project.licence}, as its key names are those of {project.name}"
+    return f"weights from {file}, {', '.join([matched, *said])}; {licence}"
+
+
+def is_run(path: Path) -> bool:
+    """Whether it is a run folder of whymask, or the encoder in one."""
+    folder = path.parent if path.name == WEIGHTS else path
+    return (folder / DESCRIPTION).exists() or (folder / "encoder" / DESCRIPTION).exists()
 
 
 def _load_run(encoder: Encoder, folder: Path) -> str:
     loaded = load_encoder(folder)
-    _compare(folder, {"network": loaded.timm_name} | loaded.timm_kwargs, encoder)
+    there = loaded.timm_kwargs | {"global_pool": encoder.timm_kwargs.get("global_pool")}
+    _compare(folder, {"network": loaded.timm_name} | there, encoder)
     load_strictly(encoder.net, loaded.net.state_dict(), folder)
     began = f"which began as {loaded.origin}" if loaded.origin else NO_LICENCE
     return f"weights from {folder}, trained by whymask; {began}"
+
+
+def _load(encoder: Encoder, state: State, file: Path, partial: bool) -> str:
+    """How much of the encoder's network is now `state`'s."""
+    own = encoder.net.state_dict()
+    fitting = {key: tensor for key, tensor in state.items() if key in own and tensor.shape == own[key].shape}
+    if not partial or not fitting:
+        try:
+            load_strictly(encoder.net, state, file)
+        except WhymaskError as error:
+            advice = ", or ask for a partial load (--partial), in which the rest stays as it is" if fitting else ""
+            raise WhymaskError(f"{error}{advice}") from None
+        return f"all {len(own)} tensors"
+    encoder.net.load_state_dict(fitting, strict=False)
+    share = sum(tensor.numel() for tensor in fitting.values()) / sum(tensor.numel() for tensor in own.values())
+    fresh, ignored = ([key for key in a if key not in fitting] for a in (own, state))
+    rest = [f"{what} {', '.join(keys)}" for what, keys in (("fresh:", fresh), ("ignored:", ignored)) if keys]
+    return f"{len(fitting)} of {len(own)} tensors, {share:.1%} of the weights" + "".join(f" ({part})" for part in rest)
+
+
+def _interpolate_positions(state: State, encoder: Encoder) -> list[str]:
+    """Brings a ViT's position embedding to the encoder's grid, in `state`; says so."""
+    own, there = encoder.net.state_dict().get("pos_embed"), state.get("pos_embed")
+    if own is None or there is None or own.shape == there.shape or own.shape[2:] != there.shape[2:]:
+        return []
+    prefix = own.shape[1] - encoder.grid[0] * encoder.grid[1]
+    side = round((there.shape[1] - prefix) ** 0.5)
+    if side < 1 or side * side != there.shape[1] - prefix:
+        return []
+    state["pos_embed"] = resample_abs_pos_embed(there, list(encoder.grid), [side, side], num_prefix_tokens=prefix)
+    return [f"positions interpolated from {side}x{side} to {encoder.grid[0]}x{encoder.grid[1]}"]
 
 
 def _compare(origin: Path, there: dict[str, Any], encoder: Encoder) -> None:
@@ -94,6 +119,97 @@ def _compare(origin: Path, there: dict[str, Any], encoder: Encoder) -> None:
             f"{origin} holds another architecture: {', '.join(sorted(differing))}. "
             "Set --encoder and its size to those of the checkpoint, or give another one."
         )
+
+
+# what lies beside the weights --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Described:
+    """What timm's or transformers' config.json says of the weights beside it; None where it says nothing."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """Mean and standard deviation of each channel, in units of [0, 1]."""
+
+    def merged(self, given: EncoderConfig) -> EncoderConfig:
+        """`given`, its settings that are not given being those of the checkpoint."""
+        name = self.encoder.name if given.name == "auto" else given.name
+        if name != self.encoder.name:
+            return given
+        asked = {setting.name: getattr(given, setting.name) for setting in fields(given) if setting.name != "name"}
+        return replace(self.encoder, **{key: value for key, value in asked.items() if value is not None})
+
+
+def described(path: Path) -> Described:
+    """What config.json beside the weights at `path` says."""
+    path = Path(path)
+    about = _config_beside(path / "model.safetensors" if path.is_dir() else path)
+    if "architecture" in about:
+        return _of_timm(about)
+    if about.get("model_type") in ("vit", "vit_mae"):
+        names = {"width": "hidden_size", "depth": "num_hidden_layers", "heads": "num_attention_heads"}
+        sizes = {ours: about[theirs] for ours, theirs in (names | {"patch": "patch_size"}).items() if theirs in about}
+        size = about.get("image_size")
+        processor = _json(path / "preprocessor_config.json") if path.is_dir() else {}
+        return Described(
+            EncoderConfig("vit", **sizes),
+            (size, size) if isinstance(size, int) else None,
+            about.get("num_channels"),
+            _moments(processor.get("image_mean"), processor.get("image_std")),
+        )
+    return Described()
+
+
+def _of_timm(about: dict[str, Any]) -> Described:
+    network, cfg = about.get("model_args") or {}, about.get("pretrained_cfg") or {}
+    pool = {"avg": "mean", "token": "token"}.get(network.get("global_pool", ""))
+    settings: dict[str, Any] = {"patch": network.get("patch_size"), "output_stride": network.get("output_stride")}
+    name = about["architecture"]
+    if "embed_dim" in network and name.startswith("vit_"):
+        name = "vit"
+        settings |= {"width": network["embed_dim"], "depth": network["depth"], "heads": network["num_heads"]}
+    elif "embed_dim" in network:
+        settings |= {"width": network["embed_dim"]}
+    channels, *size = cfg.get("input_size") or (None,)
+    return Described(
+        EncoderConfig(name, pool=pool, **settings),  # type: ignore[arg-type]
+        (size[0], size[1]) if size else None,
+        channels,
+        _moments(cfg.get("mean"), cfg.get("std")),
+    )
+
+
+def _moments(mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    return (tuple(mean), tuple(std)) if mean and std else None
+
+
+def _config_beside(file: Path) -> dict[str, Any]:
+    """The config.json of transformers or timm in the file's folder, {} where there is none."""
+    return _json(file.parent / BESIDE)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise WhymaskError(f"{path} is damaged ({error}). Mend it, or move the weights to another folder.") from error
+    return config if isinstance(config, dict) else {}
+
+
+def _licence(file: Path, metadata: dict[str, str], config: dict[str, Any]) -> str:
+    """The licence that the file, its config.json or the model card beside it names."""
+    readme = file.parent / "README.md"
+    found = metadata.get("license") or (config.get("pretrained_cfg") or config).get("license")
+    if not found and readme.exists():
+        text = readme.read_text(encoding="utf-8", errors="replace")
+        found = ", ".join(re.findall(r"^license(?:_name)?:[ \t]*(\S+)", text, re.MULTILINE))
+    return f"licence: {found}, which weights trained from them keep" if found else NO_LICENCE
+
+
+# the file ----------------------------------------------------------------------------------------------------
 
 
 def _read(file: Path) -> tuple[State, dict[str, str]]:
@@ -113,49 +229,10 @@ def _read(file: Path) -> tuple[State, dict[str, str]]:
             f"{file} is {reason}, and nothing in it was executed ({type(error).__name__}). "
             "Give a safetensors file, or a pickle that holds only tensors."
         ) from error
-    for wrapper in ("model", "state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
+    while isinstance(state, dict) and (inner := [w for w in WRAPPERS if isinstance(state.get(w), dict)]):
+        state = state[inner[0]]
+    if isinstance(state, dict):
+        state.pop("config", None)  # SparK keeps its settings among the weights
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise WhymaskError(f"{file} holds no weights by name. Give the state dict of a network, best as safetensors.")
     return state, {}
-
-
-def _to_timm(state: State, file: Path) -> State:
-    """Names of transformers as timm's, queries, keys and values stacked; names that are timm's already stay."""
-    renamed: State = {}
-    attention: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in state.items():
-        if match := re.fullmatch(ATTENTION, key):
-            layer, part, kind = match.groups()
-            attention.setdefault(f"blocks.{layer}.attn.qkv.{kind}", {})[part] = tensor
-            continue
-        for pattern, name in FROM_TRANSFORMERS.items():
-            key = re.sub(f"^{pattern}", name, key)
-        renamed[key] = tensor
-    for key, parts in attention.items():
-        if parts.keys() != {"q", "k", "v"} or len({tensor.shape for tensor in parts.values()}) > 1:
-            found = ", ".join(f"{part} {tuple(tensor.shape)}" for part, tensor in sorted(parts.items()))
-            raise WhymaskError(f"{file} has {found} for {key}; q, k and v of one shape belong there. Check the file.")
-        renamed[key] = torch.cat([parts["q"], parts["k"], parts["v"]])
-    return renamed
-
-
-def _config_beside(file: Path) -> dict[str, Any]:
-    """The config.json of transformers or timm in the file's folder, {} where there is none."""
-    path = file.parent / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise WhymaskError(f"{path} is damaged ({error}). Mend it, or move the weights to another folder.") from error
-    return config if isinstance(config, dict) else {}
-
-
-def _licence(file: Path, metadata: dict[str, str], config: dict[str, Any]) -> str:
-    """The licence that the file, its config.json or the model card beside it names."""
-    readme = file.parent / "README.md"
-    found = metadata.get("license") or (config.get("pretrained_cfg") or config).get("license")
-    if not found and readme.exists():
-        text = readme.read_text(encoding="utf-8", errors="replace")
-        found = ", ".join(re.findall(r"^license(?:_name)?:[ \t]*(\S+)", text, re.MULTILINE))
-    return f"licence: {found}, which weights trained from them keep" if found else NO_LICENCE

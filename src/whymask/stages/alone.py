@@ -8,20 +8,20 @@ import numpy as np
 import tyro
 from lightning_fabric import Fabric
 
-from whymask.data.prepare import DataConfig, Prepared, prepare
+from whymask.data.prepare import DataConfig, Prepared
 from whymask.data.sources import Reader
 from whymask.data.splits import labelled_subset, parse_budget
-from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, notes, resolve
-from whymask.errors import WhymaskError
+from whymask.encoders import EncoderConfig, notes, resolve
 from whymask.flags import Flat
 from whymask.methods import METHODS, PerMethod, config_of, encoder_for
-from whymask.progress import Decoding, say
+from whymask.progress import say
 from whymask.runs import RunFolder, provenance, write_csv
 from whymask.stages.augment import AugmentName, augment_of, resolve_augment
 from whymask.stages.classify import classification_task, train_classifier
 from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
 from whymask.stages.probe import probe_encoder
 from whymask.stages.recipes import Finetuning
+from whymask.stages.start import Start
 from whymask.training.device import RuntimeConfig, make_fabric, precision_of
 
 SCRATCH = "scratch"
@@ -33,6 +33,10 @@ class PretrainSettings(PerMethod):  # type: ignore[misc, valid-type]
 
     method: Literal[tuple(METHODS)] = "mae"  # type: ignore[valid-type]
     """How to pretrain; one of `whymask.methods.METHODS`."""
+    origin: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """Weights to start from: a run's folder, or a local checkpoint of timm or transformers. Default: new weights."""
+    partial: bool = False
+    """Start from weights that do not all match; what does not, stays new."""
     seed: int = 0
     """Seed of weights, order, augmentation and masks."""
     augment: AugmentName = "auto"
@@ -48,7 +52,9 @@ class FinetuneSettings:
     """Train a classifier on labelled images, from a pretrained encoder or from scratch."""
 
     origin: Annotated[str, tyro.conf.arg(name="from")] = SCRATCH
-    """A pretraining run's folder, or scratch."""
+    """A pretraining run's folder, a local checkpoint of timm or transformers, or scratch."""
+    partial: bool = False
+    """Start from weights that do not all match; what does not, stays new."""
     budget: str = "all"
     """How many labels to train on: a number a class (10), a share (1%), or all."""
     seed: int = 0
@@ -66,13 +72,14 @@ class ProbeSettings:
     """Ask what a frozen encoder knows: nearest neighbours, and a linear classifier, on its features."""
 
     origin: Annotated[str, tyro.conf.arg(name="from")]
-    """A pretraining run's folder."""
+    """A pretraining run's folder, or a local checkpoint of timm or transformers."""
     budget: str = "all"
     """How many labels to use: a number a class (10), a share (1%), or all."""
     seed: int = 0
     """Seed of the label subset."""
     neighbours: int = 20
     """How many nearest neighbours vote."""
+    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
     data: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
     runtime: Annotated[RuntimeConfig, Flat] = field(default_factory=RuntimeConfig)
 
@@ -90,18 +97,19 @@ def pretrain(
     """
     settings = settings or PretrainSettings()
     fabric = make_fabric(settings.runtime)
+    start = Start.of(settings.origin, settings.encoder, settings.partial)
     with fabric.rank_zero_first():
-        prepared = prepare(
-            data, settings.data, multiple_of=settings.encoder.square, reader=reader, say=say, progress=Decoding()
-        )
+        prepared = start.prepare(data, settings.data, reader)
     prep = prepared.images.preprocessing
-    encoder = resolve(encoder_for(settings.method, settings.encoder), prep.size, prep.channels)
+    encoder = resolve(encoder_for(settings.method, start.encoder), prep.size, prep.channels)
     for note in notes(encoder, prep.size):
         say(note)
     augment = resolve_augment(settings.augment, prepared.name)
     training = replace(settings.training, epochs=settings.training.epochs_for(len(prepared.pool)))
     method_config = config_of(settings).resolve(encoder, prep.size)
-    recipe = Recipe(encoder, settings.method, method_config, training, augment_of(augment))
+    recipe = Recipe(
+        encoder, settings.method, method_config, training, augment_of(augment), settings.origin, settings.partial
+    )
     for warning in prepared.warnings():
         say(f"warning: {warning}")
     run = _open(fabric, Path(out), {"stage": "pretrain", "seed": settings.seed, **asdict(recipe)}, prepared)
@@ -124,19 +132,11 @@ def finetune(
     """
     settings = settings or FinetuneSettings()
     fabric = make_fabric(settings.runtime)
-    pretrained = None if settings.origin == SCRATCH else load_encoder(settings.origin)
+    start = Start.of(None if settings.origin == SCRATCH else settings.origin, settings.encoder, settings.partial)
     with fabric.rank_zero_first():
-        prepared = prepare(
-            data,
-            settings.data,
-            multiple_of=settings.encoder.square,
-            preprocessing=None if pretrained is None else pretrained.transform,
-            reader=reader,
-            say=say,
-            progress=Decoding(),
-        )
+        prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
-    encoder = _encoder(settings, pretrained, prepared)
+    encoder = start.build(prepared, settings.seed)
     budget = parse_budget(settings.budget)
     rows = labelled_subset(prepared.images.labels, prepared.train, budget, settings.seed, prepared.classes)
     training = settings.training.resolve(len(rows), prepared, encoder.config)
@@ -171,11 +171,10 @@ def probe(
     Returns {"knn": metrics, "linear": metrics, ...}.
     """
     fabric = make_fabric(settings.runtime)
-    encoder = load_encoder(settings.origin)
-    prepared = prepare(
-        data, settings.data, preprocessing=encoder.transform, reader=reader, say=say, progress=Decoding()
-    )
+    start = Start.of(settings.origin, settings.encoder)
+    prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
+    encoder = start.build(prepared, settings.seed)
     budget = parse_budget(settings.budget)
     rows = labelled_subset(prepared.images.labels, prepared.train, budget, settings.seed, prepared.classes)
     config = {"stage": "probe", "from": settings.origin, "budget": budget.name, "seed": settings.seed}
@@ -189,25 +188,6 @@ def probe(
         say(kind)
         _say_metrics(result[kind])
     return result
-
-
-def _encoder(settings: FinetuneSettings, pretrained: Encoder | None, prepared: Prepared) -> Encoder:
-    prep = prepared.images.preprocessing
-    if pretrained is None:
-        encoder = build_encoder(settings.encoder, prep.size, prep.channels, settings.seed)
-        for note in notes(encoder.config, prep.size):
-            say(note)
-        return encoder
-    asked = {key: value for key, value in asdict(settings.encoder).items() if value not in (None, "auto")}
-    found = asdict(pretrained.config)
-    differing = {key: (found[key], value) for key, value in asked.items() if found[key] != value}
-    if differing:
-        listed = ", ".join(f"{key} {has} there, {want} asked for" for key, (has, want) in differing.items())
-        raise WhymaskError(
-            f"--from {settings.origin} holds an encoder of another architecture: {listed}. "
-            "Leave these settings out to take the encoder as it is."
-        )
-    return pretrained
 
 
 def warn_of_seen(origin: str, prepared: Prepared) -> None:

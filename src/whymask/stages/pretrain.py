@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ from torch import Tensor, nn
 from whymask.data.batches import Augment, Batch, Batches, in_order
 from whymask.data.prepare import Prepared
 from whymask.encoders import EncoderConfig, build_encoder, save_encoder
+from whymask.encoders.checkpoints import load_checkpoint
 from whymask.masks import to_pixels
 from whymask.methods import Method, method_of
+from whymask.methods.files import kept_method, load_own, save_method
 from whymask.methods.teacher import collapse
+from whymask.progress import say
 from whymask.randomness import torch_generator
 from whymask.runs import RunFolder, write_arrays
 from whymask.training.device import batches_on
@@ -43,20 +47,28 @@ class Pretraining(Optimisation):
 
 @dataclass(frozen=True)
 class Recipe:
-    """An encoder, a method, and how they are trained: all resolved."""
+    """An encoder, a method, how they are trained, and the weights that they start from: all resolved."""
 
     encoder: EncoderConfig
     method: str
     method_config: Any
     training: Pretraining
     augment: Augment | None
+    origin: str | None = None
+    """A run folder or a checkpoint; None for new weights."""
+    partial: bool = False
 
 
 def pretraining_task(fabric: Fabric, prepared: Prepared, recipe: Recipe, seed: int) -> Task:
     """A new encoder in its method, over `prepared.pool`."""
     prep = prepared.images.preprocessing
     encoder = build_encoder(recipe.encoder, prep.size, prep.channels, seed)
+    if recipe.origin is not None:
+        encoder.origin = load_checkpoint(encoder, Path(recipe.origin), recipe.partial)
+        say(encoder.origin)
     model = method_of(recipe.method)(encoder, recipe.method_config, seed)
+    if recipe.origin is not None:
+        say(_continue_method(model, recipe))
     batch_size = max(1, recipe.training.batch_size // model.views)
     batches = batches_on(fabric, prepared.images, prepared.pool, batch_size, recipe.augment, seed)
 
@@ -65,6 +77,16 @@ def pretraining_task(fabric: Fabric, prepared: Prepared, recipe: Recipe, seed: i
 
     steps = recipe.training.epochs_for(len(prepared.pool)) * batches.steps_per_epoch
     return Task(model.to(fabric.device), loss_of, batches, steps, collapse)
+
+
+def _continue_method(model: Method, recipe: Recipe) -> str:
+    """Takes the method's own weights from the run that is continued, if its method is the same; says so."""
+    assert recipe.origin is not None
+    kept = kept_method(Path(recipe.origin))
+    if kept is None or kept[0] != recipe.method:
+        return f"the weights of {recipe.method} itself (decoder and the like) start anew"
+    load_own(model, Path(recipe.origin))
+    return f"the weights of {recipe.method} itself (decoder and the like) are those of {recipe.origin}"
 
 
 def pretrain_encoder(
@@ -93,6 +115,7 @@ def pretrain_encoder(
         save_encoder(
             model.encoder, prepared.images.preprocessing, run.path / "encoder", {"method": recipe.method, "seed": seed}
         )
+        save_method(model, recipe.method, run.path)
         save_gallery(model, prepared, run, seed)
         write_arrays(run.path / "pool.npz", {"hashes": prepared.images.hashes[prepared.pool]})
         run.finish(result)

@@ -148,7 +148,7 @@ class Runner:
         encoder = build_encoder(self.settings.encoder, prep.size, prep.channels, seed)
         if arm == INIT:
             assert self.settings.init is not None
-            encoder.origin = load_checkpoint(encoder, self.settings.init)
+            encoder.origin = load_checkpoint(encoder, self.settings.init, self.settings.init_partial)
             say(encoder.origin)
         return encoder
 

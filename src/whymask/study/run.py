@@ -147,7 +147,8 @@ def resolve_settings(settings: StudySettings, prepared: Prepared) -> StudySettin
     for note in notes(encoder, prep.size):
         say(note)
     for budget in budgets:
-        labels = len(labelled_subset(prepared.images.labels, prepared.train, budget, settings.first_seed))
+        rows = labelled_subset(prepared.images.labels, prepared.train, budget, settings.first_seed, prepared.classes)
+        labels = len(rows)
         say(f"{budget.name} labels a class, {settings.finetune.resolve(labels, prepared, encoder).text()}")
     return resolved
 

@@ -40,6 +40,8 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
     init: Path | None = None
     """A further arm that starts from this local checkpoint (an encoder of whymask, timm or transformers; safetensors,
     of the same architecture as --encoder), since a public checkpoint is the rival that one has."""
+    init_partial: bool = False
+    """Let that checkpoint match in part; what does not match stays new."""
     augment: AugmentName = "auto"
     """Augmentation, the same in every arm and in pretraining. auto: random crops and flips; none for glyphs."""
     layer_decay: float | None = None

@@ -1,0 +1,63 @@
+"""A method's own weights (decoder, mask token, predictor), kept beside the encoder that they were trained with."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as tensors_to_bytes
+
+from whymask.encoders import Encoder, load_encoder, load_strictly, read_tensors
+from whymask.errors import WhymaskError
+from whymask.methods import Method, method_of
+from whymask.runs import write_bytes, write_json
+
+DECODER, ABOUT = "decoder.safetensors", "decoder.json"
+NOT_OWN = ("encoder.", "teacher.")
+"""A teacher is an average of encoders, which ends with pretraining."""
+
+
+def save_method(model: Method, name: str, folder: Path) -> None:
+    """decoder.safetensors and decoder.json in `folder`, from which `load_method` makes the method again."""
+    state = {key: value.detach().cpu().contiguous() for key, value in _own(model).items()}
+    write_bytes(folder / DECODER, tensors_to_bytes(state))
+    write_json(folder / ABOUT, {"schema": 1, "method": name, "config": asdict(model.config)})
+
+
+def load_method(path: str | Path, encoder: Encoder | None = None) -> Method:
+    """The method that pretrained in the run folder `path`, in eval mode, with its encoder and its own weights.
+
+    Raises:
+        WhymaskError: where there is no pretraining run, or its files are damaged.
+    """
+    folder = Path(path)
+    if not (folder / ABOUT).exists() or not (folder / DECODER).exists():
+        raise WhymaskError(f"{folder} keeps no method ({ABOUT}, {DECODER}); give a finished pretraining run")
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        method: Any = method_of(about["method"])
+        listed = {key: tuple(value) if isinstance(value, list) else value for key, value in about["config"].items()}
+        config = method.Config(**listed)
+    except (ValueError, KeyError, TypeError) as error:
+        raise WhymaskError(f"{folder / ABOUT} is damaged ({error!r}); use another copy of the run") from error
+    model = method(encoder or load_encoder(folder), config)
+    load_own(model, folder)
+    return model.eval()
+
+
+def load_own(model: Method, folder: Path) -> None:
+    """Loads the method's own weights from `folder` strictly."""
+    rest = {key: value for key, value in model.state_dict().items() if key.startswith(NOT_OWN)}
+    load_strictly(model, rest | read_tensors(folder / DECODER), folder / DECODER)
+
+
+def kept_method(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """Name and settings of the method whose weights are kept in `folder`; None where there is none."""
+    if not (folder / ABOUT).exists() or not (folder / DECODER).exists():
+        return None
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    return about["method"], about["config"]
+
+
+def _own(model: Method) -> dict[str, Any]:
+    return {key: value for key, value in model.state_dict().items() if not key.startswith(NOT_OWN)}

@@ -1,0 +1,96 @@
+"""Which weights a stage starts from: new ones, those of a run, or a local checkpoint of timm or transformers."""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from whymask.data.prepare import DataConfig, Prepared, prepare
+from whymask.data.sources import Reader
+from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, notes
+from whymask.encoders.checkpoints import Described, described, is_run, load_checkpoint
+from whymask.errors import WhymaskError
+from whymask.progress import Decoding, say
+
+
+@dataclass(frozen=True)
+class Start:
+    """Attributes:
+    origin: run folder or checkpoint; None for new weights.
+    encoder: the settings that were asked for, completed by what lies beside the weights.
+    run: the encoder of a run folder.
+    about: what is known of a checkpoint's images.
+    """
+
+    origin: Path | None
+    encoder: EncoderConfig
+    run: Encoder | None = None
+    about: Described = field(default_factory=Described)
+    partial: bool = False
+
+    @classmethod
+    def of(cls, origin: str | None, asked: EncoderConfig, partial: bool = False) -> "Start":
+        """Raises WhymaskError for what is no checkpoint, one that needs the encoder's name, or another architecture."""
+        if origin is None:
+            return cls(None, asked)
+        path = Path(origin)
+        if not path.exists():
+            raise WhymaskError(f"--from {origin}: no such file or folder; give a run folder or a checkpoint")
+        if is_run(path) or (path.is_dir() and not (path / "model.safetensors").exists()):
+            run = load_encoder(path.parent if path.is_file() else path)
+            _check_same(origin, run, asked)
+            if asked.pool is not None and run.kind == "vit":
+                run.use_pool(asked.pool)  # type: ignore[operator]
+            return cls(path, run.config, run)
+        about = described(path)
+        encoder = about.merged(asked)
+        if encoder.name == "auto":
+            raise WhymaskError(
+                f"--from {origin}: nothing beside the weights says of which network they are; name it with --encoder, "
+                "such as --encoder vit_base_patch16_224"
+            )
+        return cls(path, encoder, None, about, partial)
+
+    def prepare(self, data: Any, config: DataConfig, reader: Reader | None) -> Prepared:
+        """The data, as the weights were trained to see them where that is known."""
+        size, channels = self.about.size, self.about.channels
+        if size is not None and size[0] == size[1] and config.size is None:
+            config = replace(config, size=size[0])
+        if config.channels is None:
+            config = replace(config, channels=channels)
+        return prepare(
+            data,
+            config,
+            multiple_of=self.encoder.square,
+            preprocessing=None if self.run is None else self.run.transform,
+            moments=self.about.moments,
+            reader=reader,
+            say=say,
+            progress=Decoding(),
+        )
+
+    def build(self, prepared: Prepared, seed: int) -> Encoder:
+        """The encoder with its first weights."""
+        if self.run is not None:
+            return self.run
+        prep = prepared.images.preprocessing
+        encoder = build_encoder(self.encoder, prep.size, prep.channels, seed)
+        for note in notes(encoder.config, prep.size):
+            say(note)
+        if self.origin is not None:
+            encoder.origin = load_checkpoint(encoder, self.origin, self.partial)
+            say(encoder.origin)
+        encoder.transform = prep
+        return encoder
+
+
+def _check_same(origin: str, run: Encoder, asked: EncoderConfig) -> None:
+    """Raises WhymaskError when the settings asked for are others than the run's; how it is pooled may change."""
+    found = asdict(run.config)
+    wanted = {key: value for key, value in asdict(asked).items() if value not in (None, "auto") and key != "pool"}
+    differing = {key: (found[key], value) for key, value in wanted.items() if found[key] != value}
+    if differing:
+        listed = ", ".join(f"{key} {has} there, {want} asked for" for key, (has, want) in differing.items())
+        raise WhymaskError(
+            f"--from {origin} holds an encoder of another architecture: {listed}. "
+            "Leave these settings out to take the encoder as it is."
+        )
