@@ -2,6 +2,7 @@
 
 from whymask.encoders import load_encoder
 from whymask.errors import WhymaskError
+from whymask.export import export
 from whymask.stages.alone import FinetuneSettings, PretrainSettings, ProbeSettings, finetune, pretrain, probe
 from whymask.stages.apply import embed, predict
 from whymask.study import StudySettings, study
@@ -13,6 +14,7 @@ __all__ = [
     "StudySettings",
     "WhymaskError",
     "embed",
+    "export",
     "finetune",
     "load_encoder",
     "predict",

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import timm
 import tyro
@@ -15,6 +15,7 @@ from whymask.encoders import KINDS
 from whymask.encoders.catalogue import verdict
 from whymask.encoders.timm_names import PROVEN
 from whymask.errors import WhymaskError
+from whymask.export import TARGETS
 from whymask.flags import Flat
 from whymask.methods import METHODS
 from whymask.progress import say
@@ -121,6 +122,23 @@ def embed(
     whymask.embed(run, data, out=out, cell=cell, runtime=runtime)
 
 
+def export(
+    run: Run,
+    to: Annotated[Literal[tuple(TARGETS)], tyro.conf.arg(help="The program that is to open it.")],  # type: ignore[valid-type]
+    out: Path | None = None,
+    cell: str | None = None,
+    names: bool = True,
+) -> None:
+    """Write a trained network for timm, transformers, ONNX runtimes, or as safetensors, with a model card.
+
+    Args:
+        out: Folder to write. Default: RUN-TO beside the run.
+        cell: Which network of a study, a name under its cells/. Default: the one that predict takes.
+        names: Class names and paths in the card; --no-names leaves them out.
+    """
+    whymask.export(run, to, out=out, cell=cell, names=names)
+
+
 def theory(settings: Annotated[whymask.theory.TheorySettings, Flat], out: Path = Path("runs/theory")) -> None:
     """Run the paper's two-layer model as an experiment: each claim a row of prediction against measurement.
 
@@ -160,7 +178,9 @@ def encoders_table(patterns: tuple[str, ...]) -> Table:
     return table
 
 
-COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, predict, embed, theory)} | {"list": list_methods}
+COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, predict, embed, export, theory)} | {
+    "list": list_methods
+}
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ The rules, in order:
 1. native pixels: EXIF orientation is applied, palettes are resolved, alpha is dropped, CMYK and the like become RGB.
 2. channels: grey repeats to three; three become luminance (ITU-R 601) where one is wanted; nothing else is guessed.
 3. values: 8 bit 0..255, 16 bit 0..65535, each by its own depth; anything else by `low`..`high`, clipped outside.
-4. size: the largest centred box of the wanted aspect is resized (bicubic, antialiased): "shorter side, then centre
-   crop" in one step. An image that has the size already is not resampled.
+4. size: the shorter side is resized (bicubic, antialiased) and the middle cut out, to the pixel as torchvision's
+   Resize and CenterCrop do it. An image that has the size already is not resampled.
 """
 
 from collections import Counter
@@ -64,12 +64,12 @@ class Preprocessing:
             return pixels
         if pixels.dtype == self.dtype == np.uint8 and self.channels in (1, 3):
             image = Image.fromarray(pixels[..., 0] if self.channels == 1 else pixels)
-            return np.asarray(_resize(image, self.store)).reshape(*self.store, self.channels)
+            return np.asarray(_resize(image, self.store, self.size)).reshape(*self.store, self.channels)
         top = TOP[self.dtype]
         values = self._in_range(pixels, top)
         if not is_sized:
             planes = [Image.fromarray(np.ascontiguousarray(values[..., c])) for c in range(self.channels)]
-            values = np.stack([np.asarray(_resize(plane, self.store)) for plane in planes], axis=-1)
+            values = np.stack([np.asarray(_resize(plane, self.store, self.size)) for plane in planes], axis=-1)
         return np.rint(values).clip(0, top).astype(self.dtype)
 
     def _in_range(self, pixels: np.ndarray, top: float) -> np.ndarray:
@@ -95,7 +95,7 @@ class Preprocessing:
 
     def centre_crop(self, batch: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, h, w), where (h, w) is `size`."""
-        top, left = (batch.shape[-2] - self.size[0]) // 2, (batch.shape[-1] - self.size[1]) // 2
+        top, left = _middle(batch.shape[-2], self.size[0]), _middle(batch.shape[-1], self.size[1])
         return batch[..., top : top + self.size[0], left : left + self.size[1]]
 
     def __call__(self, raw: RawImage) -> Tensor:
@@ -293,9 +293,25 @@ def _match_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     )
 
 
-def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The largest centred box with the aspect of `size` (H, W), resized to it."""
-    scale = min(image.width / size[1], image.height / size[0])
-    left, top = (image.width - size[1] * scale) / 2, (image.height - size[0] * scale) / 2
-    box = (max(0.0, left), max(0.0, top), min(image.width, image.width - left), min(image.height, image.height - top))
-    return image.resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box)
+def _resize(image: Image.Image, store: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+    """`image` resized (bicubic, antialiased) until it just covers `store` (H, W), and of that the middle.
+
+    Sides are rounded, and the middle is placed, so that its centre crop of `size` is the one that torchvision's and
+    timm's Resize and CenterCrop make of the whole image in one step.
+    """
+    if store[0] == store[1]:  # torchvision: the shorter side, the other one cut off to a whole number
+        shorter = min(image.height, image.width)
+        height, width = (int(store[0] * side / shorter) for side in (image.height, image.width))
+    else:  # timm's ResizeKeepRatio
+        ratio = min(image.height / store[0], image.width / store[1])
+        height, width = (round(side / ratio) for side in (image.height, image.width))
+    if (height, width) != (image.height, image.width):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    top = _middle(height, size[0]) - _middle(store[0], size[0])
+    left = _middle(width, size[1]) - _middle(store[1], size[1])
+    return image.crop((left, top, left + store[1], top + store[0]))
+
+
+def _middle(side: int, crop: int) -> int:
+    """Where torchvision's CenterCrop begins."""
+    return round((side - crop) / 2)

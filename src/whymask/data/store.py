@@ -23,7 +23,7 @@ from whymask.data.preprocessing import Preprocessing, native_pixels
 from whymask.data.source import Source
 from whymask.errors import WhymaskError
 
-VERSION = 1  # of the files and of the decoding rules: a new number makes new stores
+VERSION = 2  # of the files and of the decoding rules: a new number makes new stores
 BLOCK = 64  # images that one task decodes
 Progress = Callable[[int, int], None]
 
@@ -58,7 +58,7 @@ def store_size(source: Source, preprocessing: Preprocessing) -> int:
 
 def store_path(source: Source, preprocessing: Preprocessing, cache: Path) -> Path:
     """The folder that the store of `source` has, or will have, under `cache`."""
-    geometry = (preprocessing.store, preprocessing.channels, preprocessing.low, preprocessing.high)
+    geometry = (preprocessing.store, preprocessing.size, preprocessing.channels, preprocessing.low, preprocessing.high)
     name = hashlib.blake2b(repr((VERSION, source.stamp, len(source), geometry)).encode(), digest_size=8).hexdigest()
     return Path(cache) / name
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
-from whymask.encoders import DESCRIPTION, WEIGHTS, load_encoder, load_strictly
+from whymask.encoders import DESCRIPTION, WEIGHTS, encoder_class, load_encoder, load_strictly
 from whymask.encoders.base import Encoder, EncoderConfig
 from whymask.encoders.names import WRAPPERS, State, project_of, to_timm
 from whymask.errors import WhymaskError
@@ -165,7 +165,8 @@ def described(path: Path) -> Described:
 
 def _of_timm(about: dict[str, Any]) -> Described:
     network, cfg = about.get("model_args") or {}, about.get("pretrained_cfg") or {}
-    pool = {"avg": "mean", "token": "token"}.get(network.get("global_pool", ""))
+    pooled = {"avg": "mean", "token": "token"}.get(network.get("global_pool", ""))
+    pool = pooled if encoder_class(about["architecture"]).kind == "vit" else None
     settings: dict[str, Any] = {"patch": network.get("patch_size"), "output_stride": network.get("output_stride")}
     name = about["architecture"]
     if "embed_dim" in network and name.startswith("vit_"):

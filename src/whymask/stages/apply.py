@@ -56,7 +56,7 @@ def predict(
     """
     check_writable(Path(out))
     fabric = make_fabric(runtime or RuntimeConfig())
-    folder = _network(Path(run), cell)
+    folder = network_of(Path(run), cell)
     model, classes = load_classifier(folder)
     model = model.to(fabric.device)
     say(f"predicting with {folder}")
@@ -136,7 +136,7 @@ def _report(applied: Applied, out: Path) -> None:
         say(f"{len(applied.skipped):,} images cannot be used: {beside}")
 
 
-def _network(run: Path, cell: str | None) -> Path:
+def network_of(run: Path, cell: str | None) -> Path:
     """The folder of the classifier that speaks for `run`."""
     if not (run / "study.json").exists():
         return run

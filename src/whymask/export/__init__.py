@@ -1,0 +1,57 @@
+"""Trained networks for other programs: timm, transformers, ONNX, or safetensors alone, each with a model card."""
+
+import shutil
+from pathlib import Path
+
+from whymask.errors import WhymaskError
+from whymask.export.card import write_card
+from whymask.export.network import Exported, gather
+from whymask.export.to_onnx import write_onnx
+from whymask.export.to_safetensors import write_safetensors
+from whymask.export.to_timm import write_timm
+from whymask.export.to_transformers import write_transformers
+from whymask.progress import say
+
+TARGETS = {
+    "timm": write_timm,
+    "transformers": write_transformers,
+    "onnx": write_onnx,
+    "safetensors": write_safetensors,
+}
+"""How each is written: (what, folder) -> how to open it, as Python code. Each opens what it wrote and compares."""
+
+__all__ = ["TARGETS", "Exported", "export", "gather"]
+
+
+def export(
+    run: str | Path, to: str, *, out: str | Path | None = None, cell: str | None = None, names: bool = True
+) -> Path:
+    """Writes the network of `run` into the folder `out`, for `to`: "timm", "transformers", "onnx" or "safetensors".
+
+    Of a pretraining run that is the encoder, with the decoder where there is a place for it; of a fine-tuning run the
+    classifier; of a study the classifier that `predict` takes, or the one of `cell`. Without `names`, class names and
+    paths are left out.
+
+    Returns the folder, by default RUN-TO beside the run.
+
+    Raises:
+        WhymaskError: where there is no network, the target has no form for it, the folder exists, or what was written
+            does not compute the same.
+    """
+    if to not in TARGETS:
+        raise WhymaskError(f"--to {to}: unknown; it is one of {', '.join(TARGETS)}")
+    what = gather(Path(run), cell, names)
+    folder = Path(out) if out is not None else Path(run).with_name(f"{Path(run).name}-{to}")
+    if folder.exists():
+        raise WhymaskError(f"{folder} exists; give another --out, or remove it")
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        opening = TARGETS[to](what, unfinished)
+        write_card(what, to, opening, unfinished)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    say(f"{what.title}: {folder}")
+    return folder

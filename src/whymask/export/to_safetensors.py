@@ -1,0 +1,30 @@
+"""Weights alone: the encoder as whymask keeps it, with its head, or the decoder that it was pretrained with."""
+
+import shutil
+from pathlib import Path
+
+from whymask.encoders import load_encoder
+from whymask.export.network import Exported
+from whymask.methods.files import ABOUT, DECODER
+from whymask.runs import read_json, write_json
+
+OPENING = """from PIL import Image
+from whymask import load_encoder
+
+encoder = load_encoder("{folder}")
+features = encoder.pool(encoder(encoder.transform(Image.open("photo.jpg"))[None]))
+"""
+
+
+def write_safetensors(what: Exported, folder: Path) -> str:
+    shutil.copytree(what.source / "encoder", folder / "encoder")
+    for name in ("head.safetensors", DECODER, ABOUT):
+        if (what.source / name).exists():
+            shutil.copyfile(what.source / name, folder / name)
+    if what.labels:
+        write_json(folder / "head.json", read_json(what.source / "head.json") | {"classes": list(what.labels)})
+    images = what.sample()
+    encoder = load_encoder(folder)
+    features = encoder.pool(encoder(images))
+    what.check("safetensors", images, features if what.classifier is None else what.classifier.head(features))
+    return OPENING
