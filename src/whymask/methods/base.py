@@ -174,5 +174,5 @@ def fill_in(images: Tensor, predictions: Tensor, chosen: Tensor, unit: int, stan
 
 def square_statistics(squares: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each square's pixels, (B, n, 1) each; the variance is unbiased, plus 1e-6."""
-    variance, mean = torch.var_mean(squares, dim=2, keepdim=True)
+    variance, mean = torch.var_mean(squares, dim=2, keepdim=True, correction=min(1, squares.shape[2] - 1))
     return mean, (variance + 1e-6).sqrt()
