@@ -44,7 +44,7 @@ def test_help_gives_every_flag_a_reason_and_a_default(
     text = help_of(command, whymask, capsys, monkeypatch)
     flags = re.findall(r" (--[a-z][\w.-]*) (?:--no-|[A-Z{])", text)
     parts = re.split(r" (?=--[a-z][\w.-]* (?:--no-|[A-Z{]))", text)
-    assert {"--out", "--device"} <= set(flags)
+    assert {"--out", "--to" if command == "export" else "--device"} <= set(flags)
     for part in parts[1:]:
         assert "(default: " in part or "(required)" in part, part
         assert len(part.split()) > 6, part
@@ -135,8 +135,10 @@ def test_the_documented_commands_and_code_run_as_written(
     for words in written:
         assert words[0] == "whymask"
         small = "" if "--from" in words and "scratch" not in words else SMALL.get(words[1], "")
-        small += " --epochs 1" if words[1] == "finetune" and not small else ""
-        runtime = () if words[1] == "list" else RUNTIME
+        small += " --epochs 1 --batch-size 16" if words[1] in ("finetune", "pretrain") and not small else ""
+        if "resnet18" in words:
+            small = small.replace("--width 4", "--size 16")
+        runtime = () if words[1] in ("list", "export") else RUNTIME
         assert whymask(*words[1:], *small.split(), *runtime) == 0, shlex.join(words)
     for path in (
         "runs/mine/report.html",
@@ -144,6 +146,8 @@ def test_the_documented_commands_and_code_run_as_written(
         "features.parquet",
         "runs/probe/result.json",
         "runs/theory/report.html",
+        "runs/for-timm/README.md",
+        "runs/further/encoder/encoder.json",
     ):
         assert (tmp_path / path).exists(), path
 

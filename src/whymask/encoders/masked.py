@@ -79,6 +79,6 @@ def _masked_class(dense: type, where: str) -> type:
     if dense not in FORMS:
         raise WhymaskError(
             f"layer {where}, a {dense.__name__}, has no masked form, so the network cannot be shown a part of an "
-            f"image; choose another encoder ('whymask list {where.split(' of ')[-1]}' says which can)"
+            f"image; choose another encoder ('whymask list NAME' says of any network whether it can)"
         )
     return type(f"Masked{dense.__name__}", (FORMS[dense], dense), {})

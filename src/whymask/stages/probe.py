@@ -27,7 +27,9 @@ def probe_encoder(encoder: Encoder, prepared: Prepared, rows: np.ndarray, neighb
     """Metrics on the test images of two classifiers that see the features of `rows` alone.
 
     kNN: cosine distance, `neighbours` votes (fewer where there are fewer images) weighted by 1 / distance. Linear:
-    logistic regression on standardised features, L2 penalty 1, to convergence.
+    logistic regression on standardised features, L2 penalty 1, to convergence. Standardising is MAE's batch norm
+    without parameters, with the whole training set's statistics. Both are exact, whatever the batches that features are
+    computed in; `finetune --train head` is the same classifier trained in batches, with augmentation.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
