@@ -15,7 +15,7 @@ from whymask.methods import METHODS, Method
 SMALL = {
     "vit": EncoderConfig("vit", width=32, depth=2, heads=2, patch=4),
     "cnn": EncoderConfig("cnn", width=8),
-    "swin": EncoderConfig("swin_tiny_patch4_window7_224", width=32, patch=1, unit=4),
+    "swin": EncoderConfig("swin_tiny_patch4_window7_224", width=32, patch=2, unit=4),
     "two-layer": EncoderConfig("two-layer", width=16),
 }
 
