@@ -75,10 +75,10 @@ def training(what: Exported) -> str:
     data, config = data_of(what), what.about["config"]
     rows = []
     if data:
-        name = data["name"] if what.names else "(not named)"
+        name = Path(data["name"]).name if what.names else "(not named)"
         rows.append(f"data: {name}, {data['images']:,} images, fingerprint `{data['fingerprint']}`")
         rows.append(
-            f"pretraining saw {data['pool']:,} images, {data['train']:,} have labels, {data['test']:,} are tests"
+            f"{data['pool']:,} images to pretrain on, {data['train']:,} labelled ones to train on, {data['test']:,} test images"
         )
     settings = config.get("settings", config)
     method = what.method_name or settings.get("method")
