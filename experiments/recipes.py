@@ -19,7 +19,7 @@ from whymask.data.splits import labelled_subset, parse_budget
 from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
 from whymask.intervals import mean_interval
 from whymask.methods import MAEConfig
-from whymask.runs import RunFolder, provenance, read_json, write_bytes, write_json
+from whymask.runs import RunFolder, provenance, read_json, write_json
 from whymask.stages.augment import augment_of
 from whymask.stages.classify import classification_task, train_classifier
 from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
@@ -44,23 +44,25 @@ class Cell:
     recipe: Literal["few", "many"]
     epochs: int
     seed: int
+    labels: int = LABELS
 
     @property
     def name(self) -> str:
-        return f"{self.arm}-{self.recipe}-{self.epochs}-{self.seed}"
+        other = "" if self.labels == LABELS else f"-labels{self.labels}"
+        return f"{self.arm}-{self.recipe}-{self.epochs}-{self.seed}{other}"
 
 
-def all_cells() -> Iterator[Cell]:
-    """Every cell, whole seeds one after the other."""
+def all_cells(labels: int = LABELS) -> Iterator[Cell]:
+    """Every cell at `labels` labels a class, whole seeds one after the other."""
     for seed in range(SEEDS):
         for arm in (SCRATCH, "mae"):
             for epochs in EPOCHS:
-                yield from (Cell(arm, recipe, epochs, seed) for recipe in RECIPES)
+                yield from (Cell(arm, recipe, epochs, seed, labels) for recipe in RECIPES)
 
 
-def run_cell(cell: Cell, out: Path) -> dict[str, Any]:
+def run_cell(cell: Cell, out: Path, source: str = SOURCE) -> dict[str, Any]:
     fabric = make_fabric(RuntimeConfig(device="cpu", threads=1))
-    data = prepare(SOURCE, DataConfig(), multiple_of=8)
+    data = prepare(source, DataConfig(), multiple_of=8)
     prep = data.images.preprocessing
     encoder = resolve(ENCODER, prep.size, prep.channels)
     augment = augment_of("crop-flip")
@@ -72,7 +74,7 @@ def run_cell(cell: Cell, out: Path) -> dict[str, Any]:
         folder = out / f"pretrain-{cell.seed}"
         pretrain_encoder(fabric, data, recipe, seed=cell.seed, run=open_run(folder))
         network = load_encoder(folder)
-    rows = labelled_subset(data.images.labels, data.train, parse_budget(str(LABELS)), cell.seed, data.classes)
+    rows = labelled_subset(data.images.labels, data.train, parse_budget(str(cell.labels)), cell.seed, data.classes)
     training = Finetuning(
         epochs=cell.epochs, recipe=cell.recipe, layer_decay=1.0 if cell.arm == SCRATCH else 0.75
     ).resolve(len(rows), data, encoder)
@@ -90,50 +92,55 @@ def open_run(folder: Path) -> RunFolder:
 def main(
     out: Path = Path("runs/recipes"),
     results: Path = Path("docs/results/recipes"),
+    data: str = SOURCE,
+    labels: int = LABELS,
     jobs: int = 2,
     cell: str | None = None,
 ) -> None:
-    """Run what is not finished, and write table.json and table.md.
+    """Run what is not finished, and write table.json; prints it as markdown.
 
     Args:
         out: where the runs are kept; the same command continues.
         results: where the tables are written.
+        data: the images; CIFAR-10 (JPEG) wherever it lies.
+        labels: labels a class, such as 50; the pretrainings in `out` are shared.
         jobs: seeds at a time, one thread each.
         cell: run this one alone, in this process, and write no table.
     """
     if cell is not None:
-        run_cell(next(c for c in all_cells() if c.name == cell), out)
+        run_cell(next(c for c in all_cells(labels) if c.name == cell), out, data)
         return
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda seed: run_seed(seed, out), range(SEEDS)))
-    found = {cell: read_json(out / cell.name / "result.json") for cell in all_cells() if finished(cell, out)}
-    rows = table_of({cell: result["metrics"]["accuracy"] for cell, result in found.items()})
-    write_json(results / "table.json", {"schema": 1, "labels_per_class": LABELS, "rows": rows})
-    write_bytes(results / "table.md", markdown(rows).encode())
+        list(pool.map(lambda seed: run_seed(seed, out, data, labels), range(SEEDS)))
+    found = {cell: read_json(out / cell.name / "result.json") for cell in all_cells(labels) if finished(cell, out)}
+    rows = table_of({cell: result["metrics"]["accuracy"] for cell, result in found.items()}, labels)
+    write_json(results / "table.json", {"schema": 1, "labels_per_class": labels, "rows": rows})
+    print(markdown(rows))
 
 
 def finished(cell: Cell, out: Path) -> bool:
     return (out / cell.name / "result.json").exists()
 
 
-def run_seed(seed: int, out: Path) -> None:
+def run_seed(seed: int, out: Path, data: str, labels: int) -> None:
     """The cells of a seed one after the other, each in a process of its own; what they say is kept in logs."""
-    for cell in all_cells():
+    for cell in all_cells(labels):
         if cell.seed != seed or finished(cell, out):
             continue
         command = [sys.executable, "-m", "experiments.recipes", "--out", str(out), "--cell", cell.name]
+        command += ["--data", data, "--labels", str(labels)]
         (out / "logs").mkdir(parents=True, exist_ok=True)
         with (out / "logs" / f"{cell.name}.log").open("w") as log:
             code = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
         print(f"{cell.name}{'' if code == 0 else f' failed, see {log.name}'}", flush=True)
 
 
-def table_of(accuracy: dict[Cell, float]) -> list[dict[str, Any]]:
+def table_of(accuracy: dict[Cell, float], labels: int = LABELS) -> list[dict[str, Any]]:
     """For each arm and length: mean accuracy of both recipes and the paired difference, with 95 % over seeds."""
     rows = []
     for arm in (SCRATCH, "mae"):
         for epochs in EPOCHS:
-            cells = [[Cell(arm, recipe, epochs, seed) for recipe in RECIPES] for seed in range(SEEDS)]
+            cells = [[Cell(arm, recipe, epochs, seed, labels) for recipe in RECIPES] for seed in range(SEEDS)]
             pairs = [(accuracy[few], accuracy[many]) for few, many in cells if few in accuracy and many in accuracy]
             if pairs:
                 gain = mean_interval([many - few for few, many in pairs])

@@ -89,5 +89,7 @@ def test_recipes_are_compared_by_pairs_of_one_seed() -> None:
     assert len(rows) == 4 and len({cell.name for cell in cells}) == len(cells) == 24
     assert all(row["difference"] == pytest.approx(0.1) and row["seeds"] == 3 for row in rows)
     assert recipes.markdown(rows).count("| +0.100 (0.100 to 0.100), 3 seeds |") == 4
+    at_50 = dict.fromkeys(recipes.all_cells(50), 0.5)
+    assert not {cell.name for cell in at_50} & {cell.name for cell in cells} and len(recipes.table_of(at_50, 50)) == 4
     cells.pop(recipes.Cell("mae", "many", 8, 0))
     assert [row["seeds"] for row in recipes.table_of(cells)] == [3, 3, 2, 3]

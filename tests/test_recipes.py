@@ -15,15 +15,20 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import whymask
+from conftest import GLYPHS, tiny_settings
 from whymask.data.batches import Augment, Batches
 from whymask.data.prepare import DataConfig, Prepared, prepare
 from whymask.data.strong import Strong
 from whymask.encoders import EncoderConfig, build_encoder
 from whymask.errors import WhymaskError
 from whymask.runs import RunFolder, read_json
+from whymask.stages import probe
 from whymask.stages.alone import FinetuneSettings
 from whymask.stages.classify import classification_task, load_classifier, loss_of, set_drop_path, train_classifier
-from whymask.stages.recipes import MANY, RECIPES, Finetuning
+from whymask.stages.recipes import LONG, MANY, RECIPES, Finetuning
+from whymask.study.cells import Runner
+from whymask.study.run import resolve_settings
+from whymask.study.search import search
 from whymask.training.device import RuntimeConfig, make_fabric
 from whymask.training.loop import Interrupted
 
@@ -76,10 +81,11 @@ def test_few_is_plain_cross_entropy_on_crops_and_flips(prepared: Prepared) -> No
     assert torch.equal(loss, nn.functional.cross_entropy(task.model(batch.images), batch.labels))
 
 
-def test_auto_takes_many_from_many_labels_a_class_on(prepared: Prepared) -> None:
+def test_auto_takes_many_from_many_labels_a_class_and_long_training_on(prepared: Prepared) -> None:
     labels = MANY * len(prepared.classes)
-    assert Finetuning().resolve(labels - 1, prepared, VIT).recipe == "few"
-    many = Finetuning().resolve(labels, prepared, VIT)
+    assert Finetuning(epochs=LONG).resolve(labels - 1, prepared, VIT).recipe == "few"
+    assert Finetuning(epochs=LONG - 1).resolve(labels, prepared, VIT).recipe == "few"
+    many = Finetuning(epochs=LONG).resolve(labels, prepared, VIT)
     assert many.recipe == "many" and {key: getattr(many, key) for key in RECIPES["many"]} == RECIPES["many"]
     assert many.resolve(labels, prepared, VIT) == many
 
@@ -94,13 +100,20 @@ def test_a_given_setting_comes_before_the_recipe(name: str, prepared: Prepared) 
             assert others == {key: value for key, value in RECIPES[recipe].items() if key != name}
 
 
-def test_a_recipe_leaves_out_what_the_network_or_the_images_do_not_allow(prepared: Prepared) -> None:
-    assert Finetuning(recipe="many").resolve(20, prepared, CNN).drop_path == 0
+@pytest.mark.parametrize("encoder", [CNN, EncoderConfig("densenet121")], ids=lambda config: config.name)
+def test_a_recipe_leaves_drop_path_out_of_a_network_without_branches_and_says_so(
+    encoder: EncoderConfig, prepared: Prepared
+) -> None:
+    many = Finetuning(recipe="many", batch_size=2).resolve(20, prepared, encoder)
+    assert many.drop_path == 0 and many.text().endswith("label smoothing 0.1; without drop path")
+    with pytest.raises(WhymaskError, match=f"'{encoder.name}' has no residual branches to drop; leave drop_path out"):
+        Finetuning(drop_path=0.1).resolve(20, prepared, encoder)
+
+
+def test_a_recipe_leaves_out_what_the_images_do_not_allow(prepared: Prepared) -> None:
     many_channels = replace(prepared.images.preprocessing, channels=5)
     other = replace(prepared, images=replace(prepared.images, preprocessing=many_channels))
     assert Finetuning(recipe="many").resolve(20, other, VIT).rand_augment == ""
-    with pytest.raises(WhymaskError, match="'cnn' has no residual branches to drop; leave drop_path out"):
-        Finetuning(drop_path=0.1).resolve(20, prepared, CNN)
     with pytest.raises(WhymaskError, match="8-bit images with 1 or 3 channels; these have 5"):
         Finetuning(rand_augment=PARTS["rand_augment"]).resolve(20, other, VIT)
 
@@ -123,9 +136,32 @@ def test_settings_out_of_range_are_refused(setting: str, value: Any) -> None:
         Finetuning(**{setting: value})
 
 
-def test_a_description_that_timm_does_not_read_is_refused(prepared: Prepared) -> None:
+def test_a_description_that_timm_does_not_read_is_refused_before_anything_runs() -> None:
     with pytest.raises(WhymaskError, match="'strong' is no description that timm reads"):
-        task_of(prepared, Finetuning(rand_augment="strong"))
+        Finetuning(rand_augment="strong")
+    with pytest.raises(WhymaskError, match="magnitudes end at 10; leave mmax out"):
+        Finetuning(rand_augment="rand-m15-mmax20")
+
+
+def test_a_study_keeps_the_recipe_of_every_budget(finished: Path) -> None:
+    recipes = read_json(finished / "study.json")["setting"]["recipes"]
+    assert recipes == dict.fromkeys(("2", "5", "4"), "recipe few: 2 epochs, nothing added")
+
+
+def test_a_search_tries_the_recipe_of_the_whole_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whymask.stages.recipes.LONG", 1)
+    monkeypatch.setattr("whymask.stages.recipes.MANY", 5)  # a fifth of the 5 labels a class is held out
+    tried = []
+
+    def trial(runner: Runner, cell: Any, training: Finetuning, rows: Any, held: Any) -> float:
+        tried.append(training.resolve(len(rows), runner.prepared, runner.settings.encoder).recipe)
+        return 0.5
+
+    monkeypatch.setitem(search.__globals__, "_trial", trial)
+    glyphs = prepare(GLYPHS, DataConfig(), multiple_of=4)
+    settings = resolve_settings(tiny_settings(budgets=("5",), worth_budgets=()), glyphs)
+    chosen = search(Runner(make_fabric(CPU), glyphs, settings, tmp_path))
+    assert tried == ["many"] * 12 and {training.recipe for training in chosen.values()} == {"auto"}
 
 
 def test_the_recipe_is_printed_and_stored(pictures: Path, tmp_path: Path, capsys: Any) -> None:
@@ -187,13 +223,14 @@ def test_augmentation_leaves_the_global_generators_alone(prepared: Prepared) -> 
 def test_rand_augment_gives_timms_image(channels: int) -> None:
     from timm.data.auto_augment import rand_augment_transform
 
-    from whymask.randomness import everything_seeded
+    from whymask.randomness import reseeding
 
     pixels = torch.randint(256, (2, 16, 12, channels), dtype=torch.uint8)
     ours = Strong("rand-m9-inc1").augment(pixels, seed=4, step=2, first=6)
     timms = rand_augment_transform("rand-m9-inc1", {"translate_const": 5, "img_mean": (124, 116, 104)[:channels]})
     if channels == 3:
-        with everything_seeded(4, "rand augment", 2, 7):
+        with reseeding() as seed_all:
+            seed_all(4, "rand augment", 2, 7)
             assert np.array_equal(ours[1], timms(Image.fromarray(pixels[1].numpy())))
     assert ours.shape == pixels.shape and ours.dtype == torch.uint8 and not torch.equal(ours, pixels)
 
@@ -298,6 +335,11 @@ def test_a_frozen_encoder_changes_by_no_bit_while_its_head_learns(
     torch.testing.assert_close(classifier(images), task.model.eval()(images), atol=1e-4, rtol=1e-4)
 
 
+def test_a_frozen_encoder_with_one_image_a_step_is_refused(prepared: Prepared) -> None:
+    with pytest.raises(WhymaskError, match="a batch norm needs at least 2"):
+        task_of(prepared, Finetuning(train="head", batch_size=1))
+
+
 def test_a_frozen_encoder_costs_less(prepared: Prepared) -> None:
     whole, head = (task_of(prepared, Finetuning(batch_size=4, train=train)) for train in ("all", "head"))
     assert head.operations_per_image() < 0.6 * whole.operations_per_image()
@@ -311,3 +353,24 @@ def test_the_exact_probe_standardises_as_a_batch_norm_with_the_whole_sets_statis
     exact = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, labels)
     behind_norm = LogisticRegression(max_iter=1000).fit(normal, labels)
     np.testing.assert_allclose(exact.predict_proba(features), behind_norm.predict_proba(normal), atol=1e-3)
+
+
+def test_both_probes_are_exact_whatever_the_batches(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = build_encoder(VIT, prepared.images.preprocessing.size, 3, 0)
+    results = []
+    for size in (3, 256):
+        monkeypatch.setattr(probe, "BATCH", size)
+        results.append(probe.probe_encoder(encoder, prepared, prepared.train, neighbours=5, seed=0))
+    for kind in ("knn", "linear"):
+        assert results[0][kind] == pytest.approx(results[1][kind], rel=1e-3)
+
+    train, test = (probe.features_of(encoder, prepared, rows).astype(float) for rows in (prepared.train, prepared.test))
+    train, test = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, test))
+    labels, truth = prepared.images.labels[prepared.train], prepared.images.labels[prepared.test]
+    shares = np.full((len(test), 2), probe.LEAST_SHARE)
+    for row, distances in enumerate(1 - test @ train.T):
+        nearest = np.argsort(distances)[:5]
+        votes = np.bincount(labels[nearest], weights=1 / distances[nearest], minlength=2)
+        shares[row] += votes / votes.sum()
+    expected = -np.log(shares[np.arange(len(test)), truth] / shares.sum(1)).mean()
+    assert results[0]["knn"]["log_loss"] == pytest.approx(expected, rel=1e-2)

@@ -1,6 +1,7 @@
 """The loop: killed, stopped or damaged runs end with the same bits; a non-finite loss stops a run with its cause."""
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -31,7 +32,7 @@ from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
 from whymask.stages.recipes import Finetuning
 from whymask.training.device import RuntimeConfig, make_fabric
 from whymask.training.loop import Interrupted, Task, fit
-from whymask.training.optimisation import Optimisation, make_optimiser, rate_at
+from whymask.training.optimisation import Optimisation, ema_at, make_optimiser, rate_at
 
 STEPS = 8
 TRAINING = Pretraining(epochs=STEPS // 4, batch_size=32, checkpoint_every=2)
@@ -245,6 +246,12 @@ def test_a_finished_run_is_kept(unbroken: tuple[str, Path], prepared: Prepared, 
     name, whole = unbroken
     monkeypatch.setattr("whymask.stages.pretrain.fit", None)
     assert pretraining(whole, prepared, name=name) == read_json(whole / "result.json")
+
+
+def test_the_moving_average_of_a_short_run_forgets_its_first_weights() -> None:
+    decays = [ema_at(step, Optimisation(ema=0.999)) or 0 for step in range(600)]
+    assert math.prod(decays) < 1e-9 and 0.999**600 > 0.5
+    assert ema_at(10**6, Optimisation(ema=0.999)) == 0.999 and ema_at(0, Optimisation()) is None
 
 
 def test_the_moving_average_survives_a_stop(prepared: Prepared, tmp_path: Path, monkeypatch: Any) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import re
+from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from torch import Tensor
 
 import whymask
 from conftest import GLYPHS
-from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder
+from whymask.data.preprocessing import Preprocessing
+from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, save_encoder
 from whymask.encoders.checkpoints import described, load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.methods import MAEConfig
@@ -187,6 +190,26 @@ def test_positions_of_another_grid_are_interpolated_and_that_is_said(config: Enc
     assert torch.equal(encoder.net.patch_embed.proj.weight, source.net.patch_embed.proj.weight)
 
 
+def test_positions_of_as_many_places_in_another_grid_are_interpolated_too(tmp_path: Path) -> None:
+    source, encoder = encoder_of(VIT, (16, 64), seed=1), encoder_of(VIT, (32, 32), seed=2)
+    assert "positions interpolated from 2x8 to 4x4" in load_checkpoint(encoder, hub_folder(tmp_path / "hub", source))
+    expected = resample_abs_pos_embed(source.net.pos_embed, [4, 4], [2, 8], num_prefix_tokens=1)
+    assert torch.equal(encoder.net.pos_embed, expected)
+
+
+def test_a_run_of_another_size_is_loaded_with_interpolated_positions(pictures: Path, tmp_path: Path) -> None:
+    source, encoder = encoder_of(VIT, (64, 64), seed=1), encoder_of(VIT, (32, 32), seed=2)
+    save_encoder(source, Preprocessing((64, 64), (64, 64), 3, mean=(0.5,) * 3, std=(0.2,) * 3), tmp_path / "encoder")
+    assert "positions interpolated from 8x8 to 4x4" in load_checkpoint(encoder, tmp_path)
+    assert torch.equal(encoder.net.cls_token, source.net.cls_token)
+
+
+def test_tables_of_a_swins_other_windows_are_interpolated_and_that_is_said(tmp_path: Path) -> None:
+    source, encoder = encoder_of(SWIN, (64, 64), seed=1), encoder_of(SWIN, (32, 32), seed=2)
+    save_file(source.net.state_dict(), tmp_path / "swin.safetensors")
+    assert "position tables interpolated" in load_checkpoint(encoder, tmp_path / "swin.safetensors")
+
+
 def test_a_partial_load_says_what_stays_new_and_what_is_not_used(tmp_path: Path) -> None:
     source, encoder = encoder_of(VIT, seed=1), encoder_of(VIT, seed=2)
     state = dict(source.net.state_dict())
@@ -224,7 +247,52 @@ def test_another_width_patch_or_network_is_refused(there: EncoderConfig, named: 
     assert all(torch.equal(tensor, before[key]) for key, tensor in encoder.net.state_dict().items())
 
 
+def test_a_swin_of_other_patches_is_refused(tmp_path: Path) -> None:
+    coarse = EncoderConfig(SWIN.name, width=32, patch=2)
+    save_file(encoder_of(coarse, (64, 64)).net.state_dict(), tmp_path / "swin.safetensors")
+    with pytest.raises(WhymaskError, match=r"patch_embed\.proj\.weight \(32, 3, 2, 2\) instead of \(32, 3, 1, 1\)"):
+        load_checkpoint(encoder_of(SWIN), tmp_path / "swin.safetensors")
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_other_heads_than_those_described_beside_the_weights_are_refused(heads: int, tmp_path: Path) -> None:
+    hub = hub_folder(tmp_path / "hub", encoder_of(VIT))
+    other = EncoderConfig("vit", width=32, depth=2, heads=heads, patch=8)
+    with pytest.raises(WhymaskError, match=f"num_heads 2 instead of {heads}"):
+        load_checkpoint(encoder_of(other), hub)
+
+
+def test_settings_beside_the_weights_in_a_pickle_are_read_as_nothing_else(tmp_path: Path) -> None:
+    source, encoder = encoder_of(VIT, seed=1), encoder_of(VIT, seed=2)
+    torch.save(mae(source.net.state_dict()) | {"args": Namespace(epochs=800), "epoch": 3}, tmp_path / "mae.pth")
+    assert "all 30 tensors" in load_checkpoint(encoder, tmp_path / "mae.pth")
+
+
+def test_a_start_that_fails_leaves_no_folder_in_the_way(pictures: Path, tmp_path: Path) -> None:
+    state = dict(encoder_of(VIT, (24, 24)).net.state_dict())
+    del state["norm.bias"]
+    save_file(state, tmp_path / "some.safetensors")
+    settings = small(origin=str(tmp_path / "some.safetensors"), encoder=VIT)
+    with pytest.raises(WhymaskError, match=r"1 missing: norm\.bias"):
+        whymask.pretrain(pictures / "photos", out=tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
+    whymask.pretrain(pictures / "photos", out=tmp_path / "run", settings=replace(settings, partial=True))
+
+
 # What lies beside them
+
+
+@pytest.mark.parametrize(
+    "about", [{"architecture": 5}, {"architecture": "test_vit", "pretrained_cfg": "x"}, {"model_type": "vit", "x": 1}]
+)
+def test_a_description_that_is_none_is_named(about: dict[str, Any], tmp_path: Path) -> None:
+    save_file(encoder_of(VIT).net.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    if "model_type" in about:
+        assert described(tmp_path).size is None
+        return
+    with pytest.raises(WhymaskError, match=r"config\.json describes no network"):
+        described(tmp_path)
 
 
 def hub_folder(folder: Path, encoder: Encoder) -> Path:
@@ -281,6 +349,11 @@ def test_pretraining_goes_on_with_its_decoder_where_the_method_is_the_same(
     assert "decoder and the like) are those of" in " ".join(capsys.readouterr().err.split())
     after = load_method(tmp_path / "next").state_dict()
     assert all(torch.allclose(tensor, after[key], atol=1e-6) for key, tensor in kept.state_dict().items())
+    whymask.pretrain(photos, out=tmp_path / "inner", settings=small(origin=str(first / "encoder")))
+    assert "decoder and the like) are those of" in " ".join(capsys.readouterr().err.split())
+    narrow = small(origin=str(first), mae=MAEConfig(decoder_width=32))
+    whymask.pretrain(photos, out=tmp_path / "narrow", settings=narrow)
+    assert "start anew: those of" in " ".join(capsys.readouterr().err.split())
     whymask.pretrain(photos, out=tmp_path / "other", settings=small("simmim", origin=str(first)))
     assert "(decoder and the like) start anew" in " ".join(capsys.readouterr().err.split())
 

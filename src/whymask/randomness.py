@@ -6,7 +6,7 @@ resumed run equals an unbroken one, and the number of workers or ranks does not 
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -41,14 +41,20 @@ def seeded(*key: int | str) -> Iterator[None]:
 
 
 @contextmanager
-def everything_seeded(*key: int | str) -> Iterator[None]:
-    """As `seeded`, and Python's and NumPy's global generators too, which other libraries draw from."""
+def reseeding() -> Iterator[Callable[..., None]]:
+    """Within, what is given seeds by a key all the global CPU generators from which other libraries draw: PyTorch's,
+    Python's and NumPy's. Afterwards they are as they were: keeping their states costs far more than seeding them."""
+
+    def seed(*key: int | str) -> None:
+        number = derive(*key)
+        torch.default_generator.manual_seed(number)
+        random.seed(number)
+        np.random.seed(number % 2**32)  # noqa: NPY002
+
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with seeded(*key):
-            random.seed(derive(*key))
-            np.random.seed(derive(*key) % 2**32)  # noqa: NPY002
-            yield
+        with torch.random.fork_rng(devices=[]):
+            yield seed
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002

@@ -11,7 +11,7 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
 from whymask.errors import WhymaskError
-from whymask.randomness import everything_seeded
+from whymask.randomness import reseeding
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Strong:
             return images
         transform = self._transform(min(images.shape[1:3]))
         result = np.empty(images.shape, np.uint8)
-        for i, pixels in enumerate(images.numpy()):
-            with everything_seeded(seed, "rand augment", step, first + i):
+        with reseeding() as seed_all:
+            for i, pixels in enumerate(images.numpy()):
+                seed_all(seed, "rand augment", step, first + i)
                 grey = pixels.shape[2] == 1
                 changed = transform(Image.fromarray(pixels[..., 0] if grey else pixels))
                 result[i] = np.asarray(changed).reshape(pixels.shape)
@@ -49,8 +50,9 @@ class Strong:
         """Random erasing of normalised (B, C, h, w), in place: standard normal noise, the same on every device."""
         if self.random_erasing:
             erasing = RandomErasing(self.random_erasing, mode="pixel", device="cpu")
-            for i, image in enumerate(images):
-                with everything_seeded(seed, "random erasing", step, first + i):
+            with reseeding() as seed_all:
+                for i, image in enumerate(images):
+                    seed_all(seed, "random erasing", step, first + i)
                     erasing(image)
         return images
 
@@ -61,6 +63,8 @@ class Strong:
             "img_mean": colour if len(colour) == 3 else colour[0],
             "magnitude_max": 9.99,  # at 10 timm asks Pillow to keep 0 bits of an image, which is an error there
         }
+        if "mmax" in self.rand_augment:
+            raise WhymaskError(f"rand_augment {self.rand_augment!r} was given; magnitudes end at 10; leave mmax out")
         try:
             return rand_augment_transform(self.rand_augment, about)
         except (AssertionError, ValueError, KeyError) as error:

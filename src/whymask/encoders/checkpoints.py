@@ -6,6 +6,7 @@ by 1e-3 to 3e-3. Weights do not tell how many heads they were trained with: that
 beside them (encoder.json, config.json of timm or transformers).
 """
 
+import argparse
 import json
 import re
 from dataclasses import dataclass, field, fields, replace
@@ -15,11 +16,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from timm.layers import resample_abs_pos_embed
+from timm.models import VisionTransformer
 from torch import Tensor
 
 from whymask.encoders import DESCRIPTION, WEIGHTS, encoder_class, load_encoder, load_strictly
 from whymask.encoders.base import Encoder, EncoderConfig
 from whymask.encoders.names import WRAPPERS, State, project_of, to_timm
+from whymask.encoders.timm_names import sketch
 from whymask.errors import WhymaskError
 
 SETTINGS = {
@@ -29,6 +32,8 @@ SETTINGS = {
     "hidden_act": "act_layer",
 }
 """What config.json of transformers calls timm's settings."""
+
+TABLE = "relative_position_bias_table"
 
 NO_LICENCE = "licence: not stated there; weights keep the licence of whoever trained them"
 BESIDE = "config.json"
@@ -52,11 +57,14 @@ def load_checkpoint(encoder: Encoder, path: Path, partial: bool = False) -> str:
     file = path / "model.safetensors" if path.is_dir() else path
     state, metadata = _read(file)
     about = _config_beside(file)
-    _compare(file, {ours: about[theirs] for theirs, ours in SETTINGS.items() if theirs in about}, encoder)
+    _compare(file, _settings(file, about), encoder)
     project = project_of(state)
+    tables = {tensor.shape for key, tensor in state.items() if key.endswith(TABLE)}
     state, left_out = to_timm(state, encoder.net, file)
     said = [f"without its {', '.join(sorted(left_out))}"] if left_out else []
-    said += _interpolate_positions(state, encoder)
+    if tables and not {tensor.shape for key, tensor in state.items() if key.endswith(TABLE)} <= tables:
+        said.append("its windows' position tables interpolated to other windows")
+    said += _interpolate_positions(state, encoder, described(path).size)
     matched = _load(encoder, state, file, partial)
     licence = _licence(file, metadata, about)
     if licence == NO_LICENCE and project is not None:
@@ -72,11 +80,13 @@ def is_run(path: Path) -> bool:
 
 def _load_run(encoder: Encoder, folder: Path) -> str:
     loaded = load_encoder(folder)
-    there = loaded.timm_kwargs | {"global_pool": encoder.timm_kwargs.get("global_pool")}
-    _compare(folder, {"network": loaded.timm_name} | there, encoder)
-    load_strictly(encoder.net, loaded.net.state_dict(), folder)
+    fitted = {key: encoder.timm_kwargs.get(key) for key in ("global_pool", "img_size", "output_stride")}
+    _compare(folder, {"network": loaded.timm_name} | loaded.timm_kwargs | fitted, encoder)
+    state = loaded.net.state_dict()
+    said = _interpolate_positions(state, encoder, loaded.size)
+    load_strictly(encoder.net, state, folder)
     began = f"which began as {loaded.origin}" if loaded.origin else NO_LICENCE
-    return f"weights from {folder}, trained by whymask; {began}"
+    return f"weights from {folder}, trained by whymask{''.join(f', {line}' for line in said)}; {began}"
 
 
 def _load(encoder: Encoder, state: State, file: Path, partial: bool) -> str:
@@ -97,28 +107,52 @@ def _load(encoder: Encoder, state: State, file: Path, partial: bool) -> str:
     return f"{len(fitting)} of {len(own)} tensors, {share:.1%} of the weights" + "".join(f" ({part})" for part in rest)
 
 
-def _interpolate_positions(state: State, encoder: Encoder) -> list[str]:
-    """Brings a ViT's position embedding to the encoder's grid, in `state`; says so."""
+def _interpolate_positions(state: State, encoder: Encoder, size: tuple[int, int] | None) -> list[str]:
+    """Brings a ViT's position embedding to the encoder's grid, in `state`; says so. `size` is that of the images that
+    it was trained with; where that is not known they were square."""
     own, there = encoder.net.state_dict().get("pos_embed"), state.get("pos_embed")
-    if own is None or there is None or own.shape == there.shape or own.shape[2:] != there.shape[2:]:
+    if own is None or there is None or own.shape[2:] != there.shape[2:]:
         return []
     prefix = own.shape[1] - encoder.grid[0] * encoder.grid[1]
-    side = round((there.shape[1] - prefix) ** 0.5)
-    if side < 1 or side * side != there.shape[1] - prefix:
+    count = there.shape[1] - prefix
+    side = round(max(count, 0) ** 0.5)
+    height, width = (side, side) if size is None else encoder.config.grid(size)
+    if height * width != count:
+        height, width = side, side
+    if (height, width) == encoder.grid or height * width != count or (size is None and own.shape == there.shape):
         return []
-    state["pos_embed"] = resample_abs_pos_embed(there, list(encoder.grid), [side, side], num_prefix_tokens=prefix)
-    return [f"positions interpolated from {side}x{side} to {encoder.grid[0]}x{encoder.grid[1]}"]
+    state["pos_embed"] = resample_abs_pos_embed(there, list(encoder.grid), [height, width], num_prefix_tokens=prefix)
+    return [f"positions interpolated from {height}x{width} to {encoder.grid[0]}x{encoder.grid[1]}"]
 
 
 def _compare(origin: Path, there: dict[str, Any], encoder: Encoder) -> None:
     """Raises WhymaskError that names the settings in which the network described `there` differs from the encoder's."""
-    here = {"network": encoder.timm_name, "act_layer": "gelu"} | encoder.timm_kwargs
+    here = {"network": encoder.timm_name, "act_layer": "gelu"} | _heads(encoder.net) | encoder.timm_kwargs
     differing = [f"{key} {there[key]} instead of {here[key]}" for key in there.keys() & here if there[key] != here[key]]
     if differing:
         raise WhymaskError(
             f"{origin} holds another architecture: {', '.join(sorted(differing))}. "
             "Set --encoder and its size to those of the checkpoint, or give another one."
         )
+
+
+def _settings(file: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """What config.json says that shapes do not tell, in timm's words: the attention heads, and of a CNN its name."""
+    if "architecture" not in about:
+        return {ours: about[theirs] for theirs, ours in SETTINGS.items() if theirs in about}
+    config = described(file).encoder
+    if config.heads is not None:
+        return {"num_heads": config.heads}
+    net = sketch(about["architecture"])
+    return _heads(net) or {"network": about["architecture"]}
+
+
+def _heads(net: Any) -> dict[str, Any]:
+    """Of a ViT its attention heads, {} of other networks."""
+    if not isinstance(net, VisionTransformer):
+        return {}
+    block: Any = net.blocks[0]
+    return {"num_heads": block.attn.num_heads}
 
 
 # what lies beside the weights --------------------------------------------------------------------------------
@@ -147,6 +181,16 @@ def described(path: Path) -> Described:
     """What config.json beside the weights at `path` says."""
     path = Path(path)
     about = _config_beside(path / "model.safetensors" if path.is_dir() else path)
+    try:
+        return _described(path, about)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        folder = path if path.is_dir() else path.parent
+        raise WhymaskError(
+            f"{folder / BESIDE} describes no network of timm or transformers ({error!r}); mend it, or move the weights"
+        ) from error
+
+
+def _described(path: Path, about: dict[str, Any]) -> Described:
     if "architecture" in about:
         return _of_timm(about)
     if about.get("model_type") in ("vit", "vit_mae"):
@@ -223,7 +267,8 @@ def _read(file: Path) -> tuple[State, dict[str, str]]:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as opened:
                 return {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # MAE's and ConvNeXt's files hold their settings
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files and refused pickles raise whatever their reader likes
         reason = "not a whole safetensors file" if isinstance(error, SafetensorError) else "not a file of tensors alone"
         raise WhymaskError(

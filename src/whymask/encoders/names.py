@@ -147,6 +147,9 @@ def by_timms_filter(state: State, net: Any) -> State:
     """What timm makes of the official names of a ConvNeXt or Swin, whose windows' tables it also brings to size."""
     module = import_module(type(net).__module__)
     own = net.state_dict()
+    patch = "patch_embed.proj.weight"
+    if patch in state and patch in own and state[patch].shape != own[patch].shape:
+        return state  # timm would resample the patches, which whoever loads them should decide
     fits = all(key in own and tensor.shape == own[key].shape for key, tensor in state.items())
     if fits or module.__name__ not in TIMMS_FILTERS:
         return state

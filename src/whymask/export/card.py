@@ -78,7 +78,7 @@ def training(what: Exported) -> str:
         name = Path(data["name"]).name if what.names else "(not named)"
         rows.append(f"data: {name}, {data['images']:,} images, fingerprint `{data['fingerprint']}`")
         rows.append(
-            f"{data['pool']:,} images to pretrain on, {data['train']:,} labelled ones to train on, {data['test']:,} test images"
+            f"{data['pool']:,} images to pretrain on, {data['train']:,} labelled ones, {data['test']:,} to test"
         )
     settings = config.get("settings", config)
     method = what.method_name or settings.get("method")

@@ -51,6 +51,11 @@ def load_own(model: Method, folder: Path) -> None:
     load_strictly(model, rest | read_tensors(folder / DECODER), folder / DECODER)
 
 
+def folder_of(path: Path) -> Path:
+    """The run folder that a path into it belongs to."""
+    return next((folder for folder in (path, *path.parents[:2]) if (folder / ABOUT).exists()), path)
+
+
 def kept_method(folder: Path) -> tuple[str, dict[str, Any]] | None:
     """Name and settings of the method whose weights are kept in `folder`; None where there is none."""
     if not (folder / ABOUT).exists() or not (folder / DECODER).exists():

@@ -18,7 +18,7 @@ from whymask.progress import say
 from whymask.runs import RunFolder, provenance, write_csv
 from whymask.stages.augment import AugmentName, augment_of, resolve_augment
 from whymask.stages.classify import classification_task, train_classifier
-from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
+from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder, pretraining_task
 from whymask.stages.probe import probe_encoder
 from whymask.stages.recipes import Finetuning
 from whymask.stages.start import Start
@@ -73,6 +73,8 @@ class ProbeSettings:
 
     origin: Annotated[str, tyro.conf.arg(name="from")]
     """A pretraining run's folder, or a local checkpoint of timm or transformers."""
+    partial: bool = False
+    """Take weights that do not all match; what does not, stays new."""
     budget: str = "all"
     """How many labels to use: a number a class (10), a share (1%), or all."""
     seed: int = 0
@@ -112,6 +114,8 @@ def pretrain(
     )
     for warning in prepared.warnings():
         say(f"warning: {warning}")
+    if recipe.origin is not None:
+        pretraining_task(fabric, prepared, recipe, settings.seed)  # what does not fit is told before a folder is made
     run = _open(fabric, Path(out), {"stage": "pretrain", "seed": settings.seed, **asdict(recipe)}, prepared)
     result = pretrain_encoder(fabric, prepared, recipe, seed=settings.seed, run=run)
     say(f"loss {result['loss']:.4f} after {result['steps']} steps; the encoder: {run.path / 'encoder'}")
@@ -171,7 +175,7 @@ def probe(
     Returns {"knn": metrics, "linear": metrics, ...}.
     """
     fabric = make_fabric(settings.runtime)
-    start = Start.of(settings.origin, settings.encoder)
+    start = Start.of(settings.origin, settings.encoder, settings.partial)
     prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
     encoder = start.build(prepared, settings.seed)

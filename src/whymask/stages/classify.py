@@ -21,7 +21,7 @@ from whymask.errors import WhymaskError
 from whymask.randomness import seeded
 from whymask.runs import RunFolder, read_json, write_arrays, write_bytes, write_json
 from whymask.stages.metrics import metrics
-from whymask.stages.recipes import Finetuning
+from whymask.stages.recipes import DROP_PLACES, Finetuning, branches_of
 from whymask.training.device import batches_on
 from whymask.training.loop import LossOf, Task, fit
 
@@ -67,11 +67,18 @@ def classification_task(
     seed: int,
     extra_operations: float = 0.0,
 ) -> Task:
-    """A classifier over labelled `rows`. `extra_operations` lengthens the schedule until it costs that much more."""
+    """A classifier over labelled `rows`. `extra_operations` lengthens the schedule until it costs that much more.
+
+    Raises WhymaskError where the recipe does not fit the images, the encoder or their number.
+    """
     training = training.resolve(len(rows), prepared, encoder.config)
     set_drop_path(encoder, training.drop_path or 0.0)
     strong = training.strong(prepared)
     batches = batches_on(fabric, prepared.images, rows, training.batch_size, augment, seed, strong)
+    if training.train == "head" and batches.share == 1:
+        raise WhymaskError(
+            "train head with one image a step: a batch norm needs at least 2; give more labels or a larger batch_size"
+        )
     classes = len(prepared.classes)
     model = Classifier(encoder, classes, seed, frozen=training.train == "head").to(fabric.device)
     task = Task(model, loss_of(training, classes), batches, training.epochs_for(len(rows)) * batches.steps_per_epoch)
@@ -105,12 +112,11 @@ def set_drop_path(encoder: Encoder, rate: float) -> None:
     """
     if rate == 0:
         return
-    places = ("drop_path", "drop_path1", "drop_path2")
-    blocks = [block for block in encoder.net.modules() if any(hasattr(block, place) for place in places)]
+    blocks = branches_of(encoder.net)
     if not blocks:
         raise WhymaskError(f"{encoder.timm_name} has no residual branches that can be dropped; leave drop_path out")
     for share, block in zip(np.linspace(0, rate, len(blocks)).tolist(), blocks, strict=True):
-        for place in places:
+        for place in DROP_PLACES:
             if hasattr(block, place):
                 setattr(block, place, (DropPath(share) if share else nn.Identity()).train(block.training))
 

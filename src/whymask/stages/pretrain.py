@@ -1,6 +1,6 @@
 """Pretraining: a method, unlabelled images and the loop make an encoder."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from whymask.data.batches import Augment, Batch, Batches, in_order
 from whymask.data.prepare import Prepared
 from whymask.encoders import EncoderConfig, build_encoder, save_encoder
 from whymask.encoders.checkpoints import load_checkpoint
+from whymask.errors import WhymaskError
 from whymask.masks import to_pixels
 from whymask.methods import Method, method_of
-from whymask.methods.files import kept_method, load_own, save_method
+from whymask.methods.files import folder_of, kept_method, load_own, save_method
 from whymask.methods.teacher import collapse
 from whymask.progress import say
 from whymask.randomness import torch_generator
@@ -59,16 +60,18 @@ class Recipe:
     partial: bool = False
 
 
-def pretraining_task(fabric: Fabric, prepared: Prepared, recipe: Recipe, seed: int) -> Task:
-    """A new encoder in its method, over `prepared.pool`."""
+def pretraining_task(
+    fabric: Fabric, prepared: Prepared, recipe: Recipe, seed: int, tell: Callable[[str], None] = lambda line: None
+) -> Task:
+    """A new encoder in its method, over `prepared.pool`; `tell` is told what its weights start from."""
     prep = prepared.images.preprocessing
     encoder = build_encoder(recipe.encoder, prep.size, prep.channels, seed)
     if recipe.origin is not None:
         encoder.origin = load_checkpoint(encoder, Path(recipe.origin), recipe.partial)
-        say(encoder.origin)
+        tell(encoder.origin)
     model = method_of(recipe.method)(encoder, recipe.method_config, seed)
     if recipe.origin is not None:
-        say(_continue_method(model, recipe))
+        tell(_continue_method(model, recipe))
     batch_size = max(1, recipe.training.batch_size // model.views)
     batches = batches_on(fabric, prepared.images, prepared.pool, batch_size, recipe.augment, seed)
 
@@ -82,10 +85,15 @@ def pretraining_task(fabric: Fabric, prepared: Prepared, recipe: Recipe, seed: i
 def _continue_method(model: Method, recipe: Recipe) -> str:
     """Takes the method's own weights from the run that is continued, if its method is the same; says so."""
     assert recipe.origin is not None
-    kept = kept_method(Path(recipe.origin))
+    folder = folder_of(Path(recipe.origin))
+    kept = kept_method(folder)
+    anew = f"the weights of {recipe.method} itself (decoder and the like) start anew"
     if kept is None or kept[0] != recipe.method:
-        return f"the weights of {recipe.method} itself (decoder and the like) start anew"
-    load_own(model, Path(recipe.origin))
+        return anew
+    try:
+        load_own(model, folder)
+    except WhymaskError:
+        return f"{anew}: those of {recipe.origin} are of other settings"
     return f"the weights of {recipe.method} itself (decoder and the like) are those of {recipe.origin}"
 
 
@@ -99,7 +107,7 @@ def pretrain_encoder(
     """
     if run.result is not None:
         return run.result
-    task = pretraining_task(fabric, prepared, recipe, seed)
+    task = pretraining_task(fabric, prepared, recipe, seed, tell=say)
     per_image = task.operations_per_image()
     fitted = fit(fabric, task, recipe.training, seed=seed, run=run, label=label)
     result = {

@@ -238,11 +238,17 @@ def _describe(settings: StudySettings, prepared: Prepared, cells: list[Cell], ru
     first = next(cell for cell in cells if cell.budget is not None)
     arms = {cell.arm for cell in cells if cell.budget is not None}
     labels = len(runner.rows_of(first))
+    budgets = {cell.budget.name: cell for cell in cells if cell.arm == SCRATCH and cell.budget is not None}
+    recipes = {
+        name: settings.finetune.resolve(len(runner.rows_of(cell)), prepared, settings.encoder).text()
+        for name, cell in budgets.items()
+    }
     return {
         **settings.compared(),
         "command": command(),
         "seeds": settings.seed_list,
         "verdict_labels_per_class": labels_per_class(first, prepared),
+        "recipes": recipes,
         "normalise_targets": getattr(settings.method_config, "normalise_targets", None),
         "arms": {
             arm: _shown(runner.finetuning_of(arm), labels, runner) | {"augment": settings.augment}

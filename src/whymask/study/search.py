@@ -18,7 +18,8 @@ LAYER_DECAYS = (1.0, 0.75)
 
 def search(runner: Runner) -> dict[str, Finetuning]:
     """Each arm's best of 3 learning rates x 2 layer decays, by balanced accuracy on a held-out fifth of its labels at
-    the smallest budget. Written to search.json; finished trials are not run again."""
+    the smallest budget, trained with that budget's recipe. Written to search.json; finished trials are not run again.
+    """
     settings = runner.settings
     assert settings.budgets
     seed = settings.first_seed - 1
@@ -26,8 +27,10 @@ def search(runner: Runner) -> dict[str, Finetuning]:
     trials, chosen = [], {}
     for arm in [SCRATCH, *settings.pretrained_arms()]:
         cell = Cell(arm, budget, seed)
-        rows, held = hold_out(runner.prepared.images.labels, runner.rows_of(cell), runner.prepared.groups, seed)
-        scores = {training: _trial(runner, cell, training, rows, held) for training in _grid(settings.finetune)}
+        everything = runner.rows_of(cell)
+        rows, held = hold_out(runner.prepared.images.labels, everything, runner.prepared.groups, seed)
+        recipe = settings.finetune.resolve(len(everything), runner.prepared, settings.encoder).recipe
+        scores = {t: _trial(runner, cell, replace(t, recipe=recipe), rows, held) for t in _grid(settings.finetune)}
         chosen[arm] = _best(arm, scores)
         trials += [
             {"arm": arm, "learning_rate": t.learning_rate, "layer_decay": t.layer_decay, "balanced_accuracy": score}

@@ -24,7 +24,7 @@ from whymask.errors import WhymaskError
 from whymask.progress import Steps, say
 from whymask.randomness import derive
 from whymask.runs import Checkpoint, RunFolder, write_json
-from whymask.training.optimisation import Optimisation, make_optimiser, rate_at
+from whymask.training.optimisation import Optimisation, ema_at, make_optimiser, rate_at
 
 LossOf = Callable[[nn.Module, Batch, int], Mapping[str, Tensor]]
 """(model, batch, step) -> {"loss": scalar, and further scalars to log}."""
@@ -126,7 +126,7 @@ def fit(
             wrapped_optimiser.zero_grad()
             if hasattr(model, "after_step"):
                 model.after_step(step, steps)
-            state.update_average(optimisation.ema)
+            state.update_average(ema_at(step, optimisation))
 
             clock.seconds += time.perf_counter() - began
             clock.waiting += waited

@@ -33,7 +33,8 @@ class Optimisation:
     layer_decay: float = 1.0
     """Each layer below the head learns this factor slower (arXiv 2106.08254); 1 = all alike."""
     ema: float | None = None
-    """Decay of a moving average of the weights, which then is the result; none = the last weights."""
+    """Decay of a moving average of the weights, which then is the result; none = the last weights. At step t at most
+    (1 + t) / (10 + t), so that a short run's average forgets its first weights."""
     checkpoint_every: int | None = None
     """Steps between checkpoints; default: about one a minute."""
 
@@ -63,6 +64,11 @@ def rate_at(step: int, steps: int, optimisation: Optimisation) -> float:
         return optimisation.learning_rate * (step + 1) / warm
     progress = (step - warm) / max(1, steps - warm)
     return optimisation.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def ema_at(step: int, optimisation: Optimisation) -> float | None:
+    """Decay of the moving average at step 0, 1, ...: that of TensorFlow's ExponentialMovingAverage with num_updates."""
+    return None if optimisation.ema is None else min(optimisation.ema, (1 + step) / (10 + step))
 
 
 def make_optimiser(model: nn.Module, optimisation: Optimisation) -> torch.optim.AdamW:
