@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 import whymask
 from conftest import GLYPHS
+from whymask.data.prepare import DataConfig
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, save_encoder
 from whymask.encoders.checkpoints import described, load_checkpoint
@@ -356,6 +358,20 @@ def test_pretraining_goes_on_with_its_decoder_where_the_method_is_the_same(
     assert "start anew: those of" in " ".join(capsys.readouterr().err.split())
     whymask.pretrain(photos, out=tmp_path / "other", settings=small("simmim", origin=str(first)))
     assert "(decoder and the like) start anew" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_that_goes_on_remembers_every_image_that_was_seen(pictures: Path, tmp_path: Path) -> None:
+    whymask.pretrain(pictures / "labelled", out=tmp_path / "first", settings=small(encoder=VIT))
+    whymask.pretrain(pictures / "photos", out=tmp_path / "next", settings=small(origin=str(tmp_path / "first")))
+    first, both = (set(np.load(tmp_path / run / "pool.npz")["hashes"].tolist()) for run in ("first", "next"))
+    assert first < both
+
+
+def test_the_size_of_a_run_cannot_be_changed(pictures: Path, tmp_path: Path) -> None:
+    whymask.pretrain(pictures / "photos", out=tmp_path / "first", settings=small(encoder=VIT))
+    settings = small(origin=str(tmp_path / "first"), data=DataConfig(size=16))
+    with pytest.raises(WhymaskError, match="sees images of 24x24 pixels and 3 channels; leave --size"):
+        whymask.pretrain(pictures / "photos", out=tmp_path / "next", settings=settings)
 
 
 def test_a_method_is_kept_with_what_it_predicts(pictures: Path, tmp_path: Path) -> None:

@@ -125,10 +125,17 @@ def pretrain_encoder(
         )
         save_method(model, recipe.method, run.path)
         save_gallery(model, prepared, run, seed)
-        write_arrays(run.path / "pool.npz", {"hashes": prepared.images.hashes[prepared.pool]})
+        write_arrays(run.path / "pool.npz", {"hashes": seen_hashes(prepared, recipe)})
         run.finish(result)
     fabric.barrier()
     return result
+
+
+def seen_hashes(prepared: Prepared, recipe: Recipe) -> np.ndarray:
+    """Of every image that the encoder was pretrained on, also in the run that it started from."""
+    own = prepared.images.hashes[prepared.pool]
+    before = folder_of(Path(recipe.origin)) / "pool.npz" if recipe.origin is not None else None
+    return own if before is None or not before.exists() else np.union1d(own, np.load(before)["hashes"])
 
 
 def masks_of(model: Any, batches: Batches, step: int, seed: int) -> tuple[Tensor, ...]:

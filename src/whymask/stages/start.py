@@ -51,7 +51,16 @@ class Start:
         return cls(path, encoder, None, about, partial)
 
     def prepare(self, data: Any, config: DataConfig, reader: Reader | None) -> Prepared:
-        """The data, as the weights were trained to see them where that is known."""
+        """The data, as the weights were trained to see them where that is known.
+
+        Raises WhymaskError for a size or channels other than those of a run, whose preprocessing goes with it."""
+        if self.run is not None:
+            height, width = self.run.size
+            if config.size not in (None, height) or config.channels not in (None, self.run.channels):
+                raise WhymaskError(
+                    f"--from {self.origin} sees images of {height}x{width} pixels and {self.run.channels} channels; "
+                    "leave --size and --channels out, or export the run and start from its weights"
+                )
         size, channels = self.about.size, self.about.channels
         if size is not None and size[0] == size[1] and config.size is None:
             config = replace(config, size=size[0])
