@@ -180,6 +180,7 @@ def test_transformers_has_the_whole_masked_autoencoder(runs: Runs, tmp_path: Pat
         torch.testing.assert_close(seen[0], ours.encoder.transform(image), atol=1e-5, rtol=0)
     (hidden,) = ours.draw(1, torch_generator(3))
     theirs = ViTMAEForPreTraining.from_pretrained(folder).eval()
+    assert theirs.config.mask_ratio == ours.config.mask_ratio == 0.75
     noise = hidden.flatten(1).float() + 0.5 * torch.rand(1, 16)
     with torch.inference_mode():
         torch.testing.assert_close(theirs(seen, noise=noise).loss, ours(seen, hidden)["loss"], atol=1e-5, rtol=1e-5)

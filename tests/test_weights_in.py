@@ -365,6 +365,23 @@ def test_a_run_that_goes_on_remembers_every_image_that_was_seen(pictures: Path, 
     whymask.pretrain(pictures / "photos", out=tmp_path / "next", settings=small(origin=str(tmp_path / "first")))
     first, both = (set(np.load(tmp_path / run / "pool.npz")["hashes"].tolist()) for run in ("first", "next"))
     assert first < both
+    whymask.finetune(
+        pictures / "labelled",
+        out=tmp_path / "tuned",
+        settings=FinetuneSettings(
+            origin=str(tmp_path / "next" / "encoder"), training=Finetuning(epochs=1, batch_size=8), runtime=CPU
+        ),
+    )
+    assert set(np.load(tmp_path / "tuned" / "pool.npz")["hashes"].tolist()) == both
+
+
+@pytest.mark.parametrize("file", ["decoder.json", "decoder.safetensors"])
+def test_a_half_written_decoder_is_named(file: str, pictures: Path, tmp_path: Path) -> None:
+    whymask.pretrain(pictures / "photos", out=tmp_path / "first", settings=small(encoder=VIT))
+    whole = (tmp_path / "first" / file).read_bytes()
+    (tmp_path / "first" / file).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WhymaskError, match=rf"{file} is damaged"):
+        whymask.pretrain(pictures / "photos", out=tmp_path / "next", settings=small(origin=str(tmp_path / "first")))
 
 
 def test_the_size_of_a_run_cannot_be_changed(pictures: Path, tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def _described(path: Path, about: dict[str, Any]) -> Described:
         names = {"width": "hidden_size", "depth": "num_hidden_layers", "heads": "num_attention_heads"}
         sizes = {ours: about[theirs] for ours, theirs in (names | {"patch": "patch_size"}).items() if theirs in about}
         size = about.get("image_size")
-        processor = _json(path / "preprocessor_config.json") if path.is_dir() else {}
+        processor = _json((path if path.is_dir() else path.parent) / "preprocessor_config.json")
         return Described(
             EncoderConfig("vit", **sizes),
             (size, size) if isinstance(size, int) else None,

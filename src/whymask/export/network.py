@@ -7,7 +7,7 @@ from typing import Any
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from whymask.encoders import Encoder, load_encoder
 from whymask.errors import WhymaskError
@@ -101,8 +101,3 @@ def gather(run: Path, cell: str | None, names: bool) -> Exported:
     labels = classes if names else tuple(str(number) for number in range(len(classes)))
     study = run if (run / "study.json").exists() else None
     return Exported(folder, study, encoder, classifier, method, kept and kept[0], labels, about, names)
-
-
-def pooling(net: nn.Module) -> str:
-    """How a ViT of timm pools, in its words."""
-    return str(getattr(net, "global_pool", ""))

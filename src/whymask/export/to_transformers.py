@@ -1,5 +1,6 @@
 """For transformers: its own ViT and ViTMAE where they are the same network, else its wrapper of timm."""
 
+import copy
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +64,6 @@ def write_transformers(what: Exported, folder: Path) -> str:
         kind, attribute = "ViTMAEForPreTraining", ".logits"
         model = transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**_sizes(what), **_decoder_sizes(what)))
         model.load_state_dict(_encoder_state(what, model.vit, "vit.") | _decoder_state(what, model.decoder))
-        _check_mae(what, model.eval())
     elif what.classifier is not None:
         kind, attribute = "ViTForImageClassification", ".logits"
         labels = dict(enumerate(what.labels))
@@ -79,6 +79,8 @@ def write_transformers(what: Exported, folder: Path) -> str:
     model.save_pretrained(folder)
     _write_processor(what, folder)
     _check_native(what, getattr(transformers, kind), folder)
+    if kind == "ViTMAEForPreTraining":
+        _check_mae(what, folder)
     output = {"ViTModel": "features", "ViTMAEForPreTraining": "predictions"}.get(kind, "logits")
     return NATIVE.format(folder="{folder}", model=kind, output=output, attribute=attribute)
 
@@ -216,36 +218,27 @@ def _check_native(what: Exported, kind: Any, folder: Path) -> None:
         if what.classifier is not None:
             found = model(images).logits
         else:
-            inner = getattr(model, "vit", model)
-            shown = {"noise": torch.arange(float(model_patches(what))).expand(len(images), -1)} if arguments else {}
+            inner, places = getattr(model, "vit", model), what.encoder.grid[0] * what.encoder.grid[1]
+            shown = {"noise": torch.arange(float(places)).expand(len(images), -1)} if arguments else {}
             found = what.encoder.pool(inner(images, **shown).last_hidden_state)
     what.check("transformers", images, found)
 
 
-def _check_mae(what: Exported, model: Any) -> None:
+def _check_mae(what: Exported, folder: Path) -> None:
     """Prediction and loss are the method's own on the same mask."""
-    method: Any = what.method
-    (hidden, *_) = replace_share(what).draw(2, torch.Generator().manual_seed(0))
+    method: Any = copy.deepcopy(what.method)
+    method.config = replace(method.config, decode_share=1.0)  # transformers decodes every hidden square
+    (hidden,) = method.draw(2, torch.Generator().manual_seed(0))
     images = what.sample()
-    model.config.mask_ratio = float(hidden.float().mean())
-    noise = hidden.flatten(1).float() + torch.arange(hidden[0].numel()) * 1e-6
     if images.shape[2] != images.shape[3]:
         return  # transformers' loss takes square images only
+    share = float(hidden[0].float().mean())
+    model = _library().ViTMAEForPreTraining.from_pretrained(folder, mask_ratio=share).eval()
+    noise = hidden.flatten(1).float() + torch.arange(hidden[0].numel()) * 1e-6
     with torch.inference_mode():
         ours, theirs = method(images, hidden)["loss"], model(images, noise=noise).loss
     if abs(float(ours - theirs)) > 1e-5 * max(1.0, float(ours)):
         raise WhymaskError(f"the transformers export has loss {theirs:.6f} instead of {ours:.6f}; report this")
-
-
-def replace_share(what: Exported) -> Any:
-    """The method with every hidden square decoded, as transformers decodes them."""
-    method: Any = what.method
-    method.config = replace(method.config, decode_share=1.0)
-    return method
-
-
-def model_patches(what: Exported) -> int:
-    return what.encoder.grid[0] * what.encoder.grid[1]
 
 
 def _library() -> Any:

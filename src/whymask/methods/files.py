@@ -60,8 +60,11 @@ def kept_method(folder: Path) -> tuple[str, dict[str, Any]] | None:
     """Name and settings of the method whose weights are kept in `folder`; None where there is none."""
     if not (folder / ABOUT).exists() or not (folder / DECODER).exists():
         return None
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    return about["method"], about["config"]
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        return about["method"], about["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise WhymaskError(f"{folder / ABOUT} is damaged ({error!r}); use another copy of the run") from error
 
 
 def _own(model: Method) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from whymask.encoders import EncoderConfig, notes, resolve
 from whymask.flags import Flat
 from whymask.methods import METHODS, PerMethod, config_of, encoder_for
 from whymask.progress import say
-from whymask.runs import RunFolder, provenance, write_csv
+from whymask.runs import RunFolder, provenance, write_arrays, write_csv
 from whymask.stages.augment import AugmentName, augment_of, resolve_augment
 from whymask.stages.classify import classification_task, train_classifier
 from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder, pretraining_task
 from whymask.stages.probe import probe_encoder
 from whymask.stages.recipes import Finetuning
-from whymask.stages.start import Start
+from whymask.stages.start import POOL, Start, hashes_seen
 from whymask.training.device import RuntimeConfig, make_fabric, precision_of
 
 SCRATCH = "scratch"
@@ -163,6 +163,8 @@ def finetune(
     result = train_classifier(
         fabric, prepared, task, prepared.test, training, seed=settings.seed, run=run, label="finetune"
     )
+    if fabric.is_global_zero and (seen := hashes_seen(start.origin)) is not None:
+        write_arrays(run.path / POOL, {"hashes": seen})
     _say_metrics(result["metrics"])
     return result
 
@@ -196,9 +198,9 @@ def probe(
 
 def warn_of_seen(origin: str, prepared: Prepared) -> None:
     """Say so when pretraining saw, without labels, images that are now test images."""
-    pool = Path(origin) / "pool.npz"
-    if pool.exists():
-        seen = int(np.isin(prepared.images.hashes[prepared.test], np.load(pool)["hashes"]).sum())
+    hashes = hashes_seen(Path(origin))
+    if hashes is not None:
+        seen = int(np.isin(prepared.images.hashes[prepared.test], hashes).sum())
         if seen:
             say(f"warning: {seen:,} of {len(prepared.test):,} test images were in the pretraining of {origin}")
 

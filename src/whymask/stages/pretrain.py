@@ -12,16 +12,17 @@ from torch import Tensor, nn
 
 from whymask.data.batches import Augment, Batch, Batches, in_order
 from whymask.data.prepare import Prepared
-from whymask.encoders import EncoderConfig, build_encoder, save_encoder
+from whymask.encoders import EncoderConfig, build_encoder, read_tensors, save_encoder
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.masks import to_pixels
 from whymask.methods import Method, method_of
-from whymask.methods.files import folder_of, kept_method, load_own, save_method
+from whymask.methods.files import DECODER, folder_of, kept_method, load_own, save_method
 from whymask.methods.teacher import collapse
 from whymask.progress import say
 from whymask.randomness import torch_generator
 from whymask.runs import RunFolder, write_arrays
+from whymask.stages.start import POOL, hashes_seen
 from whymask.training.device import batches_on
 from whymask.training.loop import Task, fit
 from whymask.training.optimisation import Optimisation
@@ -90,6 +91,7 @@ def _continue_method(model: Method, recipe: Recipe) -> str:
     anew = f"the weights of {recipe.method} itself (decoder and the like) start anew"
     if kept is None or kept[0] != recipe.method:
         return anew
+    read_tensors(folder / DECODER)  # a damaged file is an error, other settings are none
     try:
         load_own(model, folder)
     except WhymaskError:
@@ -125,7 +127,7 @@ def pretrain_encoder(
         )
         save_method(model, recipe.method, run.path)
         save_gallery(model, prepared, run, seed)
-        write_arrays(run.path / "pool.npz", {"hashes": seen_hashes(prepared, recipe)})
+        write_arrays(run.path / POOL, {"hashes": seen_hashes(prepared, recipe)})
         run.finish(result)
     fabric.barrier()
     return result
@@ -134,8 +136,8 @@ def pretrain_encoder(
 def seen_hashes(prepared: Prepared, recipe: Recipe) -> np.ndarray:
     """Of every image that the encoder was pretrained on, also in the run that it started from."""
     own = prepared.images.hashes[prepared.pool]
-    before = folder_of(Path(recipe.origin)) / "pool.npz" if recipe.origin is not None else None
-    return own if before is None or not before.exists() else np.union1d(own, np.load(before)["hashes"])
+    before = hashes_seen(None if recipe.origin is None else Path(recipe.origin))
+    return own if before is None else np.union1d(own, before)
 
 
 def masks_of(model: Any, batches: Batches, step: int, seed: int) -> tuple[Tensor, ...]:

@@ -4,12 +4,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from whymask.data.prepare import DataConfig, Prepared, prepare
 from whymask.data.sources import Reader
 from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, notes
 from whymask.encoders.checkpoints import Described, described, is_run, load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding, say
+
+POOL = "pool.npz"
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class Start:
     def build(self, prepared: Prepared, seed: int) -> Encoder:
         """The encoder with its first weights."""
         if self.run is not None:
+            if self.run.origin is not None:
+                say(f"weights from {self.origin}, which began as {self.run.origin}")
             return self.run
         prep = prepared.images.preprocessing
         encoder = build_encoder(self.encoder, prep.size, prep.channels, seed)
@@ -90,6 +96,14 @@ class Start:
             say(encoder.origin)
         encoder.transform = prep
         return encoder
+
+
+def hashes_seen(origin: Path | None) -> np.ndarray | None:
+    """Of every image that the run of `origin`, a path into it, was pretrained on; None where nothing says."""
+    if origin is None:
+        return None
+    pool = next((f for folder in (origin, *origin.parents[:2]) if (f := folder / POOL).exists()), None)
+    return None if pool is None else np.load(pool)["hashes"]
 
 
 def _check_same(origin: str, run: Encoder, asked: EncoderConfig) -> None:
