@@ -24,7 +24,7 @@ from whymask.encoders.checkpoints import described, load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.export import gather
 from whymask.export.to_onnx import refuse_dynamic_sizes
-from whymask.export.to_timm import data_config
+from whymask.export.to_timm import crop_share, data_config
 from whymask.methods.files import load_method
 from whymask.randomness import torch_generator
 from whymask.stages.alone import FinetuneSettings, PretrainSettings
@@ -165,6 +165,17 @@ def test_onnx_preprocessing_by_hand_sees_every_shape_of_photo_as_whymask_does(
     folder = whymask.export(runs["cnn"], "onnx", out=tmp_path / "exported")
     image = photo_in(folder, shape)
     close(opened(folder, "onnxruntime"), expected_of(runs["cnn"], image))
+
+
+@pytest.mark.parametrize("shape", PHOTOS)
+def test_oblong_images_are_seen_as_whymask_does(shape: str, runs: Runs, tmp_path: Path) -> None:
+    what = gather(runs["resnet"], None, True)
+    what.encoder.transform = Preprocessing((28, 44), (32, 50), 3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.2))
+    image = photo_in(tmp_path, shape)
+    transform = timm.data.create_transform(**data_config(what) | {"is_training": False})
+    torch.testing.assert_close(transform(image), what.encoder.transform(image), atol=1e-5, rtol=0)
+    with pytest.raises(WhymaskError, match="cannot crop 28x44 pixels from 32x60"):
+        crop_share((28, 44), (32, 60))
 
 
 def test_transformers_has_the_whole_masked_autoencoder(runs: Runs, tmp_path: Path) -> None:

@@ -41,12 +41,16 @@ def export(
     if to not in TARGETS:
         raise WhymaskError(f"--to {to}: unknown; it is one of {', '.join(TARGETS)}")
     what = gather(Path(run), cell, names)
-    folder = Path(out) if out is not None else Path(run).with_name(f"{Path(run).name}-{to}")
+    own = Path(run).resolve()
+    folder = Path(out) if out is not None else own.with_name(f"{own.name}-{to}")
     if folder.exists():
         raise WhymaskError(f"{folder} exists; give another --out, or remove it")
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    try:
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        raise WhymaskError(f"--out {folder} cannot be written ({error.strerror}); give another folder") from error
     try:
         opening = TARGETS[to](what, unfinished)
         write_card(what, to, opening, unfinished)

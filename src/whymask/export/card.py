@@ -17,7 +17,7 @@ def write_card(what: Exported, to: str, opening: str, folder: Path) -> None:
     """README.md in `folder`; `opening` is the code that opens it, with {folder} for where it lies."""
     sections = [
         f"# {what.title}",
-        summary(what),
+        summary(what, (folder / "decoder.safetensors").exists() or "ViTMAE" in opening),
         "## Opening it",
         f"```python\n{opening.replace('{folder}', '.')}```\n\n(`.` is this folder.) {seeing(what)}",
         "## Training",
@@ -43,11 +43,11 @@ def front_matter(what: Exported, to: str) -> str:
     return "\n".join(["---", *lines, "---", "", ""])
 
 
-def summary(what: Exported) -> str:
+def summary(what: Exported, with_decoder: bool) -> str:
     encoder = what.encoder
     height, width = encoder.size
     kind = f"A classifier of {len(what.labels)} classes: " if what.classifier else "An encoder: "
-    decoder = f", with the decoder of {what.method_name}" if what.method_name == "mae" else ""
+    decoder = f", with the decoder of {what.method_name}" if with_decoder else ""
     classes = f"\n\nClasses: {', '.join(what.labels)}." if what.labels and what.names else ""
     return (
         f"{kind}`{encoder.timm_name}` for images of {height}x{width} pixels and {encoder.channels} channels, features "

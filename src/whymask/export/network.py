@@ -45,6 +45,11 @@ class Exported:
         return f"{self.encoder.timm_name} {kind}"
 
     @property
+    def mode(self) -> str:
+        """Pillow's name of the images that it sees."""
+        return "L" if self.encoder.channels == 1 else "RGB"
+
+    @property
     def is_timms(self) -> bool:
         """Whether timm itself can build the network."""
         return self.encoder.timm_name not in ("plain_cnn", "two_layer")

@@ -17,20 +17,29 @@ OPENING = """import json
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 about = json.load(open("{folder}/preprocessing.json"))
-image = Image.open("photo.jpg").convert("L" if about["channels"] == 1 else "RGB")
-if image.size != (about["store"][1], about["store"][0]):  # else it has the size already
-    shorter = min(image.size)
-    width, height = (int(about["store"][0] * side / shorter) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-top, left = (round((side - crop) / 2) for side, crop in zip(image.size[::-1], about["size"]))
+image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")
+{resize}top, left = (round((side - crop) / 2) for side, crop in zip(image.size[::-1], about["size"]))
 pixels = np.asarray(image, np.float32).reshape(image.height, image.width, -1) / 255
 pixels = pixels[top : top + about["size"][0], left : left + about["size"][1]]
 images = ((pixels - about["mean"]) / about["std"]).astype(np.float32).transpose(2, 0, 1)[None]
 session = onnxruntime.InferenceSession("{folder}/model.onnx")
 ({output},) = session.run(None, {{"images": images}})
+"""
+
+
+SQUARE = """shorter = min(image.size)
+width, height = (int(about["store"][0] * side / shorter) for side in image.size)
+if (width, height) != image.size:
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+"""
+
+OBLONG = """ratio = min(image.height / about["store"][0], image.width / about["store"][1])
+width, height = (round(side / ratio) for side in image.size)
+if (width, height) != image.size:
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
 """
 
 
@@ -44,7 +53,8 @@ def write_onnx(what: Exported, folder: Path) -> str:
     about = prep.to_dict() | {"resampling": "bicubic, antialiased", "input": "images", "output": output}
     write_json(folder / "preprocessing.json", about | ({"classes": list(what.labels)} if what.labels else {}))
     _check(what, folder / "model.onnx")
-    return OPENING.format(folder="{folder}", output=output)
+    resize = SQUARE if prep.store[0] == prep.store[1] else OBLONG
+    return OPENING.format(folder="{folder}", output=output, mode=what.mode, resize=resize)
 
 
 def refuse_dynamic_sizes(net: Any, name: str) -> None:

@@ -18,6 +18,9 @@ features = encoder.pool(encoder(encoder.transform(Image.open("photo.jpg"))[None]
 
 def write_safetensors(what: Exported, folder: Path) -> str:
     shutil.copytree(what.source / "encoder", folder / "encoder")
+    if not what.names and what.encoder.origin is not None:
+        about = read_json(folder / "encoder" / "encoder.json")
+        write_json(folder / "encoder" / "encoder.json", about | {"origin": what.encoder.origin.partition("; ")[2]})
     for name in ("head.safetensors", DECODER, ABOUT):
         if (what.source / name).exists():
             shutil.copyfile(what.source / name, folder / name)

@@ -14,12 +14,12 @@ from whymask.runs import read_json, write_json
 
 OPENING = """import timm
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 model = timm.create_model("local-dir:{folder}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))
 with torch.inference_mode():
-    {output} = model(transform(Image.open("photo.jpg"))[None])
+    {output} = model(transform(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}"))[None])
 """
 
 
@@ -42,7 +42,7 @@ def write_timm(what: Exported, folder: Path) -> str:
     images = what.sample()
     with torch.inference_mode():
         what.check("timm", images, timm.create_model(f"local-dir:{folder}", pretrained=True).eval()(images))
-    return OPENING.format(folder="{folder}", output="logits" if what.classifier else "features")
+    return OPENING.format(folder="{folder}", output="logits" if what.classifier else "features", mode=what.mode)
 
 
 def mended(about: dict[str, Any], what: Exported) -> dict[str, Any]:
@@ -61,8 +61,22 @@ def data_config(what: Exported) -> dict[str, Any]:
         "std": prep.std,
         "interpolation": "bicubic",
         "crop_mode": "center",
-        "crop_pct": 1.0 if prep.store == prep.size else prep.size[0] / (prep.store[0] + 0.5),
+        "crop_pct": 1.0 if prep.store == prep.size else crop_share(prep.size, prep.store),
     }
+
+
+def crop_share(size: tuple[int, int], store: tuple[int, int]) -> float:
+    """A share with floor(side / share) the stored side, for both sides.
+
+    Raises WhymaskError where there is none, as there may be of sizes that are not square."""
+    low = max(side / (stored + 1) for side, stored in zip(size, store, strict=True))
+    high = min(side / stored for side, stored in zip(size, store, strict=True))
+    if low >= high:
+        raise WhymaskError(
+            f"timm's transform cannot crop {size[0]}x{size[1]} pixels from {store[0]}x{store[1]}; use --to onnx, or "
+            "train on a square --size"
+        )
+    return (low + high) / 2
 
 
 def is_plain(what: Exported) -> bool:

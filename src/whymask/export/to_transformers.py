@@ -21,23 +21,25 @@ from whymask.runs import read_json, write_json
 PROCESSOR = "timm_preprocessing.json"
 
 NATIVE = """import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import TimmWrapperImageProcessor, {model}
 
 processor = TimmWrapperImageProcessor.from_pretrained("{folder}", image_processor_filename="timm_preprocessing.json")
 model = {model}.from_pretrained("{folder}").eval()
 with torch.inference_mode():
-    {output} = model(**processor(Image.open("photo.jpg"), return_tensors="pt")){attribute}
+    image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")
+    {output} = model(**processor(image, return_tensors="pt")){attribute}
 """
 
 WRAPPED = """import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import AutoImageProcessor, {model}
 
 processor = AutoImageProcessor.from_pretrained("{folder}")
 model = {model}.from_pretrained("{folder}").eval()
 with torch.inference_mode():
-    {output} = model(**processor(Image.open("photo.jpg"), return_tensors="pt")){attribute}
+    image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")
+    {output} = model(**processor(image, return_tensors="pt")){attribute}
 """
 
 PLAIN = re.compile(
@@ -60,7 +62,8 @@ def write_transformers(what: Exported, folder: Path) -> str:
     transformers = _library()
     if not is_plain_vit(what):
         return _write_wrapped(what, folder)
-    if isinstance(what.method, MAE) and isinstance(what.method.decoder, TokenDecoder):
+    square = what.encoder.size[0] == what.encoder.size[1]  # transformers' MAE takes no others
+    if square and isinstance(what.method, MAE) and isinstance(what.method.decoder, TokenDecoder):
         kind, attribute = "ViTMAEForPreTraining", ".logits"
         model = transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**_sizes(what), **_decoder_sizes(what)))
         model.load_state_dict(_encoder_state(what, model.vit, "vit.") | _decoder_state(what, model.decoder))
@@ -82,7 +85,7 @@ def write_transformers(what: Exported, folder: Path) -> str:
     if kind == "ViTMAEForPreTraining":
         _check_mae(what, folder)
     output = {"ViTModel": "features", "ViTMAEForPreTraining": "predictions"}.get(kind, "logits")
-    return NATIVE.format(folder="{folder}", model=kind, output=output, attribute=attribute)
+    return NATIVE.format(folder="{folder}", model=kind, output=output, attribute=attribute, mode=what.mode)
 
 
 def is_plain_vit(what: Exported) -> bool:
@@ -110,7 +113,7 @@ def _write_wrapped(what: Exported, folder: Path) -> str:
         result = found(pixel_values=images)
     what.check("transformers", images, result.logits if what.classifier else result.pooler_output)
     output, attribute = ("logits", ".logits") if what.classifier else ("features", ".pooler_output")
-    return WRAPPED.format(folder="{folder}", model=model, output=output, attribute=attribute)
+    return WRAPPED.format(folder="{folder}", model=model, output=output, attribute=attribute, mode=what.mode)
 
 
 def _sizes(what: Exported) -> dict[str, Any]:
@@ -230,8 +233,6 @@ def _check_mae(what: Exported, folder: Path) -> None:
     method.config = replace(method.config, decode_share=1.0)  # transformers decodes every hidden square
     (hidden,) = method.draw(2, torch.Generator().manual_seed(0))
     images = what.sample()
-    if images.shape[2] != images.shape[3]:
-        return  # transformers' loss takes square images only
     share = float(hidden[0].float().mean())
     model = _library().ViTMAEForPreTraining.from_pretrained(folder, mask_ratio=share).eval()
     noise = hidden.flatten(1).float() + torch.arange(hidden[0].numel()) * 1e-6
