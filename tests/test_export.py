@@ -135,6 +135,7 @@ def test_every_run_can_be_exported_to_what_knows_its_network(to: str, runs: Runs
         if not run.startswith("cnn") or to in ("onnx", "safetensors"):
             folder = whymask.export(path, to, out=tmp_path / run)
             assert (folder / "README.md").exists()
+            assert (folder / "decoder.safetensors").exists() == (path / "decoder.safetensors").exists()
 
 
 @pytest.mark.parametrize(("to", "run"), TARGETS)

@@ -10,6 +10,7 @@ from whymask.export.to_onnx import write_onnx
 from whymask.export.to_safetensors import write_safetensors
 from whymask.export.to_timm import write_timm
 from whymask.export.to_transformers import write_transformers
+from whymask.methods.files import ABOUT, DECODER
 from whymask.progress import say
 
 TARGETS = {
@@ -53,6 +54,8 @@ def export(
         raise WhymaskError(f"--out {folder} cannot be written ({error.strerror}); give another folder") from error
     try:
         opening = TARGETS[to](what, unfinished)
+        for name in (DECODER, ABOUT) if what.method is not None else ():
+            shutil.copyfile(what.source / name, unfinished / name)  # the decoder is kept whoever opens the rest
         write_card(what, to, opening, unfinished)
         unfinished.rename(folder)
     finally:

@@ -63,7 +63,8 @@ class Exported:
         if self.classifier is not None:
             heads = net.get_classifier()
             for head in heads if isinstance(heads, tuple) else (heads,):
-                head.load_state_dict(self.classifier.head.state_dict())
+                own = head.state_dict()  # of a few networks a 1x1 convolution
+                head.load_state_dict({key: t.view_as(own[key]) for key, t in self.classifier.head.state_dict().items()})
         return net.eval()
 
     @torch.inference_mode()

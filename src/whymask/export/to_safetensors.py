@@ -5,7 +5,6 @@ from pathlib import Path
 
 from whymask.encoders import load_encoder
 from whymask.export.network import Exported
-from whymask.methods.files import ABOUT, DECODER
 from whymask.runs import read_json, write_json
 
 OPENING = """from PIL import Image
@@ -21,10 +20,8 @@ def write_safetensors(what: Exported, folder: Path) -> str:
     if not what.names and what.encoder.origin is not None:
         about = read_json(folder / "encoder" / "encoder.json")
         write_json(folder / "encoder" / "encoder.json", about | {"origin": what.encoder.origin.partition("; ")[2]})
-    for name in ("head.safetensors", DECODER, ABOUT):
-        if (what.source / name).exists():
-            shutil.copyfile(what.source / name, folder / name)
     if what.labels:
+        shutil.copyfile(what.source / "head.safetensors", folder / "head.safetensors")
         write_json(folder / "head.json", read_json(what.source / "head.json") | {"classes": list(what.labels)})
     images = what.sample()
     encoder = load_encoder(folder)

@@ -61,7 +61,7 @@ def data_config(what: Exported) -> dict[str, Any]:
         "std": prep.std,
         "interpolation": "bicubic",
         "crop_mode": "center",
-        "crop_pct": 1.0 if prep.store == prep.size else crop_share(prep.size, prep.store),
+        "crop_pct": 1.0 if prep.store == prep.size or not is_plain(what) else crop_share(prep.size, prep.store),
     }
 
 
