@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
+from whymask import intervals
 from whymask.intervals import Interval, mean_interval
 from whymask.stages.metrics import metrics
 from whymask.study import statistics
@@ -74,7 +75,7 @@ def test_bootstrap_equals_scikit_learn_on_resampled_images():
     arm = {seed: predictions(labels, 1.5, 0, seed) for seed in range(2)}
     baseline = {seed: predictions(labels, 1.0, 1, seed) for seed in range(3)}  # seed 2 has no counterpart
     expected: dict[str, list[float]] = {}
-    (all_weights,) = statistics._resampled_weights(60, 40)
+    (all_weights,) = intervals.resampled_weights(60, 40)
     assert (all_weights.sum(axis=0) == 60).all()
     for weights in all_weights.T:
         rows = np.repeat(np.arange(60), weights.astype(int))
@@ -143,7 +144,7 @@ def test_bootstrap_is_reproducible_and_independent_of_chunks(monkeypatch):
     arm, baseline = {0: predictions(labels, 1.5, 0)}, {0: predictions(labels, 1.0, 1)}
     whole = bootstrap_images(arm, baseline, labels, tags=tags)
     assert bootstrap_images(arm, baseline, labels, tags=tags) == whole
-    monkeypatch.setattr(statistics, "CHUNK_BYTES", 8 * 50 * 7)
+    monkeypatch.setattr(intervals, "CHUNK_BYTES", 8 * 50 * 7)
     assert bootstrap_images(arm, baseline, labels, tags=tags) == whole
 
 

@@ -2,18 +2,22 @@
 
 from whymask.encoders import load_encoder
 from whymask.errors import WhymaskError
+from whymask.explain import ExplainSettings, Explanation, explain
 from whymask.export import export
 from whymask.stages.alone import FinetuneSettings, PretrainSettings, ProbeSettings, finetune, pretrain, probe
 from whymask.stages.apply import embed, predict
 from whymask.study import StudySettings, study
 
 __all__ = [
+    "ExplainSettings",
+    "Explanation",
     "FinetuneSettings",
     "PretrainSettings",
     "ProbeSettings",
     "StudySettings",
     "WhymaskError",
     "embed",
+    "explain",
     "export",
     "finetune",
     "load_encoder",

@@ -42,6 +42,7 @@ def study(
     cells: str | None = None,
     hours: float | None = None,
     plan: bool = False,
+    explain: bool = True,
     images: bool = True,
     names: bool = True,
 ) -> None:
@@ -52,10 +53,21 @@ def study(
         cells: Run only share i/n of the cells, such as 1/4; the page is made from what is there.
         hours: Fit the pretraining epochs to this many hours on this machine.
         plan: Only say what would run: cells, images, decode store, and the time, from 20 timed steps.
+        explain: Say why, in short, once all cells are there; --no-explain leaves it out. "whymask explain" says more.
         images: Show images on the page; --no-images for data that must not leave.
         names: Show file and class names on the page; --no-names for data that must not leave.
     """
-    whymask.study(data, out=out, settings=settings, cells=cells, hours=hours, plan=plan, images=images, names=names)
+    whymask.study(
+        data,
+        out=out,
+        settings=settings,
+        cells=cells,
+        hours=hours,
+        plan=plan,
+        explain=explain,
+        images=images,
+        names=names,
+    )
 
 
 def pretrain(
@@ -122,6 +134,28 @@ def embed(
     whymask.embed(run, data, out=out, cell=cell, runtime=runtime)
 
 
+def explain(
+    runs: Annotated[
+        tuple[str, ...],
+        Positional,
+        tyro.conf.arg(metavar="RUNS", help="Fine-tuning runs of two arms, a seed each or several, or one study."),
+    ],
+    data: Annotated[str, tyro.conf.arg(help="The labelled images that the runs were trained and tested on.")],
+    settings: Annotated[whymask.ExplainSettings, Flat],
+    out: Path = Path("runs/why"),
+    images: bool = True,
+    names: bool = True,
+) -> None:
+    """Say why pretraining helped, or did not: which features each network captured.
+
+    Args:
+        out: Folder of explain.json and the page. The same command continues it.
+        images: Show images on the page; --no-images for data that must not leave.
+        names: Show file and class names on the page; --no-names for data that must not leave.
+    """
+    whymask.explain(runs, data, out=out, settings=settings, images=images, names=names)
+
+
 def export(
     run: Run,
     to: Annotated[Literal[tuple(TARGETS)], tyro.conf.arg(help="The program that is to open it.")],  # type: ignore[valid-type]
@@ -178,7 +212,7 @@ def encoders_table(patterns: tuple[str, ...]) -> Table:
     return table
 
 
-COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, predict, embed, export, theory)} | {
+COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, explain, predict, embed, export, theory)} | {
     "list": list_methods
 }
 

@@ -1,10 +1,14 @@
-"""Intervals over seeds: for means, and for counts."""
+"""Intervals: over seeds for means, for counts, and the resamples of images on which a bootstrap rests."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import betaincinv, stdtrit
+
+from whymask.randomness import numpy_generator
+
+CHUNK_BYTES = 32 * 2**20  # of resampled weights held at once; the peak is about four times this
 
 
 @dataclass(frozen=True)
@@ -38,3 +42,21 @@ def clopper_pearson(hits: int, count: int, confidence: float = 0.95) -> tuple[fl
     low = 0.0 if hits == 0 else float(betaincinv(hits, count - hits + 1, tail))
     high = 1.0 if hits == count else float(betaincinv(hits + 1, count - hits, 1 - tail))
     return low, high
+
+
+def units_of(images: int, groups: np.ndarray | None) -> tuple[int, np.ndarray]:
+    """How many units are resampled, and the unit of each image (N,)."""
+    if groups is None:
+        return images, np.arange(images)
+    names, unit = np.unique(groups, return_inverse=True)
+    return len(names), unit
+
+
+def resampled_weights(units: int, resamples: int) -> Iterator[np.ndarray]:
+    """Yields (units, r) float64, r resamples at a time: how often each draws each unit (multinomial, equal chances)."""
+    generator = numpy_generator("bootstrap", units)
+    step = max(1, CHUNK_BYTES // (8 * units))
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        drawn = generator.integers(units, size=(count, units)) * count + np.arange(count)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=units * count).reshape(units, count).astype(np.float64)

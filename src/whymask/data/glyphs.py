@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -198,6 +199,11 @@ def _reader(
         return _block(glyphs, part, shares[part], number)[0]
 
     return lambda i: block(str(names[i]), int(index[i]) // BLOCK)[index[i] % BLOCK]
+
+
+def glyphs_of(data: Any) -> Glyphs | None:
+    """The settings of what a user gave as data, if that is glyphs."""
+    return parse_glyphs(data) if isinstance(data, str) and data.partition(":")[0] == "glyphs" else None
 
 
 def parse_glyphs(text: str) -> Glyphs:

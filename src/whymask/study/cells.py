@@ -81,6 +81,10 @@ class Runner:
     def folder(self, cell: Cell) -> Path:
         return self.out / "cells" / cell.name
 
+    def is_done(self, cell: Cell) -> bool:
+        """Whether it was run, with a result or an error."""
+        return any((self.folder(cell) / name).exists() for name in ("result.json", "error.json"))
+
     def run(self, cell: Cell) -> dict[str, Any]:
         """The cell's result. A cell that fails is marked with its error and raises nothing but Interrupted."""
         error_file = self.folder(cell) / "error.json"

@@ -56,8 +56,11 @@ class Plan:
         return asdict(self) | {"seconds": self.seconds}
 
 
-def make_plan(runner: Runner, cells: list[Cell]) -> Plan:
-    """Time some steps of pretraining, of classification and of testing, and add up the cells that are not finished."""
+def make_plan(runner: Runner, cells: list[Cell], explain: bool = False) -> Plan:
+    """Time some steps of pretraining, of classification and of testing, and add up the cells that are not finished.
+
+    With `explain`, also the networks that an explanation trains: as many as seeds, and one, as from scratch.
+    """
     cells = [cell for cell in cells if not (runner.folder(cell) / "result.json").exists()]
     prepared, settings = runner.prepared, runner.settings
     pretraining = pretraining_task(runner.fabric, prepared, settings.recipe, seed=0)
@@ -69,7 +72,8 @@ def make_plan(runner: Runner, cells: list[Cell]) -> Plan:
     classification_step = time_steps(classification)
     testing = time_testing(classification, runner) * len(prepared.test)
     dear, other = 0.0, 0.0
-    for cell in cells:
+    controls = settings.seeds + 1 if explain and not (runner.out / "why" / "result.json").exists() else 0
+    for cell in [*cells, *[smallest] * controls]:
         if cell.budget is None:
             dear += one_pretraining
             continue
@@ -81,7 +85,8 @@ def make_plan(runner: Runner, cells: list[Cell]) -> Plan:
             per_second = classification.operations_per_image() * classification.batches.batch_size / classification_step
             dear += runner.pretraining_operations / per_second
     return Plan(
-        cells=dict(Counter("pretraining" if cell.budget is None else cell.arm for cell in cells)),
+        cells=dict(Counter("pretraining" if cell.budget is None else cell.arm for cell in cells))
+        | ({"controls of the explanation": controls} if controls else {}),
         images=len(prepared.images.keys),
         store_bytes=prepared.images.nbytes,
         pretraining_images_per_second=pretraining.batches.batch_size / pretraining_step,

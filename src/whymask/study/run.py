@@ -14,6 +14,7 @@ from whymask.encoders import notes, resolve
 from whymask.errors import WhymaskError
 from whymask.methods import encoder_for, setting_of
 from whymask.progress import Decoding, say
+from whymask.report import write_study_page
 from whymask.runs import RunFolder, command, provenance, read_json, write_arrays, write_csv, write_json
 from whymask.stages.augment import resolve_augment
 from whymask.stages.metrics import describe
@@ -23,6 +24,7 @@ from whymask.study.plan import make_plan
 from whymask.study.search import search
 from whymask.study.settings import INIT, SCRATCH, StudySettings
 from whymask.study.table import assemble, labels_per_class
+from whymask.study.why import explain_study
 from whymask.training.device import make_fabric, precision_of
 from whymask.training.loop import Interrupted
 
@@ -38,6 +40,7 @@ def study(
     cells: str | None = None,
     hours: float | None = None,
     plan: bool = False,
+    explain: bool = True,
     images: bool = True,
     names: bool = True,
 ) -> dict[str, Any]:
@@ -49,6 +52,7 @@ def study(
         cells: "i/n", the share of the cells that this process runs; the page is made from what is there.
         hours: fits the pretraining epochs to this much time on this machine.
         plan: only say what would run; returns {"plan": ...}.
+        explain: whether to say why, in short, once all cells are there: which features the networks captured.
         images, names: whether the page may show images, and file and class names.
 
     Returns study.json's content. Raises WhymaskError when `out` holds another study (the difference is listed) or the
@@ -69,12 +73,12 @@ def study(
     if settings.init is not None:
         runner.encoder_of(INIT, settings.first_seed)  # a checkpoint that does not fit is told now, not after hours
     if hours is not None:
-        settings = _fit_hours(runner, hours)
+        settings = _fit_hours(runner, hours, explain)
         runner.settings = settings
     for warning in prepared.warnings():
         say(f"warning: {warning}")
     if plan:
-        drawn = make_plan(runner, mine)
+        drawn = make_plan(runner, mine, explain)
         say(drawn.text())
         return {"plan": drawn.to_dict()}
 
@@ -87,8 +91,6 @@ def study(
         runner.tuned = search(runner)
 
     def finish() -> dict[str, Any]:
-        from whymask.report import write_study_page
-
         setting = _describe(settings, prepared, everything, runner)
         table = assemble(out, prepared, settings, everything, setting) | {"provenance": folder.provenance}
         write_json(out / "study.json", table)
@@ -101,6 +103,9 @@ def study(
         finish()
         raise
     table = finish()
+    if explain and all(runner.is_done(cell) for cell in everything):
+        explain_study(runner, data, images=images, names=names)
+        write_study_page(out, images=images, names=names)
     folder.finish({"verdict": table["verdict"]})
     say(f"{table['verdict']['text']}\nThe page: {out / 'report.html'}")
     return table
@@ -215,7 +220,7 @@ def _check_budgets(prepared: Prepared, cells: list[Cell]) -> None:
         labelled_subset(prepared.images.labels, prepared.train, budget, 0, prepared.classes)
 
 
-def _fit_hours(runner: Runner, hours: float) -> StudySettings:
+def _fit_hours(runner: Runner, hours: float, explain: bool) -> StudySettings:
     """Pretraining epochs (and with them scratch-long) that make the whole study take about `hours`.
 
     A study that is continued keeps the epochs that it began with.
@@ -226,7 +231,7 @@ def _fit_hours(runner: Runner, hours: float) -> StudySettings:
     if "hours" in config:
         epochs = config["settings"]["pretrain"]["epochs"]
     else:
-        epochs = make_plan(runner, _cells(settings)).epochs_within(hours * 3600, settings.pretrain.epochs or 1)
+        epochs = make_plan(runner, _cells(settings), explain).epochs_within(hours * 3600, settings.pretrain.epochs or 1)
     say(f"{hours:g} hours allow {epochs} pretraining epochs")
     return replace(settings, pretrain=replace(settings.pretrain, epochs=epochs))
 

@@ -5,16 +5,13 @@ order would have given on these test images; the bootstrap covers what other tes
 networks.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
-from whymask.intervals import mean_interval
-from whymask.randomness import numpy_generator
-
-CHUNK_BYTES = 32 * 2**20  # of resampled weights held at once; the peak is about four times this
+from whymask.intervals import mean_interval, resampled_weights, units_of
 
 
 @dataclass(frozen=True)
@@ -64,10 +61,10 @@ def bootstrap_images(
     seeds = sorted(arm.keys() & baseline.keys())
     if not seeds:
         return {}
-    units, unit = _units(len(labels), groups)
+    units, unit = units_of(len(labels), groups)
     totals = _Totals([arm[s] for s in seeds], [baseline[s] for s in seeds], labels, tags, unit, units)
     chunks: dict[str, list[np.ndarray]] = {}
-    for weights in _resampled_weights(units, resamples):
+    for weights in resampled_weights(units, resamples):
         for metric, differences in totals.differences(weights).items():
             chunks.setdefault(metric, []).append(differences)
     tail = (1 - confidence) / 2
@@ -75,24 +72,6 @@ def bootstrap_images(
     bounds = {m: np.nanquantile(np.concatenate(parts), [tail, 1 - tail]) for m, parts in chunks.items()}
     # Rounded, so that a bound of 0 is not put above 0 by the last bits of a sum: the verdict asks for its sign.
     return {metric: (round(float(low), 12), round(float(high), 12)) for metric, (low, high) in bounds.items()}
-
-
-def _units(images: int, groups: np.ndarray | None) -> tuple[int, np.ndarray]:
-    """How many units are resampled, and the unit of each image (N,)."""
-    if groups is None:
-        return images, np.arange(images)
-    names, unit = np.unique(groups, return_inverse=True)
-    return len(names), unit
-
-
-def _resampled_weights(units: int, resamples: int) -> Iterator[np.ndarray]:
-    """Yields (units, r) float64, r resamples at a time: how often each draws each unit (multinomial, equal chances)."""
-    generator = numpy_generator("bootstrap", units)
-    step = max(1, CHUNK_BYTES // (8 * units))
-    for start in range(0, resamples, step):
-        count = min(step, resamples - start)
-        drawn = generator.integers(units, size=(count, units)) * count + np.arange(count)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=units * count).reshape(units, count).astype(np.float64)
 
 
 class _Totals:

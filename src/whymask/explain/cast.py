@@ -1,0 +1,113 @@
+"""The networks of one explanation: both arms, and the controls beside them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from whymask.data.prepare import Prepared
+from whymask.data.preprocessing import Preprocessing
+from whymask.explain import controls
+from whymask.explain.networks import ROLES, Network, Role, Run, check_comparable, load_network, load_pretrained
+from whymask.stages.alone import SCRATCH
+
+
+class Cast:
+    """The networks, by role and seed, and what had to be left out."""
+
+    def __init__(self, fabric: Fabric, prepared: Prepared, runs: dict[str, dict[int, Run]]) -> None:
+        self.fabric, self.prepared, self.runs = fabric, prepared, runs
+        self.pretrained, self.baseline = runs
+        self.networks: dict[Role, dict[int, Network]] = {}
+        self.notes: list[str] = []
+
+    @classmethod
+    def of(cls, fabric: Fabric, prepared: Prepared, arms: tuple[dict[int, Run], dict[int, Run]]) -> "Cast":
+        """Both arms' networks. Raises WhymaskError where they cannot be compared on these images."""
+        runs = {next(iter(arm.values())).arm: arm for arm in arms}
+        cast = cls(fabric, prepared, runs)
+        view = prepared.images.preprocessing
+        for role, arm in zip(("pretrained", "baseline"), arms, strict=True):
+            cast.networks[role] = {  # type: ignore[index]
+                seed: replace(load_network(role, run, view, fabric.device), seed=seed)  # type: ignore[arg-type]
+                for seed, run in arm.items()
+            }
+        members = [network for role in cast.networks.values() for network in role.values()]
+        every = [run for arm in arms for run in arm.values()]
+        check_comparable(every, [member.encoder for member in members], prepared.classes, prepared.name)
+        budgets = {run.budget for run in every}
+        if len(budgets) > 1:
+            cast.notes.append(
+                f"The runs were trained with different numbers of labels a class: {', '.join(sorted(budgets))}."
+            )
+        seeds = [{run.seed for run in arm.values()} for arm in arms]
+        if not seeds[0] & seeds[1]:
+            cast.notes.append(
+                "The two runs have different seeds, and so different labels; they are compared all the same."
+            )
+        return cast
+
+    @property
+    def view(self) -> Preprocessing:
+        return self.prepared.images.preprocessing
+
+    @property
+    def members(self) -> list[Network]:
+        return [self.networks[role][seed] for role in ROLES for seed in sorted(self.networks.get(role, {}))]
+
+    def arm(self, role: Role) -> str:
+        return next(iter(self.networks[role].values())).arm
+
+    def add_controls(self, out: Path, train: bool) -> None:
+        """Random weights, the read-out of the pretrained encoders, and, with `train`, those that must be trained."""
+        like = next(iter(self.networks["baseline"].values())).encoder
+        first = min(self.networks["baseline"])
+        network = controls.random_network(like, len(self.prepared.classes), first, self.view)
+        network.classifier.to(self.fabric.device)
+        self.networks["random"] = {first: network}
+        self._add_readouts()
+        baseline = self.runs[self.baseline]
+        obstacle = self._obstacle(baseline, train)
+        if obstacle:
+            self.notes.append(f"No network was trained with random erasing or on shuffled labels: {obstacle}.")
+            return
+        ratio = self._mask_ratio()
+        self.networks["erased"] = {
+            seed: controls.train_erased(self.fabric, self.prepared, run, like, ratio, out / f"erased-{seed}")
+            for seed, run in baseline.items()
+        }
+        self.networks["shuffled"] = {
+            first: controls.train_shuffled(self.fabric, self.prepared, baseline[first], like, out / f"shuffled-{first}")
+        }
+
+    def _obstacle(self, baseline: dict[int, Run], train: bool) -> str | None:
+        if not train:
+            return "that was not asked for"
+        if self.baseline != SCRATCH:
+            return f"{self.baseline} was not trained from scratch, whose recipe they would follow"
+        found = (controls.can_be_trained(run, self.prepared) for run in baseline.values())
+        return next((reason for reason in found if reason), None)
+
+    def _mask_ratio(self) -> float:
+        ratios = [run.mask_ratio for run in self.runs[self.pretrained].values()]
+        known = next((ratio for ratio in ratios if ratio is not None), None)
+        if known is None:
+            self.notes.append(f"What share pretraining hid is not recorded; random erasing hid {controls.MASK_RATIO}.")
+        return known or controls.MASK_RATIO
+
+    def _add_readouts(self) -> None:
+        arm = f"{self.pretrained} encoder"
+        found: dict[int, Network] = {}
+        for seed, run in self.runs[self.pretrained].items():
+            encoder = load_pretrained(run)
+            if encoder is not None and run.fingerprint == self.prepared.images.fingerprint:
+                encoder = encoder.to(self.fabric.device)
+                found[seed] = controls.readout_network(arm, encoder, self.prepared, run, self.view)
+                found[seed].classifier.to(self.fabric.device)
+        if found:
+            self.networks["readout"] = found
+        else:
+            self.notes.append(
+                f"The encoders that {self.pretrained} started from, or the labels that it was trained on, are not "
+                "there: what they held before fine-tuning, and whether it was kept, is left out."
+            )

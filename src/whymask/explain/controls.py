@@ -1,0 +1,143 @@
+"""The networks that stand beside the two that are compared, so that a measure cannot fool anybody.
+
+erased: from scratch, with parts of half of its training images hidden, as pretraining hides them. Measures that hide
+parts of images favour networks that have seen such images; what this network does as well, pretraining does not
+explain. random: weights as they were drawn. shuffled: trained on shuffled labels. What these two score is what a
+measure gives for nothing. readout: the pretrained encoder as it was before fine-tuning, with a linear read-out.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from whymask.data.batches import Batch
+from whymask.data.prepare import Prepared
+from whymask.data.preprocessing import Preprocessing
+from whymask.data.splits import labelled_subset, parse_budget
+from whymask.encoders import Encoder, build_encoder
+from whymask.explain.networks import Network, Run
+from whymask.explain.retention import fit_readout
+from whymask.masks import to_pixels, uniform
+from whymask.randomness import numpy_generator, torch_generator
+from whymask.runs import RunFolder, provenance
+from whymask.stages.augment import augment_of
+from whymask.stages.classify import Classifier, classification_task, load_classifier, train_classifier
+from whymask.stages.probe import features_of
+from whymask.stages.recipes import Finetuning
+from whymask.training.device import precision_of
+from whymask.training.loop import LossOf
+
+ERASED, RANDOM, SHUFFLED = "scratch-erased", "random weights", "shuffled labels"
+MASK_RATIO = 0.75
+"""Where nothing says what pretraining hid: the masked autoencoder's."""
+ERASED_SHARE = 0.5
+"""Of the training images; the others are seen whole, as test images are."""
+
+
+def rows_of(run: Run, prepared: Prepared) -> np.ndarray:
+    """The labelled images that a run was trained on, rows of `prepared`, which must hold its data."""
+    return labelled_subset(prepared.images.labels, prepared.train, parse_budget(run.budget), run.seed, prepared.classes)
+
+
+def can_be_trained(run: Run, prepared: Prepared) -> str | None:
+    """Why a control cannot be trained as `run` was; None where it can."""
+    if run.fingerprint != prepared.images.fingerprint:
+        return f"{prepared.name} does not hold the images that {run.folder} was trained on"
+    if run.training is None:
+        return f"{run.folder} was made by an early version, which did not record its recipe"
+    return None
+
+
+def train_erased(fabric: Fabric, prepared: Prepared, run: Run, like: Encoder, ratio: float, out: Path) -> Network:
+    """As `run` was trained from scratch, but with a share `ratio` of the mask squares of half the images hidden.
+
+    The network is kept in the run folder `out`, and not trained again if it is there.
+    """
+
+    def with_erasing(loss_of: LossOf) -> LossOf:
+        return erasing(loss_of, like, ratio, run.seed)
+
+    config = {"control": ERASED, "mask_ratio": ratio}
+    return _train(fabric, prepared, run, like, out, config, prepared, with_erasing)
+
+
+def train_shuffled(fabric: Fabric, prepared: Prepared, run: Run, like: Encoder, out: Path) -> Network:
+    """As `run` was trained from scratch, but on labels that were shuffled among its images."""
+    rows, labels = rows_of(run, prepared), prepared.images.labels.copy()
+    labels[rows] = numpy_generator(run.seed, "shuffled labels").permutation(labels[rows])
+    lying = replace(prepared, images=replace(prepared.images, labels=labels))
+    return _train(fabric, prepared, run, like, out, {"control": SHUFFLED}, lying, lambda loss_of: loss_of)
+
+
+def erasing(loss_of: LossOf, encoder: Encoder, ratio: float, seed: int) -> LossOf:
+    """The loss on batches in which half the images have a share `ratio` of their mask squares at the data's mean."""
+
+    def of_erased(model: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        generator = torch_generator(seed, "erasing", step)
+        hidden = uniform(len(batch), encoder.grid, ratio, generator)
+        hidden &= (torch.rand(len(batch), generator=generator) < ERASED_SHARE)[:, None, None]
+        pixels = to_pixels(hidden, encoder.unit).to(batch.images.device)
+        return loss_of(model, replace(batch, images=batch.images.masked_fill(pixels, 0)), step)
+
+    return of_erased
+
+
+def random_network(like: Encoder, classes: int, seed: int, view: Preprocessing) -> Network:
+    """Weights as a network from scratch begins with."""
+    return Network("random", RANDOM, seed, Classifier(_new_encoder(like, seed, view), classes, seed), view)
+
+
+def readout_network(arm: str, encoder: Encoder, prepared: Prepared, run: Run, view: Preprocessing) -> Network:
+    """A pretrained encoder, and a logistic regression on the labelled images that `run` was fine-tuned with."""
+    rows = rows_of(run, prepared)
+    classifier = Classifier(encoder, len(prepared.classes))
+    weight, bias = fit_readout(
+        features_of(encoder, prepared, rows), prepared.images.labels[rows], len(prepared.classes)
+    )
+    with torch.no_grad():
+        classifier.head.weight.copy_(torch.from_numpy(weight))
+        classifier.head.bias.copy_(torch.from_numpy(bias))
+    return Network("readout", arm, run.seed, classifier, view)
+
+
+def _new_encoder(like: Encoder, seed: int, view: Preprocessing) -> Encoder:
+    encoder = build_encoder(like.config, like.size, like.channels, seed)
+    encoder.transform = view
+    return encoder
+
+
+def _train(
+    fabric: Fabric,
+    prepared: Prepared,
+    run: Run,
+    like: Encoder,
+    out: Path,
+    config: dict[str, Any],
+    seen: Prepared,
+    change: Callable[[LossOf], LossOf],
+) -> Network:
+    assert run.training is not None
+    training, view = Finetuning(**run.training), prepared.images.preprocessing
+    folder = RunFolder.open(
+        out,
+        config | {"like": run.training, "budget": run.budget, "seed": run.seed, "data": run.fingerprint},
+        provenance(fabric.device.type, precision_of(fabric)),
+    )
+    role, arm = ("erased", ERASED) if config["control"] == ERASED else ("shuffled", SHUFFLED)
+    if folder.result is None:
+        encoder = _new_encoder(like, run.seed, view)
+        task = classification_task(
+            fabric, seen, rows_of(run, prepared), encoder, training, augment_of(run.augment), run.seed
+        )
+        task = replace(task, loss_of=change(task.loss_of))
+        train_classifier(
+            fabric, seen, task, prepared.test, training, seed=run.seed, run=folder, label=f"{arm}-{run.seed}"
+        )
+    classifier, _ = load_classifier(out)
+    return Network(role, arm, run.seed, classifier.to(fabric.device), view)  # type: ignore[arg-type]

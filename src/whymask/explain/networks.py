@@ -1,0 +1,251 @@
+"""The networks that are compared: loaded from run folders, sorted into arms, and checked to be comparable."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whymask.data.preprocessing import Preprocessing
+from whymask.encoders import Encoder, load_encoder
+from whymask.errors import WhymaskError
+from whymask.runs import read_json
+from whymask.stages.alone import SCRATCH
+from whymask.stages.augment import AugmentName
+from whymask.stages.classify import Classifier, load_classifier
+
+Role = Literal["pretrained", "baseline", "erased", "readout", "random", "shuffled"]
+ROLES: tuple[Role, ...] = ("pretrained", "baseline", "erased", "readout", "random", "shuffled")
+BATCH = 256
+"""Images in memory at once, however many maskings there are."""
+
+
+@dataclass
+class Network:
+    """A classifier of one seed of an arm.
+
+    It takes images as `view` normalises them, the same tensor for all networks of a comparison, and brings them to its
+    own normalisation.
+    """
+
+    role: Role
+    arm: str
+    seed: int
+    classifier: Classifier
+    view: Preprocessing
+    run: "Run | None" = None
+
+    def __post_init__(self) -> None:
+        self.classifier.eval().requires_grad_(False)
+        ours, own = self.view, self.encoder.transform
+        device = self.classifier.head.weight.device
+        mean, std, own_mean, own_std = (
+            torch.tensor(values, device=device).view(-1, 1, 1) for values in (ours.mean, ours.std, own.mean, own.std)
+        )
+        self._scale, self._shift = std / own_std, (mean - own_mean) / own_std
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.classifier.encoder
+
+    def see(self, images: Tensor) -> Tensor:
+        """Images (B, C, h, w) as the network itself normalises them, on its device."""
+        return images.to(self._scale.device) * self._scale + self._shift
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits float32 (B, k) on the CPU, `BATCH` images at a time."""
+        parts = [self.classifier(self.see(part)).float().cpu() for part in images.split(BATCH)]
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def pooled(self, images: Tensor) -> np.ndarray:
+        """Pooled features of the encoder, float32 (B, D)."""
+        parts = [self.encoder.pool(self.encoder(self.see(part))).float().cpu() for part in images.split(BATCH)]
+        return torch.cat(parts).numpy()
+
+    def recognises(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Which images (B, C, h, w) are given their class: bool (B,)."""
+        return self(images).argmax(dim=1) == labels
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained classifier's folder and what is recorded of its training.
+
+    Attributes:
+        arm: "scratch", or the method of the pretraining that it started from.
+        origin: the pretraining's folder, if it is still there.
+        training: settings of the resolved recipe; None for runs of early versions that did not record them.
+        fingerprint: of the data that it was trained on.
+    """
+
+    folder: Path
+    arm: str
+    seed: int
+    budget: str
+    augment: AugmentName
+    fingerprint: str
+    training: dict[str, Any] | None
+    origin: Path | None = None
+    classes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def mask_ratio(self) -> float | None:
+        """What pretraining hid, as a share; None where nothing says."""
+        if self.origin is None or not (self.origin / "config.json").exists():
+            return None
+        return _mask_ratio(read_json(self.origin / "config.json")["config"])
+
+
+def open_runs(folders: Sequence[Path]) -> list[Run]:
+    """The runs in `folders`; of a study, those of the verdict's budget.
+
+    Raises WhymaskError for a folder without a classifier.
+    """
+    return [run for folder in folders for run in (_of_study(folder) if _is_study(folder) else [_run(folder)])]
+
+
+def two_arms(runs: list[Run]) -> tuple[dict[int, Run], dict[int, Run]]:
+    """The pretrained arm and the baseline, each a run a seed.
+
+    Scratch is the baseline. Two runs of the same kind are named by their folders, and the first one is asked about.
+
+    Raises WhymaskError for other than two arms, or two runs of one arm and seed.
+    """
+    if len(runs) == 2 and runs[0].arm == runs[1].arm:
+        first, second = (replace(run, arm=run.folder.name) for run in runs)
+        if first.arm == second.arm:
+            first, second = (replace(run, arm=str(run.folder)) for run in runs)
+        return {first.seed: first}, {first.seed: second}
+    names = list(dict.fromkeys(run.arm for run in runs))
+    if len(names) != 2:
+        found = ", ".join(f"{name} ({sum(run.arm == name for run in runs)})" for name in names)
+        raise WhymaskError(
+            f"the runs are of these arms: {found}; two were expected, such as runs fine-tuned after pretraining and "
+            "runs from scratch. Give runs of two arms, or one study."
+        )
+    twice = [key for key, count in Counter((run.arm, run.seed) for run in runs).items() if count > 1]
+    if twice:
+        raise WhymaskError(
+            f"there are several runs of {twice[0][0]} with seed {twice[0][1]}; one a seed was expected. "
+            "Give runs of one label budget."
+        )
+    pretrained, baseline = sorted(names, key=lambda name: (name == SCRATCH, names.index(name)))
+    ours, theirs = ({run.seed: run for run in runs if run.arm == name} for name in (pretrained, baseline))
+    arms = (ours, theirs)
+    if not arms[0].keys() & arms[1].keys() and len(arms[0]) == len(arms[1]) == 1:
+        (run,), (other,) = arms[0].values(), arms[1].values()
+        return {run.seed: run}, {run.seed: other}
+    if not arms[0].keys() & arms[1].keys():
+        raise WhymaskError(
+            f"{pretrained} has the seeds {sorted(arms[0])} and {baseline} {sorted(arms[1])}; at least one in common "
+            "was expected, for networks are compared seed by seed."
+        )
+    return arms
+
+
+def check_comparable(runs: Sequence[Run], encoders: Sequence[Encoder], classes: tuple[str, ...], data: str) -> None:
+    """Raises WhymaskError when runs have other classes than the data, or images of different sizes."""
+    for run, encoder in zip(runs, encoders, strict=True):
+        if run.classes != classes:
+            raise WhymaskError(
+                f"{run.folder} has the classes {_listed(run.classes)}; the images of {data} have {_listed(classes)}. "
+                "The same classes, in the same order, were expected: give the data that the runs were trained on."
+            )
+        first = encoders[0]
+        if (encoder.size, encoder.channels) != (first.size, first.channels):
+            shapes = [f"{e.size[0]}x{e.size[1]} pixels and {e.channels} channels" for e in (encoder, first)]
+            raise WhymaskError(
+                f"{run.folder} sees images of {shapes[0]}, {runs[0].folder} of {shapes[1]}; the same size was "
+                "expected, or regions of images would not be the same ones."
+            )
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _is_study(folder: Path) -> bool:
+    return (folder / "study.json").exists()
+
+
+def _of_study(folder: Path) -> Iterator[Run]:
+    study = read_json(folder / "study.json")
+    setting = study["setting"]
+    for row in study["cells"]:
+        arms = (setting["method"], SCRATCH)
+        if row["arm"] in arms and row["labels_per_class"] == setting["verdict_labels_per_class"] and row["metrics"]:
+            yield _run(folder / row["folder"])
+
+
+def _run(folder: Path) -> Run:
+    if not (folder / "config.json").exists():
+        raise WhymaskError(f"{folder} is no run folder (it has no config.json); give a finished fine-tuning run")
+    if not (folder / "head.json").exists() or not (folder / "result.json").exists():
+        raise WhymaskError(
+            f"{folder} holds no finished classifier (head.json and result.json); this explains decisions, so runs of "
+            "finetune, or a study, were expected. Fine-tune it first: whymask finetune DATA --from " + str(folder)
+        )
+    config = read_json(folder / "config.json")["config"]
+    told = _cell(folder, config) if "cell" in config else _finetuning(folder, config)
+    training = read_json(folder / "result.json").get("training")
+    classes = tuple(read_json(folder / "head.json")["classes"])
+    return Run(folder=folder, fingerprint=config["data"], training=training, classes=classes, **told)
+
+
+def _cell(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    arm, budget, seed = config["cell"].rsplit("-", 2)
+    origin = folder.parent / f"pretrain-{arm}-{seed}"
+    return {
+        "arm": arm,
+        "budget": budget.replace("percent", "%"),
+        "seed": int(seed),
+        "augment": config["settings"]["augment"],
+        "origin": origin if origin.is_dir() else None,
+    }
+
+
+def _finetuning(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    origin = None if config["from"] == SCRATCH else Path(config["from"])
+    there = origin is not None and (origin / "config.json").exists()
+    arm = SCRATCH if origin is None else "pretrained"
+    if there:
+        assert origin is not None
+        arm = read_json(origin / "config.json")["config"].get("method", arm)
+        if "pretrain-" in origin.name:  # of a study, whose cells name the method
+            arm = origin.name.split("-", 1)[1].rsplit("-", 1)[0]
+    return {
+        "arm": arm,
+        "budget": config["budget"],
+        "seed": config["seed"],
+        "augment": config["augment"],
+        "origin": origin if there else None,
+    }
+
+
+def _mask_ratio(tree: dict[str, Any]) -> float | None:
+    """The one `mask_ratio` in a configuration; the mean where it is drawn between two bounds."""
+    for key, value in tree.items():
+        if key == "mask_ratio":
+            return float(sum(value) / len(value)) if isinstance(value, list) else float(value)
+        if isinstance(value, dict) and (found := _mask_ratio(value)) is not None:
+            return found
+    return None
+
+
+def load_network(
+    role: Role, run: Run, view: Preprocessing | None = None, device: str | torch.device = "cpu"
+) -> Network:
+    classifier, _ = load_classifier(run.folder)
+    return Network(role, run.arm, run.seed, classifier.to(device), view or classifier.encoder.transform, run)
+
+
+def load_pretrained(run: Run) -> Encoder | None:
+    """The encoder that a run was fine-tuned from; None for scratch and where it is gone."""
+    return None if run.origin is None else load_encoder(run.origin)

@@ -1,0 +1,151 @@
+"""Numbers with intervals: the one currency of every measure.
+
+A measure gives each image of each network a value, or NaN where it says nothing. From these come the mean, and two
+intervals that answer different questions: over images, what other images would have given these networks (bootstrap);
+over seeds, what other trainings would have given on these images (Student's t).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+
+from whymask.intervals import clopper_pearson, mean_interval, resampled_weights, units_of
+
+RESAMPLES = 1000
+TAIL = 0.025
+
+
+Over = Literal["images", "seeds", "classes", "features", "networks"]
+
+
+class Key(NamedTuple):
+    """What a value is of: a quantity, and under which filling, at which strength, of which class, feature or layer."""
+
+    quantity: str
+    filling: str | None = None
+    at: float | None = None
+    item: str | None = None
+
+
+Scores = dict[Key, np.ndarray]
+"""One network's values, float (n,) an entry: one an image, NaN where the image does not count."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A row of explain.json: `value` with its 95 % interval, and the `count` of what the interval is `over`.
+
+    Attributes:
+        arm: the networks; "a - b" for a difference paired by seed and image.
+        seed: of a single network; None for the mean over seeds.
+    """
+
+    measure: str
+    quantity: str
+    arm: str
+    value: float
+    low: float | None
+    high: float | None
+    count: int
+    over: Over
+    seed: int | None = None
+    filling: str | None = None
+    at: float | None = None
+    item: str | None = None
+
+
+def summarise(measure: str, arm: str, networks: Mapping[int, Scores], groups: np.ndarray | None = None) -> list[Number]:
+    """Rows of every key: of each seed's network over images, and of their mean over images and over seeds.
+
+    Args:
+        networks: seed -> scores, of the same images and keys.
+        groups: (n,), images of one group (a patient) are resampled together.
+    """
+    seeds = sorted(networks)
+    rows: list[Number] = []
+    for key in networks[seeds[0]]:
+        values = np.stack([np.asarray(networks[seed][key], np.float64) for seed in seeds])
+        rows += _of_key(measure, arm, key, seeds, values, groups)
+    return rows
+
+
+def differences(arm: Mapping[int, Scores], baseline: Mapping[int, Scores]) -> dict[int, dict[Key, np.ndarray]]:
+    """arm - baseline on the same images, by seed and key where both have them; NaN unless both count the image."""
+    return {
+        seed: {key: arm[seed][key] - baseline[seed][key] for key in arm[seed] if key in baseline[seed]}
+        for seed in sorted(arm.keys() & baseline.keys())
+    }
+
+
+def _of_key(
+    measure: str, arm: str, key: Key, seeds: list[int], values: np.ndarray, groups: np.ndarray | None
+) -> list[Number]:
+    present = ~np.isnan(values)
+    if not present.any():
+        return []
+    kept = [place for place in range(len(seeds)) if present[place].any()]
+    means = [float(np.nanmean(values[place])) for place in kept]
+    resampled = _resampled(values[kept], groups)
+
+    def number(mean: float, low: float | None, high: float | None, count: int, over: Over, seed: int | None) -> Number:
+        return Number(measure, key.quantity, arm, mean, low, high, count, over, seed, key.filling, key.at, key.item)
+
+    rows = []
+    for place, mean, drawn in zip(kept, means, resampled, strict=True):
+        low, high = _share_interval(values[place][present[place]]) or _bounds(drawn)
+        count = int(present[place].sum())
+        rows.append(number(mean, low, high, count, "images", seeds[place]))
+    mean = float(np.mean(means))
+    low, high = _bounds(resampled.mean(axis=0))
+    images = int(present.any(axis=0).sum())
+    rows.append(number(mean, low, high, images, "images", None))
+    over = mean_interval(means)
+    rows.append(number(mean, over.low, over.high, over.seeds, "seeds", None))
+    return rows
+
+
+def _resampled(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """(networks, resamples): each network's mean over resampled images; NaN where none of those counts."""
+    units, unit = units_of(values.shape[1], groups)
+    counted = ~np.isnan(values)
+    sums = np.zeros((2, len(values), units))
+    for network, (row, counts) in enumerate(zip(values, counted, strict=True)):
+        sums[0, network] = np.bincount(unit, np.where(counts, row, 0), units)
+        sums[1, network] = np.bincount(unit, counts, units)
+    with np.errstate(invalid="ignore"):
+        return np.hstack([(sums[0] @ w) / (sums[1] @ w) for w in resampled_weights(units, RESAMPLES)])
+
+
+def _bounds(drawn: np.ndarray) -> tuple[float, float]:
+    low, high = np.nanquantile(drawn, [TAIL, 1 - TAIL])
+    return round(float(low), 12), round(float(high), 12)  # the last bits of a sum must not move a bound of 0 off 0
+
+
+def _share_interval(values: np.ndarray) -> tuple[float, float] | None:
+    """The exact interval where values are yes and no: a bootstrap of nothing but yes has no width."""
+    if not np.isin(values, (0.0, 1.0)).all():
+        return None
+    return clopper_pearson(int(values.sum()), len(values))
+
+
+def bootstrap_bounds(values: np.ndarray, groups: np.ndarray | None = None) -> tuple[float, float]:
+    """The interval over images of the mean of `values` (n,); NaN does not count."""
+    return _bounds(_resampled(np.asarray(values, np.float64)[None], groups)[0])
+
+
+def jackknife(value: float, without: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    """The interval of a statistic from what it is without each of its units (seeds, blocks of images) in turn.
+
+    Standard error sqrt((m - 1) / m sum (without - their mean)^2) (Tukey, 1958), Student's t with m - 1 degrees of
+    freedom. (None, None) with fewer than three units.
+    """
+    left = np.asarray(without, np.float64)
+    m = len(left)
+    if m < 3:
+        return None, None
+    error = np.sqrt((m - 1) / m * np.square(left - left.mean()).sum())
+    half = float(stdtrit(m - 1, 1 - TAIL) * error)
+    return value - half, value + half

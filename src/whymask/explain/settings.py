@@ -1,0 +1,45 @@
+"""What an explanation is told."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from whymask.data.prepare import DataConfig
+from whymask.errors import WhymaskError
+from whymask.flags import Flat
+from whymask.training.device import RuntimeConfig
+
+Measure = Literal["features", "views", "lottery", "interactions", "retention", "robustness"]
+MEASURES: tuple[Measure, ...] = ("features", "views", "lottery", "interactions", "retention", "robustness")
+
+
+@dataclass(frozen=True)
+class ExplainSettings:
+    """Why pretraining helped, or did not: which features the networks captured."""
+
+    measures: tuple[Measure, ...] = MEASURES
+    """Which to take. features is for glyphs alone, whose features are known."""
+    images: int = 500
+    """Test images, the classes in equal numbers as far as they go."""
+    view_images: int = 500
+    """Of these, on how many views are counted."""
+    interaction_images: int = 48
+    """Of these, how many the interactions are computed on: each is asked about 2^regions times."""
+    regions: int = 8
+    """Regions that an image is cut into for the interactions, 2 to 12."""
+    controls: bool = True
+    """Train the networks that stand beside the two: from scratch with random erasing, a seed each, and with shuffled
+    labels. Without them no conclusion is drawn from measures that hide parts of images."""
+    data: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
+    runtime: Annotated[RuntimeConfig, Flat] = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.measures if name not in MEASURES]
+        if unknown or not self.measures:
+            raise WhymaskError(f"measures {self.measures}; some of {', '.join(MEASURES)} were expected; change them")
+        for name in ("images", "view_images", "interaction_images"):
+            if getattr(self, name) < 2:
+                raise WhymaskError(f"{name} {getattr(self, name)} was given; at least 2 are needed; give more")
+
+
+BRIEF = ExplainSettings(measures=("features", "views", "lottery"), view_images=64)
+"""What every study does."""
