@@ -98,8 +98,9 @@ def measured(network: Network, images: Tensor, labels: Tensor, interaction_image
     found = {"recognised": whole.double().numpy()}
     some = slice(0, interaction_images)
     for name, filler in fillers(images, cells).items():
-        views = count_views(network, images, labels, filler, whole, cells, means)
-        found[f"views, {name}"] = np.where(whole, views, np.nan)
+        counts = whole & ~network.recognises(filler, labels)
+        views = count_views(network, images, labels, filler, counts, cells, means)
+        found[f"views, {name}"] = np.where(counts, views, np.nan)
         values = masked_values(network, images[some], labels[some], filler[some], where, BATCH)
         count = effective_count(interactions(values))
         found[f"interactions, {name}"] = np.where(whole[some], count, np.nan)

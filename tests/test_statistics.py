@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 
 from whymask import intervals
-from whymask.intervals import Interval, mean_interval
+from whymask.intervals import Interval, mean_interval, resampled_weights
 from whymask.stages.metrics import metrics
-from whymask.study import statistics
 from whymask.study.statistics import bootstrap_images, paired_difference
 
 CLASSES = 4
@@ -75,7 +74,7 @@ def test_bootstrap_equals_scikit_learn_on_resampled_images():
     arm = {seed: predictions(labels, 1.5, 0, seed) for seed in range(2)}
     baseline = {seed: predictions(labels, 1.0, 1, seed) for seed in range(3)}  # seed 2 has no counterpart
     expected: dict[str, list[float]] = {}
-    (all_weights,) = intervals.resampled_weights(60, 40)
+    (all_weights,) = resampled_weights(60, 40)
     assert (all_weights.sum(axis=0) == 60).all()
     for weights in all_weights.T:
         rows = np.repeat(np.arange(60), weights.astype(int))

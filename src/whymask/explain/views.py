@@ -33,7 +33,8 @@ def view_scores(
 ) -> tuple[dict[Key, np.ndarray], Tensor]:
     """Measure 2 on images (n, C, h, w): scores, and the evidence (n, gh, gw) in the whole image.
 
-    "accuracy" counts every image; all others the images that the network recognises whole. "hidden" and "kept": whether
+    "accuracy" counts every image; all others those that the network recognises whole, and not with everything hidden:
+    of what it says of a blank image too, no part is evidence. "hidden" and "kept": whether
     the image is still recognised with a share of its cells hidden, or with that share alone, the strongest evidence
     first; "... at random": the same with random cells, what hiding costs wherever it is done. "area": the mean of
     "hidden" over shares from 0 to 3/4 (trapezoids). "views": see `count_views`.
@@ -43,14 +44,15 @@ def view_scores(
     noise = torch.rand(maps.shape, generator=torch_generator(0, "random cells"))
     scores = {Key("accuracy"): whole.double().numpy()}
     for name, filler in fillers.items():
+        counts = whole & ~network.recognises(filler, labels)
         for order, places in (("", ranks(maps)), (" at random", ranks(noise))):
-            curve = _curve(network, images, labels, filler, places.view_as(maps), whole)
+            curve = _curve(network, images, labels, filler, places.view_as(maps), counts)
             for share, (hidden, kept) in zip(SHARES, curve, strict=True):
                 scores[Key(f"hidden{order}", name, share)] = hidden
                 scores[Key(f"kept{order}", name, share)] = kept
-            hidden_curve = np.stack([_counted(torch.ones_like(whole), whole), *(hidden for hidden, _ in curve)])
+            hidden_curve = np.stack([_counted(torch.ones_like(whole), counts), *(hidden for hidden, _ in curve)])
             scores[Key(f"area{order}", name)] = np.trapezoid(hidden_curve, [0, *SHARES], axis=0) / SHARES[-1]
-        counted = _counted(count_views(network, images, labels, filler, whole, cells, means), whole)
+        counted = _counted(count_views(network, images, labels, filler, counts, cells, means), counts)
         scores[Key("views", name)] = counted
         for number in range(1, MOST + 1):
             scores[Key("views of N", name, number)] = np.where(np.isnan(counted), np.nan, counted == number)
@@ -62,11 +64,12 @@ def count_views(
     images: Tensor,
     labels: Tensor,
     filler: Tensor,
-    whole: Tensor,
+    counts: Tensor,
     cells: tuple[int, int],
     means: Means,
 ) -> Tensor:
-    """How many disjoint parts of each image suffice, long (n,); 0 where the whole image is not recognised, at most 5.
+    """How many disjoint parts of each image suffice, long (n,), at most 5; 0 where `counts` (n,) is False,
+    which must be so for images that are not recognised whole.
 
     A part is made of the cells with the strongest evidence in what is left: the smallest of 1/16, 1/8, 1/4, 1/2 of the
     image's cells that is recognised alone. It is hidden, and evidence is sought anew in the rest, until the rest is not
@@ -75,7 +78,7 @@ def count_views(
     count = cells[0] * cells[1]
     views = torch.zeros(len(images), dtype=torch.long)
     left = torch.ones(len(images), count, dtype=torch.bool)
-    rows = whole.nonzero()[:, 0]
+    rows = counts.nonzero()[:, 0]
     for _ in range(MOST):
         shown = hide(images[rows], ~left[rows].view(-1, *cells), filler[rows])
         still = network.recognises(shown, labels[rows])
@@ -101,7 +104,7 @@ def count_views(
 
 
 def _curve(
-    network: Network, images: Tensor, labels: Tensor, filler: Tensor, places: Tensor, whole: Tensor
+    network: Network, images: Tensor, labels: Tensor, filler: Tensor, places: Tensor, counts: Tensor
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each share: whether an image is recognised without its first cells, and by them alone."""
     count = places[0].numel()
@@ -110,12 +113,12 @@ def _curve(
         first = places < round(share * count)
         result.append(
             tuple(
-                _counted(network.recognises(hide(images, hidden, filler), labels), whole) for hidden in (first, ~first)
+                _counted(network.recognises(hide(images, hidden, filler), labels), counts) for hidden in (first, ~first)
             )
         )
     return result  # type: ignore[return-value]
 
 
-def _counted(values: Tensor, whole: Tensor) -> np.ndarray:
-    """As float64, NaN for the images that are not recognised whole."""
-    return np.where(whole.numpy(), values.double().numpy(), np.nan)
+def _counted(values: Tensor, counts: Tensor) -> np.ndarray:
+    """As float64, NaN for the images that do not count."""
+    return np.where(counts.numpy(), values.double().numpy(), np.nan)

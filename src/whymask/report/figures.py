@@ -3,7 +3,8 @@
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,16 +65,41 @@ def arm_styles(arms: list[str]) -> dict[str, ArmStyle]:
 
 def draw(name: str, width: float, height: float, paint: Callable[[Axes], None]) -> str:
     """The SVG document that `paint` makes on one pair of axes, `width` x `height` inches."""
+    return to_svg(name, make(name, width, height, lambda figure: paint(figure.subplots())))
+
+
+def make(name: str, width: float, height: float, paint: Callable[[Figure], None]) -> Figure:
+    """What `paint` makes of an empty figure of `width` x `height` inches, in the style of all pages."""
+    with _styled(name):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        paint(figure)
+    return figure
+
+
+def to_svg(name: str, figure: Figure) -> str:
+    """The figure as an SVG document, transparent."""
     buffer = io.BytesIO()
+    with _styled(name):
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    return buffer.getvalue().decode()
+
+
+def to_png(name: str, figure: Figure) -> bytes:
+    """The figure as a PNG file, on white, at 160 pixels an inch."""
+    buffer = io.BytesIO()
+    with _styled(name):
+        figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@contextmanager
+def _styled(name: str) -> Iterator[None]:
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE | {"svg.hashsalt": name})
-        figure = Figure(figsize=(width, height), layout="constrained")
-        paint(figure.subplots())
-        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
-    return buffer.getvalue().decode()
+        yield
 
 
 def inline(svg: str, label: str) -> Markup:

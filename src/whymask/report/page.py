@@ -36,6 +36,11 @@ def _script() -> tuple[Markup, str]:
     return Markup(source), f"sha256-{digest}"
 
 
+def render_part(template: str, **context: Any) -> str:
+    """A part of a page, or of a notebook, as HTML."""
+    return _environment(None).get_template(template).render(**context)
+
+
 def render(template: str, folder: Path | None = None, **context: Any) -> bytes:
     """The page as UTF-8 bytes. Every string in `context` is escaped, unless it is a `Markup`.
 

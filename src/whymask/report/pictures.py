@@ -22,7 +22,7 @@ def data_uri(image: np.ndarray, side: int) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def arrays_of(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz; none if there is no such file or it is damaged: a page is made from what is there."""
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -36,7 +36,7 @@ def galleries(folder: Path, pretraining: list[dict[str, Any]]) -> list[dict[str,
     shown: dict[str, dict[str, Any]] = {}
     methods = {record["method"] for record in pretraining}
     for record in pretraining:
-        arrays = _arrays(folder / record["folder"] / "gallery.npz") if record.get("folder") else {}
+        arrays = arrays_of(folder / record["folder"] / "gallery.npz") if record.get("folder") else {}
         if record["method"] in shown or not {"original", "masked", "reconstructed"} <= arrays.keys():
             continue
         columns = (arrays["original"], arrays["masked"], arrays["reconstructed"])
@@ -50,7 +50,7 @@ def galleries(folder: Path, pretraining: list[dict[str, Any]]) -> list[dict[str,
 
 def samples(folder: Path, classes: list[str]) -> list[dict[str, Any]]:
     """Sample images by class: [{"name", "images": [data URI, ...]}], at most `SAMPLES` in all; unlabelled ones last."""
-    arrays = _arrays(folder / "samples.npz")
+    arrays = arrays_of(folder / "samples.npz")
     if "images" not in arrays or not len(arrays["images"]):
         return []
     images = arrays["images"]

@@ -8,6 +8,10 @@ import re
 import shlex
 from typing import Any
 
+import numpy as np
+
+from whymask.methods import METHODS
+
 HIDDEN = "(hidden)"
 _SAFE_SETTINGS = {"method", "metric", "budgets", "precision", "device", "encoder.name"}
 _SAFE_PROVENANCE = {"device", "precision", "created", "python", "platform", "processor"}
@@ -23,16 +27,17 @@ def class_names(classes: list[Any]) -> list[str]:
 
 
 def without_values(command: str) -> str:
-    """ "whymask study photos/ --labels mine/" -> "whymask study … --labels …"."""
+    """ "whymask study photos/ --labels mine/" -> "whymask study … --labels …"; explain alike."""
     try:
         tokens = shlex.split(command)
     except ValueError:
         return HIDDEN
     shown = []
-    for token in tokens[tokens.index("study") + 1 :] if "study" in tokens else tokens[1:]:
+    name = next((token for token in tokens if token in ("study", "explain")), "study")
+    for token in tokens[tokens.index(name) + 1 :] if name in tokens else tokens[1:]:
         flag = _FLAG.fullmatch(token.partition("=")[0])
         shown += [flag.group()] if flag and "=" not in token else [f"{flag.group()} …"] if flag else ["…"]
-    return " ".join(["whymask", "study", *shown])
+    return " ".join(["whymask", name, *shown])
 
 
 def _plain(tree: Any, safe: set[str], key: str = "") -> Any:
@@ -59,6 +64,60 @@ def _data(data: dict[str, Any]) -> dict[str, Any]:
     warnings = len(data.get("warnings") or [])
     hidden["warnings"] = [f"{warnings} warning(s) of the run, hidden because they may hold names"] if warnings else []
     return hidden
+
+
+def explanation_without_names(
+    told: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """An explanation (the object of explain.json, and its pictures) with no class name, file name or free text.
+
+    Classes become "class 0", "class 1", ...; networks that were named by their folders "first" and "second".
+    """
+    setting = told["setting"]
+    shown = class_names(setting["classes"])
+    arms = _arm_names(setting)
+    classes = dict(zip(setting["classes"], shown, strict=True))
+    hidden = dict(told)
+    hidden["setting"] = _plain({**setting, "classes": []}, {"measures"}) | {"classes": shown, "data": None}
+    hidden["setting"] |= {"pretrained": arms[setting["pretrained"]], "baseline": arms[setting["baseline"]]}
+    if "command" in setting:
+        hidden["setting"]["command"] = without_values(str(setting["command"]))
+    hidden["provenance"] = {key: told["provenance"][key] for key in _SAFE_PROVENANCE & told["provenance"].keys()}
+    notes = len(told["notes"])
+    hidden["notes"] = [f"{notes} note(s), hidden because they may hold names"] if notes else []
+
+    def renamed(text: str) -> str:
+        for name, other in arms.items():
+            text = text.replace(name, other) if name != other else text
+        return text
+
+    hidden["lead"] = renamed(told["lead"])
+    hidden["arms"] = [
+        {**arm, "name": renamed(arm["name"]), "about": renamed(arm["about"]), "folders": []} for arm in told["arms"]
+    ]
+    hidden["numbers"] = [
+        {**row, "arm": renamed(row["arm"]), "item": _item(row["item"], classes)} for row in told["numbers"]
+    ]
+    hidden["conclusions"] = [
+        {**conclusion, "reasons": [renamed(reason) for reason in conclusion["reasons"]]}
+        for conclusion in told["conclusions"]
+    ]
+    return hidden, {renamed(name): array for name, array in arrays.items()}
+
+
+def _arm_names(setting: dict[str, Any]) -> dict[str, str]:
+    """What each of the two arms may be called: methods by their names, folders by their place."""
+    known = {*METHODS, "scratch", "pretrained"}
+    places = {setting["pretrained"]: "first", setting["baseline"]: "second"}
+    return {name: name if name in known else place for name, place in places.items()}
+
+
+def _item(item: str | None, classes: dict[str, str]) -> str | None:
+    """A class, "CLASS, feature 1", or a layer's number."""
+    if item is None:
+        return None
+    name, comma, feature = item.rpartition(", feature ")
+    return f"{classes[name]}, feature {feature}" if comma and name in classes else classes.get(item, item)
 
 
 def without_names(study: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from whymask.report import figures, pictures, results
 from whymask.report.page import render
 from whymask.report.privacy import without_names
 from whymask.report.text import clean, count, flatten, known, metric_name
+from whymask.report.why import part_of_study
 from whymask.runs import read_json, write_bytes
 
 CURVE_POINTS = 150
@@ -44,6 +45,7 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "galleries": pictures.galleries(folder, study["pretraining"]) if images else [],
         "samples": pictures.samples(folder, study["data"].get("classes") or []) if images else [],
         "skipped": skipped,
+        "why": part_of_study(folder / "why", images=images, names=names),
         **results_context(study),
         **settings_context(study),
     }
