@@ -108,16 +108,21 @@ def measured(network: Network, images: Tensor, labels: Tensor, interaction_image
 
 
 def auc(scores: np.ndarray, two: np.ndarray) -> float:
-    """Area under the ROC curve of `scores` (classes,) for the classes that are `two`: the share of pairs in order."""
+    """Area under the ROC curve of `scores` (classes,) for the classes that are `two`: the share of pairs in order.
+
+    A class without a score, since the network says it of a blank image too, is left out.
+    """
+    scores, two = scores[~np.isnan(scores)], two[~np.isnan(scores)]
     ranks = rankdata(scores)
     positive = int(two.sum())
     return float((ranks[two].sum() - positive * (positive + 1) / 2) / (positive * (len(two) - positive)))
 
 
 def by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Mean of each class's images that count."""
-    labels = labels[: len(values)]
-    return np.array([np.nanmean(values[labels == c]) for c in range(classes)])
+    """Mean of each class's images that count; NaN where none does."""
+    labels, counts = labels[: len(values)], ~np.isnan(values)
+    own = [values[counts & (labels == c)] for c in range(classes)]
+    return np.array([part.mean() if len(part) else np.nan for part in own])
 
 
 def agreement(network: Network, truth: Truth, images: int, interaction_images: int) -> dict[str, float]:

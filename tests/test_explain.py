@@ -24,7 +24,7 @@ from whymask.stages.recipes import Finetuning
 from whymask.training.device import RuntimeConfig
 
 RUNTIME = RuntimeConfig(device="cpu", threads=1)
-SMALL = ExplainSettings(images=20, interaction_images=8, regions=4, runtime=RUNTIME)
+SMALL = ExplainSettings(test_images=20, interaction_images=8, regions=4, runtime=RUNTIME)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_every_number_has_its_interval_and_count(explained: Explanation) -> None
 
 
 def test_means_come_with_both_intervals(explained: Explanation) -> None:
-    for measure in ("views", "interactions", "robustness"):
+    for measure in ("interactions", "robustness"):
         for arm in ("mae", "scratch", "mae - scratch", "mae - scratch-erased"):
             rows = [row for row in explained.select(measure=measure, arm=arm) if row.seed is None]
             assert {row.over for row in rows} == {"images", "seeds"}, (measure, arm)
@@ -188,7 +188,7 @@ def test_a_network_without_a_map_falls_back_to_occlusion_and_says_so(
 
 def tiny() -> ExplainSettings:
     """For the pictures, of which four are test images."""
-    return replace(SMALL, images=4, interaction_images=4, regions=2)
+    return replace(SMALL, test_images=4, interaction_images=4, regions=2)
 
 
 # what is refused -------------------------------------------------------------------------------------------------

@@ -174,13 +174,18 @@ def lead(numbers: Sequence[Number], pretrained: str, baseline: str, glyphs: Glyp
         )
     accuracy = [mean("views", "accuracy", arm) for arm in arms]
     if None not in accuracy:
+        told = (
+            f"The pretrained networks ({pretrained}) recognise {_percent(accuracy[0])} of the test images, {baseline} "
+            f"{_percent(accuracy[1])}."
+        )
         left = [mean("views", "hidden", arm, "mean", 0.25) for arm in arms]
         views = [mean("views", "views", arm, "mean") for arm in arms]
+        if None in (*left, *views):
+            return told
         return (
-            f"The pretrained networks ({pretrained}) recognise {_percent(accuracy[0])} of the test images, {baseline} "
-            f"{_percent(accuracy[1])}. With the quarter of the image that speaks most for their decision hidden, they "
-            f"still recognise {_percent(left[0])} and {_percent(left[1])} of these; {views[0]:.1f} and {views[1]:.1f} "
-            "separate parts of an image suffice for them."
+            f"{told} With the quarter of the image that speaks most for their decision hidden, they still recognise "
+            f"{_percent(left[0])} and {_percent(left[1])} of these; {views[0]:.1f} and {views[1]:.1f} separate parts "
+            "of an image suffice for them."
         )
     agreement = [mean("lottery", "agreement", arm) for arm in arms]
     if None not in agreement:

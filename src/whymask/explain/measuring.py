@@ -10,6 +10,7 @@ from torch import Tensor
 
 from whymask.data.batches import in_order
 from whymask.data.glyphs import Glyphs
+from whymask.data.prepare import Prepared
 from whymask.errors import WhymaskError
 from whymask.explain import conclusions, controls, features, interactions, lottery, retention
 from whymask.explain.cast import Cast
@@ -31,17 +32,44 @@ SHOWN = 8
 MOST_FOR_CKA = 2000
 
 
+def choose_images(prepared: Prepared, glyphs: Glyphs | None, settings: ExplainSettings) -> np.ndarray:
+    """Test images, rows of `prepared`: of all classes alike, in random order; of glyphs those that show all features.
+
+    Raises WhymaskError where there are fewer than the measures need.
+    """
+    rows = prepared.test
+    if glyphs is not None and prepared.test_tags is not None:
+        rows = rows[prepared.test_tags == "multi_view"]
+    rows = numpy_generator(0, "explain", "images").permutation(rows)
+    labels = prepared.images.labels[rows]
+    turn = np.empty(len(rows), np.int64)
+    for label in np.unique(labels):
+        turn[labels == label] = np.arange((labels == label).sum())
+    chosen = rows[np.argsort(turn, kind="stable")][: settings.test_images]
+    needed = 2
+    if "interactions" in settings.measures:
+        interactions.regions(prepared.images.preprocessing.size, settings.regions)
+        needed = settings.regions
+    if len(chosen) < needed:
+        raise WhymaskError(
+            f"{len(chosen)} test images of {prepared.name}; at least {needed} are needed, one a region of the "
+            "interactions; give more labelled images or fewer --regions"
+        )
+    return chosen
+
+
 class Measuring:
     """Takes the measures of a cast, one after the other."""
 
-    def __init__(self, cast: Cast, glyphs: Glyphs | None, settings: ExplainSettings) -> None:
+    def __init__(self, cast: Cast, rows: np.ndarray, glyphs: Glyphs | None, settings: ExplainSettings) -> None:
         self.cast, self.glyphs, self.settings = cast, glyphs, settings
         self.notes = cast.notes
         self.numbers: list[Number] = []
-        self.rows = self._choose(settings.images)
-        self.images, self.labels = self._load(self.rows)
+        if glyphs is not None:
+            self.notes.append("Measures on whole images use the multi-view test images, which show all features.")
+        self.images, self.labels = self._load(rows)
         groups = cast.prepared.groups
-        self.groups = None if groups is None else groups[self.rows]
+        self.groups = None if groups is None else groups[rows]
         self.cells = next(iter(cast.networks["pretrained"].values())).encoder.grid
         self.fillers: dict[Filling, Tensor] = fillers(self.images, self.cells)
         self.means: dict[str, Means] = {}
@@ -69,27 +97,6 @@ class Measuring:
         )
 
     # images ------------------------------------------------------------------------------------------------------
-
-    def _choose(self, count: int) -> np.ndarray:
-        """Test images, of all classes alike, in random order; of glyphs those that show all features."""
-        prepared = self.cast.prepared
-        rows = prepared.test
-        if self.glyphs is not None and prepared.test_tags is not None:
-            rows = rows[prepared.test_tags == "multi_view"]
-            self.notes.append("Measures on whole images use the multi-view test images, which show all features.")
-        rows = numpy_generator(0, "explain", "images").permutation(rows)
-        labels = prepared.images.labels[rows]
-        turn = np.empty(len(rows), np.int64)
-        for label in np.unique(labels):
-            turn[labels == label] = np.arange((labels == label).sum())
-        chosen = rows[np.argsort(turn, kind="stable")][:count]
-        needed = self.settings.regions if "interactions" in self.settings.measures else 2
-        if len(chosen) < needed:
-            raise WhymaskError(
-                f"{len(chosen)} test images of {prepared.name}; at least {needed} are needed, one a region of the "
-                "interactions; give more labelled images or fewer --regions"
-            )
-        return chosen
 
     def _load(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         batches = list(in_order(self.cast.prepared.images, rows, BATCH))

@@ -13,7 +13,7 @@ from whymask.data.sources import Reader
 from whymask.errors import WhymaskError
 from whymask.explain.cast import Cast
 from whymask.explain.explanation import Explanation
-from whymask.explain.measuring import Measuring
+from whymask.explain.measuring import Measuring, choose_images
 from whymask.explain.networks import (
     Network,
     Run,
@@ -71,10 +71,11 @@ def explain_arms(
 ) -> Explanation:
     """`explain` for data that are prepared: two arms, a run a seed each."""
     cast = Cast.of(fabric, prepared, arms)
+    rows = choose_images(prepared, glyphs, settings)
     folder = _open(fabric, out, prepared, cast, settings)
     if folder.result is None:
         cast.add_controls(out / "controls", settings.controls)
-        explanation = Measuring(cast, glyphs, settings).explanation(folder)
+        explanation = Measuring(cast, rows, glyphs, settings).explanation(folder)
         write_arrays(out / "pictures.npz", explanation.pictures)
         write_json(out / "explain.json", explanation.to_dict())
         folder.finish({"lead": explanation.lead})

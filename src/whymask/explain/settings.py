@@ -18,7 +18,7 @@ class ExplainSettings:
 
     measures: tuple[Measure, ...] = MEASURES
     """Which to take. features is for glyphs alone, whose features are known."""
-    images: int = 500
+    test_images: int = 500
     """Test images, the classes in equal numbers as far as they go."""
     view_images: int = 500
     """Of these, on how many views are counted."""
@@ -36,7 +36,7 @@ class ExplainSettings:
         unknown = [name for name in self.measures if name not in MEASURES]
         if unknown or not self.measures:
             raise WhymaskError(f"measures {self.measures}; some of {', '.join(MEASURES)} were expected; change them")
-        for name in ("images", "view_images", "interaction_images"):
+        for name in ("test_images", "view_images", "interaction_images"):
             if getattr(self, name) < 2:
                 raise WhymaskError(f"{name} {getattr(self, name)} was given; at least 2 are needed; give more")
 
