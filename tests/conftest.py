@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whymask import StudySettings, cli, study
+from whymask import ExplainSettings, Explanation, StudySettings, cli, explain, study
 from whymask.data.prepare import DataConfig
 from whymask.encoders import EncoderConfig
 from whymask.stages.pretrain import Pretraining
@@ -36,6 +36,12 @@ def tiny_settings(**changes: Any) -> StudySettings:
     return replace(settings, **changes)
 
 
+def small_explanation() -> ExplainSettings:
+    """Every measure, on few images."""
+    runtime = RuntimeConfig(device="cpu", threads=1)
+    return ExplainSettings(test_images=20, interaction_images=8, regions=4, runtime=runtime)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_store(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Decoded images go to a temporary folder, not to the user's cache."""
@@ -50,6 +56,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, own_store: Any) -> Path:
     out = tmp_path_factory.mktemp("study") / "tiny"
     study(GLYPHS, out=out, settings=tiny_settings())
     return out
+
+
+@pytest.fixture(scope="session")
+def explained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Explanation:
+    """The tiny study explained by every measure. Tests read its folder; one that writes copies it."""
+    return explain(finished, GLYPHS, out=tmp_path_factory.mktemp("why") / "why", settings=small_explanation())
 
 
 @pytest.fixture(scope="session")

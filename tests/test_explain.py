@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import GLYPHS, small_explanation
 from experiments.agreement import ENCODERS, agreement, make_truth, train
-from tests.conftest import GLYPHS
 from whymask import ExplainSettings, Explanation, FinetuneSettings, WhymaskError, explain, finetune, pretrain
 from whymask.data.glyphs import Glyphs
 from whymask.encoders import EncoderConfig
@@ -24,12 +24,7 @@ from whymask.stages.recipes import Finetuning
 from whymask.training.device import RuntimeConfig
 
 RUNTIME = RuntimeConfig(device="cpu", threads=1)
-SMALL = ExplainSettings(test_images=20, interaction_images=8, regions=4, runtime=RUNTIME)
-
-
-@pytest.fixture(scope="module")
-def explained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Explanation:
-    return explain(finished, GLYPHS, out=tmp_path_factory.mktemp("why") / "why", settings=SMALL)
+SMALL = small_explanation()
 
 
 @pytest.fixture(scope="module")

@@ -193,21 +193,22 @@ def features(told: Told, arrays: Arrays) -> Figure | None:
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        picture = axes.imshow(grid, cmap=FOUND, vmin=0, vmax=1, aspect="auto")
+        picture = axes.pcolormesh(grid, cmap=FOUND, vmin=0, vmax=1, edgecolors="white", linewidth=0.4)
         for y, x in zip(*np.nonzero(grid <= 0.5), strict=True):
-            axes.plot(x, y, "x", color="black", markersize=5, markeredgewidth=1.2)
-        axes.set_yticks(range(len(items)), [_short(item, 34) for item in items], fontsize=9)
-        axes.set_xticks(range(len(columns)), [str(seed) for _, seed in columns], fontsize=9)
+            axes.plot(x + 0.5, y + 0.5, "x", color="black", markersize=5, markeredgewidth=1.2)
+        axes.set_yticks(np.arange(len(items)) + 0.5, [_short(item, 34) for item in items], fontsize=9)
+        axes.set_xticks(np.arange(len(columns)) + 0.5, [str(seed) for _, seed in columns], fontsize=9)
         axes.set_xlabel("seed; a cross: not captured")
         axes.grid(visible=False)
+        axes.invert_yaxis()
         start = 0
         for arm in dict.fromkeys(arm for arm, _ in columns):
             width = sum(name == arm for name, _ in columns)
             turn = {"rotation": 35, "ha": "left"} if width < 4 else {"ha": "center"}
-            middle = start + (width - 1) / 2
-            axes.annotate(arm, (middle, -0.6), (0, 3), textcoords="offset points", annotation_clip=False, **turn)
+            middle = start + width / 2
+            axes.annotate(arm, (middle, -0.1), (0, 3), textcoords="offset points", annotation_clip=False, **turn)
             if start:
-                axes.axvline(start - 0.5, color="white", linewidth=3)
+                axes.axvline(start, color="white", linewidth=3)
             start += width
         figure.colorbar(picture, ax=axes, label="recognised", pad=0.02)
 
