@@ -28,7 +28,7 @@ from whymask.intervals import mean_interval
 from whymask.progress import say
 from whymask.randomness import numpy_generator
 from whymask.runs import RunFolder, provenance, write_json
-from whymask.stages.classify import classification_task, train_classifier
+from whymask.stages.classify import classification_task, load_classifier, train_classifier
 from whymask.stages.recipes import Finetuning
 from whymask.training.device import RuntimeConfig, make_fabric, precision_of
 
@@ -82,9 +82,6 @@ def train(truth: Truth, encoder: EncoderConfig, seed: int, epochs: int, out: Pat
     run = RunFolder.open(out, about, provenance("cpu", precision_of(fabric)))
     if run.result is None:
         train_classifier(fabric, data, task, data.test, training, seed=seed, run=run, label=out.name)
-        return Network("baseline", out.name, seed, task.model, prep)  # type: ignore[arg-type]
-    from whymask.stages.classify import load_classifier
-
     return Network("baseline", out.name, seed, load_classifier(out)[0], prep)
 
 
@@ -129,30 +126,30 @@ def agreement(network: Network, truth: Truth, images: int, interaction_images: i
     """The AUC of each measure in one network, and its accuracy on classes of one and of two features."""
     data = truth.data
     rows = data.test[:images]  # the classes in turn
-    shown = torch.stack(
-        [torch.as_tensor(image) for image in data.images.preprocessing.normalise(data.images.images[rows])]
-    )
+    shown = data.images.preprocessing.normalise(data.images.images[rows])
     labels = torch.from_numpy(data.images.labels[rows])
     found = measured(network, shown, labels, interaction_images)
     classes = len(truth.two)
     right = by_class(found.pop("recognised"), labels.numpy(), classes)
     result = {name: auc(by_class(values, labels.numpy(), classes), truth.two) for name, values in found.items()}
     return result | {
-        "accuracy, one feature": right[~truth.two].mean(),
-        "accuracy, two features": right[truth.two].mean(),
+        "accuracy_one_feature": right[~truth.two].mean(),
+        "accuracy_two_features": right[truth.two].mean(),
     }
 
 
 def summary(rows: list[dict[str, float]], encoder: str) -> list[dict[str, Any]]:
-    """Means over networks and their t intervals: rows of agreement.json."""
+    """Rows of agreement.json: of each measure and filling the mean AUC over networks, and its t interval in [0, 1]."""
+    accuracy = {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name.startswith("accuracy")}
     table = []
     for name in rows[0]:
+        if name in accuracy:
+            continue
+        measure, filling = name.split(", ")
         over = mean_interval([row[name] for row in rows])
-        key = "accuracy" if name.startswith("accuracy") else "auc"
         low, high = (None if bound is None else float(np.clip(bound, 0, 1)) for bound in (over.low, over.high))
-        table.append(
-            {"measure": name, "encoder": encoder, key: over.mean, "low": low, "high": high, "networks": over.seeds}
-        )
+        told = {"measure": measure, "filling": filling, "encoder": encoder, "auc": over.mean, "low": low, "high": high}
+        table.append(told | {"networks": over.seeds} | accuracy)
     return table
 
 

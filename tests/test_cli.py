@@ -26,6 +26,7 @@ SMALL = {
     "--finetune.epochs 1",
     "pretrain": "--epochs 1 --batch-size 16 --width 4",
     "finetune": "--epochs 1",
+    "explain": "--test-images 4 --interaction-images 4 --regions 4",
     "theory": "--k 3 --d 12 --m 4 --N 60 --batch 20 --test 40 --epochs 2 --pixel-epochs 2 --scale-k 3 --seeds 2",
 }
 """What makes each documented command one of a second."""
@@ -145,6 +146,8 @@ def test_the_documented_commands_and_code_run_as_written(
         "predictions.csv",
         "features.parquet",
         "runs/probe/result.json",
+        "runs/why/report.html",
+        "runs/mine-why/explain.json",
         "runs/theory/report.html",
         "runs/for-timm/README.md",
         "runs/further/encoder/encoder.json",

@@ -106,10 +106,15 @@ def test_grad_cam_is_the_mean_gradient_times_the_map(name: str) -> None:
     settings = sizes.get(name, {"width": 32})
     network = small_network(name, **settings)
     images, labels = some_images(3)
-    features = network.encoder(images).detach().requires_grad_()
-    logits = network.classifier.head(network.encoder.pool(features))
+    encoder = network.encoder
+    if name == "vit":  # what its last block is given
+        features = encoder.outputs(images)[-2].detach().requires_grad_()
+        final = encoder.net.norm(encoder.net.blocks[-1](features))
+    else:
+        final = features = encoder(images).detach().requires_grad_()
+    logits = network.classifier.head(encoder.pool(final))
     (gradient,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), features)
-    positions, own = network.encoder.rows(features), network.encoder.rows(gradient)
+    positions, own = encoder.rows(features), encoder.rows(gradient)
     expected = (positions * own.mean(dim=1, keepdim=True)).sum(dim=2)
     height, width = (32 // network.encoder.stride,) * 2
     found = evidence(network, images, labels, (height, width))
@@ -124,10 +129,11 @@ def test_pointing_does_not_change_the_network(name: str) -> None:
 
 
 def test_a_network_without_a_map_is_asked_by_occlusion() -> None:
-    network = small_network("vit", width=64, depth=2, pool="token")
+    network = small_network("resnet18", output_stride=32)  # its last map is a single position
     images, labels = some_images(2)
     assert means_of(network, images, labels) == "occlusion"
-    assert means_of(small_network("vit", width=64, depth=2), images, labels) == "grad-cam"
+    for pool in ("mean", "token"):
+        assert means_of(small_network("vit", width=64, depth=2, pool=pool), images, labels) == "grad-cam"
     maps = evidence(network, images, labels, CELLS, "occlusion")
     hidden = torch.zeros(2, *CELLS, dtype=torch.bool)
     hidden[:, 2, 5] = True

@@ -12,10 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import EncoderConfig, build_encoder
 from whymask.errors import WhymaskError
 from whymask.explain import interactions as ia
 from whymask.explain import retention
+from whymask.explain.networks import Network
 from whymask.explain.numbers import Key
 from whymask.randomness import torch_generator
 from whymask.stages.classify import Classifier
@@ -189,9 +191,10 @@ def test_cka_numbers_have_both_intervals_and_leave_wide_layers_out() -> None:
     ],
 )
 def test_layer_features(config: EncoderConfig, size: int, widths: list[int] | None) -> None:
-    encoder = build_encoder(config, (size, size), 1, 0).eval()
+    encoder = build_encoder(config, (size, size), 1, 0)
+    encoder.transform = Preprocessing((size, size), (size, size), 1, mean=(0.5,), std=(0.25,))
     images = torch.randn(5, 1, size, size, generator=torch_generator(0))
-    layers = retention.layer_features(encoder, images)
+    layers = Network("baseline", "scratch", 0, Classifier(encoder, 2), encoder.transform).layers(images)
     with torch.inference_mode():
         outputs = encoder.outputs(images)
     assert [layer.shape[0] for layer in layers] == [5] * len(outputs)

@@ -93,18 +93,19 @@ class ViTEncoder(Encoder):
     def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         if hidden is None:
             return self.net.forward_features(images)
-        return self.net.norm(self.net.blocks(self._tokens(images, hidden, token)))
+        return self.net.norm(self.net.blocks(self.tokens(images, hidden, token)))
 
     def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
-        tokens = self._tokens(images, hidden, token)
+        tokens = self.tokens(images, hidden, token)
         return [tokens := block(tokens) for block in self.net.blocks]
 
     def mask_token(self) -> nn.Parameter:
         """(1, 1, D), put in the place of a hidden patch's embedding; its position is added."""
         return nn.Parameter(torch.randn(1, 1, self.dim) * 0.02)
 
-    def _tokens(self, images: Tensor, hidden: Tensor | None, token: Tensor | None) -> Tensor:
-        """Embedded patches, (B, P + n, D): all, or the visible ones, or all with `token` in the hidden ones' place."""
+    def tokens(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
+        """What the first block is given, (B, P + n, D): all patches embedded, or the visible ones, or all with `token`
+        in the hidden ones' place."""
         patches = to_squares(images, self.unit)  # (B, N, C * p * p)
         visible = indices(hidden)[0] if hidden is not None and token is None else None
         if visible is not None:

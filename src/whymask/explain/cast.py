@@ -1,13 +1,16 @@
 """The networks of one explanation: both arms, and the controls beside them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lightning_fabric import Fabric
 
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
 from whymask.explain import controls
+from whymask.explain.evidence import Means
 from whymask.explain.networks import ROLES, Network, Role, Run, check_comparable, load_network, load_pretrained
 from whymask.stages.alone import SCRATCH
 
@@ -62,9 +65,8 @@ class Cast:
         """Random weights, the read-out of the pretrained encoders, and, with `train`, those that must be trained."""
         like = next(iter(self.networks["baseline"].values())).encoder
         first = min(self.networks["baseline"])
-        network = controls.random_network(like, len(self.prepared.classes), first, self.view)
-        network.classifier.to(self.fabric.device)
-        self.networks["random"] = {first: network}
+        classes, device = len(self.prepared.classes), self.fabric.device
+        self.networks["random"] = {first: controls.random_network(like, classes, first, self.view, device)}
         self._add_readouts()
         baseline = self.runs[self.baseline]
         obstacle = self._obstacle(baseline, train)
@@ -103,7 +105,6 @@ class Cast:
             if encoder is not None and run.fingerprint == self.prepared.images.fingerprint:
                 encoder = encoder.to(self.fabric.device)
                 found[seed] = controls.readout_network(arm, encoder, self.prepared, run, self.view)
-                found[seed].classifier.to(self.fabric.device)
         if found:
             self.networks["readout"] = found
         else:
@@ -111,3 +112,26 @@ class Cast:
                 f"The encoders that {self.pretrained} started from, or the labels that it was trained on, are not "
                 "there: what they held before fine-tuning, and whether it was kept, is left out."
             )
+
+    def about(self, means: Mapping[str, Means]) -> list[dict[str, Any]]:
+        """What explain.json says of each arm; `means` is how its evidence was found."""
+        texts = {
+            "pretrained": f"fine-tuned after {self.pretrained} pretraining",
+            "baseline": "trained from scratch" if self.baseline == SCRATCH else self.baseline,
+            "erased": "from scratch, with parts of its training images hidden as pretraining hides them",
+            "readout": "the pretrained encoder before fine-tuning, with a linear read-out",
+            "random": "weights as drawn, never trained",
+            "shuffled": "from scratch on shuffled labels",
+        }
+        return [
+            {
+                "name": self.arm(role),
+                "role": role,
+                "about": texts[role],
+                "seeds": sorted(self.networks[role]),
+                "folders": [str(run.folder) for network in self.networks[role].values() if (run := network.run)],
+                "evidence": means[self.arm(role)],
+            }
+            for role in ROLES
+            if role in self.networks
+        ]

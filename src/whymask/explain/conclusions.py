@@ -169,8 +169,8 @@ def lead(numbers: Sequence[Number], pretrained: str, baseline: str, glyphs: Glyp
     if glyphs is not None and None not in (*captured, *single):
         return (
             f"The pretrained networks recognise {_percent(single[0])} of single-view images, {baseline} "
-            f"{_percent(single[1])}: they captured {captured[0]:.1f} of {glyphs.features} features a class, {baseline} "
-            f"{captured[1]:.1f}."
+            f"{_percent(single[1])}: they captured {captured[0]:.2f} of {glyphs.features} features a class, {baseline} "
+            f"{captured[1]:.2f}."
         )
     accuracy = [mean("views", "accuracy", arm) for arm in arms]
     if None not in accuracy:

@@ -88,9 +88,12 @@ def erasing(loss_of: LossOf, encoder: Encoder, ratio: float, seed: int) -> LossO
     return of_erased
 
 
-def random_network(like: Encoder, classes: int, seed: int, view: Preprocessing) -> Network:
+def random_network(
+    like: Encoder, classes: int, seed: int, view: Preprocessing, device: str | torch.device = "cpu"
+) -> Network:
     """Weights as a network from scratch begins with."""
-    return Network("random", RANDOM, seed, Classifier(_new_encoder(like, seed, view), classes, seed), view)
+    classifier = Classifier(_new_encoder(like, seed, view), classes, seed)
+    return Network("random", RANDOM, seed, classifier.to(device), view)
 
 
 def readout_network(arm: str, encoder: Encoder, prepared: Prepared, run: Run, view: Preprocessing) -> Network:
@@ -103,7 +106,8 @@ def readout_network(arm: str, encoder: Encoder, prepared: Prepared, run: Run, vi
     with torch.no_grad():
         classifier.head.weight.copy_(torch.from_numpy(weight))
         classifier.head.bias.copy_(torch.from_numpy(bias))
-    return Network("readout", arm, run.seed, classifier, view)
+    device = next(encoder.parameters()).device
+    return Network("readout", arm, run.seed, classifier.to(device), view)
 
 
 def _new_encoder(like: Encoder, seed: int, view: Preprocessing) -> Encoder:

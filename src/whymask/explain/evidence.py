@@ -1,7 +1,11 @@
 """Evidence: which cells of an image carry a network's decision.
 
-Grad-CAM (Selvaraju et al., arXiv 1610.02391), by captum, at the encoder's last map; where no gradient reaches a map,
-as in a ViT that reads its class token, occlusion: how much hiding a cell lowers the class's log probability.
+Grad-CAM (Selvaraju et al., arXiv 1610.02391), by captum, at the encoder's last map. In a ViT that is what its last
+block is given, as is usual: behind it the gradient is the same at all patches, or reaches only the class token, and
+what stands at a patch no longer belongs to it alone. On glyphs of known truth, views found there tell one feature from
+two with an AUC of 0.96, behind the last block with 0.74 (3 networks; docs/results). Where there is no map with several
+positions, or no gradient reaches it, evidence is found by occlusion: how much hiding a cell lowers the class's log
+probability.
 """
 
 from typing import Any, Literal
@@ -21,7 +25,8 @@ FEWEST = 4
 
 
 class Pointing(nn.Module):
-    """A classifier, unchanged, whose encoder's features pass `point` as a map (B, D, h', w') for captum to find."""
+    """A classifier, unchanged, whose `point` is passed a map (B, D, h', w') for captum to find: the features, or in a
+    ViT what its last block is given."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -30,17 +35,20 @@ class Pointing(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         model, encoder = self.classifier, self.classifier.encoder
-        features = self._through(encoder, encoder(images))
-        return model.head(model.norm(encoder.pool(features)))
+        return model.head(model.norm(encoder.pool(self._features(encoder, images))))
 
-    def _through(self, encoder: Any, features: Tensor) -> Tensor:
-        if features.ndim == 3:  # a ViT: tokens (B, P + N, D)
-            prefix, patches = features[:, : encoder.prefix], features[:, encoder.prefix :]
-            grid = patches.transpose(1, 2).unflatten(2, encoder.grid)
-            return torch.cat([prefix, self.point(grid).flatten(2).transpose(1, 2)], dim=1)
+    def _features(self, encoder: Any, images: Tensor) -> Tensor:
+        if encoder.kind == "vit":
+            tokens = encoder.tokens(images)
+            for block in encoder.net.blocks[:-1]:
+                tokens = block(tokens)
+            prefix, patches = tokens[:, : encoder.prefix], tokens[:, encoder.prefix :]
+            grid = self.point(patches.transpose(1, 2).unflatten(2, encoder.grid))
+            tokens = torch.cat([prefix, grid.flatten(2).transpose(1, 2)], dim=1)
+            return encoder.net.norm(encoder.net.blocks[-1](tokens))
         if encoder.kind == "swin":  # (B, h', w', D)
-            return self.point(features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.point(features)
+            return self.point(encoder(images).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.point(encoder(images))
 
 
 def means_of(network: Network, images: Tensor, labels: Tensor) -> Means:

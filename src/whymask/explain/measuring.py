@@ -10,52 +10,24 @@ from torch import Tensor
 
 from whymask.data.batches import in_order
 from whymask.data.glyphs import Glyphs
-from whymask.data.prepare import Prepared
-from whymask.errors import WhymaskError
 from whymask.explain import conclusions, controls, features, interactions, lottery, retention
 from whymask.explain.cast import Cast
-from whymask.explain.evidence import Means, evidence, means_of, ranks
+from whymask.explain.choice import in_turn
+from whymask.explain.evidence import Means, evidence, means_of
 from whymask.explain.explanation import Explanation
-from whymask.explain.fill import Filling, fillers, hide
+from whymask.explain.fill import Filling, fillers
 from whymask.explain.networks import BATCH, ROLES, Network, Role
 from whymask.explain.numbers import Key, Number, Scores, differences, summarise
+from whymask.explain.pictures import evidence_pictures
 from whymask.explain.robustness import robustness_scores
 from whymask.explain.settings import ExplainSettings
 from whymask.explain.views import view_scores
 from whymask.progress import say
-from whymask.randomness import numpy_generator
 from whymask.runs import RunFolder, command
 from whymask.stages.alone import SCRATCH
 
-SHOWN = 8
-"""Images whose evidence the page shows."""
-MOST_FOR_CKA = 2000
-
-
-def choose_images(prepared: Prepared, glyphs: Glyphs | None, settings: ExplainSettings) -> np.ndarray:
-    """Test images, rows of `prepared`: of all classes alike, in random order; of glyphs those that show all features.
-
-    Raises WhymaskError where there are fewer than the measures need.
-    """
-    rows = prepared.test
-    if glyphs is not None and prepared.test_tags is not None:
-        rows = rows[prepared.test_tags == "multi_view"]
-    rows = numpy_generator(0, "explain", "images").permutation(rows)
-    labels = prepared.images.labels[rows]
-    turn = np.empty(len(rows), np.int64)
-    for label in np.unique(labels):
-        turn[labels == label] = np.arange((labels == label).sum())
-    chosen = rows[np.argsort(turn, kind="stable")][: settings.test_images]
-    needed = 2
-    if "interactions" in settings.measures:
-        interactions.regions(prepared.images.preprocessing.size, settings.regions)
-        needed = settings.regions
-    if len(chosen) < needed:
-        raise WhymaskError(
-            f"{len(chosen)} test images of {prepared.name}; at least {needed} are needed, one a region of the "
-            "interactions; give more labelled images or fewer --regions"
-        )
-    return chosen
+MOST = 2000
+"""Test images, where a measure takes more than the others: for CKA, which needs more than features."""
 
 
 class Measuring:
@@ -89,11 +61,11 @@ class Measuring:
             lead=conclusions.lead(self.numbers, cast.pretrained, cast.baseline, self.glyphs),
             setting=self._setting(),
             provenance=folder.provenance,
-            arms=[self._about(role) for role in ROLES if role in cast.networks],
+            arms=cast.about(self.means),
             numbers=self.numbers,
             conclusions=conclusions.draw(self.numbers, cast.pretrained, cast.baseline),
             notes=self.notes,
-            pictures=self._pictures(),
+            pictures=evidence_pictures(cast, self.images, self.labels, self.cells, self.means),
         )
 
     # images ------------------------------------------------------------------------------------------------------
@@ -162,7 +134,7 @@ class Measuring:
     def _single_view(self) -> None:
         prepared = self.cast.prepared
         assert prepared.test_tags is not None
-        rows = prepared.test[prepared.test_tags == "single_view"][:MOST_FOR_CKA]
+        rows = in_turn(prepared, prepared.test[prepared.test_tags == "single_view"])[:MOST]
         if len(rows):
             images, labels = self._load(rows)
             key = Key("single-view accuracy")
@@ -203,6 +175,7 @@ class Measuring:
                 arms[role] = (logits, {seed: self._evidence(network) for seed, network in networks.items()})
                 name = self.cast.arm(role)
                 self.numbers += lottery.lottery_numbers(name, *arms[role], self.labels, self.groups)
+        self._lottery_of_random()
         fewest = min(len(self.cast.networks[role]) for role in ("pretrained", "baseline"))
         if fewest < lottery.SEEDS:
             self.notes.append(
@@ -216,6 +189,17 @@ class Measuring:
             self.numbers += lottery.lottery_difference(
                 names, arms["pretrained"], arms["baseline"], self.labels, self.groups
             )
+
+    def _lottery_of_random(self) -> None:
+        """Networks that were never trained, one for each seed of the baseline."""
+        cast = self.cast
+        like, classes = next(iter(cast.networks["random"].values())).encoder, len(cast.prepared.classes)
+        device = cast.fabric.device
+        networks = [controls.random_network(like, classes, s, cast.view, device) for s in cast.networks["baseline"]]
+        means = self.means[controls.RANDOM]
+        logits = {network.seed: network(self.images) for network in networks}
+        maps = {n.seed: evidence(n, self.images, self.labels, self.cells, means) for n in networks}
+        self.numbers += lottery.lottery_numbers(controls.RANDOM, logits, maps, self.labels, self.groups)
 
     def _interactions(self) -> None:
         count = min(self.settings.interaction_images, len(self.images))
@@ -262,46 +246,41 @@ class Measuring:
         cast = self.cast
         if "readout" not in cast.networks:
             return
-        rows = cast.prepared.test[:MOST_FOR_CKA]
+        rows = in_turn(cast.prepared, cast.prepared.test)[:MOST]
         images, _ = self._load(rows)
-        pairs = {
-            cast.pretrained: [
-                (s, cast.networks["readout"][s], cast.networks["pretrained"][s]) for s in cast.networks["readout"]
-            ]
-        }
-        if cast.baseline == SCRATCH:
-            pairs[cast.baseline] = [
-                (s, controls.random_network(n.encoder, len(cast.prepared.classes), s, cast.view), n)
-                for s, n in cast.networks["baseline"].items()
-            ]
-        for arm, members in pairs.items():
-            self._retention_of(arm, members, images, rows)
+        before, after = cast.networks["readout"], cast.networks["pretrained"]
+        self._retention_of(cast.pretrained, {seed: (before[seed], after[seed]) for seed in before}, images, rows)
+        for role in ("baseline", "shuffled"):
+            if cast.baseline == SCRATCH and role in cast.networks:
+                pairs = {seed: (self._first_weights(after), after) for seed, after in cast.networks[role].items()}
+                self._retention_of(cast.arm(role), pairs, images, rows)
+
+    def _first_weights(self, network: Network) -> Network:
+        cast = self.cast
+        classes, device = len(cast.prepared.classes), cast.fabric.device
+        return controls.random_network(network.encoder, classes, network.seed, cast.view, device)
 
     def _retention_of(
-        self, arm: str, members: list[tuple[int, Network, Network]], images: Tensor, rows: np.ndarray
+        self, arm: str, pairs: dict[int, tuple[Network, Network]], images: Tensor, rows: np.ndarray
     ) -> None:
+        """Of networks before and after their training, by seed; images are those of `rows`."""
         prepared, layers, scores = self.cast.prepared, {}, {}
-        for seed, before, after in members:
-            before.classifier.to(self.cast.fabric.device)
-            layers[seed] = (
-                retention.layer_features(before.encoder, before.see(images)),
-                retention.layer_features(after.encoder, after.see(images)),
-            )
-            run = self.cast.runs[arm][seed]
-            if run.fingerprint != prepared.images.fingerprint:
-                continue
-            training = controls.rows_of(run, prepared)
-            learn, _ = self._load(training)
-            held, left = ((n.pooled(learn), n.pooled(images)) for n in (before, after))
-            labels = prepared.images.labels[training], prepared.images.labels[rows]
-            scores[seed] = retention.readout_scores(held, left, labels, len(prepared.classes))
-        wide = retention.too_wide(layers[members[0][0]][0])
+        for seed, (before, after) in pairs.items():
+            layers[seed] = (before.layers(images), after.layers(images))
+            run = self.cast.runs.get(arm, self.cast.runs[self.cast.baseline])[seed]
+            if run.fingerprint == prepared.images.fingerprint:
+                training = controls.rows_of(run, prepared)
+                learn, labels = self._load(training)
+                held, left = ((n.pooled(learn), n.pooled(images)) for n in (before, after))
+                truth = labels.numpy(), prepared.images.labels[rows]
+                scores[seed] = retention.readout_scores(held, left, truth, len(prepared.classes))
+        wide = retention.too_wide(next(iter(layers.values()))[0])
         if wide:
             listed = ", ".join(map(str, wide))
             self.notes.append(f"CKA of layer {listed} of {arm} needs more test images than features: left out.")
         self.numbers += retention.cka_numbers(arm, layers)
         if scores:
-            groups = self.cast.prepared.groups
+            groups = prepared.groups
             self.numbers += summarise("retention", arm, scores, None if groups is None else groups[rows])
 
     def _robustness(self) -> None:
@@ -339,49 +318,3 @@ class Measuring:
             "features": None if self.glyphs is None else self.glyphs.features,
             "command": command(),
         }
-
-    def _about(self, role: Role) -> dict[str, Any]:
-        networks, cast = self.cast.networks[role], self.cast
-        about = {
-            "pretrained": f"fine-tuned after {cast.pretrained} pretraining",
-            "baseline": "trained from scratch" if cast.baseline == SCRATCH else cast.baseline,
-            "erased": "from scratch, with parts of its training images hidden as pretraining hides them",
-            "readout": "the pretrained encoder before fine-tuning, with a linear read-out",
-            "random": "weights as drawn, never trained",
-            "shuffled": "from scratch on shuffled labels",
-        }
-        return {
-            "name": cast.arm(role),
-            "role": role,
-            "about": about[role],
-            "seeds": sorted(networks),
-            "folders": [str(run.folder) for seed in sorted(networks) if (run := networks[seed].run)],
-            "evidence": self.means[cast.arm(role)],
-        }
-
-    def _pictures(self) -> dict[str, np.ndarray]:
-        """Some images, and for each arm's first network its evidence, and what it says without the strongest of it."""
-        images, labels = self.images[:SHOWN], self.labels[:SHOWN]
-        pictures = {"images": self._pixels(images), "labels": labels.numpy()}
-        for role in ROLES:
-            if role not in self.cast.networks:
-                continue
-            network = self.cast.networks[role][min(self.cast.networks[role])]
-            means = self.means[network.arm]
-            maps = evidence(network, images, labels, self.cells, means)
-            first = (ranks(maps) < round(lottery.TOP * maps[0].numel())).view_as(maps)
-            left = hide(images, first, torch.zeros_like(images))
-            strongest = maps.clamp(min=0).amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-            pictures |= {
-                f"evidence/{network.arm}": (maps.clamp(min=0) / strongest).numpy(),
-                f"hidden/{network.arm}": self._pixels(left),
-                f"whole/{network.arm}": network(images).argmax(dim=1).numpy(),
-                f"left/{network.arm}": network(left).argmax(dim=1).numpy(),
-            }
-        return pictures
-
-    def _pixels(self, images: Tensor) -> np.ndarray:
-        """Normalised (n, C, h, w) as uint8 (n, h, w, C)."""
-        view = self.cast.view
-        std, mean = (torch.tensor(values).view(-1, 1, 1) for values in (view.std, view.mean))
-        return ((images * std + mean).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()

@@ -42,9 +42,8 @@ class Network:
     def __post_init__(self) -> None:
         self.classifier.eval().requires_grad_(False)
         ours, own = self.view, self.encoder.transform
-        device = self.classifier.head.weight.device
         mean, std, own_mean, own_std = (
-            torch.tensor(values, device=device).view(-1, 1, 1) for values in (ours.mean, ours.std, own.mean, own.std)
+            torch.tensor(values).view(-1, 1, 1) for values in (ours.mean, ours.std, own.mean, own.std)
         )
         self._scale, self._shift = std / own_std, (mean - own_mean) / own_std
 
@@ -54,7 +53,8 @@ class Network:
 
     def see(self, images: Tensor) -> Tensor:
         """Images (B, C, h, w) as the network itself normalises them, on its device."""
-        return images.to(self._scale.device) * self._scale + self._shift
+        device = self.classifier.head.weight.device
+        return images.to(device) * self._scale.to(device) + self._shift.to(device)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -68,9 +68,25 @@ class Network:
         parts = [self.encoder.pool(self.encoder(self.see(part))).float().cpu() for part in images.split(BATCH)]
         return torch.cat(parts).numpy()
 
+    @torch.inference_mode()
+    def layers(self, images: Tensor) -> list[np.ndarray]:
+        """What every layer makes of images (n, C, h, w), the mean over its positions: float32 (n, D) each."""
+        parts = [
+            [mean_over_positions(self.encoder, x) for x in self.encoder.outputs(self.see(part))]
+            for part in images.split(BATCH)
+        ]
+        return [torch.cat(layer).float().cpu().numpy() for layer in zip(*parts, strict=True)]
+
     def recognises(self, images: Tensor, labels: Tensor) -> Tensor:
         """Which images (B, C, h, w) are given their class: bool (B,)."""
         return self(images).argmax(dim=1) == labels
+
+
+def mean_over_positions(encoder: Any, output: Tensor) -> Tensor:
+    """A layer's output of any kind of encoder -> (B, D)."""
+    if output.ndim == 3:  # tokens of a ViT, (B, P + N, D)
+        return output[:, encoder.prefix :].mean(dim=1)
+    return output.mean(dim=(1, 2) if encoder.kind == "swin" else (2, 3))
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from whymask.encoders import Encoder
-from whymask.explain.networks import BATCH
 from whymask.explain.numbers import Key, Number, jackknife
 from whymask.intervals import mean_interval
 
@@ -18,19 +14,6 @@ ABSENT = -1e4
 
 Layers = Sequence[np.ndarray]
 """The features of every layer, float32 (n, D) each."""
-
-
-@torch.inference_mode()
-def layer_features(encoder: Encoder, images: Tensor) -> list[np.ndarray]:
-    """What every layer makes of images (n, C, h, w), the mean over its positions: float32 (n, D) each."""
-    parts = [[_mean_over_positions(encoder, x) for x in encoder.outputs(part)] for part in images.split(BATCH)]
-    return [torch.cat(layer).float().cpu().numpy() for layer in zip(*parts, strict=True)]
-
-
-def _mean_over_positions(encoder: Encoder, output: Tensor) -> Tensor:
-    if output.ndim == 3:  # tokens of a ViT, (B, P + N, D)
-        return output[:, encoder.prefix :].mean(dim=1)
-    return output.mean(dim=(1, 2) if encoder.kind == "swin" else (2, 3))
 
 
 def unbiased_cka(x: np.ndarray, y: np.ndarray) -> float:

@@ -12,8 +12,9 @@ from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
 from whymask.errors import WhymaskError
 from whymask.explain.cast import Cast
+from whymask.explain.choice import choose_images
 from whymask.explain.explanation import Explanation
-from whymask.explain.measuring import Measuring, choose_images
+from whymask.explain.measuring import Measuring
 from whymask.explain.networks import (
     Network,
     Run,
