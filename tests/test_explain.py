@@ -1,5 +1,6 @@
 """The whole path: from runs and images to explain.json, for a study and for runs alone, and what is refused."""
 
+import importlib
 import json
 import math
 import shutil
@@ -11,9 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import GLYPHS, small_explanation
+from conftest import GLYPHS, small_explanation, tiny_settings
 from experiments.agreement import ENCODERS, agreement, make_truth, train
-from whymask import ExplainSettings, Explanation, FinetuneSettings, WhymaskError, explain, finetune, pretrain
+from whymask import (
+    ExplainSettings,
+    Explanation,
+    FinetuneSettings,
+    WhymaskError,
+    explain,
+    finetune,
+    pretrain,
+    study,
+)
 from whymask.data.glyphs import Glyphs
 from whymask.encoders import EncoderConfig
 from whymask.explain.networks import open_runs, two_arms
@@ -266,3 +276,37 @@ def test_views_tell_what_a_network_can_know(tmp_path: Path) -> None:
     assert found["views, mean"] >= 0.8 and found["views, patches"] >= 0.8
     shuffled = replace(truth, two=np.roll(truth.two, 1))
     assert agreement(network, shuffled, 200, 50)["views, mean"] < found["views, mean"]
+
+
+# in a study ------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_whose_networks_changed_is_explained_anew(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(finished, out)
+    told = json.loads((out / "why" / "config.json").read_text())
+    told["config"]["runs"]["mae"] = told["config"]["runs"]["mae"][:1]
+    (out / "why" / "config.json").write_text(json.dumps(told))
+    (out / "why" / "old").write_text("")
+    study(GLYPHS, out=out, settings=tiny_settings())
+    assert not (out / "why" / "old").exists()
+    assert len(Explanation.load(out / "why").arms[0]["seeds"]) == 2
+
+
+def test_an_explanation_that_fails_costs_a_study_nothing(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def broken(*args: Any, **options: Any) -> None:
+        raise RuntimeError("no memory")
+
+    shutil.copytree(finished, tmp_path / "study", ignore=shutil.ignore_patterns("why"))
+    monkeypatch.setattr(importlib.import_module("whymask.study.why"), "explain_arms", broken)
+    assert study(GLYPHS, out=tmp_path / "study", settings=tiny_settings())["verdict"]
+    assert "no explanation: RuntimeError: no memory" in capsys.readouterr().err
+    assert 'id="why"' not in (tmp_path / "study" / "report.html").read_text()
+
+
+def test_a_study_can_be_left_unexplained(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "study", ignore=shutil.ignore_patterns("why"))
+    study(GLYPHS, out=tmp_path / "study", settings=tiny_settings(), explain=False)
+    assert not (tmp_path / "study" / "why").exists()

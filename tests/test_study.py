@@ -359,7 +359,13 @@ def test_a_plan_runs_nothing(tmp_path: Path, capsys: Any, monkeypatch: pytest.Mo
     forbid_training(monkeypatch)
     plan = study(GLYPHS, out=tmp_path / "study", settings=tiny_settings(), plan=True)["plan"]
     assert not (tmp_path / "study").exists()
-    assert plan["cells"] == {"pretraining": 2, "scratch": 6, "mae": 4, "scratch-long": 2}
+    assert plan["cells"] == {
+        "pretraining": 2,
+        "scratch": 6,
+        "mae": 4,
+        "scratch-long": 2,
+        "controls of the explanation": 3,
+    }
     assert plan["images"] == 288 and plan["store_bytes"] >= 288 * 32 * 32 and plan["seconds"] > 0
     printed = capsys.readouterr().err
     assert "2 pretraining" in printed and "images: 288" in printed and "minutes" in printed
