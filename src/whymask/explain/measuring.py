@@ -76,24 +76,24 @@ class Measuring:
 
     # measures ----------------------------------------------------------------------------------------------------
 
-    def _per_network(self, measure: str, scores_of: Callable[[Network], Scores]) -> None:
-        """Scores of every network; rows of each arm, and of what the pretrained one is compared with."""
+    def _per_network(self, measure: str, scores_of: Callable[[Network], Scores], count: int | None = None) -> None:
+        """Scores of every network on the first `count` images; rows of each arm, and of the pretrained one's lead."""
         scores = {
             role: {seed: scores_of(network) for seed, network in networks.items()}
             for role, networks in self.cast.networks.items()
         }
+        self._summarise(measure, scores, None if self.groups is None else self.groups[:count])
+
+    def _summarise(self, measure: str, scores: dict[Role, dict[int, Scores]], groups: np.ndarray | None) -> None:
         for role in ROLES:
             if role in scores:
-                self.numbers += summarise(measure, self.cast.arm(role), scores[role], self.groups)
-        self._compare(measure, scores)
-
-    def _compare(self, measure: str, scores: dict[Role, dict[int, Scores]], groups: np.ndarray | None = None) -> None:
+                self.numbers += summarise(measure, self.cast.arm(role), scores[role], groups)
         for role in ("baseline", "erased"):
             if role in scores:
                 pair = differences(scores["pretrained"], scores[role])
                 name = f"{self.cast.pretrained} - {self.cast.arm(role)}"
                 if pair:
-                    self.numbers += summarise(measure, name, pair, self.groups if groups is None else groups)
+                    self.numbers += summarise(measure, name, pair, groups)
 
     def _features(self) -> None:
         if self.glyphs is None:
@@ -142,9 +142,7 @@ class Measuring:
                 role: {s: {key: n.recognises(images, labels).double().numpy()} for s, n in networks.items()}
                 for role, networks in self.cast.networks.items()
             }
-            for role in scores:
-                self.numbers += summarise("features", self.cast.arm(role), scores[role])
-            self._compare("features", scores, np.arange(len(rows)))
+            self._summarise("features", scores, None)
 
     def _views(self) -> None:
         count = min(self.settings.view_images, len(self.images))
@@ -157,7 +155,7 @@ class Measuring:
                 self.maps[network.arm, network.seed] = maps
             return found
 
-        self._per_network("views", scores)
+        self._per_network("views", scores, count)
 
     def _evidence(self, network: Network) -> Tensor:
         key = (network.arm, network.seed)
@@ -205,7 +203,6 @@ class Measuring:
         count = min(self.settings.interaction_images, len(self.images))
         images, labels = self.images[:count], self.labels[:count]
         where = interactions.regions(self.cast.view.size, self.settings.regions)
-        groups = None if self.groups is None else self.groups[:count]
         scores: dict[Role, dict[int, dict[Key, np.ndarray]]] = {}
         for name, filler in self.fillers.items():
             found = {
@@ -222,10 +219,7 @@ class Measuring:
                     own = scores.setdefault(role, {}).setdefault(seed, {})
                     own |= interactions.strength_scores(values, name)
                     own |= self._against_readout(role, seed, values, found, name)
-        for role in ROLES:
-            if role in scores:
-                self.numbers += summarise("interactions", self.cast.arm(role), scores[role], groups)
-        self._compare("interactions", scores, np.arange(count) if groups is None else groups)
+        self._summarise("interactions", scores, None if self.groups is None else self.groups[:count])
 
     def _against_readout(
         self, role: Role, seed: int, values: np.ndarray, found: dict[Role, dict[int, np.ndarray]], name: str
@@ -258,7 +252,8 @@ class Measuring:
     def _first_weights(self, network: Network) -> Network:
         cast = self.cast
         classes, device = len(cast.prepared.classes), cast.fabric.device
-        return controls.random_network(network.encoder, classes, network.seed, cast.view, device)
+        seed = network.run.seed if network.run else network.seed
+        return controls.random_network(network.encoder, classes, seed, cast.view, device)
 
     def _retention_of(
         self, arm: str, pairs: dict[int, tuple[Network, Network]], images: Tensor, rows: np.ndarray

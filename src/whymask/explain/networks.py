@@ -113,9 +113,7 @@ class Run:
     @property
     def mask_ratio(self) -> float | None:
         """What pretraining hid, as a share; None where nothing says."""
-        if self.origin is None or not (self.origin / "config.json").exists():
-            return None
-        return _mask_ratio(read_json(self.origin / "config.json")["config"])
+        return None if self.origin is None else _mask_ratio(_config(self.origin))
 
 
 def open_runs(folders: Sequence[Path]) -> list[Run]:
@@ -229,20 +227,30 @@ def _cell(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 def _finetuning(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     origin = None if config["from"] == SCRATCH else Path(config["from"])
-    there = origin is not None and (origin / "config.json").exists()
-    arm = SCRATCH if origin is None else "pretrained"
-    if there:
-        assert origin is not None
-        arm = read_json(origin / "config.json")["config"].get("method", arm)
-        if "pretrain-" in origin.name:  # of a study, whose cells name the method
-            arm = origin.name.split("-", 1)[1].rsplit("-", 1)[0]
+    if origin is not None and origin.name == "encoder":
+        origin = origin.parent
+    there = origin is not None and (origin / "encoder" / "encoder.json").exists()
     return {
-        "arm": arm,
+        "arm": SCRATCH if origin is None else _method(origin) if there else "pretrained",
         "budget": config["budget"],
         "seed": config["seed"],
         "augment": config["augment"],
         "origin": origin if there else None,
     }
+
+
+def _method(pretraining: Path) -> str:
+    """The method of a pretraining's run; "pretrained" where it does not say."""
+    config = _config(pretraining)
+    if "cell" in config:  # of a study, named pretrain-METHOD-SEED
+        return config["cell"].split("-", 1)[1].rsplit("-", 1)[0]
+    return config.get("method", "pretrained")
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """What a run's folder says of its settings; nothing where it is an encoder alone."""
+    path = folder / "config.json"
+    return read_json(path)["config"] if path.exists() else {}
 
 
 def _mask_ratio(tree: dict[str, Any]) -> float | None:
