@@ -23,14 +23,13 @@ class Conclusion:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim: in which quantity the pretrained networks must lie above (sign 1) or below (-1) those from scratch.
+    """A claim: in which quantity the pretrained networks must lie above those from scratch.
 
     hides: parts of images are hidden, so that the third network must not explain the difference away.
     """
 
     measure: str
     quantity: str
-    sign: int
     hides: bool
     supported: str
     against: str
@@ -39,37 +38,37 @@ class Claim:
 
 CLAIMS = (
     Claim(
-        "features", "captured a class", 1, False,
+        "features", "captured a class", False,
         "Pretrained networks captured more of each class's features than those from scratch.",
         "Networks from scratch captured more of each class's features than the pretrained ones.",
         "No certain difference in the features captured.",
     ),
     Claim(
-        "views", "views", 1, True,
+        "views", "views", True,
         "Pretrained networks can recognise an image by more separate parts of it.",
         "Networks from scratch can recognise an image by more separate parts of it.",
         "Whether pretrained networks recognise an image by more separate parts is not certain.",
     ),
     Claim(
-        "lottery", "agreement", 1, False,
+        "lottery", "agreement", False,
         "Training from scratch is more of a lottery: its networks agree less with each other than pretrained ones do.",
         "Pretrained networks agree less with each other than those from scratch.",
         "No certain difference in how far networks of different seeds agree.",
     ),
     Claim(
-        "interactions", "found by", 1, True,
+        "interactions", "found by", True,
         "Fine-tuned networks keep more of what the pretrained encoder combines than networks from scratch find.",
         "Networks from scratch find more of what the pretrained encoder combines than fine-tuned ones keep.",
         "Whether fine-tuning keeps more of what the pretrained encoder combines than scratch finds is not certain.",
     ),
     Claim(
-        "robustness", "noise mean", 1, True,
+        "robustness", "noise mean", True,
         "Pretrained networks are more accurate under noise.",
         "Networks from scratch are more accurate under noise.",
         "No certain difference in accuracy under noise.",
     ),
     Claim(
-        "robustness", "occlusion mean", 1, True,
+        "robustness", "occlusion mean", True,
         "Pretrained networks are more accurate when parts of the image are hidden.",
         "Networks from scratch are more accurate when parts of the image are hidden.",
         "Whether pretrained networks are more accurate when parts of the image are hidden is not certain.",
@@ -87,12 +86,12 @@ def _of_claim(claim: Claim, numbers: Sequence[Number], pretrained: str, baseline
     main = _differences(claim, numbers, f"{pretrained} - {baseline}")
     if not main:
         return None
-    third = _differences(claim, numbers, f"{pretrained} - {ERASED}") if claim.hides else []
-    sides = {_side(row) * claim.sign for row in main}
+    third = _differences(claim, numbers, f"{pretrained} - {ERASED}")
+    sides = {_side(row) for row in main}
     reasons = [_reason(row) for row in [*main, *third]]
     if sides == {-1}:
         return Conclusion(claim.measure, "against", claim.against, reasons)
-    if sides == {1} and (not claim.hides or (third and {_side(row) * claim.sign for row in third} == {1})):
+    if sides == {1} and (not claim.hides or (third and {_side(row) for row in third} == {1})):
         return Conclusion(claim.measure, "supported", claim.supported, reasons)
     return Conclusion(claim.measure, "open", claim.open, [*_doubts(claim, main, third, sides), *reasons])
 

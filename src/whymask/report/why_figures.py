@@ -17,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 FILLINGS = {"mean": "filled with the mean", "patches": "filled with patches of other images"}
 PARTS = {"preserved": "#1f83c4", "discarded": "#9a9a9a", "new": "#009e73"}
-CONTROLS = {"readout": "#7d6bd1", "erased": "#b8860b", "random": "#8a8a8a", "shuffled": "#5a5a5a"}
+CONTROLS = {"readout": "#7d6bd1", "erased": "#c2609a", "random": "#8a8a8a", "shuffled": "#5a5a5a"}
 CONTROL_MARKERS = {"readout": "P", "erased": "s", "random": "X", "shuffled": "v"}
 HEAT = np.array([232, 76, 20])
 FOUND = LinearSegmentedColormap.from_list("found", ["#c8501a", "#e9c9b4", "#9cc7e6", "#1668b0"])
