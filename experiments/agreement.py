@@ -1,9 +1,12 @@
 """`python -m experiments.agreement`: do the measures of why tell what is known to be true?
 
 Networks are trained on glyphs of which half of the classes, chosen by the seed, show one feature only; the other half
-show either of two, so that both are needed. Asked on images that show all features, of which each network recognises
-those of both halves alike, "views" and "interactions" must tell the classes of which the network can know one feature
-from those of which it can know two: by the area under the ROC curve over classes, within each network.
+show either of two, so that both are needed. Asked on images that show all features, "views" and "interactions" (their
+effective number) must tell the classes of which the network can know one feature from those of which it can know two:
+by the area under the ROC curve over classes, within each network.
+
+At equal accuracy: images that a network does not recognise do not count, and a class of one feature is compared only
+with those classes of two of which the network recognises as many images, within `ALIKE`.
 """
 
 from dataclasses import dataclass, replace
@@ -13,18 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from scipy.stats import rankdata
 from torch import Tensor
 
 from whymask.data.glyphs import Glyphs, generate, render
 from whymask.data.prepare import DataConfig, Prepared, prepare
 from whymask.encoders import EncoderConfig, build_encoder, resolve
 from whymask.explain.evidence import means_of
-from whymask.explain.fill import fillers
+from whymask.explain.features import features_alone, recognised
+from whymask.explain.fill import FILLINGS, fillers
 from whymask.explain.interactions import effective_count, interactions, masked_values, regions
 from whymask.explain.networks import BATCH, Network
 from whymask.explain.views import count_views
-from whymask.intervals import mean_interval
+from whymask.intervals import clopper_pearson, mean_interval
 from whymask.progress import say
 from whymask.randomness import numpy_generator
 from whymask.runs import RunFolder, provenance, write_json
@@ -34,17 +37,21 @@ from whymask.training.device import RuntimeConfig, make_fabric, precision_of
 
 OUT = Path("runs/agreement")
 RESULT = Path("docs/results/why/agreement.json")
-NETWORKS = 8
+NETWORKS = 20
+ALIKE = 0.05
+"""Difference in accuracy within which two classes are recognised alike."""
 ENCODERS = {"cnn": EncoderConfig("cnn"), "vit": EncoderConfig("vit", width=64, depth=3, heads=2, patch=4)}
 
 
 @dataclass(frozen=True)
 class Truth:
     """Attributes:
+    glyphs: which images.
     data: training images of one and two features, and test images that show all.
     two: bool (classes,), which of them have two features in training.
     """
 
+    glyphs: Glyphs
     data: Prepared
     two: np.ndarray
 
@@ -55,7 +62,7 @@ def make_truth(glyphs: Glyphs, seed: int) -> Truth:
     shown, labels = _training_images(glyphs, two)
     test, test_labels, _ = generate(glyphs, glyphs.test, "all features")
     arrays = {"x_train": shown, "y_train": labels, "x_test": test, "y_test": test_labels}
-    return Truth(prepare(arrays, DataConfig(), multiple_of=4), two)
+    return Truth(glyphs, prepare(arrays, DataConfig(), multiple_of=4), two)
 
 
 def _training_images(glyphs: Glyphs, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,15 +111,18 @@ def measured(network: Network, images: Tensor, labels: Tensor, interaction_image
     return found
 
 
-def auc(scores: np.ndarray, two: np.ndarray) -> float:
-    """Area under the ROC curve of `scores` (classes,) for the classes that are `two`: the share of pairs in order.
+def auc(scores: np.ndarray, two: np.ndarray, accuracy: np.ndarray | None = None) -> float:
+    """Of the pairs of a class that is `two` and one that is not, in what share the first scores higher (ties: half).
 
-    A class without a score, since the network says it of a blank image too, is left out.
+    With `accuracy` (classes,), of the pairs whose accuracies differ by no more than `ALIKE`. NaN without such pairs. A
+    class without a score, since the network says it of a blank image too, is left out.
     """
-    scores, two = scores[~np.isnan(scores)], two[~np.isnan(scores)]
-    ranks = rankdata(scores)
-    positive = int(two.sum())
-    return float((ranks[two].sum() - positive * (positive + 1) / 2) / (positive * (len(two) - positive)))
+    first, second = np.meshgrid(np.flatnonzero(two), np.flatnonzero(~two), indexing="ij")
+    gaps = scores[first] - scores[second]
+    counts = ~np.isnan(gaps)
+    if accuracy is not None:
+        counts &= np.abs(accuracy[first] - accuracy[second]) <= ALIKE
+    return float(((1 + np.sign(gaps[counts])) / 2).mean()) if counts.any() else float("nan")
 
 
 def by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -123,34 +133,60 @@ def by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray
 
 
 def agreement(network: Network, truth: Truth, images: int, interaction_images: int) -> dict[str, float]:
-    """The AUC of each measure in one network, and its accuracy on classes of one and of two features."""
+    """The AUC of each measure in one network, and of accuracy itself; its accuracy on both kinds of classes.
+
+    "captured_...": how many features of these it captured (measure 1).
+    """
     data = truth.data
     rows = data.test[:images]  # the classes in turn
     shown = data.images.preprocessing.normalise(data.images.images[rows])
     labels = torch.from_numpy(data.images.labels[rows])
     found = measured(network, shown, labels, interaction_images)
     classes = len(truth.two)
-    right = by_class(found.pop("recognised"), labels.numpy(), classes)
-    result = {name: auc(by_class(values, labels.numpy(), classes), truth.two) for name, values in found.items()}
-    return result | {
-        "accuracy_one_feature": right[~truth.two].mean(),
-        "accuracy_two_features": right[truth.two].mean(),
-    }
+    accuracy = by_class(found.pop("recognised"), labels.numpy(), classes)
+    captured = (recognised(network, features_alone(truth.glyphs, network.view)) > 0.5).sum(axis=1)
+    result: dict[str, float] = {}
+    for name, values in (("accuracy", accuracy), ("captured", captured)):
+        result |= {f"{name}_one_feature": values[~truth.two].mean(), f"{name}_two_features": values[truth.two].mean()}
+    for name, values in found.items():
+        scores = by_class(values, labels.numpy(), classes)
+        result |= {name: auc(scores, truth.two, accuracy), f"{name}, all pairs": auc(scores, truth.two)}
+    return result | {"accuracy": auc(accuracy, truth.two)}
 
 
 def summary(rows: list[dict[str, float]], encoder: str) -> list[dict[str, Any]]:
-    """Rows of agreement.json: of each measure and filling the mean AUC over networks, and its t interval in [0, 1]."""
-    accuracy = {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name.startswith("accuracy")}
+    """Rows of agreement.json: of each measure and filling the mean AUC over networks, and its interval.
+
+    "auc" is at equal accuracy, "auc_all_pairs" is not; "networks" are those that have classes of both kinds with equal
+    accuracy. Interval: Student's t over networks, in [0, 1]; where all have an AUC of 1 and there is no spread, the
+    exact one for as many networks that all succeed (Clopper and Pearson). The row "accuracy" says what the share of
+    images that are recognised would tell.
+    """
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    truth = {name: float(values.mean()) for name, values in columns.items() if "_feature" in name}
     table = []
-    for name in rows[0]:
-        if name in accuracy:
-            continue
-        measure, filling = name.split(", ")
-        over = mean_interval([row[name] for row in rows])
-        low, high = (None if bound is None else float(np.clip(bound, 0, 1)) for bound in (over.low, over.high))
-        told = {"measure": measure, "filling": filling, "encoder": encoder, "auc": over.mean, "low": low, "high": high}
-        table.append(told | {"networks": over.seeds} | accuracy)
+    for name in (*(f"{m}, {f}" for f in FILLINGS for m in ("views", "interactions")), "accuracy"):
+        measure, _, filling = name.partition(", ")
+        found = columns[name][~np.isnan(columns[name])]
+        low, high = _interval(found)
+        told: dict[str, Any] = {
+            "measure": measure,
+            "filling": filling or None,
+            "encoder": encoder,
+            "auc": float(found.mean()),
+        }
+        told |= {"low": low, "high": high, "networks": len(found)}
+        if filling:
+            told["auc_all_pairs"] = float(np.nanmean(columns[f"{name}, all pairs"]))
+        table.append(told | truth)
     return table
+
+
+def _interval(aucs: np.ndarray) -> tuple[float | None, float | None]:
+    if (aucs == 1).all():
+        return clopper_pearson(len(aucs), len(aucs))
+    over = mean_interval(aucs)
+    return tuple(None if bound is None else float(np.clip(bound, 0, 1)) for bound in (over.low, over.high))  # type: ignore[return-value]
 
 
 def main(networks: int = NETWORKS, epochs: int = 20, images: int = 500, interaction_images: int = 200) -> None:

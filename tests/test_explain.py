@@ -25,6 +25,7 @@ from whymask import (
     study,
 )
 from whymask.data.glyphs import Glyphs
+from whymask.data.prepare import DataConfig
 from whymask.encoders import EncoderConfig
 from whymask.explain.networks import open_runs, two_arms
 from whymask.explain.settings import MEASURES
@@ -71,10 +72,12 @@ def test_a_study_is_explained_by_every_measure(explained: Explanation) -> None:
 def test_every_number_has_its_interval_and_count(explained: Explanation) -> None:
     for row in explained.numbers:
         assert math.isfinite(row.value) and row.count >= 1, row
-        if row.over == "images" or row.count > 2:
-            assert row.low is not None and row.high is not None, row
+        assert (row.low is None) == (row.high is None), row
         if row.low is not None:
             assert row.low - 1e-9 <= row.value <= row.high + 1e-9, row  # type: ignore[operator]
+            assert row.high > row.low, row  # type: ignore[operator]
+        elif row.over == "images" and row.seed is not None:  # of a share there always is one
+            assert row.measure != "robustness" or row.quantity.endswith("mean") or " - " in row.arm, row
 
 
 def test_means_come_with_both_intervals(explained: Explanation) -> None:
@@ -93,7 +96,6 @@ def test_shares_are_shares(explained: Explanation) -> None:
         "noise",
         "occlusion",
         "agreement",
-        "preserved share",
         "found by",
         "never found",
     }
@@ -166,8 +168,8 @@ def test_two_runs_on_photos(runs: Path, pictures: Path, tmp_path: Path) -> None:
     notes = " ".join(found.notes)
     assert "known of glyphs only" in notes and "different seeds" in notes
     assert all(row.count == 1 and row.low is None for row in found.numbers if row.over == "seeds")
-    kept = [row for row in found.numbers if row.measure == "interactions" and row.quantity == "preserved share"]
-    assert kept
+    assert found.select(measure="interactions", quantity="found by") and found.warnings == []
+    assert {conclusion.verdict for conclusion in found.conclusions} == {"open"}  # there is one seed
 
 
 def test_two_runs_of_one_kind_are_named_by_their_folders(runs: Path, pictures: Path, tmp_path: Path) -> None:
@@ -179,7 +181,10 @@ def test_two_runs_of_one_kind_are_named_by_their_folders(runs: Path, pictures: P
         row.value for row in found.select(measure="views", quantity="views", arm="scratch - other", filling="mean")
     }
     assert gap == 0  # it is the same network
-    assert any("trained with random erasing" in note for note in found.notes)
+    assert any("neither arm was pretrained" in note for note in found.notes)
+    assert [arm["about"] for arm in found.arms[:2]] == ["trained from scratch"] * 2
+    told = " ".join([found.lead, *(conclusion.text for conclusion in found.conclusions)])
+    assert "networks of scratch" in told and "networks of other" in told and "pretrained" not in told.lower()
 
 
 def test_a_network_without_a_map_falls_back_to_occlusion_and_says_so(
@@ -195,6 +200,34 @@ def test_a_network_without_a_map_falls_back_to_occlusion_and_says_so(
 def tiny() -> ExplainSettings:
     """For the pictures, of which four are test images."""
     return replace(SMALL, test_images=4, interaction_images=4, regions=2)
+
+
+def test_of_images_that_may_have_been_trained_on_the_page_warns(runs: Path, pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures / "labelled", tmp_path / "other")
+    next((tmp_path / "other" / "okapi").iterdir()).unlink()  # other data, then, of which nobody knows who saw them
+    data, settings = str(tmp_path / "other"), replace(tiny(), measures=("views",))
+    found = explain([runs / "ft", runs / "scratch"], data, out=tmp_path / "why", settings=settings)
+    (warning,) = found.warnings
+    assert "2 of 2 runs" in warning and "too good" in warning
+    page = (tmp_path / "why" / "report.html").read_text()
+    assert page.index(found.lead) < page.index("too good") < page.index("Who is compared")
+
+
+def test_of_images_that_a_pretraining_saw_the_page_warns(runs: Path, pictures: Path, tmp_path: Path) -> None:
+    data = str(pictures / "labelled")
+    cnn, training = EncoderConfig("cnn", width=4), Finetuning(epochs=1, batch_size=8)
+    every = PretrainSettings(
+        encoder=cnn,
+        training=Pretraining(epochs=1, batch_size=8),
+        data=DataConfig(transductive=True),
+        runtime=RUNTIME,
+    )
+    pretrain(data, out=tmp_path / "mae", settings=every)
+    settings = FinetuneSettings(origin=str(tmp_path / "mae"), training=training, runtime=RUNTIME)
+    finetune(data, out=tmp_path / "ft", settings=settings)
+    views = replace(tiny(), measures=("views",), controls=False)
+    found = explain([tmp_path / "ft", runs / "scratch"], data, out=tmp_path / "why", settings=views)
+    assert any(warning.startswith("4 of 4 test images") for warning in found.warnings)
 
 
 # what is refused -------------------------------------------------------------------------------------------------
@@ -233,6 +266,13 @@ def test_fewer_images_than_regions_need(runs: Path, pictures: Path, tmp_path: Pa
     )
     settings = replace(tiny(), regions=13)
     assert "2 to 12" in refused([runs / "ft", runs / "scratch"], str(pictures / "labelled"), tmp_path / "w", settings)
+
+
+def test_images_that_were_split_otherwise(runs: Path, pictures: Path, tmp_path: Path) -> None:
+    """Grouped by their first digit, other images are test images than in the runs' training."""
+    settings = replace(tiny(), data=DataConfig(group_by=r"/(\d)"))
+    message = refused([runs / "ft", runs / "scratch"], str(pictures / "labelled"), tmp_path / "why", settings)
+    assert "may have been trained on some of these" in message and "--group-by" in message
 
 
 def test_a_single_class(runs: Path, pictures: Path, tmp_path: Path) -> None:

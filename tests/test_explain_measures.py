@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,13 +18,15 @@ from whymask.encoders import EncoderConfig, build_encoder
 from whymask.errors import WhymaskError
 from whymask.explain import conclusions, features, lottery, networks, numbers
 from whymask.explain import evidence as evidence_module
+from whymask.explain.conclusions import Compared
 from whymask.explain.controls import erasing
 from whymask.explain.evidence import Pointing, evidence, means_of, ranks
-from whymask.explain.fill import fillers, hide
+from whymask.explain.fill import FILLINGS, cells_of, fillers, hide
 from whymask.explain.networks import Network
 from whymask.explain.numbers import Key, Number
 from whymask.explain.robustness import robustness_scores
 from whymask.explain.views import SHARES, count_views, view_scores
+from whymask.intervals import clopper_pearson
 from whymask.randomness import torch_generator
 from whymask.stages.classify import Classifier
 
@@ -147,6 +150,13 @@ def test_ranks() -> None:
     assert ranks(torch.tensor([[[0.1, 0.9], [0.9, -3.0]]])).tolist() == [[2, 0, 1, 3]]
 
 
+def test_shares_of_few_cells_are_told_as_they_are() -> None:
+    assert cells_of((1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4), (8, 8)) == [
+        (8, 1 / 8), (16, 1 / 4), (24, 3 / 8), (32, 1 / 2), (40, 5 / 8), (48, 3 / 4),
+    ]  # fmt: skip
+    assert cells_of((1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1), (2, 2)) == [(1, 1 / 4), (2, 1 / 2), (3, 3 / 4)]
+
+
 # views -----------------------------------------------------------------------------------------------------------
 
 
@@ -174,8 +184,7 @@ def test_a_rest_that_only_suffices_whole_is_the_last_view() -> None:
 
 def test_view_scores_of_one_block() -> None:
     images, labels = torch.cat([blocks(3), blocks()]), torch.tensor([1, 1])
-    scores, maps = view_scores(bright_network(), images, labels, fillers(images, CELLS), CELLS, "grad-cam")
-    assert maps.shape == (2, 8, 8)
+    scores = view_scores(bright_network(), images, labels, fillers(images, CELLS), CELLS, "grad-cam")
     assert scores[Key("accuracy")].tolist() == [1, 0]
     for share in SHARES:
         hidden, kept = scores[Key("hidden", "mean", share)], scores[Key("kept", "mean", share)]
@@ -188,11 +197,10 @@ def test_view_scores_of_one_block() -> None:
 def test_views_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     network, (images, labels) = small_network("cnn", width=8), some_images(12)
     filled = fillers(images, CELLS)
-    whole, maps = view_scores(network, images, labels, filled, CELLS, "grad-cam")
+    whole = view_scores(network, images, labels, filled, CELLS, "grad-cam")
     for module in (networks, evidence_module):
         monkeypatch.setattr(module, "BATCH", 5)
-    parts, small = view_scores(network, images, labels, filled, CELLS, "grad-cam")
-    assert torch.allclose(maps, small, atol=1e-5)
+    parts = view_scores(network, images, labels, filled, CELLS, "grad-cam")
     assert all(np.array_equal(whole[key], parts[key], equal_nan=True) for key in whole)
 
 
@@ -214,17 +222,20 @@ def test_robustness_counts_every_image_at_five_strengths() -> None:
 def test_equal_networks_are_no_lottery() -> None:
     logits, maps = torch.randn(20, 3), torch.randn(20, 8, 8)
     labels = logits.argmax(dim=1)
-    rows = lottery.lottery_numbers("a", dict.fromkeys(range(5), logits), dict.fromkeys(range(5), maps), labels)
+    labels[0] = (labels[0] + 1) % 3  # one error, the same of all
+    rows = lottery.lottery_numbers("a", dict.fromkeys(range(5), (logits, maps)), labels)
     found = {(row.quantity, row.over): row for row in rows}
     assert found["agreement", "images"].value == found["evidence overlap", "seeds"].value == 1
+    assert found["error consistency", "images"].value == pytest.approx(1)
+    assert found["agreement", "images"].low is None  # no spread, no interval
     assert found["ensemble gain", "seeds"].value == 0 and found["ensemble gain", "seeds"].count == 5
 
 
 def test_the_lottery_of_three_networks_by_hand() -> None:
     says = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1], [0, 1, 0, 1]])
-    logits = {seed: 3.0 * F.one_hot(row, 2) for seed, row in enumerate(says)}
-    maps = {seed: torch.randn(4, 8, 8, generator=torch_generator(seed)) for seed in range(3)}
-    rows = lottery.lottery_numbers("a", logits, maps, torch.tensor([0, 1, 1, 1]))
+    maps = [torch.randn(4, 8, 8, generator=torch_generator(seed)) for seed in range(3)]
+    seen = {seed: (3.0 * F.one_hot(row, 2), maps[seed]) for seed, row in enumerate(says)}
+    rows = lottery.lottery_numbers("a", seen, torch.tensor([0, 1, 1, 1]))
     found = {row.quantity: row for row in rows if row.over == "images"}
     assert found["agreement"].value == pytest.approx((3 / 4 + 2 / 4 + 3 / 4) / 3)
     assert found["accuracy"].value == pytest.approx((3 + 4 + 3) / 12)
@@ -243,7 +254,25 @@ def test_overlap_by_chance() -> None:
 
 
 def test_a_single_network_has_no_lottery() -> None:
-    assert lottery.lottery_numbers("a", {0: torch.randn(4, 2)}, {0: torch.randn(4, 8, 8)}, torch.zeros(4).long()) == []
+    assert lottery.lottery_numbers("a", {0: (torch.randn(4, 2), torch.randn(4, 8, 8))}, torch.zeros(4).long()) == []
+
+
+def test_error_consistency_is_cohens_kappa_of_who_is_right_where() -> None:
+    right = (np.random.default_rng(0).random((3, 200)) < [[0.9], [0.7], [0.8]]).astype(float)
+    right[1] = np.where(np.arange(200) < 100, right[0], right[1])
+    pairs = [cohen_kappa_score(right[a], right[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    once = np.ones((200, 1))
+    assert lottery.error_consistency(right, once)[0] == pytest.approx(np.mean(pairs))
+    twice = np.repeat(np.eye(200), 2, axis=1).sum(axis=1, keepdims=True)
+    assert lottery.error_consistency(right, twice) == pytest.approx(lottery.error_consistency(right, once))
+    faultless = np.ones((2, 200))
+    assert np.isnan(lottery.error_consistency(faultless, once)).all()
+
+
+def test_accurate_networks_that_err_independently_are_not_consistent() -> None:
+    """Two of them are both right or both wrong on 90.5 % of the images, which their accuracy alone makes."""
+    right = (np.random.default_rng(1).random((5, 20_000)) < 0.95).astype(float)
+    assert abs(lottery.error_consistency(right, np.ones((20_000, 1)))[0]) < 0.02
 
 
 # numbers ---------------------------------------------------------------------------------------------------------
@@ -326,7 +355,22 @@ def test_captured_features_are_counted_by_class_and_seed() -> None:
     assert difference.value == 0.5 and difference.arm == "mae - scratch"
 
 
+def test_shares_of_single_images_have_the_exact_interval_and_differences_or_groups_do_not() -> None:
+    values = {seed: {Key("x"): np.array([1.0, 1.0, 1.0, 0.0])} for seed in range(2)}
+    exact = clopper_pearson(3, 4)
+    for row in numbers.summarise("views", "a", values)[:3]:  # of each network, and of all, which say the same
+        assert (row.low, row.high) == exact
+    for row in [
+        *numbers.summarise("views", "a - b", values, difference=True)[:3],
+        *numbers.summarise("views", "a", values, np.array([0, 0, 1, 1]))[:3],
+    ]:
+        assert (row.low, row.high) != exact
+
+
 # conclusions -----------------------------------------------------------------------------------------------------
+
+
+COMPARED = Compared("mae", "scratch", ("mae", "scratch"))
 
 
 def row(quantity: str, arm: str, low: float, high: float, filling: str | None = None, measure: str = "views") -> Number:
@@ -350,16 +394,52 @@ def test_a_conclusion_needs_both_fillings_and_the_third_network(
     rows = [row("views", "mae - scratch", *mean, "mean"), row("views", "mae - scratch", *patches, "patches")]
     if third:
         rows += [row("views", "mae - scratch-erased", *third, filling) for filling in ("mean", "patches")]
-    (found,) = conclusions.draw(rows, "mae", "scratch")
+    (found,) = conclusions.draw(rows, COMPARED)
     assert found.verdict == verdict
     assert len(found.reasons) >= len(rows)
 
 
-def test_without_seeds_a_conclusion_is_of_these_networks_alone() -> None:
-    over_seeds = replace(row("captured a class", "mae - scratch", 0.1, 0.2, None, "features"), low=None, high=None)
-    over_images = replace(row("captured a class", "mae - scratch", 0.1, 0.2, None, "features"), over="images")
-    (found,) = conclusions.draw([over_seeds, over_images], "mae", "scratch")
-    assert found.verdict == "supported" and "for these networks alone" in found.reasons[0]
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_of_few_seeds_nothing_is_concluded(seeds: int) -> None:
+    over_seeds = replace(row("noise mean", "mae - scratch", 0.1, 0.2, None, "robustness"), count=seeds)
+    over_images = replace(over_seeds, over="images", count=500)
+    (found,) = conclusions.draw([over_seeds, over_images], COMPARED)
+    assert found.verdict == "open" and "Fewer than 3 seeds" in found.reasons[0]
+    assert "for these networks alone" in found.reasons[1]
+
+
+def test_seeds_that_are_all_the_same_are_no_certainty() -> None:
+    gains = {seed: {Key("captured a class"): np.full(4, 0.5)} for seed in range(3)}
+    rows = numbers.summarise("features", "mae - scratch", gains, difference=True)
+    assert all(row.low is None for row in rows)
+    (found,) = conclusions.draw(rows, COMPARED)
+    assert found.verdict == "open"
+
+
+def test_one_filling_is_not_enough() -> None:
+    both = [row("views", f"mae - {other}", 0.1, 0.2, f) for other in ("scratch", "scratch-erased") for f in FILLINGS]
+    assert conclusions.draw(both, COMPARED)[0].verdict == "supported"
+    for missing in both:
+        assert conclusions.draw([one for one in both if one != missing], COMPARED)[0].verdict == "open"
+
+
+def test_a_lottery_needs_errors_and_evidence_to_differ() -> None:
+    def verdict(errors: tuple[float, float], evidence: tuple[float, float]) -> str:
+        pairs = (("error consistency", errors), ("evidence overlap", evidence), ("agreement", (0.1, 0.2)))
+        rows = [row(quantity, "mae - scratch", *bounds, None, "lottery") for quantity, bounds in pairs]
+        return conclusions.draw(rows, COMPARED)[0].verdict
+
+    assert verdict((0.1, 0.2), (0.1, 0.2)) == "supported" and verdict((-0.2, -0.1), (-0.2, -0.1)) == "against"
+    assert verdict((-0.2, -0.1), (0.1, 0.2)) == "open"
+
+
+def test_sentences_say_what_is_compared() -> None:
+    rows = [row("noise mean", "a - b", -0.2, -0.1, None, "robustness")]
+    (found,) = conclusions.draw(rows, Compared("a", "b", ("mae", "data2vec")))
+    assert found.text == "Networks of b are more accurate under noise than networks of a."
+    named = [replace(one, arm="mae - scratch") for one in rows]
+    (found,) = conclusions.draw(named, COMPARED)
+    assert found.text == "Networks from scratch are more accurate under noise than pretrained networks."
 
 
 # the third network -----------------------------------------------------------------------------------------------

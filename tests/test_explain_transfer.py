@@ -109,16 +109,28 @@ def test_preserved_discarded_and_new_by_hand() -> None:
     assert scores[Key("preserved", "mean")] == 1 + 0 + 1
     assert scores[Key("discarded", "mean")] == 2 + 2 + 0
     assert scores[Key("new", "mean")] == 0 + 4 + 1
-    assert scores[Key("preserved share", "mean")] == pytest.approx(2 / 6)
     assert [scores[Key("discarded at", "mean", order)].item() for order in (1.0, 2.0)] == [4, 0]
-    assert ia.found_scores(before, after, "mean")[Key("found by", "mean")] == pytest.approx(2 / 6)
+    found = ia.found_scores(before, after, "mean")
+    assert found[Key("found by, in log-odds", "mean")] == pytest.approx(2 / 6)
+    assert found[Key("found by", "mean")] == pytest.approx(1 / 7 + 0 + 1 / 6)  # 1 of 7, against 3 of 6; and so on
+
+
+def test_larger_log_odds_alone_are_not_more_of_what_was_there() -> None:
+    before = np.random.default_rng(0).normal(size=(5, 16))
+    for scale in (0.1, 1, 10):
+        found = ia.found_scores(before, scale * before, "mean")
+        assert found[Key("found by", "mean")] == pytest.approx(np.ones(5))
+    assert (found[Key("found by, in log-odds", "mean")] == 1).all()
+    assert (ia.found_scores(before, 0.1 * before, "mean")[Key("found by, in log-odds", "mean")] < 0.11).all()
 
 
 def test_what_no_scratch_network_finds() -> None:
     before, after = np.array([[0.0, 4.0, 2.0, 0.0]]), np.array([[0.0, 3.0, 2.0, 0.0]])
     scratch = [np.array([[0.0, 1.0, -5.0, 0.0]]), np.array([[0.0, 2.0, 0.5, 0.0]])]
     found = ia.never_found_scores(before, after, scratch, "mean")
-    assert found[Key("never found", "mean")] == pytest.approx(1 - (2 + 0.5) / 5)
+    kept = [3 / 5, 2 / 6]  # shares of the strength: before 4/6 and 2/6, after 3/5 and 2/5
+    best = [3 / 5, 0.5 / 2.5]  # of scratch 1/6 and -5/6, and 2/2.5 and 0.5/2.5
+    assert found[Key("never found", "mean")] == pytest.approx(1 - sum(best) / sum(kept))
     assert ia.never_found_scores(before, after, [after], "mean")[Key("never found", "mean")] == 0
     assert np.isnan(ia.never_found_scores(before, -after, scratch, "mean")[Key("never found", "mean")])
 
@@ -230,9 +242,21 @@ def test_kept_counts_what_could_be_decoded_before() -> None:
     clear, noise = labels[:, None] + np.zeros((40, 1)), np.random.default_rng(0).normal(size=(40, 1))
     half = clear.copy()
     half[:20] = 0.5 + 0.1 * noise[:20]
-    scores = retention.readout_scores((clear, half), (clear, clear), (labels, labels), 2)
+    right = [retention.readout((clear, test), (labels, labels), 2) for test in (half, clear)]
+    scores = retention.readout_scores(*right)
     before = scores[Key("read-out before")]
     assert scores[Key("read-out after")].all() and before[20:].all() and not before[:20].all()
     assert np.array_equal(np.isnan(scores[Key("kept")]), before == 0)
     assert np.nanmean(scores[Key("kept")]) == 1
-    assert np.array_equal(scores[Key("read-out after - before")], 1 - before)
+
+
+def test_cka_blocks_keep_groups_together() -> None:
+    groups = np.repeat(np.arange(12), 5)
+    for rows, _ in retention._blocks_left(60, groups):
+        left = set(groups[rows[:, 0]])
+        assert all((groups[rows[:, 0]] == group).sum() == 5 for group in left) and len(left) in (10, 11)
+    random = np.random.default_rng(4)
+    x = random.normal(size=(60, 3))
+    layers = {0: ([x], [x + random.normal(size=x.shape)])}
+    alone, grouped = (retention.cka_numbers("mae", layers, g)[0] for g in (None, groups))
+    assert alone.value == grouped.value and alone.low != grouped.low

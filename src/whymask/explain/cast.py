@@ -10,6 +10,8 @@ from lightning_fabric import Fabric
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
 from whymask.explain import controls
+from whymask.explain.choice import check_unseen
+from whymask.explain.conclusions import Compared
 from whymask.explain.evidence import Means
 from whymask.explain.networks import ROLES, Network, Role, Run, check_comparable, load_network, load_pretrained
 from whymask.stages.alone import SCRATCH
@@ -22,6 +24,8 @@ class Cast:
         self.fabric, self.prepared, self.runs = fabric, prepared, runs
         self.pretrained, self.baseline = runs
         self.networks: dict[Role, dict[int, Network]] = {}
+        self.kinds = {arm: next(iter(own.values())).kind for arm, own in runs.items()}
+        self.warnings: list[str] = []
         self.notes: list[str] = []
 
     @classmethod
@@ -38,6 +42,7 @@ class Cast:
         members = [network for role in cast.networks.values() for network in role.values()]
         every = [run for arm in arms for run in arm.values()]
         check_comparable(every, [member.encoder for member in members], prepared.classes, prepared.name)
+        cast.warnings = check_unseen(every, prepared)
         budgets = {run.budget for run in every}
         if len(budgets) > 1:
             cast.notes.append(
@@ -57,6 +62,14 @@ class Cast:
     @property
     def members(self) -> list[Network]:
         return [self.networks[role][seed] for role in ROLES for seed in sorted(self.networks.get(role, {}))]
+
+    @property
+    def compared(self) -> Compared:
+        return Compared(self.pretrained, self.baseline, (self.kinds[self.pretrained], self.kinds[self.baseline]))
+
+    @property
+    def baseline_is_scratch(self) -> bool:
+        return self.kinds[self.baseline] == SCRATCH
 
     def arm(self, role: Role) -> str:
         return next(iter(self.networks[role].values())).arm
@@ -85,8 +98,10 @@ class Cast:
     def _obstacle(self, baseline: dict[int, Run], train: bool) -> str | None:
         if not train:
             return "that was not asked for"
-        if self.baseline != SCRATCH:
+        if not self.baseline_is_scratch:
             return f"{self.baseline} was not trained from scratch, whose recipe they would follow"
+        if self.kinds[self.pretrained] == SCRATCH:
+            return "neither arm was pretrained"
         found = (controls.can_be_trained(run, self.prepared) for run in baseline.values())
         return next((reason for reason in found if reason), None)
 
@@ -113,11 +128,17 @@ class Cast:
                 "there: what they held before fine-tuning, and whether it was kept, is left out."
             )
 
+    def _training_of(self, arm: str) -> str:
+        kind = self.kinds[arm]
+        if kind == SCRATCH:
+            return "trained from scratch"
+        return "fine-tuned after pretraining" if kind == "pretrained" else f"fine-tuned after {kind} pretraining"
+
     def about(self, means: Mapping[str, Means]) -> list[dict[str, Any]]:
         """What explain.json says of each arm; `means` is how its evidence was found."""
         texts = {
-            "pretrained": f"fine-tuned after {self.pretrained} pretraining",
-            "baseline": "trained from scratch" if self.baseline == SCRATCH else self.baseline,
+            "pretrained": self._training_of(self.pretrained),
+            "baseline": self._training_of(self.baseline),
             "erased": "from scratch, with parts of its training images hidden as pretraining hides them",
             "readout": "the pretrained encoder before fine-tuning, with a linear read-out",
             "random": "weights as drawn, never trained",
@@ -127,6 +148,7 @@ class Cast:
             {
                 "name": self.arm(role),
                 "role": role,
+                "kind": self.kinds.get(self.arm(role)),
                 "about": texts[role],
                 "seeds": sorted(self.networks[role]),
                 "folders": [str(run.folder) for network in self.networks[role].values() if (run := network.run)],

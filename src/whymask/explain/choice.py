@@ -1,4 +1,6 @@
-"""Which test images the measures are taken on."""
+"""Which test images the measures are taken on, and whether the networks may have seen them."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -6,8 +8,10 @@ from whymask.data.glyphs import Glyphs
 from whymask.data.prepare import Prepared
 from whymask.errors import WhymaskError
 from whymask.explain import interactions
+from whymask.explain.networks import Run
 from whymask.explain.settings import ExplainSettings
 from whymask.randomness import numpy_generator
+from whymask.stages.start import hashes_seen
 
 
 def choose_images(prepared: Prepared, glyphs: Glyphs | None, settings: ExplainSettings) -> np.ndarray:
@@ -39,3 +43,48 @@ def in_turn(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
     for label in np.unique(labels):
         turn[labels == label] = np.arange((labels == label).sum())
     return rows[np.argsort(turn, kind="stable")]
+
+
+def check_unseen(runs: Sequence[Run], prepared: Prepared) -> list[str]:
+    """What the networks may have seen of the test images of `prepared`, in sentences; none where they have not.
+
+    Raises WhymaskError for a run of the same images whose test images were others.
+    """
+    foreign = []
+    for run in runs:
+        rows = _tested_on(run, prepared)
+        if rows is None:
+            foreign.append(run)
+        elif not np.array_equal(rows, prepared.test):
+            raise WhymaskError(
+                f"{run.folder} was tested on {len(rows)} images of {prepared.name}, and not on the "
+                f"{len(prepared.test)} that are test images now: it may have been trained on some of these. Give "
+                "--group-by and --labels as it was trained with."
+            )
+    warnings = []
+    if foreign:
+        warnings.append(
+            f"{len(foreign)} of {len(runs)} runs (such as {foreign[0].folder}) were trained on other data than "
+            f"{prepared.name}. If some of its images were among those, what is said here is too good."
+        )
+    seen = max((_seen_in_pretraining(run, prepared) for run in runs), default=0)
+    if seen:
+        warnings.append(
+            f"{seen:,} of {len(prepared.test):,} test images were, without their labels, in a pretraining, which from "
+            "scratch has no equal."
+        )
+    return warnings
+
+
+def _tested_on(run: Run, prepared: Prepared) -> np.ndarray | None:
+    """The test images of a run, rows of `prepared`; None where it was trained on other data, or does not say."""
+    path = run.folder / "predictions.npz"
+    if run.fingerprint != prepared.images.fingerprint or not path.exists():
+        return None
+    with np.load(path) as predictions:
+        return predictions["rows"]
+
+
+def _seen_in_pretraining(run: Run, prepared: Prepared) -> int:
+    hashes = hashes_seen(run.origin)
+    return 0 if hashes is None else int(np.isin(prepared.images.hashes[prepared.test], hashes).sum())

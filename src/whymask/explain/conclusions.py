@@ -4,11 +4,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from whymask.data.glyphs import Glyphs
 from whymask.explain.controls import ERASED
+from whymask.explain.fill import FILLINGS
 from whymask.explain.numbers import Number
+from whymask.stages.alone import SCRATCH
 
 Verdict = Literal["supported", "against", "open"]
+SEEDS = 3
+"""Networks an arm from which on something is concluded of other trainings."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The two arms as numbers name them, and what they are: "scratch", or the method of their pretraining."""
+
+    pretrained: str
+    baseline: str
+    kinds: tuple[str, str]
+
+    @property
+    def _plain(self) -> bool:
+        return self.kinds[0] != SCRATCH and self.kinds[1] == SCRATCH
+
+    @property
+    def ours(self) -> str:
+        return "pretrained networks" if self._plain else f"networks of {self.pretrained}"
+
+    @property
+    def theirs(self) -> str:
+        return "networks from scratch" if self._plain else f"networks of {self.baseline}"
 
 
 @dataclass(frozen=True)
@@ -23,13 +47,15 @@ class Conclusion:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim: in which quantity the pretrained networks must lie above those from scratch.
+    """A claim: in which quantities the pretrained networks must lie above those from scratch.
 
-    hides: parts of images are hidden, so that the third network must not explain the difference away.
+    fillings: under which the numbers are. All quantities and fillings must say the same.
+    hides: parts of images are hidden, or disturbed, so that the third network must not explain the difference away.
     """
 
     measure: str
-    quantity: str
+    quantities: tuple[str, ...]
+    fillings: tuple[str | None, ...]
     hides: bool
     supported: str
     against: str
@@ -38,88 +64,102 @@ class Claim:
 
 CLAIMS = (
     Claim(
-        "features", "captured a class", False,
-        "Pretrained networks captured more of each class's features than those from scratch.",
-        "Networks from scratch captured more of each class's features than the pretrained ones.",
+        "features", ("captured a class",), (None,), False,
+        "{ours} captured more of each class's features than {theirs}.",
+        "{theirs} captured more of each class's features than {ours}.",
         "No certain difference in the features captured.",
     ),
     Claim(
-        "views", "views", True,
-        "Pretrained networks can recognise an image by more separate parts of it.",
-        "Networks from scratch can recognise an image by more separate parts of it.",
-        "Whether pretrained networks recognise an image by more separate parts is not certain.",
+        "views", ("views",), FILLINGS, True,
+        "{ours} can recognise an image by more separate parts of it than {theirs}.",
+        "{theirs} can recognise an image by more separate parts of it than {ours}.",
+        "Whether {ours} recognise an image by more separate parts than {theirs} is not certain.",
     ),
     Claim(
-        "lottery", "agreement", False,
-        "Training from scratch is more of a lottery: its networks agree less with each other than pretrained ones do.",
-        "Pretrained networks agree less with each other than those from scratch.",
-        "No certain difference in how far networks of different seeds agree.",
+        "lottery", ("error consistency", "evidence overlap"), (None,), False,
+        "{theirs} are more of a lottery than {ours}: from seed to seed they err, and look, less alike.",
+        "{ours} are more of a lottery than {theirs}: from seed to seed they err, and look, less alike.",
+        "Whether {theirs} are more of a lottery than {ours}, and err and look less alike, is not certain.",
     ),
     Claim(
-        "interactions", "found by", True,
-        "Fine-tuned networks keep more of what the pretrained encoder combines than networks from scratch find.",
-        "Networks from scratch find more of what the pretrained encoder combines than fine-tuned ones keep.",
-        "Whether fine-tuning keeps more of what the pretrained encoder combines than scratch finds is not certain.",
+        "interactions", ("found by",), FILLINGS, True,
+        "Fine-tuned networks are made of the pretrained encoder's interactions more than {theirs}.",
+        "{theirs} are made of the pretrained encoder's interactions more than fine-tuned ones.",
+        "Whether fine-tuned networks are made of the pretrained encoder's interactions more than {theirs} is open.",
     ),
     Claim(
-        "robustness", "noise mean", True,
-        "Pretrained networks are more accurate under noise.",
-        "Networks from scratch are more accurate under noise.",
+        "robustness", ("noise mean",), (None,), True,
+        "{ours} are more accurate under noise than {theirs}.",
+        "{theirs} are more accurate under noise than {ours}.",
         "No certain difference in accuracy under noise.",
     ),
     Claim(
-        "robustness", "occlusion mean", True,
-        "Pretrained networks are more accurate when parts of the image are hidden.",
-        "Networks from scratch are more accurate when parts of the image are hidden.",
-        "Whether pretrained networks are more accurate when parts of the image are hidden is not certain.",
+        "robustness", ("occlusion mean",), FILLINGS, True,
+        "{ours} are more accurate than {theirs} when parts of the image are hidden.",
+        "{theirs} are more accurate than {ours} when parts of the image are hidden.",
+        "Whether {ours} are more accurate than {theirs} when parts of the image are hidden is not certain.",
     ),
 )  # fmt: skip
 
 
-def draw(numbers: Sequence[Number], pretrained: str, baseline: str) -> list[Conclusion]:
+def draw(numbers: Sequence[Number], compared: Compared) -> list[Conclusion]:
     """A conclusion for every claim that there are numbers of."""
-    drawn = [_of_claim(claim, numbers, pretrained, baseline) for claim in CLAIMS]
-    return [conclusion for conclusion in [*drawn, _retention(numbers, pretrained)] if conclusion is not None]
+    drawn = [_of_claim(claim, numbers, compared) for claim in CLAIMS]
+    return [conclusion for conclusion in [*drawn, _retention(numbers, compared)] if conclusion is not None]
 
 
-def _of_claim(claim: Claim, numbers: Sequence[Number], pretrained: str, baseline: str) -> Conclusion | None:
-    main = _differences(claim, numbers, f"{pretrained} - {baseline}")
+def _of_claim(claim: Claim, numbers: Sequence[Number], compared: Compared) -> Conclusion | None:
+    main = _differences(claim, numbers, f"{compared.pretrained} - {compared.baseline}")
     if not main:
         return None
-    third = _differences(claim, numbers, f"{pretrained} - {ERASED}")
-    sides = {_side(row) for row in main}
+    third = _differences(claim, numbers, f"{compared.pretrained} - {ERASED}")
+    verdict, doubts = _verdict(claim, main, third)
+    text = {"supported": claim.supported, "against": claim.against, "open": claim.open}[verdict]
+    text = text.format(ours=compared.ours, theirs=compared.theirs)
     reasons = [_reason(row) for row in [*main, *third]]
+    return Conclusion(claim.measure, verdict, text[0].upper() + text[1:], [*doubts, *reasons])
+
+
+def _verdict(claim: Claim, main: list[Number], third: list[Number]) -> tuple[Verdict, list[str]]:
+    """What the differences to the baseline and to the third network allow, and what stands against more."""
+    whole = len(claim.quantities) * len(claim.fillings)
+    if len(main) < whole:
+        return "open", ["Not all of its numbers are there."]
+    if any(row.over != "seeds" or row.count < SEEDS for row in main):
+        return "open", [f"Fewer than {SEEDS} seeds: what is seen is true of these networks, and may not be of others."]
+    sides = {_side(row) for row in main}
     if sides == {-1}:
-        return Conclusion(claim.measure, "against", claim.against, reasons)
-    if sides == {1} and (not claim.hides or (third and {_side(row) for row in third} == {1})):
-        return Conclusion(claim.measure, "supported", claim.supported, reasons)
-    return Conclusion(claim.measure, "open", claim.open, [*_doubts(claim, main, third, sides), *reasons])
-
-
-def _doubts(claim: Claim, main: list[Number], third: list[Number], sides: set[int]) -> list[str]:
-    if sides == {1} and not third:
-        return [f"{ERASED} was not trained, so seeing images with hidden parts in training may explain the difference."]
-    if sides == {1}:
-        return [f"The difference to {ERASED} is not as clear: having seen images with hidden parts may explain it."]
-    if len(main) > 1 and len(sides) > 1:
-        return ["The two fillings do not agree."]
-    return ["The interval contains 0."]
+        return "against", []
+    if sides != {1}:
+        parts = " and ".join(claim.quantities) if len(claim.quantities) > 1 else "The two fillings"
+        return "open", [
+            f"{parts[0].upper()}{parts[1:]} do not say the same."
+            if len(sides) > 1
+            else "The intervals do not tell it from 0."
+        ]
+    if not claim.hides or (len(third) == whole and {_side(row) for row in third} == {1}):
+        return "supported", []
+    if len(third) < whole:
+        return "open", [f"{ERASED} was not trained: having seen images with hidden parts may explain the difference."]
+    return "open", [f"The difference to {ERASED} is not as clear: having seen images with hidden parts may explain it."]
 
 
 def _differences(claim: Claim, numbers: Sequence[Number], arm: str) -> list[Number]:
-    """One row a filling: over seeds where there are several, else over images."""
+    """One row a quantity and filling: over seeds if there are enough, else over images where such rows are."""
     rows = [
         row
         for row in numbers
-        if (row.measure, row.quantity, row.arm) == (claim.measure, claim.quantity, arm) and row.seed is None
+        if (row.measure, row.arm, row.seed) == (claim.measure, arm, None) and row.quantity in claim.quantities
     ]
-    over_seeds = [row for row in rows if row.over == "seeds" and row.low is not None]
-    return over_seeds or [row for row in rows if row.over == "images"]
+    over_seeds = [row for row in rows if row.over == "seeds"]
+    if over_seeds and all(row.count >= SEEDS for row in over_seeds):
+        return over_seeds
+    return [row for row in rows if row.over != "seeds"] or over_seeds
 
 
 def _side(row: Number) -> int:
-    """1 above 0, -1 below, 0 where the interval does not tell."""
-    if row.low is None or row.high is None:
+    """1 above 0, -1 below, 0 where the interval over enough seeds does not tell."""
+    if row.over != "seeds" or row.count < SEEDS or row.low is None or row.high is None:
         return 0
     return 1 if row.low > 0 else -1 if row.high < 0 else 0
 
@@ -127,72 +167,84 @@ def _side(row: Number) -> int:
 def _reason(row: Number) -> str:
     under = {"mean": ", filled with the mean", "patches": ", filled with patches of other images"}
     interval = "no interval" if row.low is None else f"{row.low:+.3f} to {row.high:+.3f} over {row.count} {row.over}"
-    alone = ", for these networks alone" if row.over == "images" else ""
+    alone = ", for these networks alone" if row.over != "seeds" else ""
     return f"{row.quantity}, {row.arm}: {row.value:+.3f} ({interval}{alone}){under.get(row.filling or '', '')}"
 
 
-def _retention(numbers: Sequence[Number], pretrained: str) -> Conclusion | None:
-    rows = [row for row in numbers if row.measure == "retention" and row.arm == pretrained and row.seed is None]
-    gains = [row for row in rows if row.quantity == "read-out after - before"]
-    if not gains:
+def _retention(numbers: Sequence[Number], compared: Compared) -> Conclusion | None:
+    claim = Claim(
+        "retention", ("read-out after - before",), (None,), False,
+        "A linear read-out decodes more after fine-tuning than before.",
+        "A linear read-out decodes less after fine-tuning than before.",
+        "Whether a linear read-out decodes more or less after fine-tuning is not certain.",
+    )  # fmt: skip
+    gain = _differences(claim, numbers, compared.pretrained)
+    if not gain:
         return None
-    gain = next((row for row in gains if row.over == "seeds" and row.low is not None), gains[0])
-    kept = next(row for row in rows if row.quantity == "kept")
-    reasons = [_reason(gain), f"kept: {kept.value:.3f} of the images that could be decoded before still can be."]
-    texts: dict[int, tuple[Verdict, str]] = {
-        1: ("supported", "Fine-tuning kept what a linear read-out could decode, and added to it."),
-        -1: ("against", "Fine-tuning lost some of what a linear read-out could decode before."),
-        0: ("open", "What a linear read-out can decode did not change with any certainty in fine-tuning."),
-    }
-    verdict, text = texts[_side(gain)]
-    return Conclusion("retention", verdict, text, reasons)
+    verdict, doubts = _verdict(claim, gain, [])
+    text = {"supported": claim.supported, "against": claim.against, "open": claim.open}[verdict]
+    kept = _mean(numbers, "retention", "kept", compared.pretrained)
+    if kept is not None:
+        text = f"{text[:-1]}; of what it decoded before, {_percent(kept)} is kept."
+    return Conclusion("retention", verdict, text, [*doubts, *map(_reason, gain)])
 
 
-def lead(numbers: Sequence[Number], pretrained: str, baseline: str, glyphs: Glyphs | None = None) -> str:
-    """The sentence that a page begins with: what both arms recognise, and what each captured."""
+def lead(numbers: Sequence[Number], compared: Compared, features: int | None = None) -> str:
+    """The sentence that a page begins with: what both arms recognise, and what each captured.
 
-    def mean(
-        measure: str, quantity: str, arm: str, filling: str | None = None, at: float | None = None
-    ) -> float | None:
-        wanted = (measure, quantity, arm, filling, at, None, None)
-        found = (
-            row.value
-            for row in numbers
-            if (row.measure, row.quantity, row.arm, row.filling, row.at, row.seed, row.item) == wanted
-        )
-        return next(found, None)
-
-    arms = (pretrained, baseline)
-    captured = [mean("features", "captured a class", arm) for arm in arms]
-    single = [mean("features", "single-view accuracy", arm) for arm in arms]
-    if glyphs is not None and None not in (*captured, *single):
+    features: of a class, where they are known.
+    """
+    arms, ours, theirs = (compared.pretrained, compared.baseline), f"The {compared.ours}", compared.baseline
+    captured = [_mean(numbers, "features", "captured a class", arm) for arm in arms]
+    single = [_mean(numbers, "features", "single-view accuracy", arm) for arm in arms]
+    if features is not None and None not in (*captured, *single):
         return (
-            f"The pretrained networks recognise {_percent(single[0])} of single-view images, {baseline} "
-            f"{_percent(single[1])}: they captured {captured[0]:.2f} of {glyphs.features} features a class, {baseline} "
-            f"{captured[1]:.2f}."
+            f"{ours} recognise {_percent(single[0])} of single-view images, {theirs} {_percent(single[1])}: they "
+            f"captured {captured[0]:.2f} of {features} features a class, {theirs} {captured[1]:.2f}."
         )
-    accuracy = [mean("views", "accuracy", arm) for arm in arms]
+    accuracy = [_mean(numbers, "views", "accuracy", arm) for arm in arms]
     if None not in accuracy:
-        told = (
-            f"The pretrained networks ({pretrained}) recognise {_percent(accuracy[0])} of the test images, {baseline} "
-            f"{_percent(accuracy[1])}."
-        )
-        left = [mean("views", "hidden", arm, "mean", 0.25) for arm in arms]
-        views = [mean("views", "views", arm, "mean") for arm in arms]
+        told = f"{ours} recognise {_percent(accuracy[0])} of the test images, {theirs} {_percent(accuracy[1])}."
+        quarter = _nearest_share(numbers, 0.25)
+        left = [_mean(numbers, "views", "hidden", arm, "mean", quarter) for arm in arms]
+        views = [_mean(numbers, "views", "views", arm, "mean") for arm in arms]
         if None in (*left, *views):
             return told
         return (
-            f"{told} With the quarter of the image that speaks most for their decision hidden, they still recognise "
-            f"{_percent(left[0])} and {_percent(left[1])} of these; {views[0]:.1f} and {views[1]:.1f} separate parts "
-            "of an image suffice for them."
+            f"{told} With the {_percent(quarter)} of the image that speak most for their decision hidden, they still "
+            f"recognise {_percent(left[0])} and {_percent(left[1])} of these; {views[0]:.1f} and {views[1]:.1f} "
+            "separate parts of an image suffice for them."
         )
-    agreement = [mean("lottery", "agreement", arm) for arm in arms]
+    agreement = [_mean(numbers, "lottery", "agreement", arm) for arm in arms]
     if None not in agreement:
         return (
-            f"Two pretrained networks ({pretrained}) agree on {_percent(agreement[0])} of the test images, two of "
-            f"{baseline} on {_percent(agreement[1])}."
+            f"Two {compared.ours} agree on {_percent(agreement[0])} of the test images, two {compared.theirs} on "
+            f"{_percent(agreement[1])}."
         )
-    return f"What the networks of {pretrained} and {baseline} captured."
+    return f"What the networks of {arms[0]} and {arms[1]} captured."
+
+
+def _mean(
+    numbers: Sequence[Number],
+    measure: str,
+    quantity: str,
+    arm: str,
+    filling: str | None = None,
+    at: float | None = None,
+) -> float | None:
+    """The mean over an arm's networks; None where it was not measured."""
+    wanted = (measure, quantity, arm, filling, at, None, None)
+    found = (
+        row.value
+        for row in numbers
+        if (row.measure, row.quantity, row.arm, row.filling, row.at, row.seed, row.item) == wanted
+    )
+    return next(found, None)
+
+
+def _nearest_share(numbers: Sequence[Number], share: float) -> float | None:
+    hidden = {row.at for row in numbers if (row.measure, row.quantity) == ("views", "hidden") and row.at is not None}
+    return min(hidden, key=lambda at: abs(at - share), default=None)
 
 
 def _percent(share: float | None) -> str:

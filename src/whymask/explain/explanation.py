@@ -23,9 +23,10 @@ class Explanation:
         folder: with explain.json, pictures.npz and the page.
         lead: the finding in a sentence.
         setting, provenance: of what, how, where.
-        arms: name, role, seeds and folders of the networks.
+        arms: name, role, kind, seeds and folders of the networks.
         numbers: every number, with its interval.
         conclusions: what the numbers allow to be said.
+        warnings: what speaks against the numbers, such as test images that may have been trained on.
         notes: what was left out, and why.
         pictures: example images; `evidence/ARM` (m, gh, gw) and more, see `whymask.report.why`.
     """
@@ -37,6 +38,7 @@ class Explanation:
     arms: list[dict[str, Any]]
     numbers: list[Number]
     conclusions: list[Conclusion]
+    warnings: list[str]
     notes: list[str]
     pictures: dict[str, np.ndarray]
 

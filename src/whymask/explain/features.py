@@ -13,8 +13,8 @@ from torch import Tensor
 from whymask.data.glyphs import Glyphs, generate, render
 from whymask.data.preprocessing import Preprocessing
 from whymask.explain.networks import Network
-from whymask.explain.numbers import Key, Number
-from whymask.intervals import clopper_pearson, mean_interval
+from whymask.explain.numbers import Key, Number, t_interval
+from whymask.intervals import clopper_pearson
 from whymask.randomness import numpy_generator
 
 IMAGES = 50
@@ -82,7 +82,7 @@ def feature_numbers(
     rows.append(_over_seeds("captured a class", arm, captured.sum(axis=2).mean(axis=1)))
     for seed, network in zip(shares_of, captured, strict=True):
         each = network.sum(axis=1)
-        over = mean_interval(each)
+        over = t_interval(each)
         bounds = (over.low, over.high)
         rows.append(Number("features", "captured a class", arm, over.mean, *bounds, len(each), "classes", seed))
     if len(captured) > 1:
@@ -118,5 +118,5 @@ def decodable_scores(
 
 
 def _over_seeds(quantity: str, arm: str, values: np.ndarray, item: str | None = None) -> Number:
-    over = mean_interval(values)
+    over = t_interval(values)
     return Number("features", quantity, arm, over.mean, over.low, over.high, over.seeds, "seeds", item=item)

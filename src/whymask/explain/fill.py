@@ -4,6 +4,7 @@ No filling is neutral. The mean of the data is a flat square that no photo has; 
 and edges, and may show other classes. A conclusion is drawn only where both say the same.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -43,3 +44,13 @@ def hide(images: Tensor, hidden: Tensor, filler: Tensor) -> Tensor:
     """Images (B, C, h, w) with the cells that are True in `hidden` (B, gh, gw) taken from `filler` (B, C, h, w)."""
     unit = images.shape[2] // hidden.shape[1]
     return torch.where(to_pixels(hidden, unit).to(images.device), filler, images)
+
+
+def cells_of(shares: Sequence[float], cells: tuple[int, int]) -> list[tuple[int, float]]:
+    """How many of an image's cells each share is, and what share that is exactly.
+
+    What rounds to none, to all, or to as many as another share is left out.
+    """
+    count = cells[0] * cells[1]
+    numbers = dict.fromkeys(round(share * count) for share in shares)
+    return [(number, number / count) for number in numbers if 0 < number < count]

@@ -96,8 +96,11 @@ def orders(count: int) -> np.ndarray:
 
 
 def strength_scores(values: np.ndarray, filling: str) -> dict[Key, np.ndarray]:
-    """ "strength": each image's sum of |I(S)|, without the empty set's, (m,)."""
-    return {Key("strength", filling): np.abs(values[:, 1:]).sum(axis=1)}
+    """ "strength": each image's sum of |I(S)| (log-odds); "effective number", see `effective_count`: (m,) each."""
+    return {
+        Key("strength", filling): np.abs(values[:, 1:]).sum(axis=1),
+        Key("effective number", filling): effective_count(values),
+    }
 
 
 def transfer_scores(before: np.ndarray, after: np.ndarray, filling: str) -> dict[Key, np.ndarray]:
@@ -109,12 +112,19 @@ def transfer_scores(before: np.ndarray, after: np.ndarray, filling: str) -> dict
     for order in range(1, size.max() + 1):
         for name, part in parts.items():
             scores[Key(f"{name} at", filling, float(order))] = part[:, size == order].sum(axis=1)
-    return scores | {Key("preserved share", filling): _share(kept, np.abs(before))}
+    return scores
 
 
 def found_scores(before: np.ndarray, other: np.ndarray, filling: str) -> dict[Key, np.ndarray]:
-    """ "found by": share of the strength in `before` that `other` has too, with the same sign, (m,)."""
-    return {Key("found by", filling): _share(preserved(before, other), np.abs(before))}
+    """ "found by": how far `other` is made of the same interactions as `before`, (m,) from 0 to 1.
+
+    Each network's I(S) is first divided by its strength in the image. Otherwise a network of larger log-odds would
+    have more of everything: that is "found by, in log-odds", the share of |before| that `other` has with the same sign.
+    """
+    return {
+        Key("found by", filling): _share(preserved(relative(before), relative(other)), np.abs(relative(before))),
+        Key("found by, in log-odds", filling): _share(preserved(before, other), np.abs(before)),
+    }
 
 
 def never_found_scores(
@@ -122,20 +132,28 @@ def never_found_scores(
 ) -> dict[Key, np.ndarray]:
     """ "never found": share of what fine-tuning preserved that no network from scratch has, (m,).
 
-    Of each preserved interaction, what the scratch network that has most of it lacks.
+    Of each preserved interaction, what the scratch network that has most of it lacks; all relative to their strength.
     """
-    kept = preserved(before, after)
-    best = np.max([preserved(before, other) for other in scratch], axis=0)
+    kept = preserved(relative(before), relative(after))
+    best = np.max([preserved(relative(before), relative(other)) for other in scratch], axis=0)
     return {Key("never found", filling): 1 - _share(np.minimum(kept, best), kept)}
+
+
+def relative(values: np.ndarray) -> np.ndarray:
+    """I(S) (m, 2^n) as shares of each image's strength; 0 where there is none."""
+    strength = np.abs(values[:, 1:]).sum(axis=1, keepdims=True)
+    return np.divide(values, strength, out=np.zeros_like(values), where=strength > 0)
 
 
 def effective_count(values: np.ndarray) -> np.ndarray:
     """How many interactions carry an image's output, (m,): (sum |I|)^2 / sum I^2 without the empty set's."""
-    own = np.abs(values[:, 1:])
-    return own.sum(axis=1) ** 2 / np.square(own).sum(axis=1)
+    return _divided(np.abs(values[:, 1:]).sum(axis=1) ** 2, np.square(values[:, 1:]).sum(axis=1))
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Sums without the empty set, divided: (m,), NaN where there is nothing."""
-    sums = whole[:, 1:].sum(axis=1)
-    return np.divide(part[:, 1:].sum(axis=1), sums, out=np.full(len(sums), np.nan), where=sums > 0)
+    return _divided(part[:, 1:].sum(axis=1), whole[:, 1:].sum(axis=1))
+
+
+def _divided(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)

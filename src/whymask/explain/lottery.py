@@ -2,105 +2,143 @@
 
 The paper's answer is that from scratch each network captures the features that its first weights happened to favour.
 Then networks of different seeds disagree, look at different parts, and gain from being averaged; pretrained ones, which
-captured all, have less of a reason to.
+captured all, have less of a reason to. But accurate networks agree for being accurate. Whether two are right on the
+same images, beyond what their accuracies imply, is their error consistency (Geirhos, Meding and Wichmann, arXiv
+2006.16736).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
 import torch
+from scipy.stats import hypergeom
 from torch import Tensor
 
 from whymask.explain.evidence import ranks
-from whymask.explain.numbers import Key, Number, bootstrap_bounds, jackknife
+from whymask.explain.numbers import RESAMPLES, Number, bounds_of, jackknife
+from whymask.intervals import resampled_weights, units_of
 
 SEEDS = 5
 """Networks that an arm should have, for its lottery to be told."""
 TOP = 1 / 4
 """Of the cells of an image, the strongest evidence, that is compared between networks."""
 
+Seen = dict[int, tuple[Tensor, Tensor]]
+"""seed -> what a network says of images, logits (n, k), and its evidence for their classes, (n, gh, gw)."""
+Statistics = Callable[[Sequence[int], np.ndarray], dict[str, np.ndarray]]
+"""Some of the seeds, and weights of the images (n, r), r weightings -> each quantity under each of these (r,)."""
 
-def lottery_numbers(
-    arm: str,
-    logits: dict[int, Tensor],
-    maps: dict[int, Tensor],
-    labels: Tensor,
-    groups: np.ndarray | None = None,
-) -> list[Number]:
-    """Measure 3 of one arm: seed -> logits (n, k), and seed -> evidence (n, gh, gw), on the same images.
 
-    "agreement": share of pairs of networks that say the same; "evidence overlap": intersection over union of their
-    strongest quarter of cells, which by chance would be "evidence overlap by chance"; "accuracy", the members' mean;
-    "ensemble gain": accuracy of the averaged probabilities, less that. Intervals over images keep the networks; those
-    over seeds are delete-one jackknifes. No row for a single network.
+def lottery_numbers(arm: str, seen: Seen, labels: Tensor, groups: np.ndarray | None = None) -> list[Number]:
+    """Measure 3 of one arm, whose networks were all asked about the same images.
+
+    "agreement": share of pairs of networks that say the same; "error consistency", see there; "evidence overlap":
+    intersection over union of their strongest quarter of cells, which by chance would be "evidence overlap by chance";
+    "accuracy", the members' mean; "ensemble gain": accuracy of the averaged probabilities, less that. Intervals over
+    images keep the networks (bootstrap); those over seeds are delete-one jackknifes. No row for a single network.
     """
-    return _numbers(arm, *_parts(logits, maps, labels), groups)
+    if len(seen) < 2:
+        return []
+    rows = _numbers(arm, sorted(seen), _statistics(seen, labels), len(labels), groups)
+    cells = next(iter(seen.values()))[1][0].numel()
+    chance = overlap_by_chance(cells, top_cells(cells))
+    return [*rows, Number("lottery", "evidence overlap by chance", arm, chance, None, None, len(labels), "images")]
 
 
 def lottery_difference(
     names: tuple[str, str],
-    arm: tuple[dict[int, Tensor], dict[int, Tensor]],
-    baseline: tuple[dict[int, Tensor], dict[int, Tensor]],
+    arm: Seen,
+    baseline: Seen,
     labels: Tensor,
     groups: np.ndarray | None = None,
 ) -> list[Number]:
-    """`lottery_numbers` of an arm less those of a baseline, (logits, maps) each, over the seeds that both have."""
-    seeds = sorted(arm[0].keys() & baseline[0].keys())
-    both = [_parts(logits, maps, labels)[1] for logits, maps in (arm, baseline)]
+    """`lottery_numbers` of an arm less those of a baseline, over the seeds that both have."""
+    seeds = sorted(arm.keys() & baseline.keys())
+    ours, theirs = _statistics(arm, labels), _statistics(baseline, labels)
 
-    def difference(chosen: list[int]) -> dict[Key, np.ndarray]:
-        ours, theirs = (values(chosen) for values in both)
-        return {key: ours[key] - theirs[key] for key in ours if key.quantity != "evidence overlap by chance"}
+    def difference(chosen: Sequence[int], weights: np.ndarray) -> dict[str, np.ndarray]:
+        subtrahend = theirs(chosen, weights)
+        return {name: value - subtrahend[name] for name, value in ours(chosen, weights).items()}
 
-    return _numbers(f"{names[0]} - {names[1]}", seeds, difference, groups)
-
-
-Parts = tuple[list[int], Callable[[list[int]], dict[Key, np.ndarray]]]
-"""Seeds, and what gives each image's values (n,) for any of them."""
+    return _numbers(f"{names[0]} - {names[1]}", seeds, difference, len(labels), groups)
 
 
-def _parts(logits: dict[int, Tensor], maps: dict[int, Tensor], labels: Tensor) -> Parts:
-    probabilities = {seed: value.softmax(dim=1) for seed, value in logits.items()}
-    says = {seed: value.argmax(dim=1) for seed, value in logits.items()}
-    cells = next(iter(maps.values()))[0].numel()
-    top = round(TOP * cells)
-    tops = {seed: ranks(value) < top for seed, value in maps.items()}
-    same = {
-        (a, b): ((says[a] == says[b]).double(), _overlap(tops[a], tops[b])) for a, b in combinations(sorted(logits), 2)
-    }
+def _statistics(seen: Seen, labels: Tensor) -> Statistics:
+    probabilities = {seed: logits.softmax(dim=1) for seed, (logits, _) in seen.items()}
+    says = {seed: logits.argmax(dim=1) for seed, (logits, _) in seen.items()}
+    right = {seed: (said == labels).double().numpy() for seed, said in says.items()}
+    tops = {seed: ranks(maps) < top_cells(maps[0].numel()) for seed, (_, maps) in seen.items()}
+    pairs = list(combinations(sorted(seen), 2))
+    agree = {(a, b): (says[a] == says[b]).double().numpy() for a, b in pairs}
+    overlap = {(a, b): _overlap(tops[a], tops[b]).numpy() for a, b in pairs}
 
-    def values(seeds: list[int]) -> dict[Key, np.ndarray]:
-        among = [same[pair] for pair in combinations(sorted(seeds), 2)]
-        members = torch.stack([(says[seed] == labels).double() for seed in seeds]).mean(dim=0)
+    def statistics(seeds: Sequence[int], weights: np.ndarray) -> dict[str, np.ndarray]:
+        def mean(rows: list[np.ndarray]) -> np.ndarray:
+            return np.mean(rows, axis=0) @ weights / weights.sum(axis=0)
+
+        among = list(combinations(sorted(seeds), 2))
+        members = mean([right[seed] for seed in seeds])
         together = torch.stack([probabilities[seed] for seed in seeds]).mean(dim=0).argmax(dim=1) == labels
         return {
-            Key("agreement"): torch.stack([agreed for agreed, _ in among]).mean(dim=0).numpy(),
-            Key("evidence overlap"): torch.stack([overlap for _, overlap in among]).mean(dim=0).numpy(),
-            Key("evidence overlap by chance"): np.full(len(labels), overlap_by_chance(cells, top)),
-            Key("accuracy"): members.numpy(),
-            Key("ensemble gain"): (together.double() - members).numpy(),
+            "agreement": mean([agree[pair] for pair in among]),
+            "error consistency": error_consistency(np.stack([right[seed] for seed in seeds]), weights),
+            "evidence overlap": mean([overlap[pair] for pair in among]),
+            "accuracy": members,
+            "ensemble gain": mean([together.double().numpy()]) - members,
         }
 
-    return sorted(logits), values
+    return statistics
+
+
+def error_consistency(right: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Cohen's kappa of who is right where, the mean over pairs of networks: (r,).
+
+    (c - e) / (1 - e), c being the share of images on which both are right or both are wrong, and e what their
+    accuracies p, q make of it by chance, p q + (1 - p) (1 - q). 0: they err independently; 1: on the same images. A
+    pair that is always right, or always wrong, does not count; NaN where none counts.
+
+    Args:
+        right: (networks, n), 1 where a network is right.
+        weights: of the images, (n, r).
+    """
+    total = weights.sum(axis=0)
+    accuracy = right @ weights / total
+    kappas = []
+    for a, b in combinations(range(len(right)), 2):
+        same = (right[a] == right[b]) @ weights / total
+        chance = accuracy[a] * accuracy[b] + (1 - accuracy[a]) * (1 - accuracy[b])
+        kappas.append(np.divide(same - chance, 1 - chance, out=np.full_like(chance, np.nan), where=chance < 1))
+    counted = ~np.isnan(kappas)
+    return np.divide(
+        np.nansum(kappas, axis=0), counted.sum(axis=0), out=np.full(len(total), np.nan), where=counted.any(axis=0)
+    )
 
 
 def _numbers(
-    arm: str, seeds: list[int], values: Callable[[list[int]], dict[Key, np.ndarray]], groups: np.ndarray | None
+    arm: str, seeds: list[int], statistics: Statistics, images: int, groups: np.ndarray | None
 ) -> list[Number]:
     if len(seeds) < 2:
         return []
-    whole = values(seeds)
-    without = [values([s for s in seeds if s != left_out]) for left_out in seeds] if len(seeds) > 2 else []
+    once = np.ones((images, 1))
+    whole = statistics(seeds, once)
+    without = [statistics([s for s in seeds if s != left_out], once) for left_out in seeds] if len(seeds) > 2 else []
+    units, unit = units_of(images, groups)
+    drawn = [statistics(seeds, weights[unit]) for weights in resampled_weights(units, RESAMPLES)]
     rows = []
-    for key, row in whole.items():
-        mean = float(row.mean())
-        low, high = bootstrap_bounds(row, groups)
-        rows.append(Number("lottery", key.quantity, arm, mean, low, high, len(row), "images"))
-        if key.quantity != "evidence overlap by chance":
-            low_, high_ = jackknife(mean, [float(left[key].mean()) for left in without])
-            rows.append(Number("lottery", key.quantity, arm, mean, low_, high_, len(seeds), "seeds"))
+    for name, (value,) in whole.items():
+        if np.isnan(value):
+            continue
+        low, high = bounds_of(np.concatenate([part[name] for part in drawn]))
+        rows.append(Number("lottery", name, arm, float(value), low, high, images, "images"))
+        low, high = jackknife(float(value), [float(left[name][0]) for left in without])
+        rows.append(Number("lottery", name, arm, float(value), low, high, len(seeds), "seeds"))
     return rows
+
+
+def top_cells(cells: int) -> int:
+    """How many of an image's cells are its strongest evidence."""
+    return max(1, round(TOP * cells))
 
 
 def _overlap(a: Tensor, b: Tensor) -> Tensor:
@@ -110,7 +148,5 @@ def _overlap(a: Tensor, b: Tensor) -> Tensor:
 
 def overlap_by_chance(cells: int, top: int) -> float:
     """Expected intersection over union of two random sets of `top` of `cells` (hypergeometric)."""
-    from scipy.stats import hypergeom
-
     common = np.arange(top + 1)
     return float((hypergeom.pmf(common, cells, top, top) * common / (2 * top - common)).sum())

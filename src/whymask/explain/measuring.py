@@ -24,7 +24,7 @@ from whymask.explain.settings import ExplainSettings
 from whymask.explain.views import view_scores
 from whymask.progress import say
 from whymask.runs import RunFolder, command
-from whymask.stages.alone import SCRATCH
+from whymask.stages.probe import features_of
 
 MOST = 2000
 """Test images, where a measure takes more than the others: for CKA, which needs more than features."""
@@ -38,17 +38,19 @@ class Measuring:
         self.notes = cast.notes
         self.numbers: list[Number] = []
         if glyphs is not None:
-            self.notes.append("Measures on whole images use the multi-view test images, which show all features.")
+            self.notes.append(
+                "Measures on whole images use the multi-view test images, which show all features; the lottery uses "
+                "the single-view ones, which show what each network lacks."
+            )
+        self.rows = rows
         self.images, self.labels = self._load(rows)
-        groups = cast.prepared.groups
-        self.groups = None if groups is None else groups[rows]
+        self.groups = self._groups_of(rows)
         self.cells = next(iter(cast.networks["pretrained"].values())).encoder.grid
         self.fillers: dict[Filling, Tensor] = fillers(self.images, self.cells)
         self.means: dict[str, Means] = {}
         for network in cast.members:
             if network.arm not in self.means:
                 self.means[network.arm] = means_of(network, self.images, self.labels)
-        self.maps: dict[tuple[str, int], Tensor] = {}
 
     def explanation(self, folder: RunFolder) -> Explanation:
         self._note_occlusion()
@@ -58,12 +60,13 @@ class Measuring:
         cast = self.cast
         return Explanation(
             folder=folder.path,
-            lead=conclusions.lead(self.numbers, cast.pretrained, cast.baseline, self.glyphs),
+            lead=conclusions.lead(self.numbers, cast.compared, self.glyphs.features if self.glyphs else None),
             setting=self._setting(),
             provenance=folder.provenance,
             arms=cast.about(self.means),
             numbers=self.numbers,
-            conclusions=conclusions.draw(self.numbers, cast.pretrained, cast.baseline),
+            conclusions=conclusions.draw(self.numbers, cast.compared),
+            warnings=cast.warnings,
             notes=self.notes,
             pictures=evidence_pictures(cast, self.images, self.labels, self.cells, self.means),
         )
@@ -73,6 +76,10 @@ class Measuring:
     def _load(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         batches = list(in_order(self.cast.prepared.images, rows, BATCH))
         return torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches])
+
+    def _groups_of(self, rows: np.ndarray) -> np.ndarray | None:
+        groups = self.cast.prepared.groups
+        return None if groups is None else groups[rows]
 
     # measures ----------------------------------------------------------------------------------------------------
 
@@ -93,7 +100,7 @@ class Measuring:
                 pair = differences(scores["pretrained"], scores[role])
                 name = f"{self.cast.pretrained} - {self.cast.arm(role)}"
                 if pair:
-                    self.numbers += summarise(measure, name, pair, groups)
+                    self.numbers += summarise(measure, name, pair, groups, difference=True)
 
     def _features(self) -> None:
         if self.glyphs is None:
@@ -132,9 +139,7 @@ class Measuring:
                 self.numbers += [replace(row, over="classes") if row.over == "images" else row for row in rows]
 
     def _single_view(self) -> None:
-        prepared = self.cast.prepared
-        assert prepared.test_tags is not None
-        rows = in_turn(prepared, prepared.test[prepared.test_tags == "single_view"])[:MOST]
+        rows = self._single_view_rows(MOST)
         if len(rows):
             images, labels = self._load(rows)
             key = Key("single-view accuracy")
@@ -144,60 +149,62 @@ class Measuring:
             }
             self._summarise("features", scores, None)
 
+    def _single_view_rows(self, most: int) -> np.ndarray:
+        """Of glyphs, the test images that show one feature of their class."""
+        prepared = self.cast.prepared
+        assert prepared.test_tags is not None
+        return in_turn(prepared, prepared.test[prepared.test_tags == "single_view"])[:most]
+
     def _views(self) -> None:
         count = min(self.settings.view_images, len(self.images))
         some = {name: filler[:count] for name, filler in self.fillers.items()}
 
         def scores(network: Network) -> Scores:
             means = self.means[network.arm]
-            found, maps = view_scores(network, self.images[:count], self.labels[:count], some, self.cells, means)
-            if count == len(self.images):
-                self.maps[network.arm, network.seed] = maps
-            return found
+            return view_scores(network, self.images[:count], self.labels[:count], some, self.cells, means)
 
         self._per_network("views", scores, count)
 
-    def _evidence(self, network: Network) -> Tensor:
-        key = (network.arm, network.seed)
-        if key not in self.maps:
-            means = self.means[network.arm]
-            self.maps[key] = evidence(network, self.images, self.labels, self.cells, means)
-        return self.maps[key]
-
     def _lottery(self) -> None:
-        arms = {}
-        for role in ("pretrained", "baseline", "erased", "readout"):
-            networks = self.cast.networks.get(role, {})
-            if len(networks) > 1:
-                logits = {seed: network(self.images) for seed, network in networks.items()}
-                arms[role] = (logits, {seed: self._evidence(network) for seed, network in networks.items()})
-                name = self.cast.arm(role)
-                self.numbers += lottery.lottery_numbers(name, *arms[role], self.labels, self.groups)
-        self._lottery_of_random()
+        rows = self.rows if self.glyphs is None else self._single_view_rows(self.settings.test_images)
+        images, labels = self._load(rows)
+        groups = self._groups_of(rows)
+
+        def seen_by(networks: dict[int, Network]) -> lottery.Seen:
+            return {
+                seed: (network(images), evidence(network, images, labels, self.cells, self.means[network.arm]))
+                for seed, network in networks.items()
+            }
+
+        roles: tuple[Role, ...] = ("pretrained", "baseline", "erased", "readout")
+        several = {role: self.cast.networks[role] for role in roles if len(self.cast.networks.get(role, {})) > 1}
+        seen = {role: seen_by(networks) for role, networks in several.items()}
+        for role, own in seen.items():
+            self.numbers += lottery.lottery_numbers(self.cast.arm(role), own, labels, groups)
+        self.numbers += lottery.lottery_numbers(controls.RANDOM, seen_by(self._never_trained()), labels, groups)
+        for role in ("baseline", "erased"):
+            if {"pretrained", role} <= seen.keys():
+                names = (self.cast.pretrained, self.cast.arm(role))
+                self.numbers += lottery.lottery_difference(names, seen["pretrained"], seen[role], labels, groups)
+        self._note_few_seeds()
+
+    def _note_few_seeds(self) -> None:
         fewest = min(len(self.cast.networks[role]) for role in ("pretrained", "baseline"))
-        if fewest < lottery.SEEDS:
+        if fewest == 1:
+            self.notes.append("The lottery needs several seeds, and there is one: it is left out.")
+        elif fewest < lottery.SEEDS:
             self.notes.append(
-                f"The lottery is told from {fewest} network{'s' * (fewest > 1)} an arm; at least {lottery.SEEDS} seeds "
-                "are advised."
-                if fewest > 1
-                else "The lottery needs several seeds, and there is one: it is left out."
-            )
-        if {"pretrained", "baseline"} <= arms.keys():
-            names = (self.cast.pretrained, self.cast.baseline)
-            self.numbers += lottery.lottery_difference(
-                names, arms["pretrained"], arms["baseline"], self.labels, self.groups
+                f"The lottery is told from {fewest} networks an arm; at least {lottery.SEEDS} seeds are advised."
             )
 
-    def _lottery_of_random(self) -> None:
-        """Networks that were never trained, one for each seed of the baseline."""
+    def _never_trained(self) -> dict[int, Network]:
+        """Networks with random weights, one for each seed of the baseline."""
         cast = self.cast
         like, classes = next(iter(cast.networks["random"].values())).encoder, len(cast.prepared.classes)
-        device = cast.fabric.device
-        networks = [controls.random_network(like, classes, s, cast.view, device) for s in cast.networks["baseline"]]
-        means = self.means[controls.RANDOM]
-        logits = {network.seed: network(self.images) for network in networks}
-        maps = {n.seed: evidence(n, self.images, self.labels, self.cells, means) for n in networks}
-        self.numbers += lottery.lottery_numbers(controls.RANDOM, logits, maps, self.labels, self.groups)
+        return {
+            seed: controls.random_network(like, classes, seed, cast.view, cast.fabric.device)
+            for seed in cast.networks["baseline"]
+        }
 
     def _interactions(self) -> None:
         count = min(self.settings.interaction_images, len(self.images))
@@ -240,14 +247,12 @@ class Measuring:
         cast = self.cast
         if "readout" not in cast.networks:
             return
-        rows = in_turn(cast.prepared, cast.prepared.test)[:MOST]
-        images, _ = self._load(rows)
         before, after = cast.networks["readout"], cast.networks["pretrained"]
-        self._retention_of(cast.pretrained, {seed: (before[seed], after[seed]) for seed in before}, images, rows)
+        self._retention_of(cast.pretrained, {seed: (before[seed], after[seed]) for seed in before})
         for role in ("baseline", "shuffled"):
-            if cast.baseline == SCRATCH and role in cast.networks:
+            if cast.baseline_is_scratch and role in cast.networks:
                 pairs = {seed: (self._first_weights(after), after) for seed, after in cast.networks[role].items()}
-                self._retention_of(cast.arm(role), pairs, images, rows)
+                self._retention_of(cast.arm(role), pairs)
 
     def _first_weights(self, network: Network) -> Network:
         cast = self.cast
@@ -255,28 +260,42 @@ class Measuring:
         seed = network.run.seed if network.run else network.seed
         return controls.random_network(network.encoder, classes, seed, cast.view, device)
 
-    def _retention_of(
-        self, arm: str, pairs: dict[int, tuple[Network, Network]], images: Tensor, rows: np.ndarray
-    ) -> None:
-        """Of networks before and after their training, by seed; images are those of `rows`."""
-        prepared, layers, scores = self.cast.prepared, {}, {}
-        for seed, (before, after) in pairs.items():
-            layers[seed] = (before.layers(images), after.layers(images))
-            run = self.cast.runs.get(arm, self.cast.runs[self.cast.baseline])[seed]
-            if run.fingerprint == prepared.images.fingerprint:
-                training = controls.rows_of(run, prepared)
-                learn, labels = self._load(training)
-                held, left = ((n.pooled(learn), n.pooled(images)) for n in (before, after))
-                truth = labels.numpy(), prepared.images.labels[rows]
-                scores[seed] = retention.readout_scores(held, left, truth, len(prepared.classes))
+    def _retention_of(self, arm: str, pairs: dict[int, tuple[Network, Network]]) -> None:
+        """Of networks before and after their training, by seed."""
+        rows = in_turn(self.cast.prepared, self.cast.prepared.test)[:MOST]
+        images, groups = self._load(rows)[0], self._groups_of(rows)
+        layers = {seed: (before.layers(images), after.layers(images)) for seed, (before, after) in pairs.items()}
         wide = retention.too_wide(next(iter(layers.values()))[0])
         if wide:
             listed = ", ".join(map(str, wide))
             self.notes.append(f"CKA of layer {listed} of {arm} needs more test images than features: left out.")
-        self.numbers += retention.cka_numbers(arm, layers)
-        if scores:
-            groups = prepared.groups
-            self.numbers += summarise("retention", arm, scores, None if groups is None else groups[rows])
+        self.numbers += retention.cka_numbers(arm, layers, groups)
+        read = {seed: right for seed, pair in pairs.items() if (right := self._read_out(arm, seed, pair, rows))}
+        if read:
+            scores = {seed: retention.readout_scores(*right) for seed, right in read.items()}
+            gains = {seed: {Key("read-out after - before"): after - before} for seed, (before, after) in read.items()}
+            self.numbers += summarise("retention", arm, scores, groups)
+            self.numbers += summarise("retention", arm, gains, groups, difference=True)
+
+    def _read_out(
+        self, arm: str, seed: int, pair: tuple[Network, Network], rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Whether read-outs before and after are right on the images `rows`; None where the labels are not there."""
+        prepared = self.cast.prepared
+        run = self.cast.runs.get(arm, self.cast.runs[self.cast.baseline])[seed]
+        if run.fingerprint != prepared.images.fingerprint:
+            return None
+        learn = controls.rows_of(run, prepared)
+        labels = prepared.images.labels[learn], prepared.images.labels[rows]
+        before, after = (
+            retention.readout(
+                (features_of(network.encoder, prepared, learn), features_of(network.encoder, prepared, rows)),
+                labels,
+                len(prepared.classes),
+            )
+            for network in pair
+        )
+        return before, after
 
     def _robustness(self) -> None:
         def scores(network: Network) -> Scores:

@@ -20,6 +20,8 @@ from whymask.stages.classify import Classifier, load_classifier
 
 Role = Literal["pretrained", "baseline", "erased", "readout", "random", "shuffled"]
 ROLES: tuple[Role, ...] = ("pretrained", "baseline", "erased", "readout", "random", "shuffled")
+FEWEST = 4
+"""Mask squares in an image: the cells that are hidden."""
 BATCH = 256
 """Images in memory at once, however many maskings there are."""
 
@@ -94,7 +96,8 @@ class Run:
     """A trained classifier's folder and what is recorded of its training.
 
     Attributes:
-        arm: "scratch", or the method of the pretraining that it started from.
+        arm: what it is called: its kind, or its folder where that would name two alike.
+        kind: "scratch", or the method of the pretraining that it started from.
         origin: the pretraining's folder, if it is still there.
         training: settings of the resolved recipe; None for runs of early versions that did not record them.
         fingerprint: of the data that it was trained on.
@@ -102,6 +105,7 @@ class Run:
 
     folder: Path
     arm: str
+    kind: str
     seed: int
     budget: str
     augment: AugmentName
@@ -178,6 +182,12 @@ def check_comparable(runs: Sequence[Run], encoders: Sequence[Encoder], classes: 
                 f"{run.folder} sees images of {shapes[0]}, {runs[0].folder} of {shapes[1]}; the same size was "
                 "expected, or regions of images would not be the same ones."
             )
+        if encoder.grid[0] * encoder.grid[1] < FEWEST:
+            raise WhymaskError(
+                f"{run.folder} sees images of {encoder.size[0]}x{encoder.size[1]} pixels as {encoder.grid[0]}x"
+                f"{encoder.grid[1]} mask squares; at least {FEWEST} were expected, or nothing is left when one is "
+                "hidden. Explain runs on larger images, or with smaller patches."
+            )
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:
@@ -210,14 +220,14 @@ def _run(folder: Path) -> Run:
     told = _cell(folder, config) if "cell" in config else _finetuning(folder, config)
     training = read_json(folder / "result.json").get("training")
     classes = tuple(read_json(folder / "head.json")["classes"])
-    return Run(folder=folder, fingerprint=config["data"], training=training, classes=classes, **told)
+    return Run(folder=folder, arm=told["kind"], fingerprint=config["data"], training=training, classes=classes, **told)
 
 
 def _cell(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     arm, budget, seed = config["cell"].rsplit("-", 2)
     origin = folder.parent / f"pretrain-{arm}-{seed}"
     return {
-        "arm": arm,
+        "kind": arm,
         "budget": budget.replace("percent", "%"),
         "seed": int(seed),
         "augment": config["settings"]["augment"],
@@ -231,7 +241,7 @@ def _finetuning(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         origin = origin.parent
     there = origin is not None and (origin / "encoder" / "encoder.json").exists()
     return {
-        "arm": SCRATCH if origin is None else _method(origin) if there else "pretrained",
+        "kind": SCRATCH if origin is None else _method(origin) if there else "pretrained",
         "budget": config["budget"],
         "seed": config["seed"],
         "augment": config["augment"],

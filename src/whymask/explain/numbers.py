@@ -2,20 +2,24 @@
 
 A measure gives each image of each network a value, or NaN where it says nothing. From these come the mean, and two
 intervals that answer different questions: over images, what other images would have given these networks (bootstrap);
-over seeds, what other trainings would have given on these images (Student's t).
+over seeds, what other trainings would have given on these images (Student's t). Where there is no spread at all there
+are no bounds: a few equal values do not show that another would be equal too.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
 
-from whymask.intervals import clopper_pearson, mean_interval, resampled_weights, units_of
+from whymask.intervals import Interval, clopper_pearson, mean_interval, resampled_weights, units_of
 
 RESAMPLES = 1000
 TAIL = 0.025
+SAME = 1e-12
+"""Spread that is rounding."""
+Bounds = tuple[float, float] | tuple[None, None]
 
 
 Over = Literal["images", "seeds", "classes", "features", "networks"]
@@ -57,18 +61,28 @@ class Number:
     item: str | None = None
 
 
-def summarise(measure: str, arm: str, networks: Mapping[int, Scores], groups: np.ndarray | None = None) -> list[Number]:
+def summarise(
+    measure: str,
+    arm: str,
+    networks: Mapping[int, Scores],
+    groups: np.ndarray | None = None,
+    *,
+    difference: bool = False,
+) -> list[Number]:
     """Rows of every key: of each seed's network over images, and of their mean over images and over seeds.
+
+    Shares of images that do not belong to groups have the exact interval (Clopper and Pearson), all else a bootstrap.
 
     Args:
         networks: seed -> scores, of the same images and keys.
         groups: (n,), images of one group (a patient) are resampled together.
+        difference: the values are differences, so that 0 and 1 are no yes and no.
     """
     seeds = sorted(networks)
     rows: list[Number] = []
     for key in networks[seeds[0]]:
         values = np.stack([np.asarray(networks[seed][key], np.float64) for seed in seeds])
-        rows += _of_key(measure, arm, key, seeds, values, groups)
+        rows += _of_key(measure, arm, key, seeds, values, groups, exact=groups is None and not difference)
     return rows
 
 
@@ -81,30 +95,42 @@ def differences(arm: Mapping[int, Scores], baseline: Mapping[int, Scores]) -> di
 
 
 def _of_key(
-    measure: str, arm: str, key: Key, seeds: list[int], values: np.ndarray, groups: np.ndarray | None
+    measure: str,
+    arm: str,
+    key: Key,
+    seeds: list[int],
+    values: np.ndarray,
+    groups: np.ndarray | None,
+    exact: bool,
 ) -> list[Number]:
     present = ~np.isnan(values)
     if not present.any():
         return []
     kept = [place for place in range(len(seeds)) if present[place].any()]
-    means = [float(np.nanmean(values[place])) for place in kept]
-    resampled = _resampled(values[kept], groups)
+    values = values[kept]
+    means = [float(np.nanmean(row)) for row in values]
+    resampled = _resampled(values, groups)
 
     def number(mean: float, low: float | None, high: float | None, count: int, over: Over, seed: int | None) -> Number:
         return Number(measure, key.quantity, arm, mean, low, high, count, over, seed, key.filling, key.at, key.item)
 
     rows = []
-    for place, mean, drawn in zip(kept, means, resampled, strict=True):
-        low, high = _share_interval(values[place][present[place]]) or _bounds(drawn)
-        count = int(present[place].sum())
-        rows.append(number(mean, low, high, count, "images", seeds[place]))
+    for seed, mean, row, drawn in zip(np.take(seeds, kept), means, values, resampled, strict=True):
+        low, high = (exact and _share_interval(row[~np.isnan(row)])) or bounds_of(drawn)
+        rows.append(number(mean, low, high, int((~np.isnan(row)).sum()), "images", int(seed)))
     mean = float(np.mean(means))
-    low, high = _bounds(resampled.mean(axis=0))
-    images = int(present.any(axis=0).sum())
-    rows.append(number(mean, low, high, images, "images", None))
-    over = mean_interval(means)
+    alike = exact and all(np.array_equal(row, values[0], equal_nan=True) for row in values)
+    low, high = (alike and _share_interval(values[0][~np.isnan(values[0])])) or bounds_of(resampled.mean(axis=0))
+    rows.append(number(mean, low, high, int(present.any(axis=0).sum()), "images", None))
+    over = t_interval(means)
     rows.append(number(mean, over.low, over.high, over.seeds, "seeds", None))
     return rows
+
+
+def t_interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """Mean and t interval of one value a network, or a class; no bounds where they are all the same."""
+    over = mean_interval(values)
+    return replace(over, low=None, high=None) if np.ptp(np.asarray(values, np.float64)) < SAME else over
 
 
 def _resampled(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
@@ -119,8 +145,11 @@ def _resampled(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
         return np.hstack([(sums[0] @ w) / (sums[1] @ w) for w in resampled_weights(units, RESAMPLES)])
 
 
-def _bounds(drawn: np.ndarray) -> tuple[float, float]:
+def bounds_of(drawn: np.ndarray) -> Bounds:
+    """The middle 95 % of resampled means; none where they are all the same."""
     low, high = np.nanquantile(drawn, [TAIL, 1 - TAIL])
+    if high - low < SAME:
+        return None, None
     return round(float(low), 12), round(float(high), 12)  # the last bits of a sum must not move a bound of 0 off 0
 
 
@@ -131,20 +160,20 @@ def _share_interval(values: np.ndarray) -> tuple[float, float] | None:
     return clopper_pearson(int(values.sum()), len(values))
 
 
-def bootstrap_bounds(values: np.ndarray, groups: np.ndarray | None = None) -> tuple[float, float]:
+def bootstrap_bounds(values: np.ndarray, groups: np.ndarray | None = None) -> Bounds:
     """The interval over images of the mean of `values` (n,); NaN does not count."""
-    return _bounds(_resampled(np.asarray(values, np.float64)[None], groups)[0])
+    return bounds_of(_resampled(np.asarray(values, np.float64)[None], groups)[0])
 
 
-def jackknife(value: float, without: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+def jackknife(value: float, without: Sequence[float]) -> Bounds:
     """The interval of a statistic from what it is without each of its units (seeds, blocks of images) in turn.
 
     Standard error sqrt((m - 1) / m sum (without - their mean)^2) (Tukey, 1958), Student's t with m - 1 degrees of
-    freedom. (None, None) with fewer than three units.
+    freedom. (None, None) with fewer than three units, or where all are alike or one is NaN.
     """
     left = np.asarray(without, np.float64)
     m = len(left)
-    if m < 3:
+    if m < 3 or not np.isfinite(left).all() or np.ptp(left) < SAME:
         return None, None
     error = np.sqrt((m - 1) / m * np.square(left - left.mean()).sum())
     half = float(stdtrit(m - 1, 1 - TAIL) * error)

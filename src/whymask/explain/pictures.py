@@ -10,7 +10,7 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.explain.cast import Cast
 from whymask.explain.evidence import Means, evidence, ranks
 from whymask.explain.fill import hide
-from whymask.explain.lottery import TOP
+from whymask.explain.lottery import top_cells
 from whymask.explain.networks import ROLES
 
 SHOWN = 8
@@ -32,7 +32,7 @@ def evidence_pictures(
             continue
         network = cast.networks[role][min(cast.networks[role])]
         maps = evidence(network, images, labels, cells, means[network.arm])
-        first = (ranks(maps) < round(TOP * maps[0].numel())).view_as(maps)
+        first = (ranks(maps) < top_cells(maps[0].numel())).view_as(maps)
         left = hide(images, first, torch.zeros_like(images))
         positive = maps.clamp(min=0)
         pictures |= {

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from whymask.explain.numbers import Key, Number, jackknife
-from whymask.intervals import mean_interval
+from whymask.explain.numbers import Bounds, Key, Number, jackknife, t_interval
+from whymask.intervals import units_of
 
 BLOCKS = 10
 """Parts of the images, each left out in turn, from which CKA's interval over images is told."""
+FEWEST = 4
+"""Images that the estimator needs."""
 ABSENT = -1e4
 """The logit of a class that a read-out has not seen."""
 
@@ -53,40 +55,43 @@ def too_wide(layers: Layers) -> list[int]:
     return [number for number, layer in enumerate(layers, start=1) if layer.shape[0] <= layer.shape[1]]
 
 
-def cka_numbers(arm: str, networks: Mapping[int, tuple[Layers, Layers]]) -> list[Number]:
+def cka_numbers(
+    arm: str, networks: Mapping[int, tuple[Layers, Layers]], groups: np.ndarray | None = None
+) -> list[Number]:
     """ "cka" of every layer (`item`) between before and after, seed -> (before, after), on the same images.
 
-    Intervals over images: the jackknife over tenths of the images; over seeds: t.
+    Intervals over images: the jackknife over tenths of the images, in which a group of `groups` (n,) stays together;
+    over seeds: t.
     """
     first = next(iter(networks.values()))[0]
+    left_of = _blocks_left(len(first[0]), groups)
     rows = []
     for number, layer in enumerate(first, start=1):
         if number in too_wide(first):
             continue
         pairs = [(_gram(before[number - 1]), _gram(after[number - 1])) for before, after in networks.values()]
         whole = [_cka(*pair) for pair in pairs]
-        without = np.array([[_cka(k[left], other[left]) for left in _blocks_left(len(layer))] for k, other in pairs])
+        without = np.array([[_cka(k[left], other[left]) for left in left_of] for k, other in pairs])
         item = str(number)
         for seed, value, left in zip(networks, whole, without, strict=True):
             rows.append(_number(arm, value, jackknife(value, left), len(layer), seed, item))
         mean = float(np.mean(whole))
         rows.append(_number(arm, mean, jackknife(mean, without.mean(axis=0)), len(layer), None, item))
-        over = mean_interval(whole)
+        over = t_interval(whole)
         rows.append(Number("retention", "cka", arm, mean, over.low, over.high, over.seeds, "seeds", item=item))
     return [row for row in rows if np.isfinite(row.value)]
 
 
-def _number(
-    arm: str, value: float, bounds: tuple[float, float] | tuple[None, None], n: int, seed: int | None, item: str
-) -> Number:
+def _number(arm: str, value: float, bounds: Bounds, n: int, seed: int | None, item: str) -> Number:
     low, high = bounds
     return Number("retention", "cka", arm, value, low, high, n, "images", seed, item=item)
 
 
-def _blocks_left(n: int) -> list[tuple[np.ndarray, ...]]:
+def _blocks_left(n: int, groups: np.ndarray | None) -> list[tuple[np.ndarray, ...]]:
     """What is left of n images without each of `BLOCKS` blocks, as indices into a square matrix."""
-    left = [np.delete(np.arange(n), block) for block in np.array_split(np.arange(n), BLOCKS)]
-    return [np.ix_(kept, kept) for kept in left]
+    units, unit = units_of(n, groups)
+    left = [np.flatnonzero(~np.isin(unit, block)) for block in np.array_split(np.arange(units), min(BLOCKS, units))]
+    return [np.ix_(kept, kept) for kept in left if len(kept) >= FEWEST]
 
 
 def fit_readout(features: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -109,28 +114,23 @@ def fit_readout(features: np.ndarray, labels: np.ndarray, classes: int) -> tuple
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def readout_scores(
-    before: tuple[np.ndarray, np.ndarray],
-    after: tuple[np.ndarray, np.ndarray],
-    labels: tuple[np.ndarray, np.ndarray],
-    classes: int,
-) -> dict[Key, np.ndarray]:
-    """What a linear read-out can decode of the test images before and after fine-tuning, (n_test,).
+def readout(features: tuple[np.ndarray, np.ndarray], labels: tuple[np.ndarray, np.ndarray], classes: int) -> np.ndarray:
+    """Whether a linear read-out of the pooled features (n, D) of labelled images is right on test images: (n_test,).
 
     Args:
-        before, after: pooled features of the labelled images and of the test images, (n, D) each.
-        labels: of both.
-
-    Returns "read-out before" and "read-out after": whether it is right; their difference; and "kept": whether it is
-    right after, of those where it was right before.
+        features, labels: of the labelled images, and of the test images.
     """
-    right = []
-    for learn, test in (before, after):
-        weight, bias = fit_readout(learn, labels[0], classes)
-        right.append(((test @ weight.T + bias).argmax(axis=1) == labels[1]).astype(np.float64))
+    weight, bias = fit_readout(features[0], labels[0], classes)
+    return ((features[1] @ weight.T + bias).argmax(axis=1) == labels[1]).astype(np.float64)
+
+
+def readout_scores(before: np.ndarray, after: np.ndarray) -> dict[Key, np.ndarray]:
+    """What a read-out decodes before fine-tuning, and after it; "kept": of what it decoded before, what it still does.
+
+    Args: from `readout`.
+    """
     return {
-        Key("read-out before"): right[0],
-        Key("read-out after"): right[1],
-        Key("read-out after - before"): right[1] - right[0],
-        Key("kept"): np.where(right[0] == 1, right[1], np.nan),
+        Key("read-out before"): before,
+        Key("read-out after"): after,
+        Key("kept"): np.where(before == 1, after, np.nan),
     }

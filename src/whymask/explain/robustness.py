@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from whymask.explain.evidence import ranks
-from whymask.explain.fill import Filling, hide
+from whymask.explain.fill import Filling, cells_of, hide
 from whymask.explain.networks import Network
 from whymask.explain.numbers import Key
 from whymask.randomness import torch_generator
@@ -32,8 +32,8 @@ def robustness_scores(
     scores |= noisy | {Key("noise mean"): np.mean(list(noisy.values()), axis=0)}
     for name, filler in fillers.items():
         occluded = {}
-        for share in OCCLUSION:
-            hidden = (cell_order < round(share * cell_order.shape[1])).view(-1, *cells)
+        for number, share in cells_of(OCCLUSION, cells):
+            hidden = (cell_order < number).view(-1, *cells)
             occluded[Key("occlusion", name, share)] = right(hide(images, hidden, filler))
         scores |= occluded | {Key("occlusion mean", name): np.mean(list(occluded.values()), axis=0)}
     return scores

@@ -49,6 +49,10 @@ def explain(
     Raises WhymaskError when the runs have other classes than the images, sizes that differ, or no classifier.
     """
     settings = settings or ExplainSettings()
+    if settings.runtime.devices > 1:
+        raise WhymaskError(
+            f"--devices {settings.runtime.devices} was given; an explanation is made by one process; leave it out"
+        )
     given = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     arms = two_arms(open_runs(given))
     first = load_network("pretrained", next(iter(arms[0].values())))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from whymask.explain.evidence import Means, evidence, ranks
-from whymask.explain.fill import Filling, hide
+from whymask.explain.fill import Filling, cells_of, hide
 from whymask.explain.networks import Network
 from whymask.explain.numbers import Key
 from whymask.randomness import torch_generator
@@ -30,33 +30,36 @@ def view_scores(
     fillers: dict[Filling, Tensor],
     cells: tuple[int, int],
     means: Means,
-) -> tuple[dict[Key, np.ndarray], Tensor]:
-    """Measure 2 on images (n, C, h, w): scores, and the evidence (n, gh, gw) in the whole image.
+) -> dict[Key, np.ndarray]:
+    """Measure 2 on images (n, C, h, w), with evidence for cells (gh, gw).
 
     "accuracy" counts every image; all others those that the network recognises whole, and not with everything hidden:
-    of what it says of a blank image too, no part is evidence. "hidden" and "kept": whether
-    the image is still recognised with a share of its cells hidden, or with that share alone, the strongest evidence
-    first; "... at random": the same with random cells, what hiding costs wherever it is done. "area": the mean of
-    "hidden" over shares from 0 to 3/4 (trapezoids). "views": see `count_views`.
+    of what it says of a blank image too, no part is evidence. "hidden" and "kept": whether the image is still
+    recognised with a share of its cells hidden, or with that share alone, the strongest evidence first; "... at
+    random": the same with random cells, what hiding costs wherever it is done. "area": the mean of "hidden" over shares
+    from 0 to the largest (trapezoids). "views": see `count_views`.
     """
     whole = network.recognises(images, labels)
     maps = evidence(network, images, labels, cells, means)
     noise = torch.rand(maps.shape, generator=torch_generator(0, "random cells"))
+    steps = cells_of(SHARES, cells)
+    shares = [share for _, share in steps]
     scores = {Key("accuracy"): whole.double().numpy()}
     for name, filler in fillers.items():
         counts = whole & ~network.recognises(filler, labels)
         for order, places in (("", ranks(maps)), (" at random", ranks(noise))):
-            curve = _curve(network, images, labels, filler, places.view_as(maps), counts)
-            for share, (hidden, kept) in zip(SHARES, curve, strict=True):
+            firsts = [places.view_as(maps) < number for number, _ in steps]
+            curve = [_without_and_alone(network, images, labels, filler, first, counts) for first in firsts]
+            for share, (hidden, kept) in zip(shares, curve, strict=True):
                 scores[Key(f"hidden{order}", name, share)] = hidden
                 scores[Key(f"kept{order}", name, share)] = kept
             hidden_curve = np.stack([_counted(torch.ones_like(whole), counts), *(hidden for hidden, _ in curve)])
-            scores[Key(f"area{order}", name)] = np.trapezoid(hidden_curve, [0, *SHARES], axis=0) / SHARES[-1]
+            scores[Key(f"area{order}", name)] = np.trapezoid(hidden_curve, [0, *shares], axis=0) / shares[-1]
         counted = _counted(count_views(network, images, labels, filler, counts, cells, means), counts)
         scores[Key("views", name)] = counted
         for number in range(1, MOST + 1):
             scores[Key("views of N", name, number)] = np.where(np.isnan(counted), np.nan, counted == number)
-    return scores, maps
+    return scores
 
 
 def count_views(
@@ -103,20 +106,14 @@ def count_views(
     return views
 
 
-def _curve(
-    network: Network, images: Tensor, labels: Tensor, filler: Tensor, places: Tensor, counts: Tensor
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each share: whether an image is recognised without its first cells, and by them alone."""
-    count = places[0].numel()
-    result = []
-    for share in SHARES:
-        first = places < round(share * count)
-        result.append(
-            tuple(
-                _counted(network.recognises(hide(images, hidden, filler), labels), counts) for hidden in (first, ~first)
-            )
-        )
-    return result  # type: ignore[return-value]
+def _without_and_alone(
+    network: Network, images: Tensor, labels: Tensor, filler: Tensor, first: Tensor, counts: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether an image is recognised without the cells that are True in `first` (n, gh, gw), and by them alone."""
+    without, alone = (
+        _counted(network.recognises(hide(images, hidden, filler), labels), counts) for hidden in (first, ~first)
+    )
+    return without, alone
 
 
 def _counted(values: Tensor, counts: Tensor) -> np.ndarray:

@@ -16,6 +16,8 @@ Told = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
 FILLINGS = {"mean": "filled with the mean", "patches": "filled with patches of other images"}
+FEWEST = 10
+"""Images that a share of a control must rest on, to be drawn."""
 PARTS = {"preserved": "#1f83c4", "discarded": "#9a9a9a", "new": "#009e73"}
 CONTROLS = {"readout": "#7d6bd1", "erased": "#c2609a", "random": "#8a8a8a", "shuffled": "#5a5a5a"}
 CONTROL_MARKERS = {"readout": "P", "erased": "s", "random": "X", "shuffled": "v"}
@@ -80,7 +82,7 @@ def robustness(told: Told, arrays: Arrays) -> Figure | None:
 
 def views(told: Told, arrays: Arrays) -> Figure | None:
     """Mean number of views of each arm, and how many images have 1, 2, ... of them."""
-    rows = _select(told, "views", "views")
+    rows = _resting(told, _select(told, "views", "views"))
     counts = _select(told, "views", "views of N")
     if not rows:
         return None
@@ -123,14 +125,14 @@ def found(told: Told, arrays: Arrays) -> Figure | None:
 
 
 def lottery(told: Told, arrays: Arrays) -> Figure | None:
-    """Agreement, evidence overlap and ensemble gain of each arm."""
-    quantities = ("agreement", "evidence overlap", "ensemble gain")
+    """Agreement, error consistency, evidence overlap and ensemble gain of each arm."""
+    quantities = ("agreement", "error consistency", "evidence overlap", "ensemble gain")
     panels = [(name, _select(told, "lottery", name)) for name in quantities]
     if not panels[0][1]:
         return None
     chance = _select(told, "lottery", "evidence overlap by chance", "images")
     marks = {"evidence overlap": (chance[0]["value"], "by chance")} if chance else {}
-    return _dots(told, "why-lottery", panels, 9.6, marks)
+    return _dots(told, "why-lottery", panels, 11.0, marks)
 
 
 def interactions(told: Told, arrays: Arrays) -> Figure | None:
@@ -270,8 +272,7 @@ def evidence(told: Told, arrays: Arrays) -> Figure | None:
 
 
 def _curves(told: Told, name: str, measure: str, quantities: Sequence[str], label: str, start: float) -> Figure | None:
-    rows = _select(told, measure, quantities[0])
-    random = _select(told, measure, quantities[1])
+    rows, random = (_resting(told, _select(told, measure, quantity)) for quantity in quantities)
     if not rows:
         return None
     first = {arm: {"at": 0.0, "value": start, "low": start, "high": start} for arm in _arms(told)}
@@ -371,6 +372,15 @@ def _select(told: Told, measure: str, quantity: str, over: str = "seeds") -> lis
         if row["measure"] == measure and row["quantity"] == quantity and row["seed"] is None and row["arm"] in arms
     ]
     return list(_preferred(rows, over))
+
+
+def _resting(told: Told, rows: list[Row]) -> list[Row]:
+    """`rows`, without controls that rest on few images: what random weights happen to recognise."""
+    main = {arm["name"] for arm in told["arms"] if arm["role"] in ("pretrained", "baseline")}
+    keys = ("measure", "quantity", "arm", "filling", "at", "item")
+    own = [row for row in told["numbers"] if row["seed"] is None and row["over"] == "images"]
+    images = {tuple(row[key] for key in keys): row["count"] for row in own}
+    return [r for r in rows if r["arm"] in main or images.get(tuple(r[key] for key in keys), FEWEST) >= FEWEST]
 
 
 def _preferred(rows: list[Row], over: str) -> Iterator[Row]:
