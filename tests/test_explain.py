@@ -275,6 +275,12 @@ def test_images_that_were_split_otherwise(runs: Path, pictures: Path, tmp_path: 
     assert "may have been trained on some of these" in message and "--group-by" in message
 
 
+def test_several_processes(runs: Path, pictures: Path, tmp_path: Path) -> None:
+    settings = replace(tiny(), runtime=replace(RUNTIME, devices=2))
+    both = [runs / "ft", runs / "scratch"]
+    assert "--devices 2" in refused(both, str(pictures / "labelled"), tmp_path / "why", settings)
+
+
 def test_a_single_class(runs: Path, pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(pictures / "labelled" / "okapi", tmp_path / "one" / "okapi")
     assert "single class" in refused([runs / "ft", runs / "scratch"], str(tmp_path / "one"), tmp_path / "why")

@@ -157,6 +157,19 @@ def test_shares_of_few_cells_are_told_as_they_are() -> None:
     assert cells_of((1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1), (2, 2)) == [(1, 1 / 4), (2, 1 / 2), (3, 3 / 4)]
 
 
+def test_each_network_sees_images_as_it_was_trained_to() -> None:
+    own, view = (Preprocessing((32, 32), (32, 32), 1, mean=(m,), std=(s,)) for m, s in ((0.3, 0.5), (0.5, 0.25)))
+    encoder = build_encoder(EncoderConfig("cnn", width=8), (32, 32), 1, 0)
+    encoder.transform = own
+    network = Network("baseline", "scratch", 0, Classifier(encoder, 3), view)
+    pixels = torch.rand(4, 1, 32, 32, generator=torch_generator(0))
+    with torch.inference_mode():
+        expected = network.classifier((pixels - 0.3) / 0.5)
+        pooled = encoder.pool(encoder((pixels - 0.3) / 0.5))
+    assert torch.allclose(network((pixels - 0.5) / 0.25), expected, atol=1e-5)
+    assert np.allclose(network.pooled((pixels - 0.5) / 0.25), pooled, atol=1e-5)
+
+
 # views -----------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -93,6 +94,27 @@ def test_arms_named_by_folders_are_names_too(explained: Explanation, tmp_path: P
     assert "smith" in write_why_page(tmp_path / "why").read_text()
     page = write_why_page(tmp_path / "why", names=False).read_text()
     assert "smith" not in page and "second" in page and "scratch-erased" in page
+
+
+def test_classes_that_are_numbers_are_hidden_and_layers_are_not(explained: Explanation, tmp_path: Path) -> None:
+    shutil.copytree(explained.folder, tmp_path / "why")
+    path = tmp_path / "why" / "explain.json"
+    told = json.loads(path.read_text())
+    told["setting"]["classes"] = [str(number + 1) for number in range(10)]
+    for row in told["numbers"]:
+        if row["measure"] == "features" and row["item"]:
+            row["item"] = re.sub(r"class (\d+)", lambda found: str(int(found[1]) + 1), row["item"])
+    path.write_text(json.dumps(told))
+    hidden, _ = load(tmp_path / "why", names=False)
+    assert {row["item"] for row in hidden["numbers"] if row["measure"] == "retention"} >= {"1", "2", None}
+    assert "class 9, feature 2" in {row["item"] for row in hidden["numbers"] if row["measure"] == "features"}
+    write_why_page(tmp_path / "why", names=False)
+
+
+def test_without_names_the_sentences_are_those_of_the_numbers(explained: Explanation) -> None:
+    told, _ = load(explained.folder)
+    hidden, _ = load(explained.folder, names=False)
+    assert hidden["lead"] == told["lead"] and hidden["conclusions"] == told["conclusions"]  # methods are no names
 
 
 def test_a_page_is_made_of_what_is_there(explained: Explanation, tmp_path: Path) -> None:
@@ -255,6 +277,10 @@ def test_dark_and_printed(browser: Any, evil: Path) -> None:
         assert not light.page.locator("#views a.csv").is_visible()
         pdf = light.page.pdf()
         assert pdf.startswith(b"%PDF") and light.said == []
+        opened = light.page.evaluate(
+            "[...document.querySelectorAll('details')].map((d) => d.open == !d.matches('.numbers'))"
+        )
+        assert all(opened)  # reasons are printed, tables of hundreds of rows only where they were opened
     with Visit(browser, evil / "report.html", color_scheme="dark") as dark:
         assert dark.page.evaluate(colour) != bright
 

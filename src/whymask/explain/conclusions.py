@@ -131,17 +131,21 @@ def _verdict(claim: Claim, main: list[Number], third: list[Number]) -> tuple[Ver
     if sides == {-1}:
         return "against", []
     if sides != {1}:
-        parts = " and ".join(claim.quantities) if len(claim.quantities) > 1 else "The two fillings"
-        return "open", [
-            f"{parts[0].upper()}{parts[1:]} do not say the same."
-            if len(sides) > 1
-            else "The intervals do not tell it from 0."
-        ]
+        return "open", [_disagreement(claim, sides)]
     if not claim.hides or (len(third) == whole and {_side(row) for row in third} == {1}):
         return "supported", []
     if len(third) < whole:
         return "open", [f"{ERASED} was not trained: having seen images with hidden parts may explain the difference."]
     return "open", [f"The difference to {ERASED} is not as clear: having seen images with hidden parts may explain it."]
+
+
+def _disagreement(claim: Claim, sides: set[int]) -> str:
+    parts = " and ".join(claim.quantities) if len(claim.quantities) > 1 else "the two fillings"
+    if {1, -1} <= sides:
+        return f"{parts[0].upper()}{parts[1:]} say opposite things."
+    if len(sides) > 1:
+        return f"The difference is certain for one of {parts} only."
+    return "It cannot be told from 0."
 
 
 def _differences(claim: Claim, numbers: Sequence[Number], arm: str) -> list[Number]:

@@ -28,7 +28,6 @@ from whymask.randomness import numpy_generator, torch_generator
 from whymask.runs import RunFolder, provenance
 from whymask.stages.augment import augment_of
 from whymask.stages.classify import Classifier, classification_task, load_classifier, train_classifier
-from whymask.stages.probe import features_of
 from whymask.stages.recipes import Finetuning
 from whymask.training.device import precision_of
 from whymask.training.loop import LossOf
@@ -98,16 +97,14 @@ def random_network(
 
 def readout_network(arm: str, encoder: Encoder, prepared: Prepared, run: Run, view: Preprocessing) -> Network:
     """A pretrained encoder, and a logistic regression on the labelled images that `run` was fine-tuned with."""
-    rows = rows_of(run, prepared)
-    classifier = Classifier(encoder, len(prepared.classes))
-    weight, bias = fit_readout(
-        features_of(encoder, prepared, rows), prepared.images.labels[rows], len(prepared.classes)
-    )
-    with torch.no_grad():
-        classifier.head.weight.copy_(torch.from_numpy(weight))
-        classifier.head.bias.copy_(torch.from_numpy(bias))
+    rows, classes = rows_of(run, prepared), len(prepared.classes)
     device = next(encoder.parameters()).device
-    return Network("readout", arm, run.seed, classifier.to(device), view)
+    network = Network("readout", arm, run.seed, Classifier(encoder, classes).to(device), view)
+    weight, bias = fit_readout(network.pooled_rows(prepared, rows), prepared.images.labels[rows], classes)
+    with torch.no_grad():
+        network.classifier.head.weight.copy_(torch.from_numpy(weight))
+        network.classifier.head.bias.copy_(torch.from_numpy(bias))
+    return network
 
 
 def _new_encoder(like: Encoder, seed: int, view: Preprocessing) -> Encoder:

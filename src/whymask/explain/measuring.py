@@ -24,7 +24,6 @@ from whymask.explain.settings import ExplainSettings
 from whymask.explain.views import view_scores
 from whymask.progress import say
 from whymask.runs import RunFolder, command
-from whymask.stages.probe import features_of
 
 MOST = 2000
 """Test images, where a measure takes more than the others: for CKA, which needs more than features."""
@@ -166,7 +165,7 @@ class Measuring:
         self._per_network("views", scores, count)
 
     def _lottery(self) -> None:
-        rows = self.rows if self.glyphs is None else self._single_view_rows(self.settings.test_images)
+        rows = self._lottery_rows()
         images, labels = self._load(rows)
         groups = self._groups_of(rows)
 
@@ -187,6 +186,10 @@ class Measuring:
                 names = (self.cast.pretrained, self.cast.arm(role))
                 self.numbers += lottery.lottery_difference(names, seen["pretrained"], seen[role], labels, groups)
         self._note_few_seeds()
+
+    def _lottery_rows(self) -> np.ndarray:
+        single = self.rows[:0] if self.glyphs is None else self._single_view_rows(self.settings.test_images)
+        return single if len(single) else self.rows
 
     def _note_few_seeds(self) -> None:
         fewest = min(len(self.cast.networks[role]) for role in ("pretrained", "baseline"))
@@ -289,7 +292,7 @@ class Measuring:
         labels = prepared.images.labels[learn], prepared.images.labels[rows]
         before, after = (
             retention.readout(
-                (features_of(network.encoder, prepared, learn), features_of(network.encoder, prepared, rows)),
+                (network.pooled_rows(prepared, learn), network.pooled_rows(prepared, rows)),
                 labels,
                 len(prepared.classes),
             )

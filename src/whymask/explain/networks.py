@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whymask.data.batches import in_order
+from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import Encoder, load_encoder
 from whymask.errors import WhymaskError
@@ -20,8 +22,6 @@ from whymask.stages.classify import Classifier, load_classifier
 
 Role = Literal["pretrained", "baseline", "erased", "readout", "random", "shuffled"]
 ROLES: tuple[Role, ...] = ("pretrained", "baseline", "erased", "readout", "random", "shuffled")
-FEWEST = 4
-"""Mask squares in an image: the cells that are hidden."""
 BATCH = 256
 """Images in memory at once, however many maskings there are."""
 
@@ -69,6 +69,10 @@ class Network:
         """Pooled features of the encoder, float32 (B, D)."""
         parts = [self.encoder.pool(self.encoder(self.see(part))).float().cpu() for part in images.split(BATCH)]
         return torch.cat(parts).numpy()
+
+    def pooled_rows(self, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+        """Pooled features float32 (n, D) of images of `prepared`, `BATCH` in memory at a time."""
+        return np.concatenate([self.pooled(batch.images) for batch in in_order(prepared.images, rows, BATCH)])
 
     @torch.inference_mode()
     def layers(self, images: Tensor) -> list[np.ndarray]:
@@ -181,12 +185,6 @@ def check_comparable(runs: Sequence[Run], encoders: Sequence[Encoder], classes: 
             raise WhymaskError(
                 f"{run.folder} sees images of {shapes[0]}, {runs[0].folder} of {shapes[1]}; the same size was "
                 "expected, or regions of images would not be the same ones."
-            )
-        if encoder.grid[0] * encoder.grid[1] < FEWEST:
-            raise WhymaskError(
-                f"{run.folder} sees images of {encoder.size[0]}x{encoder.size[1]} pixels as {encoder.grid[0]}x"
-                f"{encoder.grid[1]} mask squares; at least {FEWEST} were expected, or nothing is left when one is "
-                "hidden. Explain runs on larger images, or with smaller patches."
             )
 
 
