@@ -167,6 +167,19 @@ def test_examples_say_what_networks_say(explained: Explanation) -> None:
     assert set(figures_of(told, {})) == set(figures_of(told, arrays)) - {"why-evidence"}
 
 
+def test_curves_that_rest_on_few_images_say_so(explained: Explanation) -> None:
+    told = explained.to_dict()
+
+    def legend() -> str:
+        figure, _ = figures_of(told, {})["why-hidden"]
+        return "|".join(text.get_text() for text in figure.legends[0].get_texts())
+
+    for row in told["numbers"]:
+        if row["measure"] == "views" and row["over"] == "images":
+            row["count"] = 1 if row["arm"] == "scratch" else 50
+    assert "scratch (1 image)" in legend() and "mae|" in legend()
+
+
 # in a browser ----------------------------------------------------------------------------------------------------
 
 

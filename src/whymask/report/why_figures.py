@@ -17,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 FILLINGS = {"mean": "filled with the mean", "patches": "filled with patches of other images"}
 FEWEST = 10
-"""Images that a share of a control must rest on, to be drawn."""
+"""Images that a share may rest on without saying so."""
 PARTS = {"preserved": "#1f83c4", "discarded": "#9a9a9a", "new": "#009e73"}
 CONTROLS = {"readout": "#7d6bd1", "erased": "#c2609a", "random": "#8a8a8a", "shuffled": "#5a5a5a"}
 CONTROL_MARKERS = {"readout": "P", "erased": "s", "random": "X", "shuffled": "v"}
@@ -75,18 +75,19 @@ def robustness(told: Told, arrays: Arrays) -> Figure | None:
         for axes, filling in zip(panels[1:], FILLINGS, strict=True):
             _lines(axes, told, [r for r in _select(told, "robustness", "occlusion") if r["filling"] == filling], start)
             axes.set_xlabel(f"share hidden,\n{FILLINGS[filling]}")
-        legend_of(panels[0])
+        legend_of(figure)
 
     return make("why-robustness", 9.6, 3.8, paint)
 
 
 def views(told: Told, arrays: Arrays) -> Figure | None:
     """Mean number of views of each arm, and how many images have 1, 2, ... of them."""
-    rows = _resting(told, _select(told, "views", "views"))
+    rows = _select(told, "views", "views")
     counts = _select(told, "views", "views of N")
     if not rows:
         return None
     arms = [arm for arm in _arms(told) if any(row["arm"] == arm for row in rows)]
+    names = _named(told, rows)
 
     def paint(figure: Figure) -> None:
         panels = figure.subplots(1, 2, sharey=True)
@@ -105,11 +106,11 @@ def views(told: Told, arrays: Arrays) -> Figure | None:
             axes.set_xlabel(f"share of images,\n{FILLINGS[filling]}")
             axes.set_xlim(0, 1)
             axes.grid(axis="y", visible=False)
-        panels[0].set_yticks(range(len(arms)), arms)
+        panels[0].set_yticks(range(len(arms)), [names[arm] for arm in arms])
         panels[0].invert_yaxis()
-        names = [Patch(color=shades((n - 1) / 4), label=f"{n}{'+' if n == 5 else ''}") for n in range(1, 6)]
+        numbers = [Patch(color=shades((n - 1) / 4), label=f"{n}{'+' if n == 5 else ''}") for n in range(1, 6)]
         figure.legend(
-            handles=names, loc="outside upper left", ncols=5, title="views (right: their mean)", title_fontsize=11
+            handles=numbers, loc="outside upper left", ncols=5, title="views (right: their mean)", title_fontsize=11
         )
 
     return make("why-views", 8.6, 1.5 + 0.36 * len(arms), paint)
@@ -155,7 +156,7 @@ def interactions(told: Told, arrays: Arrays) -> Figure | None:
             axes.set_xticks(sorted({row["at"] for row in rows["preserved"]}))
             axes.grid(axis="x", visible=False)
         panels[0].set_ylabel("strength (log-odds)")
-        legend_of(panels[0])
+        legend_of(figure)
 
     return make("why-interactions", 8.6, 3.8, paint)
 
@@ -173,7 +174,7 @@ def retention(told: Told, arrays: Arrays) -> Figure | None:
         axes.set_xlabel("layer")
         axes.set_ylabel("similarity (CKA)")
         axes.set_ylim(top=1.02)
-        legend_of(axes)
+        legend_of(figure)
 
     return make("why-retention", 5.6, 3.6, paint)
 
@@ -272,7 +273,7 @@ def evidence(told: Told, arrays: Arrays) -> Figure | None:
 
 
 def _curves(told: Told, name: str, measure: str, quantities: Sequence[str], label: str, start: float) -> Figure | None:
-    rows, random = (_resting(told, _select(told, measure, quantity)) for quantity in quantities)
+    rows, random = (_select(told, measure, quantity) for quantity in quantities)
     if not rows:
         return None
     first = {arm: {"at": 0.0, "value": start, "low": start, "high": start} for arm in _arms(told)}
@@ -287,14 +288,14 @@ def _curves(told: Told, name: str, measure: str, quantities: Sequence[str], labe
             axes.set_xlabel(f"{label},\n{FILLINGS[filling]}")
             axes.set_ylim(-0.02, 1.02)
         panels[0].set_ylabel("still recognised (dotted: random cells)")
-        legend_of(panels[0])
+        legend_of(figure)
 
     return make(name, 8.6, 4.2, paint)
 
 
 def _lines(axes: Axes, told: Told, rows: list[Row], start: dict[str, Row], dotted: bool = False) -> None:
     """A line an arm, with a band for its interval; controls are thin and have no band."""
-    styles = styles_of(told)
+    styles, names = styles_of(told), _named(told, rows) if rows else {}
     for arm in told["arms"]:
         name, main = arm["name"], arm["role"] in ("pretrained", "baseline")
         own = sorted((row for row in rows if row["arm"] == name), key=lambda row: row["at"])
@@ -307,7 +308,7 @@ def _lines(axes: Axes, told: Told, rows: list[Row], start: dict[str, Row], dotte
         if dotted:
             axes.plot(x, y, linestyle=(0, (1, 2)), **line | {"linewidth": 1.3})
             continue
-        axes.plot(x, y, marker=styles[name].marker, markersize=4.5 if main else 3, label=name, **line)
+        axes.plot(x, y, marker=styles[name].marker, markersize=4.5 if main else 3, label=names[name], **line)
         bounds = [(row["low"], row["high"]) for row in own]
         if main and all(low is not None for low, _ in bounds):
             low, high = zip(*bounds, strict=True)
@@ -347,12 +348,15 @@ def _dots(
     return make(name, width, 1.2 + 0.36 * len(arms), paint)
 
 
-def legend_of(axes: Axes) -> None:
-    """The names above all panels, once."""
-    if len(axes.get_legend_handles_labels()[1]):
-        handles, labels = axes.get_legend_handles_labels()
+def legend_of(figure: Figure) -> None:
+    """The names above all panels, each once."""
+    pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    handles = {label: handle for handle, label in reversed(pairs)}
+    labels = list(dict.fromkeys(label for _, label in pairs))
+    if labels:
         options: dict[str, Any] = {"handlelength": 1.4, "columnspacing": 1.4, "handletextpad": 0.5}
-        axes.figure.legend(handles, labels, loc="outside upper left", ncols=6 if len(labels) < 4 else 3, **options)
+        columns = 6 if len(labels) < 4 else 3
+        figure.legend([handles[n] for n in labels], labels, loc="outside upper left", ncols=columns, **options)
 
 
 def _arms(told: Told) -> list[str]:
@@ -374,13 +378,15 @@ def _select(told: Told, measure: str, quantity: str, over: str = "seeds") -> lis
     return list(_preferred(rows, over))
 
 
-def _resting(told: Told, rows: list[Row]) -> list[Row]:
-    """`rows`, without controls that rest on few images: what random weights happen to recognise."""
-    main = {arm["name"] for arm in told["arms"] if arm["role"] in ("pretrained", "baseline")}
-    keys = ("measure", "quantity", "arm", "filling", "at", "item")
-    own = [row for row in told["numbers"] if row["seed"] is None and row["over"] == "images"]
-    images = {tuple(row[key] for key in keys): row["count"] for row in own}
-    return [r for r in rows if r["arm"] in main or images.get(tuple(r[key] for key in keys), FEWEST) >= FEWEST]
+def _named(told: Told, rows: list[Row]) -> dict[str, str]:
+    """What the arms of `rows` are called: with the number of images that they rest on, where these are few."""
+    arms, quantities = {row["arm"] for row in rows}, {row["quantity"] for row in rows}
+    names = {arm: arm for arm in arms}
+    for row in told["numbers"]:
+        own = row["seed"] is None and row["over"] == "images" and row["arm"] in arms
+        if own and row["measure"] == rows[0]["measure"] and row["quantity"] in quantities and row["count"] < FEWEST:
+            names[row["arm"]] = f"{row['arm']} ({row['count']} image{'s' * (row['count'] > 1)})"
+    return names
 
 
 def _preferred(rows: list[Row], over: str) -> Iterator[Row]:
