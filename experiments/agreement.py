@@ -19,7 +19,8 @@ import tyro
 from torch import Tensor
 
 from whymask.data.glyphs import Glyphs, generate, render
-from whymask.data.prepare import DataConfig, Prepared, prepare
+from whymask.data.prepare import Prepared, prepare
+from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderConfig, build_encoder, resolve
 from whymask.explain.evidence import means_of
 from whymask.explain.features import features_alone, recognised
@@ -33,7 +34,8 @@ from whymask.randomness import numpy_generator
 from whymask.runs import RunFolder, provenance, write_json
 from whymask.stages.classify import classification_task, load_classifier, train_classifier
 from whymask.stages.recipes import Finetuning
-from whymask.training.device import RuntimeConfig, make_fabric, precision_of
+from whymask.training.device import make_fabric, precision_of
+from whymask.training.settings import RuntimeSettings
 
 OUT = Path("runs/agreement")
 RESULT = Path("docs/results/why/agreement.json")
@@ -62,7 +64,7 @@ def make_truth(glyphs: Glyphs, seed: int) -> Truth:
     shown, labels = _training_images(glyphs, two)
     test, test_labels, _ = generate(glyphs, glyphs.test, "all features")
     arrays = {"x_train": shown, "y_train": labels, "x_test": test, "y_test": test_labels}
-    return Truth(glyphs, prepare(arrays, DataConfig(), multiple_of=4), two)
+    return Truth(glyphs, prepare(arrays, DataSettings(), multiple_of=4), two)
 
 
 def _training_images(glyphs: Glyphs, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +80,7 @@ def _training_images(glyphs: Glyphs, two: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def train(truth: Truth, encoder: EncoderConfig, seed: int, epochs: int, out: Path) -> Network:
     """A network from scratch, kept in the run folder `out`."""
-    fabric = make_fabric(RuntimeConfig(device="cpu"))
+    fabric = make_fabric(RuntimeSettings(device="cpu"))
     data, prep = truth.data, truth.data.images.preprocessing
     config = resolve(encoder, prep.size, prep.channels)
     network = build_encoder(config, prep.size, prep.channels, seed)

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import tyro
 
-from whymask.data.prepare import DataConfig, prepare
+from whymask.data.prepare import prepare
+from whymask.data.settings import DataSettings
 from whymask.data.splits import labelled_subset, parse_budget
 from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
 from whymask.methods import METHODS, MAEConfig, MethodConfig, TwoLayerConfig
@@ -26,7 +27,8 @@ from whymask.stages.classify import classification_task, train_classifier
 from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder, pretraining_task
 from whymask.stages.probe import probe_encoder
 from whymask.stages.recipes import Finetuning
-from whymask.training.device import RuntimeConfig, make_fabric
+from whymask.training.device import make_fabric
+from whymask.training.settings import RuntimeSettings
 
 SCRATCH = "scratch"
 NEIGHBOURS = 20
@@ -129,8 +131,8 @@ def all_cells() -> Iterator[Cell]:
 def run_cell(cell: Cell, out: Path) -> dict[str, Any]:
     """Pretrain (or not), fine-tune, probe; what was measured."""
     images, folder = IMAGES[cell.data], out / cell.name
-    fabric = make_fabric(RuntimeConfig(device="cpu", threads=1))
-    data = prepare(images.source, DataConfig(), multiple_of=8)
+    fabric = make_fabric(RuntimeSettings(device="cpu", threads=1))
+    data = prepare(images.source, DataSettings(), multiple_of=8)
     prep = data.images.preprocessing
     encoder = resolve(ENCODER_SETTINGS[cell.encoder], prep.size, prep.channels)
     augment = augment_of(resolve_augment("auto", data.name))

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import tyro
 
-from whymask.data.prepare import DataConfig, prepare
+from whymask.data.prepare import prepare
+from whymask.data.settings import DataSettings
 from whymask.data.splits import labelled_subset, parse_budget
 from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
 from whymask.intervals import mean_interval
@@ -24,7 +25,8 @@ from whymask.stages.augment import augment_of
 from whymask.stages.classify import classification_task, train_classifier
 from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
 from whymask.stages.recipes import Finetuning
-from whymask.training.device import RuntimeConfig, make_fabric
+from whymask.training.device import make_fabric
+from whymask.training.settings import RuntimeSettings
 
 SOURCE = "../shared/data/cifar10-jpeg"
 ENCODER = EncoderConfig("vit", width=96, depth=4, heads=3, patch=8)
@@ -61,8 +63,8 @@ def all_cells(labels: int = LABELS) -> Iterator[Cell]:
 
 
 def run_cell(cell: Cell, out: Path, source: str = SOURCE) -> dict[str, Any]:
-    fabric = make_fabric(RuntimeConfig(device="cpu", threads=1))
-    data = prepare(source, DataConfig(), multiple_of=8)
+    fabric = make_fabric(RuntimeSettings(device="cpu", threads=1))
+    data = prepare(source, DataSettings(), multiple_of=8)
     prep = data.images.preprocessing
     encoder = resolve(ENCODER, prep.size, prep.channels)
     augment = augment_of("crop-flip")

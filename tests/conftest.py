@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whymask import ExplainSettings, Explanation, StudySettings, cli, explain, study
-from whymask.data.prepare import DataConfig
-from whymask.encoders import EncoderConfig
-from whymask.stages.pretrain import Pretraining
-from whymask.stages.recipes import Finetuning
-from whymask.training.device import RuntimeConfig
-
-GLYPHS = "glyphs:unlabelled=128,train=100,test=60"
-CLASSES = ("okapi", "zebra")
-
-
-def tiny_settings(**changes: Any) -> StudySettings:
-    """A study of seconds: a narrow CNN, an epoch of pretraining, two of fine-tuning."""
-    settings = StudySettings(
-        seeds=2,
-        budgets=("2", "5"),
-        worth_budgets=("4",),
-        data=DataConfig(),
-        encoder=EncoderConfig(width=4),
-        pretrain=Pretraining(epochs=1, batch_size=32),
-        finetune=Finetuning(epochs=2, batch_size=8),
-        runtime=RuntimeConfig(device="cpu", threads=1),
-    )
-    return replace(settings, **changes)
-
-
-def small_explanation() -> ExplainSettings:
-    """Every measure, on few images."""
-    runtime = RuntimeConfig(device="cpu", threads=1)
-    return ExplainSettings(test_images=20, interaction_images=8, regions=4, runtime=runtime)
+from tiny import CLASSES, GLYPHS, small_explanation, tiny_settings
+from whymask import Explanation, cli, explain, study
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,13 +1,7 @@
 """Every method on every encoder that it fits, at a size for tests."""
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
-
-import torch
-import torch.nn.functional as F
-from sklearn.datasets import load_digits
-from torch import Tensor
 
 from whymask.encoders import EncoderConfig, build_encoder
 from whymask.methods import METHODS, Method
@@ -44,11 +38,3 @@ def build(
     method: Any = METHODS[case.method]
     encoder = build_encoder(SMALL[case.encoder], size, channels, seed)
     return method(encoder, method.Config(**(case.settings | settings)), seed)
-
-
-@cache
-def digits(count: int, size: tuple[int, int] = (32, 32)) -> Tensor:
-    """Real images (count, 1, *size), standardised: scikit-learn's handwritten digits, enlarged."""
-    small = torch.from_numpy(load_digits().images[:count]).float()[:, None]
-    large = F.interpolate(small, size=size, mode="bilinear")
-    return (large - large.mean()) / large.std()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import GLYPHS
+from tiny import GLYPHS
 from whymask import PretrainSettings, pretrain
 from whymask.encoders import EncoderConfig
 from whymask.stages.pretrain import Pretraining

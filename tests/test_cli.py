@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import GLYPHS
+from tiny import GLYPHS
 from whymask import cli
 from whymask.encoders import KINDS
 from whymask.methods import METHODS

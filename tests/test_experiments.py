@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import GLYPHS
 from experiments import methods, methods_table, recipes
 from experiments.methods import IMAGES, SCRATCH, VARIANTS, Cell
+from tiny import GLYPHS
 from whymask.encoders import resolve
 from whymask.intervals import mean_interval
 from whymask.methods import METHODS

@@ -19,8 +19,8 @@ from whymask.export import TARGETS
 from whymask.flags import Flat
 from whymask.methods import METHODS
 from whymask.progress import say
-from whymask.training.device import RuntimeConfig
 from whymask.training.loop import Interrupted
+from whymask.training.settings import RuntimeSettings
 
 Positional = tyro.conf.Positional
 Data = Annotated[
@@ -104,7 +104,7 @@ def probe(data: Data, settings: Annotated[whymask.ProbeSettings, Flat], out: Pat
 def predict(
     run: Run,
     data: Data,
-    runtime: Annotated[RuntimeConfig, Flat],
+    runtime: Annotated[RuntimeSettings, Flat],
     out: Path = Path("predictions.csv"),
     cell: str | None = None,
 ) -> None:
@@ -121,7 +121,7 @@ def predict(
 def embed(
     run: Run,
     data: Data,
-    runtime: Annotated[RuntimeConfig, Flat],
+    runtime: Annotated[RuntimeSettings, Flat],
     out: Path = Path("features.parquet"),
     cell: str | None = None,
 ) -> None:

@@ -1,14 +1,13 @@
 """From what the user gave to the images of one experiment: decoded once, split, and free of leaks."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from whymask.data.preprocessing import Preprocessing, derive, statistics
+from whymask.data.settings import DataSettings, default_store
 from whymask.data.sources import Reader, Source, merge, open_source
 from whymask.data.splits import groups_of, leaking_rows, test_rows
 from whymask.data.store import ImageSet, open_images, store_size
@@ -18,31 +17,6 @@ FEW_UNLABELLED = 1_000
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each channel, in units of [0, 1]."""
-
-
-def default_store() -> Path:
-    """$WHYMASK_STORE, else whymask's folder in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("WHYMASK_STORE", cache / "whymask"))
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which images, how they are prepared, and who may see which."""
-
-    labels: str | None = None
-    """Labelled images, where DATA itself has no labels: a folder with one subfolder a class, a CSV, parquet."""
-    size: int | None = None
-    """Side of the square that the network sees, pixels; default: the images' own size up to 96, else 96."""
-    channels: int | None = None
-    """1 grey, 3 colour; default: what the data have."""
-    group_by: str | None = None
-    """A column, or a regular expression on file names (its first group), whose equal values (one patient, part or
-    video) are never on both sides of a split."""
-    transductive: bool = False
-    """Keep the test images, without their labels, in pretraining. The page then says so."""
-    store: Path | None = None
-    """Folder for decoded images, memory-mapped and shared by runs; default: $WHYMASK_STORE or ~/.cache/whymask."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +34,7 @@ class Prepared:
     test: np.ndarray
     leaking: int
     test_from_source: bool
-    config: DataConfig
+    config: DataSettings
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -132,7 +106,7 @@ class Prepared:
 
 def prepare(
     data: Any,
-    config: DataConfig,
+    config: DataSettings,
     *,
     multiple_of: int = 1,
     preprocessing: Preprocessing | None = None,
@@ -164,7 +138,7 @@ def prepare(
     return split(source, images, config, say)
 
 
-def split(source: Source, images: ImageSet, config: DataConfig, say: Callable[[str], None]) -> Prepared:
+def split(source: Source, images: ImageSet, config: DataSettings, say: Callable[[str], None]) -> Prepared:
     """Decide the rows of each set, and measure mean and std on the pool where an encoder has not brought its own."""
     groups = groups_of(images, config.group_by)
     test = test_rows(images, groups)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from whymask.data.prepare import DataConfig
+from whymask.data.settings import DataSettings
 from whymask.errors import WhymaskError
 from whymask.flags import Flat
-from whymask.training.device import RuntimeConfig
+from whymask.training.settings import RuntimeSettings
 
 Measure = Literal["features", "views", "lottery", "interactions", "retention", "robustness"]
 MEASURES: tuple[Measure, ...] = ("features", "views", "lottery", "interactions", "retention", "robustness")
@@ -29,8 +29,8 @@ class ExplainSettings:
     controls: bool = True
     """Train the networks that stand beside the two: from scratch with random erasing, a seed each, and with shuffled
     labels. Without them no conclusion is drawn from measures that hide parts of images."""
-    data: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
-    runtime: Annotated[RuntimeConfig, Flat] = field(default_factory=RuntimeConfig)
+    data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
+    runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.measures if name not in MEASURES]

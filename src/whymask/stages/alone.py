@@ -8,7 +8,8 @@ import numpy as np
 import tyro
 from lightning_fabric import Fabric
 
-from whymask.data.prepare import DataConfig, Prepared
+from whymask.data.prepare import Prepared
+from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
 from whymask.data.splits import labelled_subset, parse_budget
 from whymask.encoders import EncoderConfig, notes, resolve
@@ -22,7 +23,8 @@ from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder, pretr
 from whymask.stages.probe import probe_encoder
 from whymask.stages.recipes import Finetuning
 from whymask.stages.start import POOL, Start, hashes_seen
-from whymask.training.device import RuntimeConfig, make_fabric, precision_of
+from whymask.training.device import make_fabric, precision_of
+from whymask.training.settings import RuntimeSettings
 
 SCRATCH = "scratch"
 
@@ -41,10 +43,10 @@ class PretrainSettings(PerMethod):  # type: ignore[misc, valid-type]
     """Seed of weights, order, augmentation and masks."""
     augment: AugmentName = "auto"
     """Augmentation. auto: random crops and flips; none for glyphs."""
-    data: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
+    data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
     encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
     training: Annotated[Pretraining, Flat] = field(default_factory=Pretraining)
-    runtime: Annotated[RuntimeConfig, Flat] = field(default_factory=RuntimeConfig)
+    runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,10 @@ class FinetuneSettings:
     """Seed of the label subset, order, augmentation and initial weights."""
     augment: AugmentName = "auto"
     """Augmentation. auto: random crops and flips; none for glyphs."""
-    data: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
+    data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
     encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
     training: Annotated[Finetuning, Flat] = field(default_factory=Finetuning)
-    runtime: Annotated[RuntimeConfig, Flat] = field(default_factory=RuntimeConfig)
+    runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ class ProbeSettings:
     neighbours: int = 20
     """How many nearest neighbours vote."""
     encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
-    data: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
-    runtime: Annotated[RuntimeConfig, Flat] = field(default_factory=RuntimeConfig)
+    data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
+    runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
 
 def pretrain(

@@ -20,7 +20,8 @@ from whymask.errors import WhymaskError
 from whymask.progress import Steps, say
 from whymask.runs import check_writable, read_json, write_bytes, write_csv
 from whymask.stages.classify import load_classifier
-from whymask.training.device import RuntimeConfig, make_fabric
+from whymask.training.device import make_fabric
+from whymask.training.settings import RuntimeSettings
 
 BATCH = 256
 
@@ -45,7 +46,7 @@ def predict(
     *,
     out: str | Path = "predictions.csv",
     cell: str | None = None,
-    runtime: RuntimeConfig | None = None,
+    runtime: RuntimeSettings | None = None,
     reader: Reader | None = None,
 ) -> Path:
     """Classes and probabilities of the images of `data`, by a fine-tuning run or a study, as a CSV file.
@@ -55,7 +56,7 @@ def predict(
     pretraining hurts. Images that cannot be read are left out and listed beside `out`.
     """
     check_writable(Path(out))
-    fabric = make_fabric(runtime or RuntimeConfig())
+    fabric = make_fabric(runtime or RuntimeSettings())
     folder = network_of(Path(run), cell)
     model, classes = load_classifier(folder)
     model = model.to(fabric.device)
@@ -78,7 +79,7 @@ def embed(
     *,
     out: str | Path = "features.parquet",
     cell: str | None = None,
-    runtime: RuntimeConfig | None = None,
+    runtime: RuntimeSettings | None = None,
     reader: Reader | None = None,
 ) -> Path:
     """Pooled features of the images of `data`, as parquet with the columns path and features (float32 lists).
@@ -86,7 +87,7 @@ def embed(
     `run` is any run with an encoder; of a study the first seed's pretrained encoder, unless `cell` names another.
     """
     check_writable(Path(out))
-    fabric = make_fabric(runtime or RuntimeConfig())
+    fabric = make_fabric(runtime or RuntimeSettings())
     folder = _encoder(Path(run), cell)
     encoder = load_encoder(folder).to(fabric.device)
     say(f"embedding with {folder}")

@@ -25,7 +25,7 @@ from whymask.runs import RunFolder, write_arrays
 from whymask.stages.start import POOL, hashes_seen
 from whymask.training.device import batches_on
 from whymask.training.loop import Task, fit
-from whymask.training.optimisation import Optimisation
+from whymask.training.settings import Optimisation
 
 GALLERY_IMAGES = 8
 

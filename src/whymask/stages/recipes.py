@@ -13,7 +13,7 @@ from whymask.data.prepare import Prepared
 from whymask.data.strong import Strong
 from whymask.encoders import EncoderConfig
 from whymask.errors import WhymaskError
-from whymask.training.optimisation import Optimisation
+from whymask.training.settings import Optimisation
 
 MANY, LONG = 1000, 100
 """Labels a class, and epochs, from which on the recipe is "many" where none is named: about ImageNet's and the paper's.

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from whymask.data.prepare import DataConfig, Prepared, prepare
+from whymask.data.prepare import Prepared, prepare
+from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
 from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, notes
 from whymask.encoders.checkpoints import Described, described, is_run, load_checkpoint
@@ -54,7 +55,7 @@ class Start:
             )
         return cls(path, encoder, None, about, partial)
 
-    def prepare(self, data: Any, config: DataConfig, reader: Reader | None) -> Prepared:
+    def prepare(self, data: Any, config: DataSettings, reader: Reader | None) -> Prepared:
         """The data, as the weights were trained to see them where that is known.
 
         Raises WhymaskError for a size or channels other than those of a run, whose preprocessing goes with it."""

@@ -14,7 +14,8 @@ from whymask.stages.pretrain import pretraining_task
 from whymask.study.cells import Cell, Runner
 from whymask.study.settings import SCRATCH, SCRATCH_LONG
 from whymask.training.loop import Task
-from whymask.training.optimisation import Optimisation, make_optimiser
+from whymask.training.optimisation import make_optimiser
+from whymask.training.settings import Optimisation
 
 TIMED_STEPS = 20
 WARM_UP_STEPS = 3

@@ -4,14 +4,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from whymask.data.prepare import DataConfig
+from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderConfig, encoder_class
 from whymask.flags import Flat
 from whymask.methods import METHODS, PerMethod, config_of, setting_of
 from whymask.stages.augment import AugmentName, augment_of
 from whymask.stages.pretrain import Pretraining, Recipe
 from whymask.stages.recipes import Finetuning
-from whymask.training.device import RuntimeConfig
+from whymask.training.settings import RuntimeSettings
 
 SCRATCH, SCRATCH_LONG, INIT = "scratch", "scratch-long", "init"
 
@@ -50,11 +50,11 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
     search: bool = False
     """First try 3 learning rates x layer decay {1, 0.75} for every arm alike, on a seed outside the study and a
     held-out fifth of its labels, and use each arm's best."""
-    data: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
+    data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
     encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
     pretrain: Pretraining = field(default_factory=Pretraining)
     finetune: Finetuning = field(default_factory=Finetuning)
-    runtime: Annotated[RuntimeConfig, Flat] = field(default_factory=RuntimeConfig)
+    runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
     @property
     def seed_list(self) -> list[int]:

@@ -1,6 +1,5 @@
 """Where a run computes, and how precisely: chosen by what the device is good at."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -10,23 +9,10 @@ from lightning_fabric import Fabric
 from whymask.data.batches import Augment, Batches, Images
 from whymask.data.strong import Strong
 from whymask.devices import check_device
+from whymask.training.settings import RuntimeSettings
 
 
-@dataclass(frozen=True)
-class RuntimeConfig:
-    """Where and how precisely to compute. Changes speed, not what is tested."""
-
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
-    devices: int = 1
-    """How many GPUs (or CPU processes) share each batch, by distributed data parallel."""
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """auto: bf16-mixed on a GPU that has it, else 32-true: most CPUs multiply bf16 far slower than fp32."""
-    threads: int | None = None
-    """CPU threads; default: what PyTorch finds. Bit-identical resuming needs the same number, so it is recorded."""
-
-
-def make_fabric(config: RuntimeConfig) -> Fabric:
+def make_fabric(config: RuntimeSettings) -> Fabric:
     """A launched Fabric for `config`. Raises WhymaskError when the device is not there."""
     device = config.device if config.device != "auto" else _best_device()
     check_device(device)

@@ -24,7 +24,8 @@ from whymask.errors import WhymaskError
 from whymask.progress import Steps, say
 from whymask.randomness import derive
 from whymask.runs import Checkpoint, RunFolder, write_json
-from whymask.training.optimisation import Optimisation, ema_at, make_optimiser, rate_at
+from whymask.training.optimisation import ema_at, make_optimiser, rate_at
+from whymask.training.settings import Optimisation
 
 LossOf = Callable[[nn.Module, Batch, int], Mapping[str, Tensor]]
 """(model, batch, step) -> {"loss": scalar, and further scalars to log}."""

@@ -14,7 +14,7 @@ from whymask.stages.metrics import METRICS, confusion, describe, metrics, per_cl
 
 
 @pytest.fixture(scope="module")
-def digits() -> tuple[np.ndarray, np.ndarray]:
+def predictions() -> tuple[np.ndarray, np.ndarray]:
     """Log probabilities of a poor classifier of the digits, and the true labels; classes are unbalanced."""
     images, labels = load_digits(return_X_y=True)
     model = LogisticRegression(max_iter=200).fit(images[:60], labels[:60])
@@ -22,8 +22,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return model.predict_log_proba(images[keep]), labels[keep]
 
 
-def test_equal_to_scikit_learn(digits):
-    log_probabilities, labels = digits
+def test_equal_to_scikit_learn(predictions):
+    log_probabilities, labels = predictions
     probabilities, predicted = np.exp(log_probabilities), log_probabilities.argmax(axis=1)
     assert metrics(log_probabilities, labels) == pytest.approx(
         {
@@ -52,8 +52,8 @@ def test_auroc_ranks_confident_float32_predictions():
     assert metrics(log_probabilities, np.array([0, 0, 1]))["auroc"] == 1.0
 
 
-def test_each_tag_has_its_accuracy(digits):
-    log_probabilities, labels = digits
+def test_each_tag_has_its_accuracy(predictions):
+    log_probabilities, labels = predictions
     tags = np.where(np.arange(len(labels)) % 2, "multi_view", "single_view")
     tags[:10] = ""
     values = metrics(log_probabilities, labels, tags)

@@ -15,9 +15,10 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import whymask
-from conftest import GLYPHS, tiny_settings
+from tiny import GLYPHS, tiny_settings
 from whymask.data.batches import Augment, Batches
-from whymask.data.prepare import DataConfig, Prepared, prepare
+from whymask.data.prepare import Prepared, prepare
+from whymask.data.settings import DataSettings
 from whymask.data.strong import Strong
 from whymask.encoders import EncoderConfig, build_encoder
 from whymask.errors import WhymaskError
@@ -29,10 +30,11 @@ from whymask.stages.recipes import LONG, MANY, RECIPES, Finetuning
 from whymask.study.cells import Runner
 from whymask.study.run import resolve_settings
 from whymask.study.search import search
-from whymask.training.device import RuntimeConfig, make_fabric
+from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
+from whymask.training.settings import RuntimeSettings
 
-CPU = RuntimeConfig(device="cpu", threads=1)
+CPU = RuntimeSettings(device="cpu", threads=1)
 VIT = EncoderConfig("vit", width=16, depth=2, heads=2, patch=8)
 CNN = EncoderConfig("cnn", width=4)
 PARTS: dict[str, Any] = {
@@ -48,7 +50,7 @@ FAMILIES = ["vit", "test_vit", "test_resnet", "test_convnext", "efficientnet_b0"
 
 @pytest.fixture(scope="module")
 def prepared(pictures: Path) -> Prepared:
-    return prepare(pictures / "labelled", DataConfig(), multiple_of=8)
+    return prepare(pictures / "labelled", DataSettings(), multiple_of=8)
 
 
 def task_of(prepared: Prepared, training: Finetuning, encoder: EncoderConfig = VIT, rows: int | None = None) -> Any:
@@ -158,7 +160,7 @@ def test_a_search_tries_the_recipe_of_the_whole_budget(tmp_path: Path, monkeypat
         return 0.5
 
     monkeypatch.setitem(search.__globals__, "_trial", trial)
-    glyphs = prepare(GLYPHS, DataConfig(), multiple_of=4)
+    glyphs = prepare(GLYPHS, DataSettings(), multiple_of=4)
     settings = resolve_settings(tiny_settings(budgets=("5",), worth_budgets=()), glyphs)
     chosen = search(Runner(make_fabric(CPU), glyphs, settings, tmp_path))
     assert tried == ["many"] * 12 and {training.recipe for training in chosen.values()} == {"auto"}

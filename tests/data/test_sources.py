@@ -13,7 +13,7 @@ from whymask.data.source import Source, encode_labels, split_column
 from whymask.data.sources import merge, open_source
 from whymask.errors import WhymaskError
 
-CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10-jpeg"
+CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10-jpeg"
 
 
 @pytest.fixture(autouse=True)

@@ -15,17 +15,17 @@ from pyarrow import parquet
 from safetensors.torch import load_file
 
 import whymask
-from conftest import CLASSES, GLYPHS
+from tiny import CLASSES, GLYPHS
 from whymask import FinetuneSettings, PretrainSettings, ProbeSettings, WhymaskError
-from whymask.data.prepare import DataConfig
+from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderConfig
 from whymask.runs import read_json
 from whymask.stages import alone
 from whymask.stages.pretrain import Pretraining
 from whymask.stages.recipes import Finetuning
-from whymask.training.device import RuntimeConfig
+from whymask.training.settings import RuntimeSettings
 
-CPU = RuntimeConfig(device="cpu", threads=1)
+CPU = RuntimeSettings(device="cpu", threads=1)
 SIZES = {"cnn": EncoderConfig("cnn", width=4), "vit": EncoderConfig("vit", width=16, depth=2, patch=8)}
 TUNING = Finetuning(epochs=4, batch_size=8)
 
@@ -182,7 +182,7 @@ def test_a_study_predicts_with_the_largest_budgets_network_and_embeds_with_the_e
 
 def test_test_images_that_pretraining_saw_are_told(pictures: Path, tmp_path: Path, capsys: Any) -> None:
     images = pictures / "labelled"
-    settings = replace(pretraining("cnn"), data=DataConfig(transductive=True))
+    settings = replace(pretraining("cnn"), data=DataSettings(transductive=True))
     whymask.pretrain(images, out=tmp_path / "run", settings=settings)
     whymask.finetune(images, out=tmp_path / "tuned", settings=finetuning(tmp_path / "run"))
     assert f"4 of 4 test images were in the pretraining of {tmp_path / 'run'}" in capsys.readouterr().err

@@ -17,9 +17,9 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 import whymask
-from conftest import GLYPHS
-from whymask.data.prepare import DataConfig
+from tiny import GLYPHS
 from whymask.data.preprocessing import Preprocessing
+from whymask.data.settings import DataSettings
 from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, save_encoder
 from whymask.encoders.checkpoints import described, load_checkpoint
 from whymask.errors import WhymaskError
@@ -30,10 +30,10 @@ from whymask.runs import read_json
 from whymask.stages.alone import FinetuneSettings, PretrainSettings
 from whymask.stages.pretrain import Pretraining
 from whymask.stages.recipes import Finetuning
-from whymask.training.device import RuntimeConfig
+from whymask.training.settings import RuntimeSettings
 
 State = dict[str, Tensor]
-CPU = RuntimeConfig(device="cpu", threads=1)
+CPU = RuntimeSettings(device="cpu", threads=1)
 VIT = EncoderConfig("vit", width=32, depth=2, heads=2, patch=8)
 SWIN = EncoderConfig("swin_tiny_patch4_window7_224", width=32, patch=1)
 
@@ -386,7 +386,7 @@ def test_a_half_written_decoder_is_named(file: str, pictures: Path, tmp_path: Pa
 
 def test_the_size_of_a_run_cannot_be_changed(pictures: Path, tmp_path: Path) -> None:
     whymask.pretrain(pictures / "photos", out=tmp_path / "first", settings=small(encoder=VIT))
-    settings = small(origin=str(tmp_path / "first"), data=DataConfig(size=16))
+    settings = small(origin=str(tmp_path / "first"), data=DataSettings(size=16))
     with pytest.raises(WhymaskError, match="sees images of 24x24 pixels and 3 channels; leave --size"):
         whymask.pretrain(pictures / "photos", out=tmp_path / "next", settings=settings)
 
@@ -436,7 +436,7 @@ def test_fine_tuning_may_read_the_class_token_of_a_run_that_was_pooled(pictures:
 
 
 def test_a_study_has_an_arm_from_a_file_of_timm(tmp_path: Path) -> None:
-    from conftest import tiny_settings
+    from tiny import tiny_settings
 
     encoder = build_encoder(EncoderConfig("cnn", width=4), (32, 32), 1, 5)
     save_file(encoder.net.state_dict(), tmp_path / "init.safetensors")

@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import Tensor
 
-from method_cases import digits
+from tiny import digits
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, notes, resolve, save_encoder
 from whymask.encoders.catalogue import verdict

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
-from sklearn.datasets import load_digits
 from torch import Tensor
 
+from tiny import digits
 from whymask import masks
 from whymask.encoders import EncoderConfig, build_encoder, resolve
 from whymask.encoders.vit import sincos_positions
@@ -15,13 +14,6 @@ from whymask.randomness import torch_generator
 
 TINY = {"cnn": EncoderConfig("cnn", width=8), "vit": EncoderConfig("vit", width=32, depth=2, heads=2)}
 KINDS = pytest.mark.parametrize("kind", list(TINY))
-
-
-def digits(count: int, size: tuple[int, int] = (32, 32)) -> Tensor:
-    """Real images (count, 1, *size), standardised: scikit-learn's handwritten digits, enlarged."""
-    small = torch.from_numpy(load_digits().images[:count]).float()[:, None]
-    large = F.interpolate(small, size=size, mode="bilinear")
-    return (large - large.mean()) / large.std()
 
 
 def mae(kind: str, size: tuple[int, int] = (32, 32), channels: int = 1, **settings) -> MAE:

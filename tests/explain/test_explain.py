@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import GLYPHS, small_explanation, tiny_settings
 from experiments.agreement import ENCODERS, agreement, make_truth, train
+from tiny import GLYPHS, small_explanation, tiny_settings
 from whymask import (
     ExplainSettings,
     Explanation,
@@ -25,16 +25,16 @@ from whymask import (
     study,
 )
 from whymask.data.glyphs import Glyphs
-from whymask.data.prepare import DataConfig
+from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderConfig
 from whymask.explain.networks import open_runs, two_arms
 from whymask.explain.settings import MEASURES
 from whymask.stages.alone import PretrainSettings
 from whymask.stages.pretrain import Pretraining
 from whymask.stages.recipes import Finetuning
-from whymask.training.device import RuntimeConfig
+from whymask.training.settings import RuntimeSettings
 
-RUNTIME = RuntimeConfig(device="cpu", threads=1)
+RUNTIME = RuntimeSettings(device="cpu", threads=1)
 SMALL = small_explanation()
 
 
@@ -219,7 +219,7 @@ def test_of_images_that_a_pretraining_saw_the_page_warns(runs: Path, pictures: P
     every = PretrainSettings(
         encoder=cnn,
         training=Pretraining(epochs=1, batch_size=8),
-        data=DataConfig(transductive=True),
+        data=DataSettings(transductive=True),
         runtime=RUNTIME,
     )
     pretrain(data, out=tmp_path / "mae", settings=every)
@@ -270,7 +270,7 @@ def test_fewer_images_than_regions_need(runs: Path, pictures: Path, tmp_path: Pa
 
 def test_images_that_were_split_otherwise(runs: Path, pictures: Path, tmp_path: Path) -> None:
     """Grouped by their first digit, other images are test images than in the runs' training."""
-    settings = replace(tiny(), data=DataConfig(group_by=r"/(\d)"))
+    settings = replace(tiny(), data=DataSettings(group_by=r"/(\d)"))
     message = refused([runs / "ft", runs / "scratch"], str(pictures / "labelled"), tmp_path / "why", settings)
     assert "may have been trained on some of these" in message and "--group-by" in message
 

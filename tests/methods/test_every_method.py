@@ -1,6 +1,6 @@
 """What must hold for every method on every encoder that it fits (`method_cases.CASES`).
 
-tests/golden/<case>.json holds the losses of 50 steps. After a change that is meant to alter them, run
+tests/methods/golden/<case>.json holds the losses of 50 steps. After a change that is meant to alter them, run
 ``python tests/test_methods.py`` (all cases) or ``python tests/test_methods.py spark-cnn mae-vit`` (some), and commit
 the files with the change.
 """
@@ -25,10 +25,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from method_cases import CASES, SMALL, Case, build, digits
+from method_cases import CASES, SMALL, Case, build
+from tiny import digits
 from whymask.data.batches import Batches
 from whymask.data.glyphs import Glyphs, generate
-from whymask.data.prepare import DataConfig, Prepared, prepare
+from whymask.data.prepare import Prepared, prepare
+from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
 from whymask.errors import WhymaskError
 from whymask.masks import to_pixels, uniform
@@ -37,8 +39,9 @@ from whymask.methods.teacher import HORIZON, Teacher, collapse, decay_at
 from whymask.randomness import derive, torch_generator
 from whymask.runs import RunFolder, read_json
 from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
-from whymask.training.device import RuntimeConfig, make_fabric
+from whymask.training.device import make_fabric
 from whymask.training.optimisation import make_optimiser, rate_at
+from whymask.training.settings import RuntimeSettings
 
 GOLDEN = Path(__file__).with_name("golden")
 STEPS = 50
@@ -382,7 +385,7 @@ def test_where_nothing_collapses_nothing_is_said(first: dict[str, float], now: d
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
-    return prepare("glyphs:unlabelled=128,train=10,test=10", DataConfig(), multiple_of=4)
+    return prepare("glyphs:unlabelled=128,train=10,test=10", DataSettings(), multiple_of=4)
 
 
 def pretraining(folder: Path, prepared: Prepared, case: Case, **changes: Any) -> dict[str, Any]:
@@ -392,7 +395,7 @@ def pretraining(folder: Path, prepared: Prepared, case: Case, **changes: Any) ->
     training = Pretraining(**({"epochs": 2, "batch_size": 32 * build(case).views, "checkpoint_every": 2} | changes))
     recipe = Recipe(encoder, case.method, config, training, None)
     run = RunFolder.open(folder, {}, {})
-    return pretrain_encoder(make_fabric(RuntimeConfig(device="cpu", threads=1)), prepared, recipe, seed=3, run=run)
+    return pretrain_encoder(make_fabric(RuntimeSettings(device="cpu", threads=1)), prepared, recipe, seed=3, run=run)
 
 
 def test_several_masks_of_an_image_share_the_batch_size(prepared: Prepared, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 import whymask
-from whymask.data.prepare import DataConfig
 from whymask.data.preprocessing import Preprocessing
+from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderConfig, load_encoder
 from whymask.encoders.checkpoints import described, load_checkpoint
 from whymask.errors import WhymaskError
@@ -31,10 +31,10 @@ from whymask.stages.alone import FinetuneSettings, PretrainSettings
 from whymask.stages.classify import load_classifier
 from whymask.stages.pretrain import Pretraining
 from whymask.stages.recipes import Finetuning
-from whymask.training.device import RuntimeConfig
+from whymask.training.settings import RuntimeSettings
 
-CPU = RuntimeConfig(device="cpu", threads=1)
-SEEN = DataConfig(size=32)  # of larger photos, so that they are resized and cropped
+CPU = RuntimeSettings(device="cpu", threads=1)
+SEEN = DataSettings(size=32)  # of larger photos, so that they are resized and cropped
 ENCODERS = {
     "vit": EncoderConfig("vit", width=32, depth=2, heads=2, patch=8),
     "resnet": EncoderConfig("test_resnet"),

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import CLASSES, GLYPHS, tiny_settings
+from tiny import CLASSES, GLYPHS, tiny_settings
 from whymask import StudySettings, study
-from whymask.data.prepare import DataConfig, Prepared, prepare
+from whymask.data.prepare import Prepared, prepare
+from whymask.data.settings import DataSettings
 from whymask.data.splits import Budget, parse_budget
 from whymask.encoders import build_encoder, load_encoder, save_encoder
 from whymask.errors import WhymaskError
@@ -24,8 +25,9 @@ from whymask.stages import classify, pretrain
 from whymask.study.cells import Cell, Runner, all_cells, share_of
 from whymask.study.settings import SCRATCH, SCRATCH_LONG
 from whymask.study.table import labels_per_class
-from whymask.training.device import RuntimeConfig, make_fabric
+from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
+from whymask.training.settings import RuntimeSettings
 
 run_module = importlib.import_module("whymask.study.run")  # `whymask.study` is the function
 
@@ -62,13 +64,13 @@ def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
-    return prepare(GLYPHS, DataConfig(), multiple_of=4)
+    return prepare(GLYPHS, DataSettings(), multiple_of=4)
 
 
 @pytest.fixture(scope="module")
 def runner(finished: Path, prepared: Prepared) -> Runner:
     """A runner over the finished study's folder."""
-    fabric = make_fabric(RuntimeConfig(device="cpu", threads=1))
+    fabric = make_fabric(RuntimeSettings(device="cpu", threads=1))
     return Runner(fabric, prepared, run_module.resolve_settings(tiny_settings(), prepared), finished)
 
 
@@ -350,7 +352,7 @@ def test_another_study_in_the_folder_is_refused_with_the_difference(finished: Pa
 
 def test_where_it_computes_and_decodes_is_no_difference(finished: Path, tmp_path: Path, monkeypatch: Any) -> None:
     forbid_training(monkeypatch)
-    elsewhere = tiny_settings(data=DataConfig(store=tmp_path), runtime=RuntimeConfig(device="cpu", threads=2))
+    elsewhere = tiny_settings(data=DataSettings(store=tmp_path), runtime=RuntimeSettings(device="cpu", threads=2))
     study(GLYPHS, out=finished, settings=elsewhere)
     torch.set_num_threads(1)
 
@@ -452,9 +454,9 @@ def test_labels_per_class_are_those_that_the_budget_buys(budget: str, expected: 
 
 def test_transductive_keeps_test_images_in_pretraining_and_says_so(prepared: Prepared, tmp_path: Path) -> None:
     assert not set(prepared.pool) & set(prepared.test)
-    kept = prepare(GLYPHS, DataConfig(transductive=True), multiple_of=4)
+    kept = prepare(GLYPHS, DataSettings(transductive=True), multiple_of=4)
     assert set(kept.test) < set(kept.pool) and not set(kept.test) & set(kept.train)
-    settings = replace(ONE, data=DataConfig(transductive=True))
+    settings = replace(ONE, data=DataSettings(transductive=True))
     table = study(GLYPHS, out=tmp_path / "study", settings=settings)
     assert table["data"]["transductive"] is True and table["data"]["pool"] == 288
     assert "ransductive" in (tmp_path / "study" / "report.html").read_text()
@@ -465,7 +467,7 @@ def test_copies_of_test_images_leave_all_training_and_are_counted() -> None:
     train, test = random.integers(0, 255, (2, 20, 16, 16), dtype=np.uint8)
     train[:3] = test[:3]
     arrays = {"x_train": train, "y_train": np.arange(20) % 2, "x_test": test, "y_test": np.arange(20) % 2}
-    prepared = prepare(arrays, DataConfig())
+    prepared = prepare(arrays, DataSettings())
     assert prepared.leaking == prepared.describe()["duplicates"] == 3
     assert set(prepared.pool) == set(prepared.train) == set(range(3, 20))
     assert prepared.test_from_source
@@ -479,14 +481,14 @@ def test_groups_stay_whole() -> None:
         "labels": np.where(np.arange(60) % 5 == 0, -1, (np.arange(60) // 3) % 2),
         "patient": patients,
     }
-    prepared = prepare(arrays, DataConfig(group_by="patient"))
+    prepared = prepare(arrays, DataSettings(group_by="patient"))
     tested, trained = set(patients[prepared.test]), set(patients[prepared.pool]) | set(patients[prepared.train])
     assert tested and trained and not tested & trained
     assert prepared.describe()["groups"] == 20
 
 
 def test_labels_from_a_second_folder_and_a_page_without_names_or_images(pictures: Path, tmp_path: Path) -> None:
-    data = DataConfig(labels=str(pictures / "labelled"))
+    data = DataSettings(labels=str(pictures / "labelled"))
     settings = replace(ONE, data=data, pretrain=replace(ONE.pretrain, batch_size=16))
     out = tmp_path / "study"
     table = study(str(pictures / "photos"), out=out, settings=settings)

@@ -19,9 +19,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from conftest import GLYPHS
+from tiny import GLYPHS
 from whymask.data.batches import Batches
-from whymask.data.prepare import DataConfig, Prepared, prepare
+from whymask.data.prepare import Prepared, prepare
+from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderConfig, build_encoder, resolve
 from whymask.errors import WhymaskError
 from whymask.methods import MAEConfig
@@ -30,9 +31,10 @@ from whymask.runs import RunFolder, read_json
 from whymask.stages.classify import classification_task, train_classifier
 from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
 from whymask.stages.recipes import Finetuning
-from whymask.training.device import RuntimeConfig, make_fabric
+from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted, Task, fit
-from whymask.training.optimisation import Optimisation, ema_at, make_optimiser, rate_at
+from whymask.training.optimisation import ema_at, make_optimiser, rate_at
+from whymask.training.settings import Optimisation, RuntimeSettings
 
 STEPS = 8
 TRAINING = Pretraining(epochs=STEPS // 4, batch_size=32, checkpoint_every=2)
@@ -40,7 +42,7 @@ TRAINING = Pretraining(epochs=STEPS // 4, batch_size=32, checkpoint_every=2)
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
-    return prepare(GLYPHS, DataConfig(), multiple_of=4)
+    return prepare(GLYPHS, DataSettings(), multiple_of=4)
 
 
 def pretraining(
@@ -53,7 +55,7 @@ def pretraining(
     recipe = Recipe(encoder, "mae", MAEConfig().resolve(encoder, (32, 32)), training, None)
     small = replace(prepared, pool=prepared.pool[:128])
     run = RunFolder.open(folder, {}, {})
-    return pretrain_encoder(make_fabric(RuntimeConfig(device="cpu")), small, recipe, seed=3, run=run)
+    return pretrain_encoder(make_fabric(RuntimeSettings(device="cpu")), small, recipe, seed=3, run=run)
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -181,7 +183,7 @@ def test_a_classifier_with_an_average_that_is_killed_ends_with_the_same_bits(
     training = Finetuning(epochs=3, batch_size=8, ema=0.9, checkpoint_every=3)
 
     def train(folder: Path) -> dict[str, Any]:
-        fabric = make_fabric(RuntimeConfig(device="cpu", threads=1))
+        fabric = make_fabric(RuntimeSettings(device="cpu", threads=1))
         task = classification(prepared, training)
         return train_classifier(
             fabric, prepared, task, prepared.test, training, seed=0, run=RunFolder.open(folder, {}, {}), label="test"
@@ -282,7 +284,7 @@ def test_a_run_that_died_between_its_last_step_and_its_result_is_finished(
 
 
 def classification(prepared: Prepared, training: Finetuning = Finetuning(epochs=2, batch_size=8)) -> Task:  # noqa: B008
-    fabric = make_fabric(RuntimeConfig(device="cpu", threads=1))
+    fabric = make_fabric(RuntimeSettings(device="cpu", threads=1))
     encoder = build_encoder(EncoderConfig(width=4), (32, 32), 1, seed=0)
     return classification_task(fabric, prepared, prepared.train[:40], encoder, training, None, seed=0)
 
@@ -301,7 +303,7 @@ def test_a_non_finite_step_stops_the_run_and_names_its_images(poison: str, prepa
         return losses
 
     run = RunFolder(tmp_path)
-    fabric = make_fabric(RuntimeConfig(device="cpu"))
+    fabric = make_fabric(RuntimeSettings(device="cpu"))
     training = Optimisation(batch_size=8, checkpoint_every=2)
     with pytest.raises(WhymaskError, match="not finite at step 5"):
         fit(fabric, replace(task, loss_of=poisoned), training, seed=0, run=run, label="test")

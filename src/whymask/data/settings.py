@@ -1,0 +1,30 @@
+"""What is asked of the data: which images, how they are prepared, and who may see which."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def default_store() -> Path:
+    """$WHYMASK_STORE, else whymask's folder in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get("WHYMASK_STORE", cache / "whymask"))
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which images, how they are prepared, and who may see which."""
+
+    labels: str | None = None
+    """Labelled images, where DATA itself has no labels: a folder with one subfolder a class, a CSV, parquet."""
+    size: int | None = None
+    """Side of the square that the network sees, pixels; default: the images' own size up to 96, else 96."""
+    channels: int | None = None
+    """1 grey, 3 colour; default: what the data have."""
+    group_by: str | None = None
+    """A column, or a regular expression on file names (its first group), whose equal values (one patient, part or
+    video) are never on both sides of a split."""
+    transductive: bool = False
+    """Keep the test images, without their labels, in pretraining. The page then says so."""
+    store: Path | None = None
+    """Folder for decoded images, memory-mapped and shared by runs; default: $WHYMASK_STORE or ~/.cache/whymask."""
