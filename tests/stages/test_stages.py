@@ -65,7 +65,7 @@ def test_a_pretraining_leaves_an_encoder_its_result_and_what_was_skipped(pretrai
     assert [Path(row["image"]).name for row in rows_of(pretrained / "skipped.csv")] == ["broken.jpg"]
     about = read_json(pretrained / "config.json")
     assert about["provenance"]["data"]["skipped"] == 1 and about["provenance"]["threads"] == 1
-    assert about["config"]["training"]["epochs"] == 1 and about["config"]["augment"] == {"min_scale": 0.4, "flip": True}
+    assert about["config"]["training"]["epochs"] == 1 and about["config"]["augment"] == "crop-flip"
     gallery = np.load(pretrained / "gallery.npz")
     assert {gallery[name].shape for name in ("original", "masked", "reconstructed")} == {(8, 24, 24, 3)}
     assert (gallery["masked"] != gallery["original"]).mean() > 0.3

@@ -1,8 +1,11 @@
 """config.json as the first versions wrote it: cells by their folder's name, each stage with keys of its own."""
 
+import re
 from typing import Any
 
-SEARCH, PRETRAIN = "search-", "pretrain-"
+PRETRAIN = "pretrain-"
+CELL = re.compile(r"(?:search-)?(?P<arm>.+)-(?P<budget>[^-]+)-(?P<seed>-?\d+)(?:-lr.*)?")
+"""ARM-BUDGET-SEED, and of a search's trials search-ARM-BUDGET-SEED-lr..-decay.."""
 
 
 def told_by_earlier_versions(config: dict[str, Any]) -> dict[str, Any]:
@@ -41,9 +44,11 @@ def _cell(config: dict[str, Any]) -> dict[str, Any]:
     if name.startswith(PRETRAIN):
         arm, seed = name.removeprefix(PRETRAIN).rsplit("-", 1)
         return common | about | {"stage": "pretrain", "arm": arm, "seed": int(seed), "training": settings["pretrain"]}
-    trial = name.removeprefix(SEARCH).partition("-lr")[0]  # search-ARM-BUDGET-SEED-lr..-decay..
-    arm, budget, seed = trial.rsplit("-", 2)
-    told = common | {"stage": "finetune", "arm": arm, "budget": budget.replace("percent", "%"), "seed": int(seed)}
+    match = CELL.fullmatch(name)
+    if match is None:
+        return config
+    arm, seed, budget = match["arm"], int(match["seed"]), match["budget"].replace("percent", "%")
+    told = common | {"stage": "finetune", "arm": arm, "budget": budget, "seed": seed}
     if arm == method:
         return told | about | {"origin": f"../{PRETRAIN}{arm}-{seed}"}
     return told | ({"origin": settings["init"], "partial": settings["init_partial"]} if arm == "init" else {})
