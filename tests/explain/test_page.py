@@ -15,9 +15,9 @@ from markupsafe import escape
 from matplotlib.figure import Figure
 
 from whymask import Explanation, WhymaskError
-from whymask.report import write_study_page
-from whymask.report.why import COLUMNS, MEASURES, examples, load, table_of, write_why_page
-from whymask.report.why_figures import figures_of, overlay
+from whymask.explain.page.figures import figures_of, overlay
+from whymask.explain.page.write import COLUMNS, MEASURES, examples, load, table_of, write_why_page
+from whymask.study.page import write_study_page
 
 EVIL = "<script>document.title='hacked';alert(1)</script>"
 LIMIT = 8e6

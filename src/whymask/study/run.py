@@ -14,12 +14,12 @@ from whymask.encoders import notes, resolve
 from whymask.errors import WhymaskError
 from whymask.methods import encoder_for, setting_of
 from whymask.progress import Decoding, say
-from whymask.report import write_study_page
 from whymask.runs import RunFolder, command, provenance, read_json, write_arrays, write_csv, write_json
 from whymask.stages.augment import resolve_augment
 from whymask.stages.metrics import describe
 from whymask.stages.recipes import Finetuning
 from whymask.study.cells import Cell, Runner, all_cells, share_of
+from whymask.study.page import write_study_page
 from whymask.study.plan import make_plan
 from whymask.study.search import search
 from whymask.study.settings import INIT, SCRATCH, StudySettings

@@ -9,12 +9,12 @@ from typing import Any
 from markupsafe import Markup
 
 from whymask.errors import WhymaskError
-from whymask.report.figures import inline, to_png, to_svg
+from whymask.explain.page.figures import FILLINGS, Arrays, Told, figures_of, overlay, rgb, shown_arms, styles_of
+from whymask.explain.page.privacy import explanation_without_names
+from whymask.report.figures import inline, to_png, to_svg, write_figures
 from whymask.report.page import render, render_part
 from whymask.report.pictures import arrays_of, data_uri
-from whymask.report.privacy import explanation_without_names
 from whymask.report.text import clean, flatten
-from whymask.report.why_figures import FILLINGS, Arrays, Told, figures_of, overlay, rgb, shown_arms, styles_of
 from whymask.runs import read_json, write_bytes
 
 MEASURES = {
@@ -26,6 +26,7 @@ MEASURES = {
     "robustness": "Robustness",
 }
 COLUMNS = ("measure", "quantity", "arm", "seed", "filling", "at", "item", "value", "low", "high", "count", "over")
+_TEMPLATES = Path(__file__).with_name("templates")
 SIDE = 96
 """Pixels a side of a picture of evidence."""
 
@@ -43,6 +44,7 @@ def write_why_page(folder: Path, *, images: bool = True, names: bool = True) -> 
     figures = {name: (figure, to_svg(name, figure), label) for name, (figure, label) in drawn.items()}
     page = render(
         "why.html.j2",
+        _TEMPLATES,
         told=told,
         figures={name: inline(svg, label) for name, (_, svg, label) in figures.items()},
         captions={name: label for name, (_, _, label) in figures.items()},
@@ -53,7 +55,9 @@ def write_why_page(folder: Path, *, images: bool = True, names: bool = True) -> 
         styles=styles_of(told),
         names=names,
     )
-    _write_figures(folder / "figures", {n: (svg, to_png(n, figure)) for n, (figure, svg, _) in figures.items()})
+    files = {f"{name}.svg": svg.encode() for name, (_, svg, _) in figures.items()}
+    files |= {f"{name}.png": to_png(name, figure) for name, (figure, _, _) in figures.items()}
+    write_figures(folder / "figures", files, "why-*.svg", "why-*.png")
     write_bytes(folder / "report.html", page)
     return folder / "report.html"
 
@@ -76,6 +80,7 @@ def html_of(told: Told, arrays: Arrays) -> str:
     drawn = figures_of(clean(told), arrays)
     return render_part(
         "why_part.html.j2",
+        _TEMPLATES,
         told=clean(told),
         figures={name: inline(to_svg(name, figure), label) for name, (figure, label) in drawn.items()},
         captions={name: label for name, (_, label) in drawn.items()},
@@ -150,13 +155,3 @@ def csv_uri(rows: list[dict[str, Any]]) -> str:
     writer.writerows(["" if row[name] is None else row[name] for name in COLUMNS] for row in rows)
     encoded = base64.b64encode(text.getvalue().encode("utf-8", "replace")).decode()
     return f"data:text/csv;charset=utf-8;base64,{encoded}"
-
-
-def _write_figures(folder: Path, drawings: dict[str, tuple[str, bytes]]) -> None:
-    """Write the figures, and remove ours of an earlier page: they may show what this page hides."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in [*folder.glob("why-*.svg"), *folder.glob("why-*.png")]:
-        path.unlink()
-    for name, (svg, png) in drawings.items():
-        write_bytes(folder / f"{name}.svg", svg.encode())
-        write_bytes(folder / f"{name}.png", png)
