@@ -11,7 +11,7 @@ from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
 from whymask.explain import controls
 from whymask.explain.choice import check_unseen
-from whymask.explain.conclusions import Compared
+from whymask.explain.compared import Compared
 from whymask.explain.evidence import Means
 from whymask.explain.networks import ROLES, Network, Role, Run, check_comparable, load_network, load_pretrained
 from whymask.stages.alone import SCRATCH

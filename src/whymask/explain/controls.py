@@ -22,7 +22,7 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.data.splits import labelled_subset, parse_budget
 from whymask.encoders import Encoder, build_encoder
 from whymask.explain.networks import Network, Run
-from whymask.explain.retention import fit_readout
+from whymask.explain.readout import fit_readout
 from whymask.masks import to_pixels, uniform
 from whymask.randomness import numpy_generator, torch_generator
 from whymask.runs import RunFolder, provenance

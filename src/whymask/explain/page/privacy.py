@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from whymask.explain.conclusions import Compared, draw, lead
+from whymask.explain.compared import Compared
+from whymask.explain.conclusions import draw, lead
+from whymask.explain.measures import MEASURES
 from whymask.explain.numbers import Number
 from whymask.methods import METHODS
 from whymask.report.privacy import HIDDEN, class_names, harmless, without_texts, without_values
@@ -53,16 +55,9 @@ def _arm_names(arms: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _number(row: dict[str, Any], names: dict[str, str], classes: dict[str, str]) -> dict[str, Any]:
-    item = _item(row["item"], classes) if row["measure"] == "features" else row["item"]  # else a layer's number
+    measure = MEASURES.get(row["measure"])
+    item = row["item"] and (measure.unnamed(row["item"], classes) if measure else HIDDEN)
     return {**row, "arm": names.get(row["arm"], HIDDEN), "item": item}
-
-
-def _item(item: str | None, classes: dict[str, str]) -> str | None:
-    """A class, or "CLASS, feature 1"."""
-    if item is None:
-        return None
-    name, comma, feature = item.rpartition(", feature ")
-    return f"{classes[name]}, feature {feature}" if comma and name in classes else classes.get(item, HIDDEN)
 
 
 def _array(name: str, names: dict[str, str]) -> str:
