@@ -23,11 +23,12 @@ from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderConfig, build_encoder, resolve
 from whymask.explain.evidence import means_of
-from whymask.explain.features import features_alone, recognised
 from whymask.explain.fill import FILLINGS, fillers
-from whymask.explain.interactions import effective_count, interactions, masked_values, regions
+from whymask.explain.measures.features import features_alone, recognised
+from whymask.explain.measures.interactions import effective_count, interactions, masked_values
+from whymask.explain.measures.views import count_views
 from whymask.explain.networks import BATCH, Network
-from whymask.explain.views import count_views
+from whymask.explain.regions import regions
 from whymask.intervals import clopper_pearson, mean_interval
 from whymask.progress import say
 from whymask.randomness import numpy_generator

@@ -28,7 +28,7 @@ from whymask.data.glyphs import Glyphs
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderConfig
 from whymask.explain.networks import open_runs, two_arms
-from whymask.explain.settings import MEASURES
+from whymask.explain.settings import NAMES
 from whymask.stages.alone import PretrainSettings
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.settings import RuntimeSettings
@@ -60,7 +60,7 @@ def runs(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_is_explained_by_every_measure(explained: Explanation) -> None:
-    assert {row.measure for row in explained.numbers} == set(MEASURES)
+    assert {row.measure for row in explained.numbers} == set(NAMES)
     assert [arm["role"] for arm in explained.arms] == [
         "pretrained", "baseline", "erased", "readout", "random", "shuffled",
     ]  # fmt: skip

@@ -16,16 +16,18 @@ from whymask.data.glyphs import Glyphs, generate, patterns
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import EncoderConfig, build_encoder
 from whymask.errors import WhymaskError
-from whymask.explain import conclusions, features, lottery, networks, numbers
+from whymask.explain import conclusions, networks, numbers
 from whymask.explain import evidence as evidence_module
-from whymask.explain.conclusions import Compared
+from whymask.explain.compared import Compared
 from whymask.explain.controls import erasing
 from whymask.explain.evidence import Pointing, evidence, means_of, ranks
 from whymask.explain.fill import FILLINGS, cells_of, fillers, hide
+from whymask.explain.measures import MEASURES, features, lottery
+from whymask.explain.measures.robustness import robustness_scores
+from whymask.explain.measures.views import SHARES, count_views, view_scores
 from whymask.explain.networks import Network
 from whymask.explain.numbers import Key, Number
-from whymask.explain.robustness import robustness_scores
-from whymask.explain.views import SHARES, count_views, view_scores
+from whymask.explain.settings import NAMES
 from whymask.intervals import clopper_pearson
 from whymask.randomness import torch_generator
 from whymask.stages.classify import Classifier
@@ -453,6 +455,11 @@ def test_sentences_say_what_is_compared() -> None:
     named = [replace(one, arm="mae - scratch") for one in rows]
     (found,) = conclusions.draw(named, COMPARED)
     assert found.text == "Networks from scratch are more accurate under noise than pretrained networks."
+
+
+def test_the_names_that_flags_know_are_those_of_the_measures() -> None:
+    assert tuple(MEASURES) == NAMES
+    assert all(name == measure.name for name, measure in MEASURES.items())
 
 
 # the third network -----------------------------------------------------------------------------------------------

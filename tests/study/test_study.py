@@ -19,14 +19,16 @@ from whymask.data.settings import DataSettings
 from whymask.data.splits import Budget, parse_budget
 from whymask.encoders import EncoderConfig, build_encoder, load_encoder, save_encoder
 from whymask.errors import WhymaskError
-from whymask.runs import read_json
+from whymask.runs import read_json, write_json
 from whymask.stages import classify, pretrain
 from whymask.stages.classify import classifier_training
 from whymask.stages.context import Context
 from whymask.study import hours
 from whymask.study.cells import Cell, Runner, all_cells, share_of
 from whymask.study.config import StudyConfig, resolve_study
-from whymask.study.hours import fewest_epochs, unequal_compute
+from whymask.study.equal_compute import unequal_compute
+from whymask.study.hours import fewest_epochs
+from whymask.study.page import write_study_page
 from whymask.study.plan import make_plan
 from whymask.study.settings import SCRATCH, SCRATCH_LONG
 from whymask.study.table import labels_per_class
@@ -433,14 +435,18 @@ def test_scratch_long_costs_what_the_fitted_pretraining_and_fine_tuning_cost(
     assert unequal_compute(table) is None
 
 
-def test_an_older_study_by_hours_is_told_to_be_unequal(table: dict[str, Any]) -> None:
-    assert unequal_compute(table) is None
+def test_the_page_of_an_older_study_by_hours_says_that_compute_was_unequal(finished: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(finished, tmp_path / "older")
+    table = read_json(out / "study.json")
+    assert unequal_compute(table) is None and "earlier version" not in (out / "report.html").read_text()
     older = json.loads(json.dumps(table))
     for row in older["cells"]:
         if row["arm"] == SCRATCH_LONG:
             row["operations"] *= 2
             row["steps"] *= 2
-    assert "2 times the compute" in (unequal_compute(older) or "")
+    write_json(out / "study.json", older)
+    page = write_study_page(out).read_text()
+    assert "Scratch-long was given 2 times the compute" in page and "fitted to --hours by an earlier version" in page
 
 
 def test_hours_for_fewer_epochs_than_make_sense_are_refused_with_what_would_fit(

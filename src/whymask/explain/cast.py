@@ -8,7 +8,7 @@ from typing import Any
 from whymask.data.preprocessing import Preprocessing
 from whymask.explain import controls
 from whymask.explain.choice import check_unseen
-from whymask.explain.conclusions import Compared
+from whymask.explain.compared import Compared
 from whymask.explain.evidence import Means
 from whymask.explain.networks import ROLES, Network, Role, Run, check_comparable, load_network, load_pretrained
 from whymask.stages.context import Context

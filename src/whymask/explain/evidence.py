@@ -22,6 +22,8 @@ from whymask.stages.classify import Classifier
 Means = Literal["grad-cam", "occlusion"]
 FEWEST = 4
 """Positions that a last map must have to point at a part of an image."""
+TOP = 1 / 4
+"""Of the cells of an image, those that count as its strongest evidence."""
 
 
 class Pointing(nn.Module):
@@ -102,3 +104,8 @@ def ranks(maps: Tensor) -> Tensor:
     """Place of each cell in the order of evidence, 0 the strongest: long (B, gh * gw). Ties go to the first cell."""
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
     return torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
+
+
+def top_cells(cells: int) -> int:
+    """How many of an image's cells are its strongest evidence."""
+    return max(1, round(TOP * cells))

@@ -12,7 +12,7 @@ from whymask.errors import WhymaskError
 from whymask.explain.cast import Cast
 from whymask.explain.choice import choose_images
 from whymask.explain.explanation import Explanation
-from whymask.explain.measuring import Measuring
+from whymask.explain.measuring import explanation_of
 from whymask.explain.networks import (
     Network,
     Run,
@@ -80,7 +80,7 @@ def explain_arms(
     folder = _open(context, out, cast, settings)
     if folder.result is None:
         cast.add_controls(out / "controls", settings.controls)
-        explanation = Measuring(cast, rows, glyphs, settings).explanation(folder)
+        explanation = explanation_of(cast, rows, glyphs, settings, folder)
         write_arrays(out / "pictures.npz", explanation.pictures)
         write_json(out / "explain.json", explanation.to_dict())
         folder.finish({"lead": explanation.lead})

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from typing import Any
 
 from whymask.errors import WhymaskError
 from whymask.progress import say
@@ -10,7 +9,6 @@ from whymask.runs import read_json
 from whymask.study.cells import Cell, Runner
 from whymask.study.config import StudyConfig
 from whymask.study.plan import make_plan
-from whymask.study.settings import SCRATCH, SCRATCH_LONG
 
 FEWEST_PASSES, FEWEST_EPOCHS = 20_000, 10
 
@@ -55,27 +53,4 @@ def _too_short(runner: Runner, hours: float, epochs: int, fewest: int, needed: f
         f"--hours {hours:g} allows {epochs} pretraining epochs of {pool:,} images; at least {fewest} are needed "
         f"({FEWEST_PASSES:,} image passes, or {FEWEST_EPOCHS} epochs where that is less), which take about "
         f"{needed:.2g} hours. Give {' or '.join(ways)}, or leave --hours out."
-    )
-
-
-def unequal_compute(study: dict[str, Any]) -> str | None:
-    """What a page must say of a study.json whose scratch-long got another compute than pretraining and fine-tuning.
-
-    Studies by --hours of the first versions are such: scratch-long was trained for the epochs before they were fitted.
-    """
-    spent = {row["seed"]: row["operations"] for row in study["pretraining"] if row["operations"]}
-    cells = {(row["arm"], row["budget"], row["seed"]): row for row in study["cells"] if row["metrics"]}
-    ratios = []
-    for (arm, budget, seed), row in cells.items():
-        scratch = cells.get((SCRATCH, budget, seed))
-        if arm == SCRATCH_LONG and scratch is not None and seed in spent:
-            fair = spent[seed] + scratch["operations"]
-            if abs(row["operations"] - fair) > row["operations"] / row["steps"]:
-                ratios.append(row["operations"] / fair)
-    if not ratios:
-        return None
-    return (
-        f"Scratch-long was given {sum(ratios) / len(ratios):.2g} times the compute of pretraining and fine-tuning, and "
-        "not the same: this study was fitted to --hours by an earlier version. What is said of equal compute does not "
-        "hold here; begin the study anew in another --out."
     )

@@ -10,13 +10,13 @@ from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
 from whymask.encoders import notes
 from whymask.progress import Decoding, say
-from whymask.report import write_study_page
 from whymask.runs import RunFolder, command, write_arrays, write_csv, write_json
 from whymask.stages.context import Context
 from whymask.stages.recipes import resolve_finetuning
 from whymask.study.cells import Cell, Runner, all_cells, share_of
 from whymask.study.config import resolve_study
 from whymask.study.hours import fit_hours
+from whymask.study.page import write_study_page
 from whymask.study.plan import make_plan
 from whymask.study.search import search
 from whymask.study.settings import INIT, SCRATCH, StudySettings
