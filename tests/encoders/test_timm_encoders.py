@@ -194,6 +194,13 @@ def test_a_vit_is_pooled_as_asked(name: str) -> None:
         assert timm.create_model(encoder.timm_name, **encoder.timm_kwargs).global_pool == "token"
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if name not in VITS])
+def test_only_a_vit_lets_its_pooling_be_chosen(name: str) -> None:
+    encoder = encoder_of(name)
+    with pytest.raises(WhymaskError, match=f"encoder {encoder.config.name!r} pools in one way; leave 'pool' out"):
+        encoder.use_pool("mean")
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_layers_rise_from_the_stem_to_the_head(name: str) -> None:
     encoder = encoder_of(name)

@@ -40,14 +40,14 @@ __all__ = [
 SCHEMA = 1
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
 
-ENCODERS: dict[str, type[CNNEncoder] | type[TwoLayerEncoder] | type[ViTEncoder]] = {
+ENCODERS: dict[str, type[Encoder]] = {
     "cnn": CNNEncoder,
     "vit": ViTEncoder,
     "two-layer": TwoLayerEncoder,
 }
 """whymask's own names; any other name is a network of timm."""
 
-KINDS = {kind.kind: kind for kind in (CNNEncoder, ViTEncoder, SwinEncoder, TwoLayerEncoder)}
+KINDS: dict[str, type[Encoder]] = {kind.kind: kind for kind in (CNNEncoder, ViTEncoder, SwinEncoder, TwoLayerEncoder)}
 
 
 def encoder_class(name: str) -> type[Encoder]:
@@ -83,7 +83,7 @@ def build_encoder(config: EncoderConfig, size: tuple[int, int], channels: int, s
     """A new encoder with weights drawn from `seed`: the same seed and settings give the same weights."""
     config = resolve(config, size, channels)
     with seeded(seed, "encoder"):
-        return KINDS[encoder_class(config.name).kind](config, size, channels)
+        return encoder_class(config.name)(config, size, channels)  # type: ignore[call-arg]
 
 
 def save_encoder(

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
+from itertools import takewhile
 from typing import Annotated, Any, ClassVar, Literal
 
 import timm
@@ -9,6 +10,8 @@ import tyro
 from torch import Tensor, nn
 
 from whymask.data.preprocessing import Preprocessing
+from whymask.encoders.branches import branches_of
+from whymask.encoders.timm_names import sketch
 from whymask.errors import WhymaskError
 
 
@@ -70,6 +73,10 @@ class Encoder(nn.Module):
     """
 
     kind: ClassVar[str]
+    layer_decay: ClassVar[float] = 1.0
+    """Usual layer-wise learning-rate decay when it is fine-tuned after pretraining."""
+    patchwise: ClassVar[bool] = False
+    """Whether every mask square is one position of the features, a token from the first layer to the last."""
     timm_name: str
     timm_kwargs: dict[str, Any]
     transform: Preprocessing
@@ -109,6 +116,22 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     @classmethod
+    def alike(cls, config: EncoderConfig, size: tuple[int, int]) -> int:
+        """How many of the last `outputs` have the width and the stride of the last one."""
+        layers = cls.layers_of(config, size)
+        return len(list(takewhile(lambda layer: layer == layers[-1], reversed(layers))))
+
+    @classmethod
+    def upper(cls, config: EncoderConfig, size: tuple[int, int]) -> int:
+        """How many of the last `outputs` are usually averaged to a teacher's target: all that are alike."""
+        return cls.alike(config, size)
+
+    @classmethod
+    def has_branches(cls, config: EncoderConfig) -> bool:
+        """Whether it has residual branches that drop path can leave out. No memory is taken for weights."""
+        return bool(branches_of(sketch(config.name)))
+
+    @classmethod
     def stride_of(cls, config: EncoderConfig, size: tuple[int, int]) -> int:
         """Pixels, a side, that a position of the features stands for."""
         return config.square
@@ -140,6 +163,19 @@ class Encoder(nn.Module):
     def pool(self, features: Tensor) -> Tensor:
         """Features of a whole image -> (B, D), what a classifier's head is put on: the network's own pooling."""
         return self.net.forward_head(features, pre_logits=True)
+
+    def use_pool(self, pool: Literal["mean", "token"]) -> None:
+        """Makes `pool` read something else from now on. Raises WhymaskError where there is no choice."""
+        raise WhymaskError(f"encoder {self.config.name!r} pools in one way; leave 'pool' out (given: {pool})")
+
+    def features_by(self, point: nn.Module, images: Tensor) -> Tensor:
+        """Features of whole images, as `forward` gives them, by way of `point`, a module that changes nothing: it is
+        passed the map (B, D, h', w') at which evidence is read, by what reaches it on the way back."""
+        return point(self(images))
+
+    def mean_over_positions(self, output: Tensor) -> Tensor:
+        """One of the `outputs` of whole images -> (B, D)."""
+        return output.mean(dim=(2, 3))
 
     def layer_of(self, name: str) -> int:
         """The layer group of a parameter, named as in `named_parameters()`: 0 at the input, `layers` at the output.

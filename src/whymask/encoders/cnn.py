@@ -79,6 +79,10 @@ class CNNEncoder(Encoder):
         return [*layers[:-1], (net.num_features, layers[-1][1])]
 
     @classmethod
+    def has_branches(cls, config: EncoderConfig) -> bool:
+        return config.name != "cnn" and super().has_branches(config)
+
+    @classmethod
     def stride_of(cls, config: EncoderConfig, size: tuple[int, int]) -> int:
         return cls.layers_of(config, size)[-1][1]
 

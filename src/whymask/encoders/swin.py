@@ -28,6 +28,7 @@ class SwinEncoder(Encoder):
     """A Swin transformer, version 1 or 2. Features (B, h', w', D), normalised. `width` is that of the first stage."""
 
     kind = "swin"
+    layer_decay = 0.75
 
     @classmethod
     def resolve(cls, config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
@@ -106,6 +107,12 @@ class SwinEncoder(Encoder):
 
     def rows_hidden(self, hidden: Tensor) -> Tensor:
         return ~coarsen(~to_pixels(hidden, self.unit), self.stride).flatten(1)
+
+    def features_by(self, point: nn.Module, images: Tensor) -> Tensor:
+        return point(self(images).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+    def mean_over_positions(self, output: Tensor) -> Tensor:
+        return output.mean(dim=(1, 2))
 
     def layer_of(self, name: str) -> int:
         return self.group_of[name.removeprefix("net.")]

@@ -85,6 +85,7 @@ class TwoLayerEncoder(Encoder):
     """`TwoLayer`: patches do not overlap, so a hidden one is left out exactly. Features (B, K, gh, gw)."""
 
     kind = "two-layer"
+    patchwise = True
 
     @classmethod
     def resolve(cls, config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
@@ -100,6 +101,10 @@ class TwoLayerEncoder(Encoder):
     def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> tuple[str, dict[str, Any]]:
         kwargs = {"in_chans": channels, "num_classes": 0, "patch_size": config.patch, "kernels": config.width}
         return "two_layer", kwargs
+
+    @classmethod
+    def has_branches(cls, config: EncoderConfig) -> bool:
+        return False
 
     def __init__(self, config: EncoderConfig, size: tuple[int, int], channels: int) -> None:
         assert config.patch and config.width

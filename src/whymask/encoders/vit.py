@@ -26,6 +26,8 @@ class ViTEncoder(Encoder):
     """
 
     kind = "vit"
+    layer_decay = 0.75
+    patchwise = True
 
     @classmethod
     def resolve(cls, config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
@@ -67,6 +69,20 @@ class ViTEncoder(Encoder):
             return []
         height, width = config.grid(size)
         return [f"{config.name} has patches of {config.patch} pixels here, {height}x{width} of them"]
+
+    @classmethod
+    def alike(cls, config: EncoderConfig, size: tuple[int, int]) -> int:
+        assert config.depth
+        return config.depth
+
+    @classmethod
+    def upper(cls, config: EncoderConfig, size: tuple[int, int]) -> int:
+        """Half of the blocks, at most 6, as data2vec (arXiv 2202.03555) has it for ImageNet."""
+        return max(1, min(6, cls.alike(config, size) // 2))
+
+    @classmethod
+    def has_branches(cls, config: EncoderConfig) -> bool:
+        return config.name == "vit" or super().has_branches(config)
 
     def __init__(self, config: EncoderConfig, size: tuple[int, int], channels: int) -> None:
         assert config.patch and config.width and config.depth
@@ -129,6 +145,20 @@ class ViTEncoder(Encoder):
 
     def rows_hidden(self, hidden: Tensor) -> Tensor:
         return hidden.flatten(1)
+
+    def features_by(self, point: nn.Module, images: Tensor) -> Tensor:
+        """By way of what the last block is given: behind it the gradient is the same at all patches, or reaches only
+        the class token."""
+        tokens = self.tokens(images)
+        for block in self.net.blocks[:-1]:
+            tokens = block(tokens)
+        prefix, patches = tokens[:, : self.prefix], tokens[:, self.prefix :]
+        grid = point(patches.transpose(1, 2).unflatten(2, self.grid))
+        tokens = torch.cat([prefix, grid.flatten(2).transpose(1, 2)], dim=1)
+        return self.net.norm(self.net.blocks[-1](tokens))
+
+    def mean_over_positions(self, output: Tensor) -> Tensor:
+        return output[:, self.prefix :].mean(dim=1)
 
     def layer_of(self, name: str) -> int:
         parts = name.removeprefix("net.").split(".")

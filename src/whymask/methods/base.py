@@ -89,6 +89,12 @@ def whole_positions(encoder: EncoderConfig, size: Size) -> dict[str, Any]:
     return {"mask": "block", "mask_block": max(1, min(2 * side, min(grid) - 1))}
 
 
+def masks_by_kind(encoder: EncoderConfig, size: Size, **papers: Any) -> dict[str, Any]:
+    """Mask settings, for `derived`: the `papers`, which are for a ViT, where every square is a token, else such that
+    whole positions are hidden."""
+    return papers if encoder_class(encoder.name).patchwise else whole_positions(encoder, size)
+
+
 def block_side(encoder: EncoderConfig, size: Size) -> int:
     """Side of a ViT's mask blocks: 2 patches, 1 where the grid has less than 3 a side."""
     return 2 if min(encoder.grid(size)) >= 3 else 1

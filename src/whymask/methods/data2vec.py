@@ -8,7 +8,6 @@ Baevski et al., "data2vec: A General Framework for Self-supervised Learning in S
 import math
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from whymask.encoders import Encoder, EncoderConfig, encoder_class
 from whymask.errors import WhymaskError
-from whymask.methods.base import MaskedConfig, Method, Size, block_side, whole_positions
+from whymask.methods.base import MaskedConfig, Method, Size, block_side, masks_by_kind
 from whymask.methods.teacher import Teacher, TeacherConfig, compare, decay_at
 from whymask.randomness import seeded
 
@@ -38,16 +37,13 @@ class Data2VecConfig(TeacherConfig, MaskedConfig):
     """Where the smooth L1 loss turns from square to linear."""
 
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
-        if encoder_class(encoder.name).kind == "vit":
-            assert encoder.depth
-            masking: dict[str, Any] = {"mask": "block", "mask_block": block_side(encoder, size)}
-            return masking | {"mask_ratio": 0.6, "top_layers": max(1, min(6, encoder.depth // 2))}
-        return whole_positions(encoder, size) | {"mask_ratio": 0.6, "top_layers": alike(encoder, size)}
+        masking = masks_by_kind(encoder, size, mask="block", mask_block=block_side(encoder, size))
+        return masking | {"mask_ratio": 0.6, "top_layers": encoder_class(encoder.name).upper(encoder, size)}
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         super().check(encoder, size)
-        most = encoder.depth if encoder_class(encoder.name).kind == "vit" else alike(encoder, size)
-        assert most and self.top_layers is not None
+        most = encoder_class(encoder.name).alike(encoder, size)
+        assert self.top_layers is not None
         if not 1 <= self.top_layers <= most:
             raise WhymaskError(
                 f"top_layers {self.top_layers}; the {encoder.name} has {most} blocks of the last one's size: "
@@ -88,9 +84,3 @@ class Data2Vec(Method):
 
     def after_step(self, step: int, steps: int) -> None:
         self.teacher.follow(self.encoder, decay_at(step, steps, 0.9998, 0.9998, self.config.decay))
-
-
-def alike(encoder: EncoderConfig, size: Size) -> int:
-    """How many of the last layers of a CNN or Swin have maps of the last one's size and width."""
-    layers = encoder_class(encoder.name).layers_of(encoder, size)
-    return len(list(takewhile(lambda layer: layer == layers[-1], reversed(layers))))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from whymask.encoders import Encoder, EncoderConfig, encoder_class
 from whymask.errors import WhymaskError
 from whymask.masks import to_squares
-from whymask.methods.base import MaskedConfig, Method, Size, block_side, whole_positions
+from whymask.methods.base import MaskedConfig, Method, Size, block_side, masks_by_kind
 from whymask.randomness import seeded
 
 
@@ -33,10 +33,8 @@ class MaskFeatConfig(MaskedConfig):
 
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
         stride = encoder_class(encoder.name).stride_of(encoder, size)
-        settings = {"mask_ratio": 0.4, "cell": stride // 2 if stride % 2 == 0 else stride}
-        if encoder_class(encoder.name).kind != "vit":
-            return whole_positions(encoder, size) | settings
-        return settings | {"mask": "block", "mask_block": block_side(encoder, size)}
+        masking = masks_by_kind(encoder, size, mask="block", mask_block=block_side(encoder, size))
+        return masking | {"mask_ratio": 0.4, "cell": stride // 2 if stride % 2 == 0 else stride}
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         super().check(encoder, size)

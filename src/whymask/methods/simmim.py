@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from whymask import masks
-from whymask.encoders import Encoder, EncoderConfig, encoder_class
+from whymask.encoders import Encoder, EncoderConfig
 from whymask.masks import to_pixels
-from whymask.methods.base import MaskedConfig, Method, Size, whole_positions
+from whymask.methods.base import MaskedConfig, Method, Size, masks_by_kind
 from whymask.randomness import seeded
 
 
@@ -26,11 +26,9 @@ class SimMIMConfig(MaskedConfig):
     """
 
     def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
-        if encoder_class(encoder.name).kind != "vit":
-            return whole_positions(encoder, size) | {"mask_ratio": 0.6}
         grid = encoder.grid(size)
         side = 2 if min(grid) >= 14 and grid[0] % 2 == grid[1] % 2 == 0 else 1
-        return {"mask_ratio": 0.6, "mask": "uniform", "mask_block": side}
+        return masks_by_kind(encoder, size, mask="uniform", mask_block=side) | {"mask_ratio": 0.6}
 
 
 class SimMIM(Method):

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save as tensors_to_bytes
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
@@ -17,11 +16,12 @@ from torchvision.transforms import v2
 from whymask.data.batches import Augment, Batch, in_order
 from whymask.data.prepare import Prepared
 from whymask.encoders import Encoder, load_encoder, load_strictly, read_tensors, save_encoder
+from whymask.encoders.branches import branches_of, drop_branches
 from whymask.errors import WhymaskError
 from whymask.randomness import seeded
 from whymask.runs import RunFolder, read_json, write_arrays, write_bytes, write_json
 from whymask.stages.metrics import metrics
-from whymask.stages.recipes import DROP_PLACES, Finetuning, branches_of
+from whymask.stages.recipes import Finetuning
 from whymask.training.device import batches_on
 from whymask.training.loop import LossOf, Task, fit
 
@@ -112,13 +112,9 @@ def set_drop_path(encoder: Encoder, rate: float) -> None:
     """
     if rate == 0:
         return
-    blocks = branches_of(encoder.net)
-    if not blocks:
+    if not branches_of(encoder.net):
         raise WhymaskError(f"{encoder.timm_name} has no residual branches that can be dropped; leave drop_path out")
-    for share, block in zip(np.linspace(0, rate, len(blocks)).tolist(), blocks, strict=True):
-        for place in DROP_PLACES:
-            if hasattr(block, place):
-                setattr(block, place, (DropPath(share) if share else nn.Identity()).train(block.training))
+    drop_branches(encoder.net, rate)
 
 
 def train_classifier(

@@ -1,17 +1,13 @@
 """How a classifier is trained, and what the field adds to that when there are many labels."""
 
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-import timm
-import torch
-from torch import nn
 
 from whymask.data.prepare import Prepared
 from whymask.data.strong import Strong
-from whymask.encoders import EncoderConfig
+from whymask.encoders import EncoderConfig, encoder_class
 from whymask.errors import WhymaskError
 from whymask.training.settings import Optimisation
 
@@ -39,23 +35,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """few: crops and flips alone. many: what the masked autoencoder's end-to-end fine-tuning on ImageNet adds (arXiv
 2111.06377, table 9; random erasing as in its code). Epochs, learning rate, batch and clipping are the same in both."""
-
-DROP_PLACES = ("drop_path", "drop_path1", "drop_path2")
-"""Attributes of timm's blocks that may leave a residual branch out."""
-
-
-def branches_of(network: nn.Module) -> list[nn.Module]:
-    """The blocks of a network, in order, that have residual branches which drop path can leave out."""
-    return [block for block in network.modules() if any(hasattr(block, place) for place in DROP_PLACES)]
-
-
-@cache
-def has_branches(name: str) -> bool:
-    """Whether an encoder of this name has such blocks. No memory is taken for its weights."""
-    if name in ("vit", "cnn", "two-layer"):
-        return name == "vit"
-    with torch.device("meta"):
-        return bool(branches_of(timm.create_model(name)))
 
 
 @dataclass(frozen=True)
@@ -132,7 +111,7 @@ class Finetuning(Optimisation):
                     f"are stored as {prep.dtype}; leave it out"
                 )
             recipe["rand_augment"] = ""
-        if not has_branches(encoder.name):
+        if not encoder_class(encoder.name).has_branches(encoder):
             if self.drop_path:
                 raise WhymaskError(f"encoder {encoder.name!r} has no residual branches to drop; leave drop_path out")
             recipe["drop_path"] = 0.0

@@ -43,8 +43,8 @@ class Start:
         if is_run(path) or (path.is_dir() and not (path / "model.safetensors").exists()):
             run = load_encoder(path.parent if path.is_file() else path)
             _check_same(origin, run, asked)
-            if asked.pool is not None and run.kind == "vit":
-                run.use_pool(asked.pool)  # type: ignore[operator]
+            if asked.pool is not None:
+                run.use_pool(asked.pool)
             return cls(path, run.config, run)
         about = described(path)
         encoder = about.merged(asked)

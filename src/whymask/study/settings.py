@@ -76,7 +76,7 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
         """The arm's defaults, fit for it: what is already learnt in the lower layers should change slowly."""
         if arm in (SCRATCH, SCRATCH_LONG):
             return self.finetune
-        default = 0.75 if encoder_class(self.encoder.name).kind in ("vit", "swin") else 1.0
+        default = encoder_class(self.encoder.name).layer_decay
         return replace(self.finetune, layer_decay=default if self.layer_decay is None else self.layer_decay)
 
     def compared(self) -> dict[str, Any]:
