@@ -119,7 +119,7 @@ def provenance(device: str = "cpu", precision: str = "32-true") -> dict[str, Any
         "pillow",
     )
     return {
-        "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages},
+        "versions": {"python": platform.python_version()} | {package: _version(package) for package in packages},
         "platform": platform.platform(),
         "processor": _processor(),
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
@@ -128,6 +128,13 @@ def provenance(device: str = "cpu", precision: str = "32-true") -> dict[str, Any
         "command": command(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _version(package: str) -> str | None:
+    """None where nothing says: a source tree on the path, or a package that another distribution brought."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
 
 
 def command() -> str:

@@ -22,7 +22,10 @@ from whymask.encoders import build_encoder, load_encoder, save_encoder
 from whymask.errors import WhymaskError
 from whymask.runs import read_json
 from whymask.stages import classify, pretrain
+from whymask.study import hours
 from whymask.study.cells import Cell, Runner, all_cells, share_of
+from whymask.study.hours import fewest_epochs, unequal_compute
+from whymask.study.plan import make_plan
 from whymask.study.settings import SCRATCH, SCRATCH_LONG
 from whymask.study.table import labels_per_class
 from whymask.training.device import make_fabric
@@ -380,18 +383,78 @@ def test_a_plan_counts_what_is_not_finished(finished: Path, tmp_path: Path) -> N
     assert plan["cells"] == {"scratch": 1, "scratch-long": 1}
 
 
+def planned_seconds(monkeypatch: pytest.MonkeyPatch, pretraining: float, other: float) -> None:
+    """Of a whole study, whatever this machine takes."""
+    seconds = {"pretraining_seconds": pretraining, "other_seconds": other}
+    monkeypatch.setattr(hours, "make_plan", lambda *args: replace(make_plan(*args), **seconds))
+
+
 def test_hours_set_the_epochs_and_a_continued_study_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, make_plan = tmp_path / "study", run_module.make_plan
-    seconds = {"pretraining_seconds": 100.0, "other_seconds": 50.0}
-    monkeypatch.setattr(run_module, "make_plan", lambda *args: replace(make_plan(*args), **seconds))
-    table = study(GLYPHS, out=out, settings=ONE, hours=360 / 3600)
-    assert table["setting"]["pretrain"]["epochs"] == 3
+    out = tmp_path / "study"
+    planned_seconds(monkeypatch, 100, 50)
+    table = study(GLYPHS, out=out, settings=ONE, hours=1260 / 3600, explain=False)
+    assert table["setting"]["pretrain"]["epochs"] == 12
     forbid_training(monkeypatch)
-    monkeypatch.setattr(run_module, "make_plan", None)
-    again = study(GLYPHS, out=out, settings=ONE, hours=360 / 3600)
+    monkeypatch.setattr(hours, "make_plan", None)
+    again = study(GLYPHS, out=out, settings=ONE, hours=1260 / 3600, explain=False)
     assert numbers(again) == numbers(table)
-    with pytest.raises(WhymaskError, match=r"hours: 0\.1 there, 0\.5 now"):
-        study(GLYPHS, out=out, settings=ONE, hours=0.5)
+    with pytest.raises(WhymaskError, match=r"hours: 0\.35 there, 0\.5 now"):
+        study(GLYPHS, out=out, settings=ONE, hours=0.5, explain=False)
+
+
+@pytest.mark.parametrize("search", [False, True])
+def test_scratch_long_costs_what_the_fitted_pretraining_and_fine_tuning_cost(
+    search: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a search, and in a study that was stopped before it and continued."""
+    settings = replace(ONE, budgets=("5",), scratch_long="smallest", search=search)
+    settings = replace(settings, pretrain=replace(settings.pretrain, epochs=40))
+    planned_seconds(monkeypatch, 4000, 60)
+    run = Runner.run
+
+    def stopped(self: Runner, cell: Cell) -> dict[str, Any]:
+        if cell.arm == SCRATCH_LONG:
+            raise Interrupted("stopped")
+        return run(self, cell)
+
+    monkeypatch.setattr(Runner, "run", stopped)
+    with pytest.raises(Interrupted):
+        study(GLYPHS, out=tmp_path, settings=settings, hours=1270 / 3600, explain=False)
+    monkeypatch.setattr(Runner, "run", run)
+    table = study(GLYPHS, out=tmp_path, settings=settings, hours=1270 / 3600, explain=False)
+    assert table["setting"]["pretrain"]["epochs"] == 12
+    cells = {row["arm"]: row for row in table["cells"]}
+    long, spent = cells["scratch-long"], table["pretraining"][0]["operations"] + cells["mae"]["operations"]
+    assert abs(long["operations"] - spent) <= long["operations"] / long["steps"]
+    assert unequal_compute(table) is None
+
+
+def test_an_older_study_by_hours_is_told_to_be_unequal(table: dict[str, Any]) -> None:
+    assert unequal_compute(table) is None
+    older = json.loads(json.dumps(table))
+    for row in older["cells"]:
+        if row["arm"] == SCRATCH_LONG:
+            row["operations"] *= 2
+            row["steps"] *= 2
+    assert "2 times the compute" in (unequal_compute(older) or "")
+
+
+def test_hours_for_fewer_epochs_than_make_sense_are_refused_with_what_would_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """228 images need 10 epochs, 1,050 s here; 900 s allow 8, 6 of 7 seeds, or images of 28 pixels."""
+    planned_seconds(monkeypatch, 100, 50)
+    with pytest.raises(WhymaskError) as refused:
+        study(GLYPHS, out=tmp_path / "study", settings=replace(ONE, seeds=7), hours=900 / 3600)
+    told = str(refused.value)
+    assert "allows 8 pretraining epochs of 228 images; at least 10 are needed" in told
+    assert "--hours 0.3 or --seeds 6 or --size 28" in told
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(228, 10), (2_800, 8), (10_000, 2), (50_000, 1)])
+def test_the_fewest_epochs_are_20_000_image_passes_or_ten(images: int, epochs: int) -> None:
+    assert fewest_epochs(images) == epochs
 
 
 def test_hours_in_another_runs_folder_are_refused(finished: Path, tmp_path: Path) -> None:

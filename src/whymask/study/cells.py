@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +125,7 @@ class Runner:
             training,
             augment_of(self.settings.augment),
             cell.seed,
-            self.pretraining_operations if cell.arm == SCRATCH_LONG else 0.0,
+            self.pretraining_operations(cell.seed) if cell.arm == SCRATCH_LONG else 0.0,
         )
 
     def rows_of(self, cell: Cell) -> np.ndarray:
@@ -156,11 +155,9 @@ class Runner:
             say(encoder.origin)
         return encoder
 
-    @cached_property
-    def pretraining_operations(self) -> float:
-        """What one pretraining costs, counted without running it."""
-        task = pretraining_task(self.fabric, self.prepared, self.settings.recipe, seed=0)
-        return task.operations_per_image() * task.steps * task.batches.batch_size
+    def pretraining_operations(self, seed: int) -> float:
+        """What the seed's pretraining costs, counted without running it."""
+        return pretraining_task(self.fabric, self.prepared, self.settings.recipe, seed).operations()
 
     def _open(self, name: str) -> RunFolder:
         origin = provenance(self.fabric.device.type, precision_of(self.fabric))

@@ -38,10 +38,14 @@ class Plan:
         return self.pretraining_seconds + self.other_seconds
 
     def epochs_within(self, seconds: float, epochs: int) -> int:
-        """Pretraining epochs, `epochs` being what was planned, with which the study takes about `seconds`; at least 1.
+        """Pretraining epochs, `epochs` being what was planned, with which the study takes about `seconds`; 0 or more.
 
         What depends on the epochs is the pretraining itself and scratch-long, which is as dear."""
-        return max(1, int((seconds - self.other_seconds) / self.pretraining_seconds * epochs))
+        return max(0, int((seconds - self.other_seconds) / self.pretraining_seconds * epochs))
+
+    def seconds_with(self, share: float) -> float:
+        """What the study takes with this share of the planned epochs."""
+        return self.other_seconds + share * self.pretraining_seconds
 
     def text(self) -> str:
         cells = ", ".join(f"{count} {arm}" for arm, count in self.cells.items())
@@ -84,7 +88,7 @@ def make_plan(runner: Runner, cells: list[Cell], explain: bool = False) -> Plan:
         other += steps * classification_step * batch / classification.batches.batch_size + testing
         if cell.arm == SCRATCH_LONG:
             per_second = classification.operations_per_image() * classification.batches.batch_size / classification_step
-            dear += runner.pretraining_operations / per_second
+            dear += pretraining.operations() / per_second
     return Plan(
         cells=dict(Counter("pretraining" if cell.budget is None else cell.arm for cell in cells))
         | ({"controls of the explanation": controls} if controls else {}),

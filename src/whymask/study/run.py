@@ -15,11 +15,12 @@ from whymask.errors import WhymaskError
 from whymask.methods import encoder_for, setting_of
 from whymask.progress import Decoding, say
 from whymask.report import write_study_page
-from whymask.runs import RunFolder, command, provenance, read_json, write_arrays, write_csv, write_json
+from whymask.runs import RunFolder, command, provenance, write_arrays, write_csv, write_json
 from whymask.stages.augment import resolve_augment
 from whymask.stages.metrics import describe
 from whymask.stages.recipes import Finetuning
 from whymask.study.cells import Cell, Runner, all_cells, share_of
+from whymask.study.hours import fit_hours
 from whymask.study.plan import make_plan
 from whymask.study.search import search
 from whymask.study.settings import INIT, SCRATCH, StudySettings
@@ -73,7 +74,7 @@ def study(
     if settings.init is not None:
         runner.encoder_of(INIT, settings.first_seed)  # a checkpoint that does not fit is told now, not after hours
     if hours is not None:
-        settings = _fit_hours(runner, hours, explain)
+        settings = fit_hours(runner, everything, hours, explain)
         runner.settings = settings
     for warning in prepared.warnings():
         say(f"warning: {warning}")
@@ -218,22 +219,6 @@ def _check_budgets(prepared: Prepared, cells: list[Cell]) -> None:
     """Raise WhymaskError now, and not after hours, where a class is smaller than a budget."""
     for budget in {cell.budget for cell in cells if cell.budget is not None}:
         labelled_subset(prepared.images.labels, prepared.train, budget, 0, prepared.classes)
-
-
-def _fit_hours(runner: Runner, hours: float, explain: bool) -> StudySettings:
-    """Pretraining epochs (and with them scratch-long) that make the whole study take about `hours`.
-
-    A study that is continued keeps the epochs that it began with.
-    """
-    begun = runner.out / "config.json"
-    settings = runner.settings
-    config = read_json(begun)["config"] if begun.exists() else {}
-    if "hours" in config:
-        epochs = config["settings"]["pretrain"]["epochs"]
-    else:
-        epochs = make_plan(runner, _cells(settings), explain).epochs_within(hours * 3600, settings.pretrain.epochs or 1)
-    say(f"{hours:g} hours allow {epochs} pretraining epochs")
-    return replace(settings, pretrain=replace(settings.pretrain, epochs=epochs))
 
 
 # what the page needs ------------------------------------------------------------------------------------------

@@ -58,6 +58,10 @@ class Task:
             self.loss_of(copy.deepcopy(self.model).train(), self.batches(0), 0)["loss"].backward()
         return counter.get_total_flops() / self.batches.share
 
+    def operations(self) -> float:
+        """Those of all steps, over all processes."""
+        return self.operations_per_image() * self.steps * self.batches.batch_size
+
 
 @dataclass
 class Clock:

@@ -1,0 +1,81 @@
+"""How long to pretrain, so that a whole study takes as many hours as there are."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from whymask.errors import WhymaskError
+from whymask.progress import say
+from whymask.runs import read_json
+from whymask.study.cells import Cell, Runner
+from whymask.study.plan import make_plan
+from whymask.study.settings import SCRATCH, SCRATCH_LONG, StudySettings
+
+FEWEST_PASSES, FEWEST_EPOCHS = 20_000, 10
+
+
+def fewest_epochs(images: int) -> int:
+    """Pretraining below this says nothing of pretraining: 20,000 image passes, or 10 epochs where that is less."""
+    return max(1, min(FEWEST_EPOCHS, math.ceil(FEWEST_PASSES / images)))
+
+
+def fit_hours(runner: Runner, cells: list[Cell], hours: float, explain: bool) -> StudySettings:
+    """The settings with pretraining epochs, and with them scratch-long, that make all `cells` take about `hours`.
+
+    A study that is continued keeps the epochs that it began with. Raises WhymaskError where fewer than `fewest_epochs`
+    would be left, with what would fit.
+    """
+    settings, begun = runner.settings, runner.out / "config.json"
+    config = read_json(begun)["config"] if begun.exists() else {}
+    if "hours" in config:
+        epochs = config["settings"]["pretrain"]["epochs"]
+    else:
+        plan = make_plan(runner, cells, explain)
+        planned = settings.pretrain.epochs_for(len(runner.prepared.pool))
+        epochs = plan.epochs_within(hours * 3600, planned)
+        fewest = fewest_epochs(len(runner.prepared.pool))
+        if epochs < fewest:
+            raise WhymaskError(_too_short(runner, hours, epochs, fewest, plan.seconds_with(fewest / planned) / 3600))
+    say(f"{hours:g} hours allow {epochs} pretraining epochs")
+    return replace(settings, pretrain=replace(settings.pretrain, epochs=epochs))
+
+
+def _too_short(runner: Runner, hours: float, epochs: int, fewest: int, needed: float) -> str:
+    """What was given, what is needed, and what would fit: the time of a study grows with its seeds and its pixels."""
+    pool, settings = len(runner.prepared.pool), runner.settings
+    ways = [f"--hours {math.ceil(needed * 100) / 100:g}"]
+    seeds = int(settings.seeds * hours / needed)
+    if seeds >= 1:
+        ways.append(f"--seeds {seeds}{'' if seeds >= 3 else ' (a verdict needs 3)'}")
+    unit = settings.encoder.square
+    side = int(min(runner.prepared.images.preprocessing.size) * math.sqrt(hours / needed)) // unit * unit
+    if side >= 4 * unit:
+        ways.append(f"--size {side}")
+    return (
+        f"--hours {hours:g} allows {epochs} pretraining epochs of {pool:,} images; at least {fewest} are needed "
+        f"({FEWEST_PASSES:,} image passes, or {FEWEST_EPOCHS} epochs where that is less), which take about "
+        f"{needed:.2g} hours. Give {' or '.join(ways)}, or leave --hours out."
+    )
+
+
+def unequal_compute(study: dict[str, Any]) -> str | None:
+    """What a page must say of a study.json whose scratch-long got another compute than pretraining and fine-tuning.
+
+    Studies by --hours of the first versions are such: scratch-long was trained for the epochs before they were fitted.
+    """
+    spent = {row["seed"]: row["operations"] for row in study["pretraining"] if row["operations"]}
+    cells = {(row["arm"], row["budget"], row["seed"]): row for row in study["cells"] if row["metrics"]}
+    ratios = []
+    for (arm, budget, seed), row in cells.items():
+        scratch = cells.get((SCRATCH, budget, seed))
+        if arm == SCRATCH_LONG and scratch is not None and seed in spent:
+            fair = spent[seed] + scratch["operations"]
+            if abs(row["operations"] - fair) > row["operations"] / row["steps"]:
+                ratios.append(row["operations"] / fair)
+    if not ratios:
+        return None
+    return (
+        f"Scratch-long was given {sum(ratios) / len(ratios):.2g} times the compute of pretraining and fine-tuning, and "
+        "not the same: this study was fitted to --hours by an earlier version. What is said of equal compute does not "
+        "hold here; begin the study anew in another --out."
+    )
