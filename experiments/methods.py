@@ -19,8 +19,9 @@ import tyro
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
 from whymask.data.splits import labelled_subset, parse_budget
-from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
-from whymask.methods import METHODS, MAEConfig, MethodConfig, TwoLayerConfig
+from whymask.encoders import EncoderSettings, build_encoder, load_encoder, resolve
+from whymask.methods import SETTINGS, MethodSettings, resolve_method
+from whymask.methods.settings import MAESettings, TwoLayerSettings
 from whymask.runs import RunFolder, provenance, write_json
 from whymask.stages.augment import augment_of, resolve_augment
 from whymask.stages.classify import classification_task, train_classifier
@@ -32,11 +33,11 @@ from whymask.training.settings import RuntimeSettings
 
 SCRATCH = "scratch"
 NEIGHBOURS = 20
-VIT = EncoderConfig("vit", width=96, depth=4, heads=3, patch=8)
-ENCODER_SETTINGS = {"cnn": EncoderConfig("cnn"), "vit": VIT, "two-layer": EncoderConfig("two-layer")}
-VARIANTS: dict[str, tuple[str, MethodConfig]] = {name: (name, method.Config()) for name, method in METHODS.items()} | {
-    "mae-cross": ("mae", MAEConfig(decoder="cross", decode_share=0.5)),
-    "two-layer-pixels": ("two-layer", TwoLayerConfig(objective="pixels")),
+VIT = EncoderSettings("vit", width=96, depth=4, heads=3, patch=8)
+ENCODER_SETTINGS = {"cnn": EncoderSettings("cnn"), "vit": VIT, "two-layer": EncoderSettings("two-layer")}
+VARIANTS: dict[str, tuple[str, MethodSettings]] = {name: (name, asked()) for name, asked in SETTINGS.items()} | {
+    "mae-cross": ("mae", MAESettings(decoder="cross", decode_share=0.5)),
+    "two-layer-pixels": ("two-layer", TwoLayerSettings(objective="pixels")),
 }
 """What is compared: each method at its defaults, and two forms of methods that differ much."""
 
@@ -140,8 +141,9 @@ def run_cell(cell: Cell, out: Path) -> dict[str, Any]:
     if cell.variant == SCRATCH:
         network = build_encoder(encoder, prep.size, prep.channels, cell.seed)
     else:
-        method, config = VARIANTS[cell.variant]
-        recipe = Recipe(encoder, method, config.resolve(encoder, prep.size), Pretraining(epochs=1), augment)
+        method, asked = VARIANTS[cell.variant]
+        config = resolve_method(method, asked, encoder, prep.size)
+        recipe = Recipe(encoder, method, config, Pretraining(epochs=1), augment)
         operations = pretraining_task(fabric, data, recipe, 0).operations_per_image() * len(data.pool)
         epochs = max(1, round(cell.share * images.epochs(operations, cell.variant, cell.encoder)))
         recipe = replace(recipe, training=Pretraining(epochs=epochs))

@@ -17,9 +17,10 @@ import tyro
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
 from whymask.data.splits import labelled_subset, parse_budget
-from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
+from whymask.encoders import EncoderSettings, build_encoder, load_encoder, resolve
 from whymask.intervals import mean_interval
-from whymask.methods import MAEConfig
+from whymask.methods import resolve_method
+from whymask.methods.settings import MAESettings
 from whymask.runs import RunFolder, provenance, read_json, write_json
 from whymask.stages.augment import augment_of
 from whymask.stages.classify import classification_task, train_classifier
@@ -29,7 +30,7 @@ from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
 
 SOURCE = "../shared/data/cifar10-jpeg"
-ENCODER = EncoderConfig("vit", width=96, depth=4, heads=3, patch=8)
+ENCODER = EncoderSettings("vit", width=96, depth=4, heads=3, patch=8)
 PRETRAINING_EPOCHS = 8
 LABELS = 500
 SEEDS = 3
@@ -71,7 +72,7 @@ def run_cell(cell: Cell, out: Path, source: str = SOURCE) -> dict[str, Any]:
     if cell.arm == SCRATCH:
         network = build_encoder(encoder, prep.size, prep.channels, cell.seed)
     else:
-        method = MAEConfig().resolve(encoder, prep.size)
+        method = resolve_method("mae", MAESettings(), encoder, prep.size)
         recipe = Recipe(encoder, "mae", method, Pretraining(epochs=PRETRAINING_EPOCHS), augment)
         folder = out / f"pretrain-{cell.seed}"
         pretrain_encoder(fabric, data, recipe, seed=cell.seed, run=open_run(folder))

@@ -11,10 +11,11 @@ from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tiny import new_encoder
 from whymask.data.batches import Batch
 from whymask.data.glyphs import Glyphs, generate, patterns
 from whymask.data.preprocessing import Preprocessing
-from whymask.encoders import EncoderConfig, build_encoder
+from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
 from whymask.explain import conclusions, features, lottery, networks, numbers
 from whymask.explain import evidence as evidence_module
@@ -67,7 +68,7 @@ def blocks(*rows: int) -> Tensor:
 
 
 def small_network(name: str, seed: int = 0, **settings: object) -> Network:
-    encoder = build_encoder(EncoderConfig(name, **settings), (32, 32), 1, seed)  # type: ignore[arg-type]
+    encoder = new_encoder(EncoderSettings(name, **settings), (32, 32), 1, seed)  # type: ignore[arg-type]
     encoder.transform = VIEW
     return Network("baseline", "scratch", seed, Classifier(encoder, 3, seed), VIEW)
 
@@ -162,7 +163,7 @@ def test_shares_of_few_cells_are_told_as_they_are() -> None:
 
 def test_each_network_sees_images_as_it_was_trained_to() -> None:
     own, view = (Preprocessing((32, 32), (32, 32), 1, mean=(m,), std=(s,)) for m, s in ((0.3, 0.5), (0.5, 0.25)))
-    encoder = build_encoder(EncoderConfig("cnn", width=8), (32, 32), 1, 0)
+    encoder = new_encoder(EncoderSettings("cnn", width=8), (32, 32), 1, 0)
     encoder.transform = own
     network = Network("baseline", "scratch", 0, Classifier(encoder, 3), view)
     pixels = torch.rand(4, 1, 32, 32, generator=torch_generator(0))
@@ -462,7 +463,7 @@ def test_sentences_say_what_is_compared() -> None:
 
 
 def test_erasing_hides_the_ratio_of_about_half_the_images_and_differs_by_step() -> None:
-    encoder = build_encoder(EncoderConfig("cnn", width=8), (32, 32), 1, 0)
+    encoder = new_encoder(EncoderSettings("cnn", width=8), (32, 32), 1, 0)
     images = torch.ones(400, 1, 32, 32)
     seen: list[Tensor] = []
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from tiny import CLASSES, GLYPHS, tiny_settings
+from tiny import CLASSES, GLYPHS, new_encoder, tiny_settings
 from whymask import StudySettings, study
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.splits import Budget, parse_budget
-from whymask.encoders import build_encoder, load_encoder, save_encoder
+from whymask.encoders import load_encoder, save_encoder
 from whymask.errors import WhymaskError
 from whymask.runs import read_json
 from whymask.stages import classify, pretrain
@@ -186,7 +186,7 @@ def test_budgets_are_nested_and_seeds_differ(runner: Runner) -> None:
 
 def test_two_arms_that_differ_only_in_name_give_equal_numbers(prepared: Prepared, tmp_path: Path) -> None:
     prep = prepared.images.preprocessing
-    save_encoder(build_encoder(ONE.encoder, prep.size, prep.channels, seed=0), prep, tmp_path / "start")
+    save_encoder(new_encoder(ONE.encoder, prep.size, prep.channels, seed=0), prep, tmp_path / "start")
     settings = replace(ONE, init=tmp_path / "start" / "encoder.safetensors")
     table = study(GLYPHS, out=tmp_path / "study", settings=settings)
     cells = tmp_path / "study" / "cells"

@@ -19,13 +19,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from tiny import GLYPHS
+from tiny import GLYPHS, new_encoder
 from whymask.data.batches import Batches
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig, build_encoder, resolve
+from whymask.encoders import EncoderSettings, resolve
 from whymask.errors import WhymaskError
-from whymask.methods import MAEConfig
+from whymask.methods import resolve_method
+from whymask.methods.settings import MAESettings
 from whymask.progress import console
 from whymask.runs import RunFolder, read_json
 from whymask.stages.classify import classification_task, train_classifier
@@ -51,8 +52,8 @@ def pretraining(
     """A pretraining of STEPS steps on 128 images, as a stage runs it."""
     torch.set_num_threads(1)
     size = {"width": 4} if name == "cnn" else {"width": 16, "depth": 2}
-    encoder = resolve(EncoderConfig(name=name, **size), (32, 32), 1)
-    recipe = Recipe(encoder, "mae", MAEConfig().resolve(encoder, (32, 32)), training, None)
+    encoder = resolve(EncoderSettings(name=name, **size), (32, 32), 1)
+    recipe = Recipe(encoder, "mae", resolve_method("mae", MAESettings(), encoder, (32, 32)), training, None)
     small = replace(prepared, pool=prepared.pool[:128])
     run = RunFolder.open(folder, {}, {})
     return pretrain_encoder(make_fabric(RuntimeSettings(device="cpu")), small, recipe, seed=3, run=run)
@@ -285,7 +286,7 @@ def test_a_run_that_died_between_its_last_step_and_its_result_is_finished(
 
 def classification(prepared: Prepared, training: Finetuning = Finetuning(epochs=2, batch_size=8)) -> Task:  # noqa: B008
     fabric = make_fabric(RuntimeSettings(device="cpu", threads=1))
-    encoder = build_encoder(EncoderConfig(width=4), (32, 32), 1, seed=0)
+    encoder = new_encoder(EncoderSettings(width=4), (32, 32), 1, seed=0)
     return classification_task(fabric, prepared, prepared.train[:40], encoder, training, None, seed=0)
 
 

@@ -30,7 +30,7 @@ PROVEN_PARTS = (
 
 @dataclass(frozen=True)
 class Support:
-    """Whether a network can be pretrained: its `kind` of encoder, the `status` "proven", "untested" or "impossible", and
+    """Whether a network can be pretrained: its `kind` of encoder, "proven", "untested" or "impossible" as `status`, and
     why it is impossible.
 
     proven: of a family that the tests hold; untested: every layer has a masked form, but what the network's own code

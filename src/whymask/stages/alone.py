@@ -12,9 +12,9 @@ from whymask.data.prepare import Prepared
 from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
 from whymask.data.splits import labelled_subset, parse_budget
-from whymask.encoders import EncoderConfig, notes, resolve
+from whymask.encoders import EncoderSettings, notes, resolve
 from whymask.flags import Flat
-from whymask.methods import METHODS, PerMethod, config_of, encoder_for
+from whymask.methods import SETTINGS, PerMethod, asked_of, encoder_for, resolve_method
 from whymask.progress import say
 from whymask.runs import RunFolder, provenance, write_arrays, write_csv
 from whymask.stages.augment import AugmentName, augment_of, resolve_augment
@@ -33,7 +33,7 @@ SCRATCH = "scratch"
 class PretrainSettings(PerMethod):  # type: ignore[misc, valid-type]
     """Pretrain an encoder on unlabelled images."""
 
-    method: Literal[tuple(METHODS)] = "mae"  # type: ignore[valid-type]
+    method: Literal[tuple(SETTINGS)] = "mae"  # type: ignore[valid-type]
     """How to pretrain; one of `whymask.methods.METHODS`."""
     origin: Annotated[str | None, tyro.conf.arg(name="from")] = None
     """Weights to start from: a run's folder, or a local checkpoint of timm or transformers. Default: new weights."""
@@ -44,7 +44,7 @@ class PretrainSettings(PerMethod):  # type: ignore[misc, valid-type]
     augment: AugmentName = "auto"
     """Augmentation. auto: random crops and flips; none for glyphs."""
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
-    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
+    encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
     training: Annotated[Pretraining, Flat] = field(default_factory=Pretraining)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
@@ -64,7 +64,7 @@ class FinetuneSettings:
     augment: AugmentName = "auto"
     """Augmentation. auto: random crops and flips; none for glyphs."""
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
-    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
+    encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
     training: Annotated[Finetuning, Flat] = field(default_factory=Finetuning)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
@@ -83,7 +83,7 @@ class ProbeSettings:
     """Seed of the label subset."""
     neighbours: int = 20
     """How many nearest neighbours vote."""
-    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
+    encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
@@ -110,7 +110,7 @@ def pretrain(
         say(note)
     augment = resolve_augment(settings.augment, prepared.name)
     training = replace(settings.training, epochs=settings.training.epochs_for(len(prepared.pool)))
-    method_config = config_of(settings).resolve(encoder, prep.size)
+    method_config = resolve_method(settings.method, asked_of(settings), encoder, prep.size)
     recipe = Recipe(
         encoder, settings.method, method_config, training, augment_of(augment), settings.origin, settings.partial
     )
@@ -118,7 +118,7 @@ def pretrain(
         say(f"warning: {warning}")
     if recipe.origin is not None:
         pretraining_task(fabric, prepared, recipe, settings.seed)  # what does not fit is told before a folder is made
-    run = _open(fabric, Path(out), {"stage": "pretrain", "seed": settings.seed, **asdict(recipe)}, prepared)
+    run = _open(fabric, Path(out), {"stage": "pretrain", "seed": settings.seed, **recipe.written()}, prepared)
     result = pretrain_encoder(fabric, prepared, recipe, seed=settings.seed, run=run)
     say(f"loss {result['loss']:.4f} after {result['steps']} steps; the encoder: {run.path / 'encoder'}")
     return result
@@ -153,7 +153,7 @@ def finetune(
         "from": settings.origin,
         "budget": budget.name,
         "seed": settings.seed,
-        "encoder": asdict(encoder.config),
+        "encoder": asdict(encoder.config.asked()),
         "training": asdict(training),
         "augment": augment,
     }

@@ -1,7 +1,7 @@
 """Pretraining: a method, unlabelled images and the loop make an encoder."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from whymask.encoders import EncoderConfig, build_encoder, read_tensors, save_en
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.masks import to_pixels
-from whymask.methods import Method, method_of
+from whymask.methods import Method, MethodConfig, build_method, method_of
 from whymask.methods.files import DECODER, folder_of, kept_method, load_own, save_method
 from whymask.methods.teacher import collapse
 from whymask.progress import say
@@ -53,12 +53,17 @@ class Recipe:
 
     encoder: EncoderConfig
     method: str
-    method_config: Any
+    method_config: MethodConfig
     training: Pretraining
     augment: Augment | None
     origin: str | None = None
     """A run folder or a checkpoint; None for new weights."""
     partial: bool = False
+
+    def written(self) -> dict[str, Any]:
+        """What a run folder says of it. Encoder and method are told as settings, whose names all kinds share."""
+        settings = self.method_config.asked(method_of(self.method).Settings)
+        return asdict(self) | {"encoder": asdict(self.encoder.asked()), "method_config": asdict(settings)}
 
 
 def pretraining_task(
@@ -70,10 +75,10 @@ def pretraining_task(
     if recipe.origin is not None:
         encoder.origin = load_checkpoint(encoder, Path(recipe.origin), recipe.partial)
         tell(encoder.origin)
-    model = method_of(recipe.method)(encoder, recipe.method_config, seed)
+    model = build_method(recipe.method, encoder, recipe.method_config, seed)
     if recipe.origin is not None:
         tell(_continue_method(model, recipe))
-    batch_size = max(1, recipe.training.batch_size // model.views)
+    batch_size = max(1, recipe.training.batch_size // model.masks_per_image)
     batches = batches_on(fabric, prepared.images, prepared.pool, batch_size, recipe.augment, seed)
 
     def loss_of(wrapped: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from whymask.data.prepare import Prepared
 from whymask.data.strong import Strong
-from whymask.encoders import EncoderConfig, encoder_class
+from whymask.encoders import EncoderConfig
 from whymask.errors import WhymaskError
 from whymask.training.settings import Optimisation
 
@@ -111,7 +111,7 @@ class Finetuning(Optimisation):
                     f"are stored as {prep.dtype}; leave it out"
                 )
             recipe["rand_augment"] = ""
-        if not encoder_class(encoder.name).has_branches(encoder):
+        if not encoder.has_branches():
             if self.drop_path:
                 raise WhymaskError(f"encoder {encoder.name!r} has no residual branches to drop; leave drop_path out")
             recipe["drop_path"] = 0.0

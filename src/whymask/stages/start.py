@@ -9,7 +9,7 @@ import numpy as np
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
-from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, notes
+from whymask.encoders import Encoder, EncoderSettings, build_encoder, load_encoder, notes, resolve
 from whymask.encoders.checkpoints import Described, described, is_run, load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding, say
@@ -27,13 +27,13 @@ class Start:
     """
 
     origin: Path | None
-    encoder: EncoderConfig
+    encoder: EncoderSettings
     run: Encoder | None = None
     about: Described = field(default_factory=Described)
     partial: bool = False
 
     @classmethod
-    def of(cls, origin: str | None, asked: EncoderConfig, partial: bool = False) -> "Start":
+    def of(cls, origin: str | None, asked: EncoderSettings, partial: bool = False) -> "Start":
         """Raises WhymaskError for what is no checkpoint, one that needs the encoder's name, or another architecture."""
         if origin is None:
             return cls(None, asked)
@@ -45,7 +45,7 @@ class Start:
             _check_same(origin, run, asked)
             if asked.pool is not None:
                 run.use_pool(asked.pool)
-            return cls(path, run.config, run)
+            return cls(path, run.config.asked(), run)
         about = described(path)
         encoder = about.merged(asked)
         if encoder.name == "auto":
@@ -89,8 +89,9 @@ class Start:
                 say(f"weights from {self.origin}, which began as {self.run.origin}")
             return self.run
         prep = prepared.images.preprocessing
-        encoder = build_encoder(self.encoder, prep.size, prep.channels, seed)
-        for note in notes(encoder.config, prep.size):
+        config = resolve(self.encoder, prep.size, prep.channels)
+        encoder = build_encoder(config, prep.size, prep.channels, seed)
+        for note in notes(config, prep.size):
             say(note)
         if self.origin is not None:
             encoder.origin = load_checkpoint(encoder, self.origin, self.partial)
@@ -107,9 +108,9 @@ def hashes_seen(origin: Path | None) -> np.ndarray | None:
     return None if pool is None else np.load(pool)["hashes"]
 
 
-def _check_same(origin: str, run: Encoder, asked: EncoderConfig) -> None:
+def _check_same(origin: str, run: Encoder, asked: EncoderSettings) -> None:
     """Raises WhymaskError when the settings asked for are others than the run's; how it is pooled may change."""
-    found = asdict(run.config)
+    found = asdict(run.config.asked())
     wanted = {key: value for key, value in asdict(asked).items() if value not in (None, "auto") and key != "pool"}
     differing = {key: (found[key], value) for key, value in wanted.items() if found[key] != value}
     if differing:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ from lightning_fabric import Fabric
 
 from whymask.data.prepare import Prepared
 from whymask.data.splits import Budget, labelled_subset
-from whymask.encoders import Encoder, build_encoder, load_encoder
+from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, resolve
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
+from whymask.methods import resolve_method
 from whymask.progress import say
 from whymask.runs import RunFolder, provenance, read_json, write_json
 from whymask.stages.augment import augment_of
 from whymask.stages.classify import classification_task, train_classifier
-from whymask.stages.pretrain import pretrain_encoder, pretraining_task
+from whymask.stages.pretrain import Recipe, pretrain_encoder, pretraining_task
 from whymask.stages.recipes import Finetuning
 from whymask.study.settings import INIT, SCRATCH, SCRATCH_LONG, StudySettings
 from whymask.training.device import precision_of
@@ -77,6 +79,19 @@ class Runner:
         self.fabric, self.prepared, self.settings, self.out = fabric, prepared, settings, out
         self.tuned: dict[str, Finetuning] = {}
 
+    @cached_property
+    def encoder(self) -> EncoderConfig:
+        """What the study's encoders are built from."""
+        prep = self.prepared.images.preprocessing
+        return resolve(self.settings.encoder, prep.size, prep.channels)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the encoders of the method's arm are pretrained."""
+        settings, size = self.settings, self.prepared.images.preprocessing.size
+        method_config = resolve_method(settings.method, settings.method_settings, self.encoder, size)
+        return Recipe(self.encoder, settings.method, method_config, settings.pretrain, augment_of(settings.augment))
+
     def folder(self, cell: Cell) -> Path:
         return self.out / "cells" / cell.name
 
@@ -99,9 +114,8 @@ class Runner:
 
     def pretrain(self, seed: int) -> dict[str, Any]:
         cell = Cell(self.settings.method, None, seed)
-        recipe = self.settings.recipe
         return pretrain_encoder(
-            self.fabric, self.prepared, recipe, seed=seed, run=self._open(cell.name), label=cell.name
+            self.fabric, self.prepared, self.recipe, seed=seed, run=self._open(cell.name), label=cell.name
         )
 
     def _classify(self, cell: Cell) -> dict[str, Any]:
@@ -112,7 +126,7 @@ class Runner:
         run = self._open(name)
         if run.result is not None:
             return run.result
-        training = training.resolve(len(rows), self.prepared, self.settings.encoder)
+        training = training.resolve(len(rows), self.prepared, self.encoder)
         task = self.task(cell, rows, training)
         return train_classifier(self.fabric, self.prepared, task, test, training, seed=cell.seed, run=run, label=name)
 
@@ -148,7 +162,7 @@ class Runner:
             if not (folder / "result.json").exists():
                 self.pretrain(seed)
             return load_encoder(folder)
-        encoder = build_encoder(self.settings.encoder, prep.size, prep.channels, seed)
+        encoder = build_encoder(self.encoder, prep.size, prep.channels, seed)
         if arm == INIT:
             assert self.settings.init is not None
             encoder.origin = load_checkpoint(encoder, self.settings.init, self.settings.init_partial)
@@ -157,7 +171,7 @@ class Runner:
 
     def pretraining_operations(self, seed: int) -> float:
         """What the seed's pretraining costs, counted without running it."""
-        return pretraining_task(self.fabric, self.prepared, self.settings.recipe, seed).operations()
+        return pretraining_task(self.fabric, self.prepared, self.recipe, seed).operations()
 
     def _open(self, name: str) -> RunFolder:
         origin = provenance(self.fabric.device.type, precision_of(self.fabric))

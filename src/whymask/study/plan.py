@@ -68,7 +68,7 @@ def make_plan(runner: Runner, cells: list[Cell], explain: bool = False) -> Plan:
     """
     cells = [cell for cell in cells if not (runner.folder(cell) / "result.json").exists()]
     prepared, settings = runner.prepared, runner.settings
-    pretraining = pretraining_task(runner.fabric, prepared, settings.recipe, seed=0)
+    pretraining = pretraining_task(runner.fabric, prepared, runner.recipe, seed=0)
     pretraining_step = time_steps(pretraining)
     one_pretraining = pretraining.steps * pretraining_step
     assert settings.budgets

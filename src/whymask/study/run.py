@@ -12,7 +12,7 @@ from whymask.data.sources import Reader
 from whymask.data.splits import Budget, auto_budgets, labelled_subset, parse_budget
 from whymask.encoders import notes, resolve
 from whymask.errors import WhymaskError
-from whymask.methods import encoder_for, setting_of
+from whymask.methods import encoder_for, resolve_method, setting_of
 from whymask.progress import Decoding, say
 from whymask.report import write_study_page
 from whymask.runs import RunFolder, command, provenance, write_arrays, write_csv, write_json
@@ -139,16 +139,17 @@ def resolve_settings(settings: StudySettings, prepared: Prepared) -> StudySettin
     _check(settings, metric, prepared)
     resolved = replace(
         settings,
-        encoder=encoder,
+        encoder=encoder.asked(),
         budgets=tuple(budget.name for budget in budgets),
         worth_budgets=tuple(budget.name for budget in worth),
         metric=metric,
         augment=resolve_augment(settings.augment, prepared.name),
         pretrain=replace(settings.pretrain, epochs=settings.pretrain.epochs_for(len(prepared.pool))),
     )
-    method_config = settings.method_config.resolve(encoder, prep.size)
+    method_config = resolve_method(settings.method, settings.method_settings, encoder, prep.size)
     if setting_of(settings.method) in {field.name for field in fields(resolved)}:  # not so for a method added later
-        resolved = replace(resolved, **{setting_of(settings.method): method_config})
+        asked = method_config.asked(type(settings.method_settings))
+        resolved = replace(resolved, **{setting_of(settings.method): asked})
     say(_summary(resolved))
     for note in notes(encoder, prep.size):
         say(note)
@@ -230,7 +231,7 @@ def _describe(settings: StudySettings, prepared: Prepared, cells: list[Cell], ru
     labels = len(runner.rows_of(first))
     budgets = {cell.budget.name: cell for cell in cells if cell.arm == SCRATCH and cell.budget is not None}
     recipes = {
-        name: settings.finetune.resolve(len(runner.rows_of(cell)), prepared, settings.encoder).text()
+        name: settings.finetune.resolve(len(runner.rows_of(cell)), prepared, runner.encoder).text()
         for name, cell in budgets.items()
     }
     return {
@@ -239,7 +240,7 @@ def _describe(settings: StudySettings, prepared: Prepared, cells: list[Cell], ru
         "seeds": settings.seed_list,
         "verdict_labels_per_class": labels_per_class(first, prepared),
         "recipes": recipes,
-        "normalise_targets": getattr(settings.method_config, "normalise_targets", None),
+        "normalise_targets": getattr(settings.method_settings, "normalise_targets", None),
         "arms": {
             arm: _shown(runner.finetuning_of(arm), labels, runner) | {"augment": settings.augment}
             for arm in sorted(arms, key=lambda arm: (arm != SCRATCH, arm))
@@ -249,7 +250,7 @@ def _describe(settings: StudySettings, prepared: Prepared, cells: list[Cell], ru
 
 def _shown(training: Finetuning, labels: int, runner: Runner) -> dict[str, Any]:
     """How the arm is trained at the smallest budget; the epochs are others at another one, unless they were given."""
-    resolved = training.resolve(labels, runner.prepared, runner.settings.encoder)
+    resolved = training.resolve(labels, runner.prepared, runner.encoder)
     return {k: v for k, v in asdict(replace(resolved, epochs=training.epochs)).items() if v is not None}
 
 

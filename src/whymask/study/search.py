@@ -29,7 +29,7 @@ def search(runner: Runner) -> dict[str, Finetuning]:
         cell = Cell(arm, budget, seed)
         everything = runner.rows_of(cell)
         rows, held = hold_out(runner.prepared.images.labels, everything, runner.prepared.groups, seed)
-        recipe = settings.finetune.resolve(len(everything), runner.prepared, settings.encoder).recipe
+        recipe = settings.finetune.resolve(len(everything), runner.prepared, runner.encoder).recipe
         scores = {t: _trial(runner, cell, replace(t, recipe=recipe), rows, held) for t in _grid(settings.finetune)}
         chosen[arm] = _best(arm, scores)
         trials += [

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig, encoder_class
+from whymask.encoders import EncoderSettings, config_class
 from whymask.flags import Flat
-from whymask.methods import METHODS, PerMethod, config_of, setting_of
-from whymask.stages.augment import AugmentName, augment_of
-from whymask.stages.pretrain import Pretraining, Recipe
+from whymask.methods import SETTINGS, PerMethod, asked_of, setting_of
+from whymask.stages.augment import AugmentName
+from whymask.stages.pretrain import Pretraining
 from whymask.stages.recipes import Finetuning
 from whymask.training.settings import RuntimeSettings
 
@@ -35,7 +35,7 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
     metric: str | None = None
     """The verdict's metric, fixed before the run: balanced_accuracy (default; accuracy/single_view for glyphs),
     accuracy, macro_f1, auroc, log_loss or accuracy/TAG. Its budget is the smallest."""
-    method: Literal[tuple(METHODS)] = "mae"  # type: ignore[valid-type]
+    method: Literal[tuple(SETTINGS)] = "mae"  # type: ignore[valid-type]
     """How to pretrain; one of `whymask.methods.METHODS`."""
     init: Path | None = None
     """A further arm that starts from this local checkpoint (an encoder of whymask, timm or transformers; safetensors,
@@ -51,7 +51,7 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
     """First try 3 learning rates x layer decay {1, 0.75} for every arm alike, on a seed outside the study and a
     held-out fifth of its labels, and use each arm's best."""
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
-    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
+    encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
     pretrain: Pretraining = field(default_factory=Pretraining)
     finetune: Finetuning = field(default_factory=Finetuning)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
@@ -61,13 +61,8 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
         return list(range(self.first_seed, self.first_seed + self.seeds))
 
     @property
-    def method_config(self) -> Any:
-        return config_of(self)
-
-    @property
-    def recipe(self) -> Recipe:
-        """How the encoders of the method's arm are pretrained, once everything is resolved."""
-        return Recipe(self.encoder, self.method, self.method_config, self.pretrain, augment_of(self.augment))
+    def method_settings(self) -> Any:
+        return asked_of(self)
 
     def pretrained_arms(self) -> list[str]:
         return [self.method] + ([INIT] if self.init is not None else [])
@@ -76,14 +71,14 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
         """The arm's defaults, fit for it: what is already learnt in the lower layers should change slowly."""
         if arm in (SCRATCH, SCRATCH_LONG):
             return self.finetune
-        default = encoder_class(self.encoder.name).layer_decay
+        default = config_class(self.encoder.name).layer_decay
         return replace(self.finetune, layer_decay=default if self.layer_decay is None else self.layer_decay)
 
     def compared(self) -> dict[str, Any]:
         """What must be equal for a study to be continued: all but where it computes and keeps its decoded images."""
-        others = {setting_of(name) for name in METHODS}
+        others = {setting_of(name) for name in SETTINGS}
         settings = {name: value for name, value in asdict(self).items() if name not in others}
-        settings[setting_of(self.method)] = asdict(self.method_config)
+        settings[setting_of(self.method)] = asdict(self.method_settings)
         del settings["runtime"]
         del settings["data"]["store"]
         return settings
