@@ -127,7 +127,7 @@ def test_the_documented_commands_and_code_run_as_written(
     for i in range(16):
         np.save(tmp_path / "scans" / f"{i}.npy", np.random.default_rng(i).integers(0, 255, (16, 16), dtype=np.uint8))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("whymask.stages.pretrain.Pretraining.epochs_for", lambda self, images: 1)
+    monkeypatch.setattr("whymask.stages.settings.PretrainTrainingSettings.epochs_for", lambda self, images: 1)
     monkeypatch.setitem(METHODS, "low-pass", METHODS["mae"])  # so that the README's own is gone afterwards
     torch.set_num_threads(1)
 

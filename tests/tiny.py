@@ -12,8 +12,7 @@ from torch import Tensor
 from whymask import ExplainSettings, StudySettings
 from whymask.data.settings import DataSettings
 from whymask.encoders import Encoder, EncoderSettings, build_encoder, resolve
-from whymask.stages.pretrain import Pretraining
-from whymask.stages.recipes import Finetuning
+from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.settings import RuntimeSettings
 
 GLYPHS = "glyphs:unlabelled=128,train=100,test=60"
@@ -28,8 +27,8 @@ def tiny_settings(**changes: Any) -> StudySettings:
         worth_budgets=("4",),
         data=DataSettings(),
         encoder=EncoderSettings(width=4),
-        pretrain=Pretraining(epochs=1, batch_size=32),
-        finetune=Finetuning(epochs=2, batch_size=8),
+        pretrain=PretrainTrainingSettings(epochs=1, batch_size=32),
+        finetune=FinetuneTrainingSettings(epochs=2, batch_size=8),
         runtime=RuntimeSettings(device="cpu", threads=1),
     )
     return replace(settings, **changes)

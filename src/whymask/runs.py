@@ -23,7 +23,7 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,8 @@ from safetensors.torch import save as tensors_to_bytes
 from whymask.errors import WhymaskError
 
 SCHEMA = 1
+CONFIG_SCHEMA = 2
+"""Of config.json: from 2 on it is a typed record of what the run is (`whymask.stages.record`)."""
 KEPT_CHECKPOINTS = 2
 
 
@@ -84,6 +86,11 @@ def _sync_folder(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, atomically. NaN and infinities are refused: they are not JSON."""
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False, default=str) + "\n").encode())
+
+
+def as_json(value: Any) -> Any:
+    """`value` as it would be read back."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def read_json(path: Path) -> Any:
@@ -166,16 +173,23 @@ class RunFolder:
         self.path = Path(path)
 
     @classmethod
-    def open(cls, path: Path, config: dict[str, Any], origin: dict[str, Any]) -> "RunFolder":
+    def open(
+        cls,
+        path: Path,
+        config: dict[str, Any],
+        origin: dict[str, Any],
+        read: Callable[[dict[str, Any]], dict[str, Any]] = lambda stored: stored["config"],
+    ) -> "RunFolder":
         """Begin a run at `path`, or continue the one there if it has the same `config`.
 
-        `origin` is `provenance()`: recorded when the run begins, not compared.
+        `origin` is `provenance()`: recorded when the run begins, not compared. `read` makes of a config.json's content,
+        perhaps of an earlier version, what `config` is compared with.
         Raises WhymaskError when the folder holds another run (the difference is listed) or cannot be written.
         """
         run = cls(path)
-        config = json.loads(json.dumps(config, default=str))
+        config = as_json(config)
         if run._config_path.exists():
-            refuse_other_config(run.path, read_json(run._config_path)["config"], config)
+            refuse_other_config(run.path, read(read_json(run._config_path)), config)
             return run
         if run.path.is_file():
             raise WhymaskError(f"{run.path} is a file; a new or empty folder was expected. Choose another --out.")
@@ -184,7 +198,7 @@ class RunFolder:
                 f"{run.path} is not empty and holds no whymask run; a new or empty folder was expected. "
                 "Choose another --out."
             )
-        write_json(run._config_path, {"schema": SCHEMA, "config": config, "provenance": origin})
+        write_json(run._config_path, {"schema": CONFIG_SCHEMA, "config": config, "provenance": origin})
         return run
 
     @property

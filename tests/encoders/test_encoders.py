@@ -1,6 +1,7 @@
 """Encoders: what is hidden leaves no trace, masked convolution against loops, timm's own networks, files."""
 
 import json
+from dataclasses import asdict, fields
 
 import numpy as np
 import pytest
@@ -298,6 +299,27 @@ def test_a_saved_encoder_comes_back_whole(kind, tmp_path):
     assert description["schema"] == 1 and description["method"] == "mae"
     other = timm.create_model(description["timm"]["name"], **description["timm"]["kwargs"])
     other.load_state_dict(encoder.net.state_dict(), strict=True)
+
+
+OLDER = {
+    "cnn": {"name": "cnn", "width": 4, "unit": 4},
+    "vit": {"name": "vit", "width": 16, "depth": 2, "heads": 2, "patch": 2, "pool": "mean"},
+}
+"""What encoder.json holds of TINY at 20x28 pixels; the first version also held None for each setting of other kinds."""
+
+
+@KINDS
+def test_the_encoder_of_an_older_folder_comes_back(kind, tmp_path):
+    encoder = new_encoder(TINY[kind], (20, 28), 2, seed=3).eval()
+    save_encoder(encoder, prep((20, 28), 2), tmp_path)
+    described = json.loads((tmp_path / "encoder.json").read_text())
+    assert described["config"] == OLDER[kind]
+    nothing = {field.name: None for field in fields(EncoderSettings)}
+    assert asdict(encoder.config.asked()) == nothing | OLDER[kind]
+    (tmp_path / "encoder.json").write_text(json.dumps(described | {"config": nothing | OLDER[kind]}))
+    loaded = load_encoder(tmp_path)
+    assert loaded.config == encoder.config
+    assert torch.equal(loaded(images(2, 2, (20, 28))), encoder(images(2, 2, (20, 28))))
 
 
 def test_a_folder_without_an_encoder_is_refused(tmp_path):

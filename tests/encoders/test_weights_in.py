@@ -28,8 +28,7 @@ from whymask.methods.settings import MAESettings
 from whymask.randomness import torch_generator
 from whymask.runs import read_json
 from whymask.stages.alone import FinetuneSettings, PretrainSettings
-from whymask.stages.pretrain import Pretraining
-from whymask.stages.recipes import Finetuning
+from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.settings import RuntimeSettings
 
 State = dict[str, Tensor]
@@ -323,7 +322,11 @@ def test_a_hub_folder_says_which_encoder_it_is(config: EncoderSettings, tmp_path
 
 
 def small(method: str = "mae", **changes: Any) -> PretrainSettings:
-    settings: dict[str, Any] = {"method": method, "training": Pretraining(epochs=1, batch_size=8), "runtime": CPU}
+    settings: dict[str, Any] = {
+        "method": method,
+        "training": PretrainTrainingSettings(epochs=1, batch_size=8),
+        "runtime": CPU,
+    }
     return PretrainSettings(**settings | changes)
 
 
@@ -333,7 +336,7 @@ def test_pretraining_goes_on_from_a_hub_folder_with_its_statistics(
 ) -> None:
     source = encoder_of(config, seed=1)
     hub = hub_folder(tmp_path / "hub", source)
-    training = Pretraining(epochs=1, batch_size=8, learning_rate=1e-12)
+    training = PretrainTrainingSettings(epochs=1, batch_size=8, learning_rate=1e-12)
     whymask.pretrain(pictures / "photos", out=tmp_path / "run", settings=small(origin=str(hub), training=training))
     encoder = load_encoder(tmp_path / "run")
     assert (encoder.transform.mean, encoder.transform.size) == ((0.5, 0.4, 0.3), (32, 32))
@@ -349,7 +352,7 @@ def test_pretraining_goes_on_with_its_decoder_where_the_method_is_the_same(
     photos, first = pictures / "photos", tmp_path / "first"
     whymask.pretrain(photos, out=first, settings=small(encoder=VIT))
     kept = load_method(first)
-    still = Pretraining(epochs=1, batch_size=8, learning_rate=1e-12)
+    still = PretrainTrainingSettings(epochs=1, batch_size=8, learning_rate=1e-12)
     whymask.pretrain(photos, out=tmp_path / "next", settings=small(origin=str(first), training=still))
     assert "decoder and the like) are those of" in " ".join(capsys.readouterr().err.split())
     after = load_method(tmp_path / "next").state_dict()
@@ -372,7 +375,9 @@ def test_a_run_that_goes_on_remembers_every_image_that_was_seen(pictures: Path, 
         pictures / "labelled",
         out=tmp_path / "tuned",
         settings=FinetuneSettings(
-            origin=str(tmp_path / "next" / "encoder"), training=Finetuning(epochs=1, batch_size=8), runtime=CPU
+            origin=str(tmp_path / "next" / "encoder"),
+            training=FinetuneTrainingSettings(epochs=1, batch_size=8),
+            runtime=CPU,
         ),
     )
     assert set(np.load(tmp_path / "tuned" / "pool.npz")["hashes"].tolist()) == both
@@ -429,7 +434,7 @@ def test_fine_tuning_may_read_the_class_token_of_a_run_that_was_pooled(pictures:
     settings = FinetuneSettings(
         origin=str(tmp_path / "run"),
         encoder=EncoderSettings(pool="token"),
-        training=Finetuning(epochs=1, batch_size=8),
+        training=FinetuneTrainingSettings(epochs=1, batch_size=8),
         runtime=CPU,
     )
     whymask.finetune(pictures / "labelled", out=tmp_path / "tuned", settings=settings)

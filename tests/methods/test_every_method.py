@@ -37,10 +37,11 @@ from whymask.masks import to_pixels, uniform
 from whymask.methods import METHODS, Method, encoder_for, method_of, resolve_method
 from whymask.methods.teacher import HORIZON, Teacher, collapse, decay_at
 from whymask.randomness import derive, torch_generator
-from whymask.runs import RunFolder, read_json
-from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
+from whymask.runs import read_json
+from whymask.stages.context import Context
+from whymask.stages.pretrain import PretrainJob, pretrain_encoder
 from whymask.training.device import make_fabric
-from whymask.training.optimisation import make_optimiser, rate_at
+from whymask.training.optimisation import TrainingConfig, make_optimiser, rate_at
 from whymask.training.settings import RuntimeSettings
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -76,7 +77,7 @@ def glyphs(drawn: Glyphs = Glyphs()) -> Tensor:  # noqa: B008
 
 def train(model: Method, images: Tensor, batch: int, rate: float = 1e-3) -> list[dict[str, float]]:
     """STEPS steps as the training loop takes them, with its optimiser and schedule; what each step logs."""
-    training = Pretraining(batch_size=batch, learning_rate=rate)
+    training = TrainingConfig(epochs=1, batch_size=batch, learning_rate=rate, beta2=0.95)
     optimiser = make_optimiser(model, training)
     logged = []
     for step in range(STEPS):
@@ -237,7 +238,7 @@ def test_a_teacher_is_a_copy_that_shares_nothing_with_its_student(name: str) -> 
 @TAUGHT
 def test_a_teacher_changes_only_when_it_follows(name: str) -> None:
     model: Any = build(name)
-    optimiser = make_optimiser(model, Pretraining(learning_rate=0.1))
+    optimiser = make_optimiser(model, TrainingConfig(epochs=1, learning_rate=0.1, beta2=0.95))
     before = copy.deepcopy(dict(model.teacher.named_parameters()))
     start = copy.deepcopy(dict(model.encoder.named_parameters()))
     losses_of(model, digits(8))["loss"].backward()
@@ -393,11 +394,17 @@ def pretraining(folder: Path, prepared: Prepared, case: Case, **changes: Any) ->
     """A pretraining of 8 steps, as the stage runs it."""
     encoder = resolve(SMALL[case.encoder], (32, 32), 1)
     config = resolve_method(case.method, METHODS[case.method].Settings(**case.settings), encoder, (32, 32))
-    batch_size = 32 * build(case).masks_per_image
-    training = Pretraining(**({"epochs": 2, "batch_size": batch_size, "checkpoint_every": 2} | changes))
-    recipe = Recipe(encoder, case.method, config, training, None)
-    run = RunFolder.open(folder, {}, {})
-    return pretrain_encoder(make_fabric(RuntimeSettings(device="cpu", threads=1)), prepared, recipe, seed=3, run=run)
+    length = {"epochs": 2, "batch_size": 32 * build(case).masks_per_image, "beta2": 0.95, "checkpoint_every": 2}
+    job = PretrainJob(
+        config=encoder,
+        method=case.method,
+        method_config=config,
+        training=TrainingConfig(**(length | changes)),
+        augment="none",
+        seed=3,
+    )
+    context = Context(make_fabric(RuntimeSettings(device="cpu", threads=1)), prepared)
+    return pretrain_encoder(context, job, folder, "test")
 
 
 def test_several_masks_of_an_image_share_the_batch_size(prepared: Prepared, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """A study: the same rules for every arm, cells that are run once, and a table made of what is there."""
 
-import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -14,16 +13,19 @@ import pytest
 import torch
 
 from tiny import CLASSES, GLYPHS, new_encoder, tiny_settings
-from whymask import StudySettings, study
+from whymask import study
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.splits import Budget, parse_budget
-from whymask.encoders import load_encoder, save_encoder
+from whymask.encoders import EncoderSettings, load_encoder, save_encoder
 from whymask.errors import WhymaskError
 from whymask.runs import read_json
 from whymask.stages import classify, pretrain
+from whymask.stages.classify import classifier_training
+from whymask.stages.context import Context
 from whymask.study import hours
 from whymask.study.cells import Cell, Runner, all_cells, share_of
+from whymask.study.config import StudyConfig, resolve_study
 from whymask.study.hours import fewest_epochs, unequal_compute
 from whymask.study.plan import make_plan
 from whymask.study.settings import SCRATCH, SCRATCH_LONG
@@ -31,8 +33,6 @@ from whymask.study.table import labels_per_class
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
 from whymask.training.settings import RuntimeSettings
-
-run_module = importlib.import_module("whymask.study.run")  # `whymask.study` is the function
 
 ONE = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), scratch_long="none")
 """The smallest study: a pretraining and two classifiers."""
@@ -73,8 +73,8 @@ def prepared() -> Prepared:
 @pytest.fixture(scope="module")
 def runner(finished: Path, prepared: Prepared) -> Runner:
     """A runner over the finished study's folder."""
-    fabric = make_fabric(RuntimeSettings(device="cpu", threads=1))
-    return Runner(fabric, prepared, run_module.resolve_settings(tiny_settings(), prepared), finished)
+    context = Context(make_fabric(RuntimeSettings(device="cpu", threads=1)), prepared)
+    return Runner(context, resolve_study(tiny_settings(), prepared), finished)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,9 @@ def test_every_arm_sees_the_same_labels_in_the_same_order_with_the_same_head(run
     tasks = {}
     for arm in (SCRATCH, "mae", SCRATCH_LONG):
         cell = Cell(arm, budget, 1)
-        tasks[arm] = runner.task(cell, runner.rows_of(cell), runner.finetuning_of(arm))
+        rows = runner.rows_of(cell)
+        job = runner.job(cell, rows, runner.context.prepared.test, runner.training_of(arm, len(rows)))
+        tasks[arm] = classifier_training(runner.context, job)
     first = tasks[SCRATCH]
     for task in tasks.values():
         for step in (0, 3, first.steps - 1):
@@ -168,7 +170,7 @@ def test_every_arm_sees_the_same_labels_in_the_same_order_with_the_same_head(run
 
 def test_scratch_starts_where_pretraining_started(runner: Runner) -> None:
     scratch = runner.encoder_of(SCRATCH, 1).state_dict()
-    begun = pretrain.pretraining_task(runner.fabric, runner.prepared, runner.settings.recipe, seed=1)
+    begun = pretrain.pretraining(runner.context, runner.config.pretraining(seed=1))
     encoder: Any = begun.model.encoder
     assert all(torch.equal(tensor, scratch[name]) for name, tensor in encoder.state_dict().items())
     pretrained = runner.encoder_of("mae", 1).state_dict()
@@ -176,12 +178,12 @@ def test_scratch_starts_where_pretraining_started(runner: Runner) -> None:
 
 
 def test_budgets_are_nested_and_seeds_differ(runner: Runner) -> None:
-    labels = runner.prepared.images.labels
+    labels = runner.context.prepared.images.labels
     subsets = [set(runner.rows_of(Cell(SCRATCH, parse_budget(b), 0))) for b in ("2", "4", "5", "all")]
     assert all(small < large for small, large in pairwise(subsets))
     assert np.bincount(labels[sorted(subsets[0])]).tolist() == [2] * 10
     assert subsets[0] != set(runner.rows_of(Cell(SCRATCH, parse_budget("2"), 1)))
-    assert not subsets[-1] & set(runner.prepared.test)
+    assert not subsets[-1] & set(runner.context.prepared.test)
 
 
 def test_two_arms_that_differ_only_in_name_give_equal_numbers(prepared: Prepared, tmp_path: Path) -> None:
@@ -207,12 +209,13 @@ def test_scratch_long_costs_as_much_as_pretraining_and_fine_tuning(finished: Pat
         assert result["operations"] == pytest.approx(result["operations_per_image"] * long["images_seen"])
 
 
-def test_a_pretrained_vit_learns_slowly_below_and_scratch_does_not() -> None:
-    vit = replace(ONE, encoder=replace(ONE.encoder, name="vit"))
+def test_a_pretrained_vit_learns_slowly_below_and_scratch_does_not(prepared: Prepared) -> None:
+    cnn = resolve_study(ONE, prepared)
+    vit = resolve_study(replace(ONE, encoder=EncoderSettings("vit", width=16, depth=2)), prepared)
     assert vit.finetuning_of("mae").layer_decay == 0.75
     assert vit.finetuning_of(SCRATCH).layer_decay == vit.finetuning_of(SCRATCH_LONG).layer_decay == 1
     assert replace(vit, layer_decay=1.0).finetuning_of("mae") == vit.finetuning_of(SCRATCH)
-    assert ONE.finetuning_of("mae") == ONE.finetuning_of(SCRATCH)
+    assert cnn.finetuning_of("mae") == cnn.finetuning_of(SCRATCH)
 
 
 # each cell once ------------------------------------------------------------------------------------------------
@@ -254,11 +257,13 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[], None]:
     """Make the cell `name` raise; returns what undoes it."""
     train, pretraining = Runner.train, Runner.pretrain
 
-    def failing(self: Runner, folder: str, *args: Any) -> dict[str, Any]:
-        if folder == name:
-            self._open(folder)
+    def failing(self: Runner, cell: Cell) -> dict[str, Any]:
+        if cell.name == name:
+            rows = self.rows_of(cell)
+            job = self.job(cell, rows, rows, self.training_of(cell.arm, len(rows)))
+            self.context.open(self.folder(cell), job.record(self.context.fingerprint))
             raise RuntimeError("out of luck")
-        return train(self, folder, *args)
+        return train(self, cell)
 
     def failing_pretraining(self: Runner, seed: int) -> dict[str, Any]:
         if name == f"pretrain-mae-{seed}":
@@ -323,9 +328,8 @@ def test_shares_make_the_same_study(table: dict[str, Any], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
-def test_shares_are_a_partition_and_keep_a_pretraining_with_what_starts_from_it(count: int) -> None:
-    settings = tiny_settings(seeds=3)
-    cells = list(all_cells(settings, [Budget("count", 2), Budget("count", 5)], [Budget("count", 4)]))
+def test_shares_are_a_partition_and_keep_a_pretraining_with_what_starts_from_it(count: int, prepared: Prepared) -> None:
+    cells = list(all_cells(resolved(prepared, seeds=3)))
     shares = [share_of(cells, f"{i}/{count}") for i in range(1, count + 1)]
     assert sorted(cell.name for share in shares for cell in share) == sorted(cell.name for cell in cells)
     for share in shares:
@@ -489,29 +493,33 @@ def test_a_search_is_alike_for_every_arm_outside_the_study_and_then_frozen(
 # settings and data ---------------------------------------------------------------------------------------------
 
 
-def resolved(prepared: Prepared, **changes: Any) -> StudySettings:
-    return run_module.resolve_settings(tiny_settings(**changes), prepared)
+def resolved(prepared: Prepared, **changes: Any) -> StudyConfig:
+    return resolve_study(tiny_settings(**changes), prepared)
+
+
+def names_of(budgets: tuple[Budget, ...]) -> tuple[str, ...]:
+    return tuple(budget.name for budget in budgets)
 
 
 def test_budgets_are_sorted_and_each_is_there_once(prepared: Prepared) -> None:
     settings = resolved(prepared, budgets=("all", "5", "30%", "2", "5"), worth_budgets=("4", "5", "3"))
-    assert settings.budgets == ("2", "30%", "5", "all")
-    assert settings.worth_budgets == ("3", "4")
-    names = [cell.name for cell in run_module._cells(settings)]
+    assert names_of(settings.budgets) == ("2", "30%", "5", "all")
+    assert names_of(settings.worth_budgets) == ("3", "4")
+    names = [cell.name for cell in all_cells(settings)]
     assert len(names) == len(set(names))
     assert "mae-30percent-0" in names
 
 
 def test_budgets_and_worth_are_derived(prepared: Prepared) -> None:
     settings = resolved(prepared, budgets=None, worth_budgets=None)
-    assert settings.budgets == ("2", "10")
-    assert settings.worth_budgets == ("4", "8")
+    assert names_of(settings.budgets) == ("2", "10")
+    assert names_of(settings.worth_budgets) == ("4", "8")
 
 
 @pytest.mark.parametrize(("budget", "expected"), [("3", 3), ("7%", 1), ("30%", 3), ("all", 10)])
 def test_labels_per_class_are_those_that_the_budget_buys(budget: str, expected: float, runner: Runner) -> None:
     cell = Cell(SCRATCH, parse_budget(budget), 0)
-    assert labels_per_class(cell, runner.prepared) == expected
+    assert labels_per_class(cell, runner.context.prepared) == expected
     assert len(runner.rows_of(cell)) == expected * 10
 
 

@@ -288,7 +288,7 @@ class Measuring:
         run = self.cast.runs.get(arm, self.cast.runs[self.cast.baseline])[seed]
         if run.fingerprint != prepared.images.fingerprint:
             return None
-        learn = controls.rows_of(run, prepared)
+        learn = self.cast.context.labelled_rows(run.budget, run.seed)
         labels = prepared.images.labels[learn], prepared.images.labels[rows]
         before, after = (
             retention.readout(

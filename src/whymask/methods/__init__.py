@@ -13,7 +13,7 @@ __getattr__, __all__ = attach(
     {
         "settings": ["MaskedSettings", "MethodSettings", "PerMethod", "SETTINGS", "asked_of", "setting_of"],
         "base": ["MaskedConfig", "Method", "MethodConfig"],
-        "build": ["METHODS", "build_method", "encoder_for", "method_of", "resolve_method"],
+        "build": ["METHODS", "build_method", "encoder_for", "method_of", "resolve_method", "settings_for"],
         "files": ["load_method", "save_method"],
     },
 )
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from whymask.methods.build import encoder_for as encoder_for
     from whymask.methods.build import method_of as method_of
     from whymask.methods.build import resolve_method as resolve_method
+    from whymask.methods.build import settings_for as settings_for
     from whymask.methods.files import load_method as load_method
     from whymask.methods.files import save_method as save_method
     from whymask.methods.settings import SETTINGS as SETTINGS

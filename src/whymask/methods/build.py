@@ -73,6 +73,11 @@ def resolve_method(name: str, asked: MethodSettings, encoder: EncoderConfig, siz
     return method_of(name).form(encoder.kind, asked).Config.resolve(asked, encoder, size)
 
 
+def settings_for(name: str, config: MethodConfig) -> MethodSettings:
+    """The settings of the method `name` that ask for exactly this, for files and comparisons."""
+    return config.asked(method_of(name).Settings)
+
+
 def build_method(name: str, encoder: Encoder, config: MethodConfig, seed: int) -> Method:
     """The method over `encoder`, with weights of its own drawn from `seed`; `config` as resolved for this name."""
     return method_of(name).form(encoder.kind, config)(encoder, config, seed)

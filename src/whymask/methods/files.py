@@ -10,7 +10,7 @@ from safetensors.torch import save as tensors_to_bytes
 from whymask.encoders import Encoder, load_encoder, load_strictly, read_tensors
 from whymask.errors import WhymaskError
 from whymask.methods.base import Method
-from whymask.methods.build import build_method, method_of, resolve_method
+from whymask.methods.build import build_method, method_of, resolve_method, settings_for
 from whymask.runs import write_bytes, write_json
 
 DECODER, ABOUT = "decoder.safetensors", "decoder.json"
@@ -22,8 +22,8 @@ def save_method(model: Method, name: str, folder: Path) -> None:
     """decoder.safetensors and decoder.json in `folder`, from which `load_method` makes the method again."""
     state = {key: value.detach().cpu().contiguous() for key, value in _own(model).items()}
     write_bytes(folder / DECODER, tensors_to_bytes(state))
-    settings = model.config.asked(method_of(name).Settings)
-    write_json(folder / ABOUT, {"schema": 1, "method": name, "config": asdict(settings)})
+    config = asdict(settings_for(name, model.config))
+    write_json(folder / ABOUT, {"schema": 1, "method": name, "config": config})
 
 
 def load_method(path: str | Path, encoder: Encoder | None = None) -> Method:

@@ -13,8 +13,12 @@ from whymask.encoders import Encoder, EncoderSettings, build_encoder, load_encod
 from whymask.encoders.checkpoints import Described, described, is_run, load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding, say
+from whymask.stages.record import read_record
+from whymask.stages.settings import SCRATCH
 
 POOL = "pool.npz"
+UNKNOWN = "pretrained"
+"""The arm of weights of which nothing says what pretrained them."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,22 @@ class Start:
             say(encoder.origin)
         encoder.transform = prep
         return encoder
+
+
+def run_of(path: Path) -> Path:
+    """The run folder that a path into it, such as its encoder's, belongs to; the path itself where there is none."""
+    return next((folder for folder in (path, *path.parents[:2]) if (folder / "config.json").exists()), path)
+
+
+def pretrained_by(origin: Path | None) -> dict[str, Any]:
+    """What a `RunRecord` says of weights from `origin`: the arm, and method and settings of their pretraining."""
+    if origin is None:
+        return {"arm": SCRATCH}
+    folder = run_of(origin)
+    before = read_record(folder) if is_run(folder) and (folder / "config.json").exists() else None
+    if before is None or before.stage != "pretrain":
+        return {"arm": UNKNOWN}
+    return {"arm": before.arm, "method": before.method, "method_settings": before.method_settings}
 
 
 def hashes_seen(origin: Path | None) -> np.ndarray | None:

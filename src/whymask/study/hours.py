@@ -8,8 +8,9 @@ from whymask.errors import WhymaskError
 from whymask.progress import say
 from whymask.runs import read_json
 from whymask.study.cells import Cell, Runner
+from whymask.study.config import StudyConfig
 from whymask.study.plan import make_plan
-from whymask.study.settings import SCRATCH, SCRATCH_LONG, StudySettings
+from whymask.study.settings import SCRATCH, SCRATCH_LONG
 
 FEWEST_PASSES, FEWEST_EPOCHS = 20_000, 10
 
@@ -19,36 +20,35 @@ def fewest_epochs(images: int) -> int:
     return max(1, min(FEWEST_EPOCHS, math.ceil(FEWEST_PASSES / images)))
 
 
-def fit_hours(runner: Runner, cells: list[Cell], hours: float, explain: bool) -> StudySettings:
-    """The settings with pretraining epochs, and with them scratch-long, that make all `cells` take about `hours`.
+def fit_hours(runner: Runner, cells: list[Cell], hours: float, explain: bool) -> StudyConfig:
+    """The study with pretraining epochs, and with them scratch-long, that make all `cells` take about `hours`.
 
     A study that is continued keeps the epochs that it began with. Raises WhymaskError where fewer than `fewest_epochs`
     would be left, with what would fit.
     """
-    settings, begun = runner.settings, runner.out / "config.json"
-    config = read_json(begun)["config"] if begun.exists() else {}
-    if "hours" in config:
-        epochs = config["settings"]["pretrain"]["epochs"]
+    config, begun = runner.config, runner.out / "config.json"
+    told = read_json(begun)["config"] if begun.exists() else {}
+    if "hours" in told:
+        epochs = told["settings"]["pretrain"]["epochs"]
     else:
-        plan = make_plan(runner, cells, explain)
-        planned = settings.pretrain.epochs_for(len(runner.prepared.pool))
-        epochs = plan.epochs_within(hours * 3600, planned)
-        fewest = fewest_epochs(len(runner.prepared.pool))
+        plan, pool = make_plan(runner, cells, explain), len(runner.context.prepared.pool)
+        epochs, fewest = plan.epochs_within(hours * 3600, config.pretrain.epochs), fewest_epochs(pool)
         if epochs < fewest:
-            raise WhymaskError(_too_short(runner, hours, epochs, fewest, plan.seconds_with(fewest / planned) / 3600))
+            needed = plan.seconds_with(fewest / config.pretrain.epochs) / 3600
+            raise WhymaskError(_too_short(runner, hours, epochs, fewest, needed))
     say(f"{hours:g} hours allow {epochs} pretraining epochs")
-    return replace(settings, pretrain=replace(settings.pretrain, epochs=epochs))
+    return replace(config, pretrain=replace(config.pretrain, epochs=epochs))
 
 
 def _too_short(runner: Runner, hours: float, epochs: int, fewest: int, needed: float) -> str:
     """What was given, what is needed, and what would fit: the time of a study grows with its seeds and its pixels."""
-    pool, settings = len(runner.prepared.pool), runner.settings
+    pool, config = len(runner.context.prepared.pool), runner.config
     ways = [f"--hours {math.ceil(needed * 100) / 100:g}"]
-    seeds = int(settings.seeds * hours / needed)
+    seeds = int(config.seeds * hours / needed)
     if seeds >= 1:
         ways.append(f"--seeds {seeds}{'' if seeds >= 3 else ' (a verdict needs 3)'}")
-    unit = settings.encoder.square
-    side = int(min(runner.prepared.images.preprocessing.size) * math.sqrt(hours / needed)) // unit * unit
+    unit = config.encoder.square
+    side = int(min(runner.context.preprocessing.size) * math.sqrt(hours / needed)) // unit * unit
     if side >= 4 * unit:
         ways.append(f"--size {side}")
     return (
