@@ -21,7 +21,7 @@ from torch import Tensor
 from whymask.data.glyphs import Glyphs, generate, render
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig, build_encoder, resolve
+from whymask.encoders import EncoderSettings, build_encoder, resolve
 from whymask.explain.evidence import means_of
 from whymask.explain.fill import FILLINGS, fillers
 from whymask.explain.measures.features import features_alone, recognised
@@ -45,7 +45,7 @@ RESULT = Path("docs/results/why/agreement.json")
 NETWORKS = 20
 ALIKE = 0.05
 """Difference in accuracy within which two classes are recognised alike."""
-ENCODERS = {"cnn": EncoderConfig("cnn"), "vit": EncoderConfig("vit", width=64, depth=3, heads=2, patch=4)}
+ENCODERS = {"cnn": EncoderSettings("cnn"), "vit": EncoderSettings("vit", width=64, depth=3, heads=2, patch=4)}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _training_images(glyphs: Glyphs, two: np.ndarray) -> tuple[np.ndarray, np.nd
     return drawn + np.float32(glyphs.noise) * noise, labels
 
 
-def train(truth: Truth, encoder: EncoderConfig, seed: int, epochs: int, out: Path) -> Network:
+def train(truth: Truth, encoder: EncoderSettings, seed: int, epochs: int, out: Path) -> Network:
     """A network from scratch, kept in the run folder `out`."""
     data = truth.data
     context = Context(make_fabric(RuntimeSettings(device="cpu")), data)

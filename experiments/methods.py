@@ -21,6 +21,7 @@ from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
 from whymask.data.splits import parse_budget
 from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
+from whymask.methods import resolve_method
 from whymask.runs import write_json
 from whymask.stages.augment import resolve_augment
 from whymask.stages.classify import ClassifierJob, train_classifier
@@ -72,11 +73,11 @@ def pretrain(
     cell: Cell, context: Context, encoder: EncoderConfig, augment: AugmentName, folder: Path
 ) -> dict[str, Any]:
     """Pretrains for as many epochs as the cell's share of the full length; what was measured."""
-    method, config = VARIANTS[cell.variant]
+    method, asked = VARIANTS[cell.variant]
     job = PretrainJob(
         config=encoder,
         method=method,
-        method_config=config.resolve(encoder, context.preprocessing.size),
+        method_config=resolve_method(method, asked, encoder, context.preprocessing.size),
         training=resolve_pretraining(PretrainTrainingSettings(epochs=1), len(context.prepared.pool)),
         augment=augment,
         seed=cell.seed,

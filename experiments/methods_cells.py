@@ -3,15 +3,16 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from whymask.encoders import EncoderConfig
-from whymask.methods import METHODS, MAEConfig, MethodConfig, TwoLayerConfig
+from whymask.encoders import EncoderSettings
+from whymask.methods import SETTINGS, MethodSettings
+from whymask.methods.settings import MAESettings, TwoLayerSettings
 
 SCRATCH = "scratch"
-VIT = EncoderConfig("vit", width=96, depth=4, heads=3, patch=8)
-ENCODER_SETTINGS = {"cnn": EncoderConfig("cnn"), "vit": VIT, "two-layer": EncoderConfig("two-layer")}
-VARIANTS: dict[str, tuple[str, MethodConfig]] = {name: (name, method.Config()) for name, method in METHODS.items()} | {
-    "mae-cross": ("mae", MAEConfig(decoder="cross", decode_share=0.5)),
-    "two-layer-pixels": ("two-layer", TwoLayerConfig(objective="pixels")),
+VIT = EncoderSettings("vit", width=96, depth=4, heads=3, patch=8)
+ENCODER_SETTINGS = {"cnn": EncoderSettings("cnn"), "vit": VIT, "two-layer": EncoderSettings("two-layer")}
+VARIANTS: dict[str, tuple[str, MethodSettings]] = {name: (name, asked()) for name, asked in SETTINGS.items()} | {
+    "mae-cross": ("mae", MAESettings(decoder="cross", decode_share=0.5)),
+    "two-layer-pixels": ("two-layer", TwoLayerSettings(objective="pixels")),
 }
 """What is compared: each method at its defaults, and two forms of methods that differ much."""
 

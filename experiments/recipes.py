@@ -17,9 +17,10 @@ import tyro
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
 from whymask.data.splits import parse_budget
-from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
+from whymask.encoders import EncoderSettings, build_encoder, load_encoder, resolve
 from whymask.intervals import mean_interval
-from whymask.methods import MAEConfig
+from whymask.methods import resolve_method
+from whymask.methods.settings import MAESettings
 from whymask.runs import read_json, write_json
 from whymask.stages.classify import ClassifierJob, train_classifier
 from whymask.stages.context import Context
@@ -30,7 +31,7 @@ from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
 
 SOURCE = "../shared/data/cifar10-jpeg"
-ENCODER = EncoderConfig("vit", width=96, depth=4, heads=3, patch=8)
+ENCODER = EncoderSettings("vit", width=96, depth=4, heads=3, patch=8)
 PRETRAINING_EPOCHS = 8
 LABELS = 500
 SEEDS = 3
@@ -74,7 +75,7 @@ def run_cell(cell: Cell, out: Path, source: str = SOURCE) -> dict[str, Any]:
         pretrained = PretrainJob(
             config=encoder,
             method="mae",
-            method_config=MAEConfig().resolve(encoder, prep.size),
+            method_config=resolve_method("mae", MAESettings(), encoder, prep.size),
             training=resolve_pretraining(PretrainTrainingSettings(epochs=PRETRAINING_EPOCHS), len(data.pool)),
             augment=AUGMENT,
             seed=cell.seed,

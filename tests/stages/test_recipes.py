@@ -15,12 +15,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import whymask
-from tiny import GLYPHS, tiny_settings
+from tiny import GLYPHS, new_encoder, tiny_settings
 from whymask.data.batches import Augment, Batches
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.strong import Strong
-from whymask.encoders import EncoderConfig, build_encoder
+from whymask.encoders import EncoderSettings, resolve
 from whymask.errors import WhymaskError
 from whymask.runs import read_json
 from whymask.stages import classify, probe
@@ -43,8 +43,9 @@ from whymask.training.loop import Interrupted
 from whymask.training.settings import RuntimeSettings
 
 CPU = RuntimeSettings(device="cpu", threads=1)
-VIT = EncoderConfig("vit", width=16, depth=2, heads=2, patch=8)
-CNN = EncoderConfig("cnn", width=4)
+VIT = EncoderSettings("vit", width=16, depth=2, heads=2, patch=8)
+CNN = EncoderSettings("cnn", width=4)
+SMALL_VIT = resolve(VIT, (32, 32), 3)
 PARTS: dict[str, Any] = {
     "drop_path": 0.5,
     "mixup": 0.8,
@@ -66,10 +67,10 @@ def on_cpu(prepared: Prepared) -> Context:
 
 
 def job_of(
-    prepared: Prepared, asked: FinetuneTrainingSettings, encoder: EncoderConfig = VIT, rows: int | None = None
+    prepared: Prepared, asked: FinetuneTrainingSettings, encoder: EncoderSettings = VIT, rows: int | None = None
 ) -> ClassifierJob:
     prep = prepared.images.preprocessing
-    network = build_encoder(encoder, prep.size, prep.channels, 0)
+    network = new_encoder(encoder, prep.size, prep.channels, 0)
     chosen = prepared.train[:rows]
     return ClassifierJob(
         arm="scratch",
@@ -113,9 +114,9 @@ def test_few_is_plain_cross_entropy_on_crops_and_flips(prepared: Prepared) -> No
 
 def test_auto_takes_many_from_many_labels_a_class_and_long_training_on(prepared: Prepared) -> None:
     labels = MANY * len(prepared.classes)
-    assert resolve_finetuning(FinetuneTrainingSettings(epochs=LONG), labels - 1, prepared, VIT).recipe == "few"
-    assert resolve_finetuning(FinetuneTrainingSettings(epochs=LONG - 1), labels, prepared, VIT).recipe == "few"
-    many = resolve_finetuning(FinetuneTrainingSettings(epochs=LONG), labels, prepared, VIT)
+    assert resolve_finetuning(FinetuneTrainingSettings(epochs=LONG), labels - 1, prepared, SMALL_VIT).recipe == "few"
+    assert resolve_finetuning(FinetuneTrainingSettings(epochs=LONG - 1), labels, prepared, SMALL_VIT).recipe == "few"
+    many = resolve_finetuning(FinetuneTrainingSettings(epochs=LONG), labels, prepared, SMALL_VIT)
     assert many.recipe == "many" and {key: getattr(many, key) for key in RECIPES["many"]} == RECIPES["many"]
 
 
@@ -123,28 +124,30 @@ def test_auto_takes_many_from_many_labels_a_class_and_long_training_on(prepared:
 def test_a_given_setting_comes_before_the_recipe(name: str, prepared: Prepared) -> None:
     for recipe in RECIPES:
         for value in (type(PARTS[name])(), PARTS[name]):  # nothing, and something
-            resolved = resolve_finetuning(FinetuneTrainingSettings(recipe=recipe, **{name: value}), 20, prepared, VIT)  # type: ignore[arg-type]
+            asked = FinetuneTrainingSettings(recipe=recipe, **{name: value})  # type: ignore[arg-type]
+            resolved = resolve_finetuning(asked, 20, prepared, SMALL_VIT)
             assert getattr(resolved, name) == value
             others = {key: getattr(resolved, key) for key in PARTS if key != name}
             assert others == {key: value for key, value in RECIPES[recipe].items() if key != name}
 
 
-@pytest.mark.parametrize("encoder", [CNN, EncoderConfig("densenet121")], ids=lambda config: config.name)
+@pytest.mark.parametrize("encoder", [CNN, EncoderSettings("densenet121")], ids=lambda config: config.name)
 def test_a_recipe_leaves_drop_path_out_of_a_network_without_branches_and_says_so(
-    encoder: EncoderConfig, prepared: Prepared
+    encoder: EncoderSettings, prepared: Prepared
 ) -> None:
-    many = resolve_finetuning(FinetuneTrainingSettings(recipe="many", batch_size=2), 20, prepared, encoder)
+    config = resolve(encoder, (32, 32), 3)
+    many = resolve_finetuning(FinetuneTrainingSettings(recipe="many", batch_size=2), 20, prepared, config)
     assert many.drop_path == 0 and many.text().endswith("label smoothing 0.1; without drop path")
     with pytest.raises(WhymaskError, match=f"'{encoder.name}' has no residual branches to drop; leave drop_path out"):
-        resolve_finetuning(FinetuneTrainingSettings(drop_path=0.1), 20, prepared, encoder)
+        resolve_finetuning(FinetuneTrainingSettings(drop_path=0.1), 20, prepared, config)
 
 
 def test_a_recipe_leaves_out_what_the_images_do_not_allow(prepared: Prepared) -> None:
     many_channels = replace(prepared.images.preprocessing, channels=5)
     other = replace(prepared, images=replace(prepared.images, preprocessing=many_channels))
-    assert resolve_finetuning(FinetuneTrainingSettings(recipe="many"), 20, other, VIT).rand_augment == ""
+    assert resolve_finetuning(FinetuneTrainingSettings(recipe="many"), 20, other, SMALL_VIT).rand_augment == ""
     with pytest.raises(WhymaskError, match="8-bit images with 1 or 3 channels; these have 5"):
-        resolve_finetuning(FinetuneTrainingSettings(rand_augment=PARTS["rand_augment"]), 20, other, VIT)
+        resolve_finetuning(FinetuneTrainingSettings(rand_augment=PARTS["rand_augment"]), 20, other, SMALL_VIT)
 
 
 @pytest.mark.parametrize(
@@ -167,9 +170,9 @@ def test_settings_out_of_range_are_refused(setting: str, value: Any) -> None:
 
 def test_a_description_that_timm_does_not_read_is_refused_before_anything_runs(prepared: Prepared) -> None:
     with pytest.raises(WhymaskError, match="'strong' is no description that timm reads"):
-        resolve_finetuning(FinetuneTrainingSettings(rand_augment="strong"), 20, prepared, VIT)
+        resolve_finetuning(FinetuneTrainingSettings(rand_augment="strong"), 20, prepared, SMALL_VIT)
     with pytest.raises(WhymaskError, match="magnitudes end at 10; leave mmax out"):
-        resolve_finetuning(FinetuneTrainingSettings(rand_augment="rand-m15-mmax20"), 20, prepared, VIT)
+        resolve_finetuning(FinetuneTrainingSettings(rand_augment="rand-m15-mmax20"), 20, prepared, SMALL_VIT)
 
 
 def test_a_study_keeps_the_recipe_of_every_budget(finished: Path) -> None:
@@ -293,8 +296,8 @@ def test_mixing_spreads_labels_and_a_single_image_stays_itself(prepared: Prepare
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_drop_path_rises_over_the_blocks_and_leaves_state_and_evaluation_alone(name: str) -> None:
-    config = VIT if name == "vit" else EncoderConfig(name, width=32 if name.startswith("swin") else None)
-    encoder = build_encoder(config, (32, 32), 3, 0).eval()
+    config = VIT if name == "vit" else EncoderSettings(name, width=32 if name.startswith("swin") else None)
+    encoder = new_encoder(config, (32, 32), 3, 0).eval()
     with torch.no_grad():
         for parameter in encoder.parameters():  # ResNet's branches begin at zero
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -313,7 +316,7 @@ def test_drop_path_rises_over_the_blocks_and_leaves_state_and_evaluation_alone(n
 
 def test_a_network_without_blocks_refuses_drop_path() -> None:
     with pytest.raises(WhymaskError, match="plain_cnn has no residual branches"):
-        set_drop_path(build_encoder(CNN, (32, 32), 1, 0), 0.1)
+        set_drop_path(new_encoder(CNN, (32, 32), 1, 0), 0.1)
 
 
 def test_a_run_with_everything_that_is_stopped_ends_with_the_same_bits(
@@ -344,9 +347,9 @@ def test_a_run_with_everything_that_is_stopped_ends_with_the_same_bits(
 # The frozen encoder
 
 
-@pytest.mark.parametrize("config", [VIT, CNN, EncoderConfig("test_resnet")], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [VIT, CNN, EncoderSettings("test_resnet")], ids=lambda config: config.name)
 def test_a_frozen_encoder_changes_by_no_bit_while_its_head_learns(
-    config: EncoderConfig, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: EncoderSettings, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = FinetuneTrainingSettings(epochs=4, batch_size=8, train="head", layer_decay=0.75)
     job = job_of(prepared, training, config)
@@ -385,7 +388,7 @@ def test_the_exact_probe_standardises_as_a_batch_norm_with_the_whole_sets_statis
 
 
 def test_both_probes_are_exact_whatever_the_batches(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = build_encoder(VIT, prepared.images.preprocessing.size, 3, 0)
+    encoder = new_encoder(VIT, prepared.images.preprocessing.size, 3, 0)
     results = []
     for size in (3, 256):
         monkeypatch.setattr(probe, "BATCH", size)

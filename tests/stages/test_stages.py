@@ -18,14 +18,14 @@ import whymask
 from tiny import CLASSES, GLYPHS
 from whymask import FinetuneSettings, PretrainSettings, ProbeSettings, WhymaskError
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig
+from whymask.encoders import EncoderSettings
 from whymask.runs import read_json
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.loop import Interrupted
 from whymask.training.settings import RuntimeSettings
 
 CPU = RuntimeSettings(device="cpu", threads=1)
-SIZES = {"cnn": EncoderConfig("cnn", width=4), "vit": EncoderConfig("vit", width=16, depth=2, patch=8)}
+SIZES = {"cnn": EncoderSettings("cnn", width=4), "vit": EncoderSettings("vit", width=16, depth=2, patch=8)}
 TUNING = FinetuneTrainingSettings(epochs=4, batch_size=8)
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from tiny import CLASSES, GLYPHS, tiny_settings
+from tiny import CLASSES, GLYPHS, new_encoder, tiny_settings
 from whymask import study
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.splits import Budget, parse_budget
-from whymask.encoders import EncoderConfig, build_encoder, load_encoder, save_encoder
+from whymask.encoders import EncoderSettings, load_encoder, save_encoder
 from whymask.errors import WhymaskError
 from whymask.runs import read_json, write_json
 from whymask.stages import classify, pretrain
@@ -190,7 +190,7 @@ def test_budgets_are_nested_and_seeds_differ(runner: Runner) -> None:
 
 def test_two_arms_that_differ_only_in_name_give_equal_numbers(prepared: Prepared, tmp_path: Path) -> None:
     prep = prepared.images.preprocessing
-    save_encoder(build_encoder(ONE.encoder, prep.size, prep.channels, seed=0), prep, tmp_path / "start")
+    save_encoder(new_encoder(ONE.encoder, prep.size, prep.channels, seed=0), prep, tmp_path / "start")
     settings = replace(ONE, init=tmp_path / "start" / "encoder.safetensors")
     table = study(GLYPHS, out=tmp_path / "study", settings=settings)
     cells = tmp_path / "study" / "cells"
@@ -213,7 +213,7 @@ def test_scratch_long_costs_as_much_as_pretraining_and_fine_tuning(finished: Pat
 
 def test_a_pretrained_vit_learns_slowly_below_and_scratch_does_not(prepared: Prepared) -> None:
     cnn = resolve_study(ONE, prepared)
-    vit = resolve_study(replace(ONE, encoder=EncoderConfig("vit", width=16, depth=2)), prepared)
+    vit = resolve_study(replace(ONE, encoder=EncoderSettings("vit", width=16, depth=2)), prepared)
     assert vit.finetuning_of("mae").layer_decay == 0.75
     assert vit.finetuning_of(SCRATCH).layer_decay == vit.finetuning_of(SCRATCH_LONG).layer_decay == 1
     assert replace(vit, layer_decay=1.0).finetuning_of("mae") == vit.finetuning_of(SCRATCH)

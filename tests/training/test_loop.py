@@ -20,13 +20,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from tiny import GLYPHS
+from tiny import GLYPHS, new_encoder
 from whymask.data.batches import Batches
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig, build_encoder, resolve
+from whymask.encoders import EncoderSettings, resolve
 from whymask.errors import WhymaskError
-from whymask.methods import MAEConfig
+from whymask.methods import resolve_method
+from whymask.methods.settings import MAESettings
 from whymask.progress import console
 from whymask.runs import RunFolder, read_json
 from whymask.stages.classify import ClassifierJob, classifier_training, train_classifier
@@ -54,11 +55,11 @@ def pretraining(
     """A pretraining of STEPS steps on 128 images, as a stage runs it."""
     torch.set_num_threads(1)
     size = {"width": 4} if name == "cnn" else {"width": 16, "depth": 2}
-    encoder = resolve(EncoderConfig(name=name, **size), (32, 32), 1)
+    encoder = resolve(EncoderSettings(name=name, **size), (32, 32), 1)
     job = PretrainJob(
         config=encoder,
         method="mae",
-        method_config=MAEConfig().resolve(encoder, (32, 32)),
+        method_config=resolve_method("mae", MAESettings(), encoder, (32, 32)),
         training=training,
         augment="none",
         seed=3,
@@ -293,7 +294,7 @@ def on_cpu(prepared: Prepared) -> Context:
 
 
 def classifier_job(prepared: Prepared, asked: FinetuneTrainingSettings) -> ClassifierJob:
-    encoder = build_encoder(EncoderConfig(width=4), (32, 32), 1, seed=0)
+    encoder = new_encoder(EncoderSettings(width=4), (32, 32), 1, seed=0)
     return ClassifierJob(
         arm="scratch",
         seed=0,

@@ -81,7 +81,7 @@ class Network:
     def layers(self, images: Tensor) -> list[np.ndarray]:
         """What every layer makes of images (n, C, h, w), the mean over its positions: float32 (n, D) each."""
         parts = [
-            [mean_over_positions(self.encoder, x) for x in self.encoder.outputs(self.see(part))]
+            [self.encoder.mean_over_positions(x) for x in self.encoder.outputs(self.see(part))]
             for part in images.split(BATCH)
         ]
         return [torch.cat(layer).float().cpu().numpy() for layer in zip(*parts, strict=True)]
@@ -89,13 +89,6 @@ class Network:
     def recognises(self, images: Tensor, labels: Tensor) -> Tensor:
         """Which images (B, C, h, w) are given their class: bool (B,)."""
         return self(images).argmax(dim=1) == labels
-
-
-def mean_over_positions(encoder: Any, output: Tensor) -> Tensor:
-    """A layer's output of any kind of encoder -> (B, D)."""
-    if output.ndim == 3:  # tokens of a ViT, (B, P + N, D)
-        return output[:, encoder.prefix :].mean(dim=1)
-    return output.mean(dim=(1, 2) if encoder.kind == "swin" else (2, 3))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from whymask.data.prepare import Prepared
 from whymask.data.sources import Reader
 from whymask.data.splits import parse_budget
 from whymask.encoders import notes, resolve
-from whymask.methods import config_of, encoder_for
+from whymask.methods import asked_of, encoder_for, resolve_method
 from whymask.progress import say
 from whymask.runs import write_arrays
 from whymask.stages.augment import resolve_augment
@@ -47,7 +47,7 @@ def pretrain(
     job = PretrainJob(
         config=encoder,
         method=settings.method,
-        method_config=config_of(settings).resolve(encoder, prep.size),
+        method_config=resolve_method(settings.method, asked_of(settings), encoder, prep.size),
         training=resolve_pretraining(settings.training, len(prepared.pool)),
         augment=resolve_augment(settings.augment, prepared.name),
         seed=settings.seed,

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save as tensors_to_bytes
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
@@ -16,13 +15,14 @@ from torchvision.transforms import v2
 from whymask.data.batches import Batch, in_order
 from whymask.data.prepare import Prepared
 from whymask.encoders import Encoder, EncoderConfig, load_encoder, load_strictly, read_tensors, save_encoder
+from whymask.encoders.branches import branches_of, drop_branches
 from whymask.errors import WhymaskError
 from whymask.randomness import seeded
 from whymask.runs import read_json, write_arrays, write_bytes, write_json
 from whymask.stages.augment import augment_of
 from whymask.stages.context import Context
 from whymask.stages.metrics import metrics
-from whymask.stages.recipes import DROP_PLACES, FinetuneTrainingConfig, branches_of
+from whymask.stages.recipes import FinetuneTrainingConfig
 from whymask.stages.record import RunRecord
 from whymask.stages.settings import AugmentName
 from whymask.training.device import batches_on
@@ -97,7 +97,7 @@ class ClassifierJob:
             seed=self.seed,
             data=data,
             budget=self.budget,
-            encoder=asdict(self.config),
+            encoder=asdict(self.config.asked()),
             augment=self.augment,
             origin=self.origin,
             partial=self.partial,
@@ -202,13 +202,9 @@ def set_drop_path(encoder: Encoder, rate: float) -> None:
     """
     if rate == 0:
         return
-    blocks = branches_of(encoder.net)
-    if not blocks:
+    if not branches_of(encoder.net):
         raise WhymaskError(f"{encoder.timm_name} has no residual branches that can be dropped; leave drop_path out")
-    for share, block in zip(np.linspace(0, rate, len(blocks)).tolist(), blocks, strict=True):
-        for place in DROP_PLACES:
-            if hasattr(block, place):
-                setattr(block, place, (DropPath(share) if share else nn.Identity()).train(block.training))
+    drop_branches(encoder.net, rate)
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from whymask.encoders import EncoderConfig, build_encoder, read_tensors, save_en
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.masks import to_pixels
-from whymask.methods import Method, method_of
+from whymask.methods import Method, MethodConfig, build_method, settings_for
 from whymask.methods.files import DECODER, folder_of, kept_method, load_own, save_method
 from whymask.methods.teacher import collapse
 from whymask.progress import say
@@ -46,7 +46,7 @@ class PretrainJob:
 
     config: EncoderConfig
     method: str
-    method_config: Any
+    method_config: MethodConfig
     training: TrainingConfig
     augment: AugmentName
     seed: int
@@ -59,12 +59,12 @@ class PretrainJob:
             arm=self.method,
             seed=self.seed,
             data=data,
-            encoder=asdict(self.config),
+            encoder=asdict(self.config.asked()),
             augment=self.augment,
             origin=self.origin,
             partial=self.partial,
             method=self.method,
-            method_settings=asdict(self.method_config),
+            method_settings=asdict(settings_for(self.method, self.method_config)),
             training=asdict(self.training),
         )
 
@@ -76,10 +76,10 @@ def pretraining(context: Context, job: PretrainJob, tell: Callable[[str], None] 
     if job.origin is not None:
         encoder.origin = load_checkpoint(encoder, Path(job.origin), job.partial)
         tell(encoder.origin)
-    model = method_of(job.method)(encoder, job.method_config, job.seed)
+    model = build_method(job.method, encoder, job.method_config, job.seed)
     if job.origin is not None:
         tell(_continue_method(model, job.method, job.origin))
-    batch_size = max(1, job.training.batch_size // model.views)
+    batch_size = max(1, job.training.batch_size // model.masks_per_image)
     augment = augment_of(job.augment)
     batches = batches_on(context.fabric, context.prepared.images, pool, batch_size, augment, job.seed)
 

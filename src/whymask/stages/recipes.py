@@ -1,13 +1,9 @@
 """How a classifier is trained, and what the field adds to that when there are many labels."""
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-import timm
-import torch
-from torch import nn
 
 from whymask.data.prepare import Prepared
 from whymask.data.strong import Strong
@@ -40,23 +36,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """few: crops and flips alone. many: what the masked autoencoder's end-to-end fine-tuning on ImageNet adds (arXiv
 2111.06377, table 9; random erasing as in its code). Epochs, learning rate, batch and clipping are the same in both."""
-
-DROP_PLACES = ("drop_path", "drop_path1", "drop_path2")
-"""Attributes of timm's blocks that may leave a residual branch out."""
-
-
-def branches_of(network: nn.Module) -> list[nn.Module]:
-    """The blocks of a network, in order, that have residual branches which drop path can leave out."""
-    return [block for block in network.modules() if any(hasattr(block, place) for place in DROP_PLACES)]
-
-
-@cache
-def has_branches(name: str) -> bool:
-    """Whether an encoder of this name has such blocks. No memory is taken for its weights."""
-    if name in ("vit", "cnn", "two-layer"):
-        return name == "vit"
-    with torch.device("meta"):
-        return bool(branches_of(timm.create_model(name)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +96,7 @@ def resolve_finetuning(
                 f"are stored as {prep.dtype}; leave it out"
             )
         recipe["rand_augment"] = ""
-    if not has_branches(encoder.name):
+    if not encoder.has_branches():
         if asked.drop_path:
             raise WhymaskError(f"encoder {encoder.name!r} has no residual branches to drop; leave drop_path out")
         recipe["drop_path"] = 0.0

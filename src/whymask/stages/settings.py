@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import tyro
 
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig
+from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
 from whymask.flags import Flat
-from whymask.methods import METHODS, PerMethod
+from whymask.methods import SETTINGS, PerMethod
 from whymask.training.settings import RuntimeSettings, TrainingSettings
 
 SCRATCH = "scratch"
@@ -93,7 +93,7 @@ class FinetuneTrainingSettings(TrainingSettings):
 class PretrainSettings(PerMethod):  # type: ignore[misc, valid-type]
     """Pretrain an encoder on unlabelled images."""
 
-    method: Literal[tuple(METHODS)] = "mae"  # type: ignore[valid-type]
+    method: Literal[tuple(SETTINGS)] = "mae"  # type: ignore[valid-type]
     """How to pretrain; one of `whymask.methods.METHODS`."""
     origin: Annotated[str | None, tyro.conf.arg(name="from")] = None
     """Weights to start from: a run's folder, or a local checkpoint of timm or transformers. Default: new weights."""
@@ -104,7 +104,7 @@ class PretrainSettings(PerMethod):  # type: ignore[misc, valid-type]
     augment: AugmentName = "auto"
     """Augmentation. auto: random crops and flips; none for glyphs."""
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
-    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
+    encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
     training: Annotated[PretrainTrainingSettings, Flat] = field(default_factory=PretrainTrainingSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
@@ -124,7 +124,7 @@ class FinetuneSettings:
     augment: AugmentName = "auto"
     """Augmentation. auto: random crops and flips; none for glyphs."""
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
-    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
+    encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
     training: Annotated[FinetuneTrainingSettings, Flat] = field(default_factory=FinetuneTrainingSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
@@ -143,6 +143,6 @@ class ProbeSettings:
     """Seed of the label subset."""
     neighbours: int = 20
     """How many nearest neighbours vote."""
-    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
+    encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)

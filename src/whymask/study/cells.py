@@ -12,6 +12,7 @@ from whymask.data.splits import Budget
 from whymask.encoders import Encoder, build_encoder, load_encoder
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
+from whymask.methods import settings_for
 from whymask.progress import say
 from whymask.runs import read_json, write_json
 from whymask.stages.classify import ClassifierJob, train_classifier
@@ -136,7 +137,7 @@ class Runner:
             origin=origins.get(arm),
             partial=arm == INIT and config.init_partial,
             method=config.method if pretrained else None,
-            method_settings=asdict(config.method_config) if pretrained else None,
+            method_settings=asdict(settings_for(config.method, config.method_config)) if pretrained else None,
             further_operations=partial(self.pretraining_operations, seed) if arm == SCRATCH_LONG else None,
         )
 

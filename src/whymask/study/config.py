@@ -8,9 +8,9 @@ from typing import Any
 from whymask.data.prepare import Prepared
 from whymask.data.settings import DataSettings
 from whymask.data.splits import Budget, auto_budgets, parse_budget
-from whymask.encoders import EncoderConfig, encoder_class, resolve
+from whymask.encoders import EncoderConfig, resolve
 from whymask.errors import WhymaskError
-from whymask.methods import config_of, encoder_for, setting_of
+from whymask.methods import MethodConfig, asked_of, encoder_for, resolve_method, setting_of, settings_for
 from whymask.stages.augment import resolve_augment
 from whymask.stages.metrics import describe
 from whymask.stages.pretrain import PretrainJob
@@ -32,7 +32,7 @@ class StudyConfig:
     scratch_long: ScratchLong
     metric: str
     method: str
-    method_config: Any
+    method_config: MethodConfig
     init: Path | None
     init_partial: bool
     augment: AugmentName
@@ -55,7 +55,7 @@ class StudyConfig:
         """The arm's defaults, fit for it: what is already learnt in the lower layers should change slowly."""
         if arm in (SCRATCH, SCRATCH_LONG):
             return self.finetune
-        usual = 0.75 if encoder_class(self.encoder.name).kind in ("vit", "swin") else 1.0
+        usual = self.encoder.layer_decay
         return replace(self.finetune, layer_decay=usual if self.layer_decay is None else self.layer_decay)
 
     def pretraining(self, seed: int) -> PretrainJob:
@@ -72,9 +72,10 @@ class StudyConfig:
     def to_dict(self) -> dict[str, Any]:
         """What must be equal for a study to be continued: all but where it computes and keeps its decoded images."""
         told = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "method_config"}
-        told |= {name: asdict(told[name]) for name in ("data", "encoder", "pretrain", "finetune")}
+        told |= {name: asdict(told[name]) for name in ("data", "pretrain", "finetune")}
+        told["encoder"] = asdict(self.encoder.asked())
         told |= {name: [budget.name for budget in told[name]] for name in ("budgets", "worth_budgets")}
-        told[setting_of(self.method)] = asdict(self.method_config)
+        told[setting_of(self.method)] = asdict(settings_for(self.method, self.method_config))
         del told["data"]["store"]
         return told
 
@@ -112,7 +113,7 @@ def resolve_study(asked: StudySettings, prepared: Prepared) -> StudyConfig:
         scratch_long=asked.scratch_long,
         metric=metric,
         method=asked.method,
-        method_config=config_of(asked).resolve(encoder, prep.size),
+        method_config=resolve_method(asked.method, asked_of(asked), encoder, prep.size),
         init=asked.init,
         init_partial=asked.init_partial,
         augment=resolve_augment(asked.augment, prepared.name),

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig
+from whymask.encoders import EncoderSettings
 from whymask.flags import Flat
-from whymask.methods import METHODS, PerMethod
+from whymask.methods import SETTINGS, PerMethod
 from whymask.stages.settings import SCRATCH, AugmentName, FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.settings import RuntimeSettings
 
@@ -36,7 +36,7 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
     metric: str | None = None
     """The verdict's metric, fixed before the run: balanced_accuracy (default; accuracy/single_view for glyphs),
     accuracy, macro_f1, auroc, log_loss or accuracy/TAG. Its budget is the smallest."""
-    method: Literal[tuple(METHODS)] = "mae"  # type: ignore[valid-type]
+    method: Literal[tuple(SETTINGS)] = "mae"  # type: ignore[valid-type]
     """How to pretrain; one of `whymask.methods.METHODS`."""
     init: Path | None = None
     """A further arm that starts from this local checkpoint (an encoder of whymask, timm or transformers; safetensors,
@@ -52,7 +52,7 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
     """First try 3 learning rates x layer decay {1, 0.75} for every arm alike, on a seed outside the study and a
     held-out fifth of its labels, and use each arm's best."""
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
-    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
+    encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
     pretrain: PretrainTrainingSettings = field(default_factory=PretrainTrainingSettings)
     finetune: FinetuneTrainingSettings = field(default_factory=FinetuneTrainingSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
