@@ -18,7 +18,8 @@ import torch
 import tyro
 from torch import Tensor
 
-from whymask.data.glyphs import Glyphs, generate, render
+from whymask.data.glyph_settings import Glyphs
+from whymask.data.glyphs import generate, render
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings, build_encoder, resolve

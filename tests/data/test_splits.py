@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whymask.data import splits
-from whymask.data.glyphs import Glyphs, glyph_source
+from whymask.data.glyph_settings import Glyphs
+from whymask.data.glyphs import glyph_source
 from whymask.data.preprocessing import derive
 from whymask.data.splits import Budget, auto_budgets, groups_of, hold_out, labelled_subset, leaking_rows, parse_budget
 from whymask.data.store import ImageSet, open_images

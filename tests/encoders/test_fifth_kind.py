@@ -117,7 +117,7 @@ def small(seed: int = 0) -> Encoder:
 def test_it_is_listed_and_its_settings_are_its_own() -> None:
     assert kinds() == ["cnn", "vit", "swin", "two-layer", "mixer"]
     assert small().config == MixerConfig("mixer", width=32, depth=2, patch=4)
-    with pytest.raises(WhymaskError, match="encoder 'mixer' has no setting 'heads' .* it has width, depth, patch;"):
+    with pytest.raises(WhymaskError, match=r"encoder 'mixer' has no setting 'heads' .* it has width, depth, patch;"):
         new_encoder(EncoderSettings("mixer", heads=2))
     with pytest.raises(WhymaskError, match="method 'spark' does not fit encoder 'mixer'; it pretrains cnn"):
         encoder_for("spark", EncoderSettings("mixer"))
@@ -160,5 +160,5 @@ def test_it_is_saved_and_its_weights_are_taken_over(tmp_path: Path) -> None:
     other = small(seed=4).eval()
     load_checkpoint(other, tmp_path)
     assert torch.equal(other(digits(2)), encoder(digits(2)))
-    with pytest.raises(WhymaskError, match="another architecture|do not fit"):
+    with pytest.raises(WhymaskError, match=r"another architecture|do not fit"):
         load_checkpoint(new_encoder(replace(EncoderSettings("mixer"), width=16, depth=2)), tmp_path)

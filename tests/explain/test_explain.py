@@ -24,7 +24,7 @@ from whymask import (
     pretrain,
     study,
 )
-from whymask.data.glyphs import Glyphs
+from whymask.data.glyph_settings import Glyphs
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
 from whymask.explain.networks import open_runs, two_arms
@@ -349,7 +349,7 @@ def test_an_explanation_that_fails_costs_a_study_nothing(
         raise RuntimeError("no memory")
 
     shutil.copytree(finished, tmp_path / "study", ignore=shutil.ignore_patterns("why"))
-    monkeypatch.setattr(importlib.import_module("whymask.study.why"), "explain_arms", broken)
+    monkeypatch.setattr(importlib.import_module("whymask.studies.why"), "explain_arms", broken)
     assert study(GLYPHS, out=tmp_path / "study", settings=tiny_settings())["verdict"]
     assert "no explanation: RuntimeError: no memory" in capsys.readouterr().err
     assert 'id="why"' not in (tmp_path / "study" / "report.html").read_text()

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from tiny import new_encoder
 from whymask.data.batches import Batch
-from whymask.data.glyphs import Glyphs, generate, patterns
+from whymask.data.glyph_settings import Glyphs
+from whymask.data.glyphs import generate, patterns
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError

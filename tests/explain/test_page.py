@@ -21,7 +21,7 @@ from whymask.explain.measures import MEASURES
 from whymask.explain.numbers import Number
 from whymask.explain.page.figures import figures_of, overlay
 from whymask.explain.page.write import COLUMNS, examples, load, table_of, write_why_page
-from whymask.study.page import write_study_page
+from whymask.studies.page import write_study_page
 
 EVIL = "<script>document.title='hacked';alert(1)</script>"
 LIMIT = 8e6

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from method_cases import CASES, SMALL, Case, build
 from tiny import digits, new_encoder
 from whymask.data.batches import Batches
-from whymask.data.glyphs import Glyphs, generate
+from whymask.data.glyph_settings import Glyphs
+from whymask.data.glyphs import generate
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings, load_encoder, resolve

@@ -1,8 +1,12 @@
 """What is asked of the data: which images, how they are prepared, and who may see which."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from whymask.data.glyph_settings import parse_glyphs
+from whymask.errors import WhymaskError
 
 
 def default_store() -> Path:
@@ -28,3 +32,12 @@ class DataSettings:
     """Keep the test images, without their labels, in pretraining. The page then says so."""
     store: Path | None = None
     """Folder for decoded images, memory-mapped and shared by runs; default: $WHYMASK_STORE or ~/.cache/whymask."""
+
+
+def check_there(data: str) -> None:
+    """Raises WhymaskError where `data`, as a user names images, is neither glyphs, nor a file or folder, nor like the
+    id of a data set on the Hugging Face hub: known before anything slow is imported or opened."""
+    if data.partition(":")[0] == "glyphs":
+        parse_glyphs(data)
+    elif not Path(data).expanduser().exists() and (not re.fullmatch(r"[\w.-]+/[\w.-]+", data) or data.startswith(".")):
+        raise WhymaskError(f"{data}: no such file or folder; images were expected there; check the path")

@@ -9,7 +9,8 @@ import numpy as np
 
 from whymask.data.arrays import from_arrays, from_npz
 from whymask.data.files import files_under, from_csv, from_folder, image_suffixes
-from whymask.data.glyphs import glyph_source, parse_glyphs
+from whymask.data.glyph_settings import parse_glyphs
+from whymask.data.glyphs import glyph_source
 from whymask.data.source import RawImage, Reader, Source, digest_of
 from whymask.data.tables import from_disk, from_hub, from_parquet
 from whymask.errors import WhymaskError

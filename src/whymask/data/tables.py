@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from whymask.data.files import files_under
+from whymask.data.settings import check_there
 from whymask.data.source import SPLITS, RawImage, Source, encode_labels, split_column, stamp_files
 from whymask.errors import WhymaskError
 
@@ -53,8 +54,7 @@ def from_disk(name: str, folder: Path) -> Source:
 
 def from_hub(name: str) -> Source:
     """A data set of the Hugging Face hub, or of its local cache."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
-        raise WhymaskError(f"{name}: no such file or folder; images were expected there; check the path")
+    check_there(name)
     import datasets
 
     try:

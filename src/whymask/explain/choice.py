@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from whymask.data.glyphs import Glyphs
+from whymask.data.glyph_settings import Glyphs
 from whymask.data.prepare import Prepared
 from whymask.errors import WhymaskError
 from whymask.explain.networks import Run

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from whymask.data.glyphs import Glyphs
+from whymask.data.glyph_settings import Glyphs
 from whymask.explain import conclusions
 from whymask.explain.cast import Cast
 from whymask.explain.evidence import Means

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from whymask.data.glyphs import Glyphs, glyphs_of
+from whymask.data.glyph_settings import Glyphs, glyphs_of
 from whymask.data.prepare import prepare
 from whymask.data.sources import Reader
 from whymask.errors import WhymaskError

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from whymask.data.batches import in_order
-from whymask.data.glyphs import Glyphs
+from whymask.data.glyph_settings import Glyphs
 from whymask.data.prepare import Prepared
 from whymask.explain.cast import Cast
 from whymask.explain.evidence import Means, means_of

@@ -13,7 +13,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from whymask.data.glyphs import Glyphs, generate, render
+from whymask.data.glyph_settings import Glyphs
+from whymask.data.glyphs import generate, render
 from whymask.data.preprocessing import Preprocessing
 from whymask.explain.cast import Cast
 from whymask.explain.choice import in_turn, tagged
