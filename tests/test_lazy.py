@@ -23,5 +23,5 @@ def test_settings_are_free_of_torch(module: str) -> None:
 
 
 def test_a_package_that_has_no_such_name_says_so() -> None:
-    with pytest.raises(ImportError, match="cannot import name 'nothing' from 'whymask.encoders'"):
+    with pytest.raises(ImportError, match=r"cannot import name 'nothing' from 'whymask\.encoders'"):
         from whymask.encoders import nothing  # noqa: F401

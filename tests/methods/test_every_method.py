@@ -1,8 +1,8 @@
 """What must hold for every method on every encoder that it fits (`method_cases.CASES`).
 
 tests/methods/golden/<case>.json holds the losses of 50 steps. After a change that is meant to alter them, run
-``python tests/test_methods.py`` (all cases) or ``python tests/test_methods.py spark-cnn mae-vit`` (some), and commit
-the files with the change.
+``PYTHONPATH=tests python tests/methods/test_every_method.py`` (all cases), or with the names of some behind it, such as
+``spark-cnn mae-vit``, and commit the files with the change.
 """
 
 import copy
