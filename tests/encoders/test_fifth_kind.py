@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from timm.models import register_model
+from timm.models.mlp_mixer import MlpMixer
 from torch import Tensor, nn
 
 from method_cases import new_method
@@ -25,6 +27,18 @@ from whymask.stages.classify import Classifier, set_drop_path
 
 SIZE = (32, 32)
 METHODS_OF_TOKENS = ("data2vec", "simmim", "maskfeat")
+
+
+@register_model
+def small_mixer(
+    pretrained: bool = False,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: Any = None,
+    cache_dir: Any = None,
+    **kwargs: Any,
+) -> MlpMixer:
+    """timm's own names have fixed sizes."""
+    return MlpMixer(**kwargs)
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,7 @@ class MixerConfig(EncoderConfig):
 
     @property
     def timm_name(self) -> str:
-        return "mixer_s32_224"
+        return "small_mixer"
 
     def timm_kwargs(self, size: Size, channels: int) -> dict[str, Any]:
         sizes = {"embed_dim": self.width, "num_blocks": self.depth, "patch_size": self.patch}
