@@ -11,10 +11,10 @@ import torch
 from whymask import WhymaskError
 from whymask.theory import Lab, MultiView, Setting, TheorySettings, theory
 from whymask.theory.claims import CLAIMS, growth
+from whymask.theory.claims.coverage import captured_row
 from whymask.theory.claims.downstream import gain_row
 from whymask.theory.claims.ensembles import gain
 from whymask.theory.claims.growth import _crossing
-from whymask.theory.claims.pretraining import captured_row
 from whymask.theory.claims.record import averaged, pooled, within
 from whymask.theory.claims.scale import classes_up_to
 from whymask.theory.run import parse_seeds

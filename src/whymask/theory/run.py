@@ -13,8 +13,8 @@ from whymask.errors import WhymaskError
 from whymask.flags import Flat
 from whymask.progress import say
 from whymask.runs import SCHEMA, RunFolder, provenance, read_json, write_arrays, write_json
-from whymask.theory.claims import CLAIMS, Claim
-from whymask.theory.claims.controls import controls
+from whymask.theory.claims import CLAIMS, CONTROLS
+from whymask.theory.claims.record import Finding
 from whymask.theory.claims.scale import classes_up_to, scale
 from whymask.theory.lab import CLOCKS, Lab
 from whymask.theory.measures import captured, own_overlap
@@ -29,7 +29,6 @@ ClaimId = Literal[
 QUICK: tuple[ClaimId, ...] = (
     "coverage", "purity", "kernel-lottery", "supervised-lottery", "downstream", "retention", "growth",
 )  # fmt: skip
-CONTROLS = "controls"
 NETWORKS = (*CLOCKS, *(f"{head}-{start}" for head in ("fixed", "learned") for start in ("random", *CLOCKS)))
 """Whose arrays are kept for those who plot themselves."""
 
@@ -77,11 +76,13 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
             raise WhymaskError(f"--seeds {settings.seeds}: an interval over seeds needs at least 2. Give more.")
 
     @cache
-    def judged(id: str, seeds: tuple[int, ...], classes: tuple[int, ...]) -> list[Claim]:
+    def judged(id: str, seeds: tuple[int, ...], classes: tuple[int, ...]) -> list[Finding]:
         lab = Lab(setting, seeds, store)
-        return scale(lab, classes) if id == "scale" else CLAIMS[id](lab) if id in CLAIMS else controls(lab)
+        if id == "controls":
+            return [finding for control in CONTROLS for finding in control.test(lab)]
+        return scale(lab, classes) if id == "scale" else CLAIMS[id].test(lab)
 
-    for id in (*ids, CONTROLS):
+    for id in (*ids, "controls"):
         began = time.perf_counter()
         judged(id, tuple(seeds), settings.classes)
         done.add(id, seeds, (time.perf_counter() - began) / len(seeds), settings.classes)
@@ -91,13 +92,13 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
         "schema": SCHEMA,
         "setting": describe(setting) | {"scale_k": classes},
         "claims": [asdict(claim) for claim in claims],
-        "controls": [asdict(claim) for claim in judged(CONTROLS, done.seeds(CONTROLS), classes)],
+        "controls": [asdict(claim) for claim in judged("controls", done.seeds("controls"), classes)],
         "seeds": sorted({seed for id in CLAIMS for seed in done.seeds(id)}),
         "idealisations": list(IDEALISATIONS),
         "provenance": folder.provenance,
         "seconds": done.seconds(),
     }
-    _write(folder, table, Lab(setting, done.seeds(CONTROLS), store))
+    _write(folder, table, Lab(setting, done.seeds("controls"), store))
     _show(claims)
     say(f"The page: {out / 'report.html'}")
     return table
@@ -192,8 +193,8 @@ def _arrays(lab: Lab) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _show(claims: Sequence[Claim]) -> None:
-    for claim in claims:
+def _show(findings: Sequence[Finding]) -> None:
+    for claim in findings:
         verdict = {True: "holds", False: "does not hold", None: "no threshold"}[claim.holds]
         clock = f" ({claim.clock} clock)" if claim.clock else ""
         measured = "nothing to measure" if claim.measured is None else f"{claim.measured:.3f}"
