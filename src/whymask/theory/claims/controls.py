@@ -21,13 +21,13 @@ SMALL = 0.2
 
 def _no_teacher(lab: Lab) -> list[Finding]:
     """tau = 1: the teacher is the student, and masks only shrink."""
-    row = grown_row(lab, lab.pretrained("own", TeacherStudent(lab.setting.theta, 1.0), "control-tau"))
+    row = grown_row(lab, lab.pretrained("own", TeacherStudent(lab.regime.theta, 1.0), "control-tau"))
     return [finding("control-tau", "[D]", "tau = 1: no kernel grows", _at_most(row, 0.0), [])]
 
 
 def _no_penalty(lab: Lab) -> list[Finding]:
     """theta near 1: no mask, no penalty, no threshold."""
-    s = lab.setting
+    s = lab.regime
     tau = s.tau_at(SMALL)
     masked = grown_row(lab, lab.pretrained("own", TeacherStudent(s.theta, tau), "control-masked"))
     free = lab.pretrained("own", TeacherStudent(NO_PENALTY, tau), "control-theta")

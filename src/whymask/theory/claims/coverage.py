@@ -39,7 +39,7 @@ def coverage(lab: Lab) -> list[Finding]:
 
 
 def captured_row(lab: Lab, trained: Trained, threshold: float | None = None) -> Row:
-    hits = numpy(captured(trained.network, lab.features, lab.setting.horizon))[:, lab.pretraining.shown.numpy()]
+    hits = numpy(captured(trained.network, lab.features, lab.regime.horizon))[:, lab.pretraining.shown.numpy()]
     return pooled("features captured", hits.sum(1), hits.shape[1], lab.seeds, threshold)
 
 
@@ -52,7 +52,7 @@ def coverage_details(lab: Lab, trained: Trained) -> list[Row]:
 
 def held_row(lab: Lab, trained: Trained) -> Row:
     """Captured but for purity: a blended kernel counts for each of its features."""
-    held = numpy(largest_overlap(trained.network, lab.features)) >= lab.setting.horizon / 2
+    held = numpy(largest_overlap(trained.network, lab.features)) >= lab.regime.horizon / 2
     what = "features that some kernel, pure or not, has at half the horizon"
     return pooled(what, held.sum(1), held.shape[1], lab.seeds)
 

@@ -21,9 +21,9 @@ def data_coverage(lab: Lab) -> list[Finding]:
     """Pretraining data show a share of the features; downstream data show all."""
     rows, accuracies, hits, counts = [], [], np.zeros(len(lab.seeds)), 0
     for share in SHARES:
-        setting = lab.setting.with_data(covered=share)
-        there = lab if setting == lab.setting else lab.sub(f"covered-{share:g}", setting, lab.seeds)
-        hit = numpy(captured(there.pretrained("own").network, lab.features, lab.setting.horizon))
+        regime = lab.regime.with_data(covered=share)
+        there = lab if regime == lab.regime else lab.sub(f"covered-{share:g}", regime, lab.seeds)
+        hit = numpy(captured(there.pretrained("own").network, lab.features, lab.regime.horizon))
         shown = there.pretraining.shown.numpy()
         found = pooled("shown features captured", hit[:, shown].sum(1), int(shown.sum()), lab.seeds)
         rows.append(found | {"covered": share})

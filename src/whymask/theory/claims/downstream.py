@@ -34,7 +34,7 @@ def _downstream(lab: Lab, clock: Clock, region: list[Row]) -> Finding:
     heads: tuple[Head, Head] = ("fixed", "learned")
     nets = {(head, start): lab.classifier(head, start) for head in heads for start in starts}
     single = {key: lab.accuracy(net.network, "single") for key, net in nets.items()}
-    same_steps = lab.setting.rate("kernel_rate"), lab.setting.rate("head_rate")
+    same_steps = lab.regime.rate("kernel_rate"), lab.regime.rate("head_rate")
     equal = lab.accuracy(lab.classifier("learned", clock, same_steps, tag="-equal").network, "single")
     main = gain_row(lab, nets["learned", clock], nets["learned", "random"], "learned head", 0.0)
     gain = "head, single-view accuracy: pretrained minus supervised"
@@ -54,7 +54,7 @@ def gain_row(lab: Lab, tuned: Trained, scratch: Trained, name: str, threshold: f
 
     A network that has not trained cannot be compared: the argmax of its tiny outputs may be right or wrong.
     """
-    both = (tuned.loss <= lab.setting.target) & (scratch.loss <= lab.setting.target)
+    both = (tuned.loss <= lab.regime.target) & (scratch.loss <= lab.regime.target)
     gains = (lab.accuracy(tuned.network, "single") - lab.accuracy(scratch.network, "single"))[both]
     what = f"{name}, single-view accuracy: pretrained minus supervised, {both.sum()} of {len(both)} seeds at the loss"
     if not len(gains):
@@ -70,7 +70,7 @@ def accuracy_rows(lab: Lab, trained: Trained, head: str, start: Start) -> list[R
         for view in VIEWS
     ]
     loss = trained.loss
-    reached = pooled(f"{name}: seeds that reached the target loss", loss <= lab.setting.target, 1, lab.seeds)
+    reached = pooled(f"{name}: seeds that reached the target loss", loss <= lab.regime.target, 1, lab.seeds)
     rows += [averaged(f"{name}: training loss", loss), reached]
     return [row | {"head": head, "start": start} for row in rows]
 
@@ -79,18 +79,18 @@ def _region(lab: Lab) -> list[Row]:
     """Learned heads from scratch over initial scales and step sizes: where they meet the lottery too."""
     rows = []
     for scale, factors in product(REGION_SCALES, REGION_RATES):
-        own = scale == lab.setting.scale
+        own = scale == lab.regime.scale
         name = lab.name if own else f"region-{scale:g}"
-        there = lab.sub(name, replace(lab.setting, scale=scale), lab.seeds[:REGION_SEEDS])
+        there = lab.sub(name, replace(lab.regime, scale=scale), lab.seeds[:REGION_SEEDS])
         kernels, head = (
-            factor * lab.setting.rate(name) for factor, name in zip(factors, ("kernel_rate", "head_rate"), strict=True)
+            factor * lab.regime.rate(name) for factor, name in zip(factors, ("kernel_rate", "head_rate"), strict=True)
         )
         tag = "" if own and factors == (1, 1) else f"-{kernels:g}-{head:g}"
         net = there.classifier("learned", "random", (kernels, head), tag)
         loss = net.loss
         what = f"from scratch, scale {scale:g}, step sizes {kernels:g} and {head:g}: single-view accuracy"
         about = {"scale": scale, "kernel_rate": kernels, "head_rate": head, "head": "learned", "start": "random"}
-        about |= {"view": "single", "loss": float(loss.mean()), "reached": float((loss <= lab.setting.target).mean())}
+        about |= {"view": "single", "loss": float(loss.mean()), "reached": float((loss <= lab.regime.target).mean())}
         one = lottery(there, net, owned=False)[0]
         about |= {"one_feature_classes": float(one.mean()), "region": True}
         rows.append(averaged(what, there.accuracy(net.network, "single")) | about)

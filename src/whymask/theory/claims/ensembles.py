@@ -29,7 +29,7 @@ GROUPS = 4
 
 
 def ensembles(lab: Lab) -> list[Finding]:
-    """Gains on single-view data, at the setting's share of single-view images and at others."""
+    """Gains on single-view data, at the regime's share of single-view images and at others."""
     size = max(2, min(LARGEST, len(lab.seeds) // GROUPS))
     labels = lab.tests["single"].labels[0]
     logits = {name: _logits(lab, *kind) for name, kind in NETWORKS.items()}
@@ -42,7 +42,7 @@ def ensembles(lab: Lab) -> list[Finding]:
     for name, values in logits.items():
         rows += _curve(name, values, labels, lab.data.mu)
     for mu in MUS:
-        there = lab if mu == lab.data.mu else lab.sub(f"mu-{mu:g}", lab.setting.with_data(mu=mu), lab.seeds)
+        there = lab if mu == lab.data.mu else lab.sub(f"mu-{mu:g}", lab.regime.with_data(mu=mu), lab.seeds)
         for name in (SUPERVISED, PRETRAINED):
             values = gain(_logits(there, *NETWORKS[name]), labels, size)
             row = averaged(f"{name}: gain of {size} on single-view data, mu {mu:g}", values)

@@ -63,7 +63,7 @@ def growth(lab: Lab) -> list[Finding]:
 
 def _grow(lab: Lab, C_p: int, seeds: list[int]) -> Arrays:
     """Whether each kernel grew and was predicted to: (S, thetas, factors, KERNELS) bool."""
-    s = lab.setting
+    s = lab.regime
     data = replace(lab.data, C_p=C_p, P=None, split="equal", sigma=0.0, gamma=0.0, covered=1.0, copied=True)
     samples = Samples(
         data, seeds, IMAGES, IMAGES, f"growth-{C_p}", s.budget * 2**30 / lab.store.workers, s.torch_device, s.dtype

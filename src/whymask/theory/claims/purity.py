@@ -18,7 +18,7 @@ ID = "purity"
 THRESHOLD = 0.9
 PURE_AT_HORIZON = 0.2
 FACTORS = (1.5, 3.0, 6.0)
-"""tau^q - 1 as multiples of the growth threshold, besides the setting's own."""
+"""tau^q - 1 as multiples of the growth threshold, besides the regime's own."""
 LABELLED = 12
 """Most classes that are named on an axis."""
 
@@ -36,7 +36,7 @@ def purity(lab: Lab) -> list[Finding]:
 
 def _by_factor(lab: Lab) -> list[Row]:
     """Purity and coverage against tau: see `purification` for why kernels near the threshold keep their siblings."""
-    s, rows = lab.setting, []
+    s, rows = lab.regime, []
     for factor in FACTORS:
         teacher = TeacherStudent(s.theta, s.tau_at(factor))
         trained = lab.pretrained("own", teacher, f"own-factor-{factor:g}")
@@ -78,7 +78,7 @@ def grown(lab: Lab, trained: Trained) -> np.ndarray:
     """(S, K) bool: on their own clocks the kernels that reached the horizon; else those half way there or further."""
     if trained.grown.size:
         return trained.grown.astype(bool)
-    return numpy(overlaps(trained.network, lab.features).amax(2)) >= lab.setting.horizon / 2
+    return numpy(overlaps(trained.network, lab.features).amax(2)) >= lab.regime.horizon / 2
 
 
 def heat_maps(told: Told) -> list[Picture]:

@@ -22,7 +22,7 @@ def reconstruction(lab: Lab) -> list[Finding]:
     The horizon is a length of teacher-student pretraining; here the decoder may do the scaling, so two rows are free of
     it.
     """
-    there = lab.sub(lab.name, lab.setting, lab.seeds[:SEEDS])
+    there = lab.sub(lab.name, lab.regime, lab.seeds[:SEEDS])
     before, after = there.reconstructed(), there.classifier("learned", "pixels")
     scratch = there.classifier("learned", "random")
     kept, details = retention_rows(there, before, after)

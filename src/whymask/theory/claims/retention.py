@@ -25,12 +25,12 @@ def retention(lab: Lab) -> list[Finding]:
 
 def retention_rows(lab: Lab, before: Trained, after: Trained) -> tuple[Row, list[Row]]:
     """The smallest ratio of Lambda after / before over a seed's captured features, and the share still captured."""
-    had = numpy(captured(before.network, lab.features, lab.setting.horizon))
+    had = numpy(captured(before.network, lab.features, lab.regime.horizon))
     ratio = numpy(largest_overlap(after.network, lab.features)) / numpy(largest_overlap(before.network, lab.features))
     some = had.any(1)
     smallest = np.where(had, ratio, np.inf).min(1)[some]
     what = "smallest Lambda after / before over captured features"
-    kept = numpy(captured(after.network, lab.features, lab.setting.horizon))
+    kept = numpy(captured(after.network, lab.features, lab.regime.horizon))
     rows = [pooled("captured features still captured after", (had & kept).sum(1), had.sum(1), lab.seeds)]
     if not len(smallest):
         return pooled(what, had.sum(1) * 0, had.sum(1), lab.seeds, THRESHOLD), rows

@@ -24,9 +24,9 @@ def scale(lab: Lab, ks: Sequence[int] = (10, 20)) -> list[Finding]:
     rows, coverage = [], []
     for k in ks:
         name = lab.name if k == lab.data.k else f"k-{k}"
-        there = lab.sub(name, lab.setting.with_data(k=k), lab.seeds[:SEEDS])
+        there = lab.sub(name, lab.regime.with_data(k=k), lab.seeds[:SEEDS])
         rows += _rows(there, k)
-        hits = captured(there.pretrained("own").network, there.features, there.setting.horizon)
+        hits = captured(there.pretrained("own").network, there.features, there.regime.horizon)
         coverage.append(numpy(hits).mean(1))
     if len(ks) < 2:
         main = pooled("change of coverage for every tenfold k: needs two k", np.zeros(len(lab.seeds)), 0, lab.seeds)
@@ -35,12 +35,6 @@ def scale(lab: Lab, ks: Sequence[int] = (10, 20)) -> list[Finding]:
         main = averaged(f"change of coverage for every tenfold k, {ks[0]} to {ks[-1]}", slopes)
     predicted = "the theorems are for large k: coverage, lottery and gain do not fall as k grows"
     return [finding(ID, "[P, A]", predicted, main, rows)]
-
-
-def classes_up_to(k: int) -> tuple[int, ...]:
-    """The numbers of classes compared by default: 10, 20, 50, 100 ... up to `k`, at least two of them."""
-    steps = [digit * 10**power for power in range(1, 10) for digit in (1, 2, 5)]
-    return tuple(step for step in steps if step <= max(k, 20))
 
 
 def _rows(lab: Lab, k: int) -> list[Row]:
@@ -64,7 +58,7 @@ def _rows(lab: Lab, k: int) -> list[Row]:
     seconds = np.sum([net.seconds for net in nets.values()], axis=0)
     steps = {name: int(net.taken.max()) for name, net in nets.items()}
     rows.append(averaged("seconds a seed for the four networks", seconds) | {"of": "seconds", "steps": steps})
-    about = {"k": k, "K": lab.setting.K, "d": lab.data.width, "P": lab.data.patches, "N": lab.setting.images}
+    about = {"k": k, "K": lab.regime.K, "d": lab.data.width, "P": lab.data.patches, "N": lab.regime.images}
     return [row | about for row in rows]
 
 

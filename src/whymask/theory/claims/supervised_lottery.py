@@ -51,7 +51,7 @@ def lottery(lab: Lab, trained: Trained, owned: bool = True) -> tuple[np.ndarray,
         overlap = numpy(largest_overlap(trained.network, lab.features)).reshape(len(lab.seeds), lab.data.k, lab.data.L)
     ordered = np.sort(overlap, axis=2)
     major, others = ordered[..., -1], ordered[..., :-1]
-    one = (major >= lab.setting.horizon / 2) & (others <= ONE_FEATURE * major[..., None]).all(2)
+    one = (major >= lab.regime.horizon / 2) & (others <= ONE_FEATURE * major[..., None]).all(2)
     return one, overlap.argmax(2) == _winners(lab)["winner"]
 
 
@@ -61,7 +61,7 @@ def _winners(lab: Lab) -> Arrays:
 
 
 def _find_winners(lab: Lab, seeds: list[int]) -> Arrays:
-    s, images = lab.setting, lab.images(seeds)
+    s, images = lab.regime, lab.images(seeds)
     power = sum(feature_power(batch, lab.features, lab.data.L, s.q) for batch in images) / len(images)
     winner, margin = class_winners(lab.start(seeds), lab.features, torch.as_tensor(power), lab.data.L, s.q)
     return {"winner": numpy(winner), "margin": numpy(margin)}
