@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from experiments.methods import IMAGES, LENGTH_SEEDS, SCRATCH, SHARES, Cell, all_cells
+from experiments.methods_cells import IMAGES, LENGTH_SEEDS, SCRATCH, SHARES, Cell, all_cells
 from whymask.intervals import mean_interval
 from whymask.report.figures import NEUTRAL, draw, inline
 from whymask.report.page import render

@@ -12,8 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from tiny import new_encoder
 from whymask.data.preprocessing import Preprocessing
-from whymask.encoders import EncoderConfig, build_encoder
+from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
 from whymask.explain.measures import interactions as ia
 from whymask.explain.measures import retention
@@ -60,7 +61,7 @@ def test_what_regions_add_alone_and_only_together() -> None:
 
 
 def test_the_identity_holds_for_a_network_and_maskings_do_not_depend_on_the_batch() -> None:
-    network = Classifier(build_encoder(EncoderConfig("cnn", width=8), (32, 32), 1, 0), 3).eval()
+    network = Classifier(new_encoder(EncoderSettings("cnn", width=8), (32, 32), 1, 0), 3).eval()
     images, labels = torch.randn(3, 1, 32, 32, generator=torch_generator(0)), torch.tensor([0, 1, 2])
     filler, where = torch.zeros_like(images), regions((32, 32), 4)
     values = ia.masked_values(network, images, labels, filler, where, 256)
@@ -72,7 +73,7 @@ def test_the_identity_holds_for_a_network_and_maskings_do_not_depend_on_the_batc
 
 
 def test_hidden_regions_are_not_seen() -> None:
-    network = Classifier(build_encoder(EncoderConfig("cnn", width=8), (32, 32), 1, 0), 3).eval()
+    network = Classifier(new_encoder(EncoderSettings("cnn", width=8), (32, 32), 1, 0), 3).eval()
     images, labels = torch.randn(2, 1, 32, 32, generator=torch_generator(0)), torch.tensor([0, 1])
     where = regions((32, 32), 4)
     changed = torch.where(torch.from_numpy(where == 2), images + 9, images)
@@ -198,14 +199,14 @@ def test_cka_numbers_have_both_intervals_and_leave_wide_layers_out() -> None:
 @pytest.mark.parametrize(
     ("config", "size", "widths"),
     [
-        (EncoderConfig("vit", width=32, depth=3, heads=1), 32, [32] * 3),
-        (EncoderConfig("cnn", width=8), 32, None),
-        (EncoderConfig("two-layer", width=16), 32, [16]),
-        (EncoderConfig("swin_tiny_patch4_window7_224", width=32), 32, None),
+        (EncoderSettings("vit", width=32, depth=3, heads=1), 32, [32] * 3),
+        (EncoderSettings("cnn", width=8), 32, None),
+        (EncoderSettings("two-layer", width=16), 32, [16]),
+        (EncoderSettings("swin_tiny_patch4_window7_224", width=32), 32, None),
     ],
 )
-def test_layer_features(config: EncoderConfig, size: int, widths: list[int] | None) -> None:
-    encoder = build_encoder(config, (size, size), 1, 0)
+def test_layer_features(config: EncoderSettings, size: int, widths: list[int] | None) -> None:
+    encoder = new_encoder(config, (size, size), 1, 0)
     encoder.transform = Preprocessing((size, size), (size, size), 1, mean=(0.5,), std=(0.25,))
     images = torch.randn(5, 1, size, size, generator=torch_generator(0))
     layers = Network("baseline", "scratch", 0, Classifier(encoder, 2), encoder.transform).layers(images)

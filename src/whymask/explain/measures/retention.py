@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from whymask.explain.cast import Cast
 from whymask.explain.choice import in_turn
 from whymask.explain.compared import Compared
-from whymask.explain.controls import random_network, rows_of
+from whymask.explain.controls import random_network
 from whymask.explain.drawing import Told, legend_of, lines, select
 from whymask.explain.measure import Drawing, Expectation, Measure
 from whymask.explain.networks import Network, Role
@@ -79,7 +79,7 @@ def _read_out(
     run = cast.runs.get(arm, cast.runs[cast.baseline])[seed]
     if run.fingerprint != prepared.images.fingerprint:
         return None
-    learn = rows_of(run, prepared)
+    learn = cast.context.labelled_rows(run.budget, run.seed)
     labels = prepared.images.labels[learn], prepared.images.labels[rows]
     before, after = (
         readout(

@@ -14,6 +14,7 @@ from whymask.report.figures import arm_styles, inline, write_figures
 from whymask.report.page import render
 from whymask.report.text import clean, count, flatten, known
 from whymask.runs import read_json, write_bytes
+from whymask.study.equal_compute import unequal_compute
 from whymask.study.page import figures, pictures, results
 from whymask.study.page.privacy import without_names
 from whymask.study.page.results import metric_name
@@ -81,6 +82,7 @@ def results_context(study: dict[str, Any]) -> dict[str, Any]:
     ordered = sorted(budgets, key=lambda labels: labels != lead)
     return {
         "verdict": results.verdict(study),
+        "unequal_compute": unequal_compute(study),
         "tiles": results.tiles(study),
         "levels": results.level_table(study),
         "pair_tables": results.pair_tables(study),
