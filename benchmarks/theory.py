@@ -19,11 +19,11 @@ from benchmarks.machine import SIDE, matrix_products
 from benchmarks.measure import Effort, Rates, Row, Work, against, interleaved, threads
 from whymask.randomness import torch_generator
 from whymask.theory.data import Batch, MultiView, Samples
-from whymask.theory.descent import OwnClock, Path, Training
+from whymask.theory.descent import OwnClock, Training, Trajectory
 from whymask.theory.measures import captured
 from whymask.theory.network import Network, SmoothedReLU
 from whymask.theory.objectives import CrossEntropy, TeacherStudent
-from whymask.theory.setting import Setting
+from whymask.theory.regime import Regime
 
 MASKS = (1, 10, 100)
 """Masks drawn for each image in a step."""
@@ -37,7 +37,7 @@ DRAWS = 3
 class TheorySize:
     """What is trained, for how many seeds side by side; the defaults are the lab's own."""
 
-    setting: Setting = field(default_factory=Setting)
+    regime: Regime = field(default_factory=Regime)
     seeds: int = 4
     steps: int = 600
     """At most so many of pretraining."""
@@ -49,7 +49,7 @@ class TheorySize:
     """Of the matrices whose products give the machine's rate."""
 
 
-QUICK = TheorySize(Setting(MultiView(k=2), m=2, N=40, batch=20), seeds=2, steps=2, epochs=1, wide=3, side=64)
+QUICK = TheorySize(Regime(MultiView(k=2), m=2, N=40, batch=20), seeds=2, steps=2, epochs=1, wide=3, side=64)
 
 
 def theory_rows(effort: Effort, size: TheorySize) -> list[Row]:
@@ -59,14 +59,14 @@ def theory_rows(effort: Effort, size: TheorySize) -> list[Row]:
         return [
             pretraining_row(replace(effort, seconds=0), size),  # one run each a block
             supervised_row(moment, size),
-            *(row for k in (size.setting.data.k, size.wide) for row in structure_rows(moment, size, k)),
-            *mask_rows(moment, size.setting),
+            *(row for k in (size.regime.data.k, size.wide) for row in structure_rows(moment, size, k)),
+            *mask_rows(moment, size.regime),
         ]
 
 
-def described(setting: Setting, more: str) -> str:
-    data = setting.data
-    sizes = f"k={data.k}, K={setting.K}, d={data.width}, P={data.patches}, batch {setting.batch}"
+def described(regime: Regime, more: str) -> str:
+    data = regime.data
+    sizes = f"k={data.k}, K={regime.K}, d={data.width}, P={data.patches}, batch {regime.batch}"
     return f"{sizes}, float32, one thread, processor time; {more}"
 
 
@@ -75,11 +75,11 @@ def described(setting: Setting, more: str) -> str:
 
 def pretraining_row(effort: Effort, size: TheorySize) -> Row:
     """theory-pretrain: until every kernel stopped on its own clock; both start from the same kernels and images."""
-    s, seeds = size.setting, range(size.seeds)
+    s, seeds = size.regime, range(size.seeds)
     clock = OwnClock(s.horizon, s.own_step, size.steps, batches=s.together)
     samples, alone, start = images_of(s, seeds), [images_of(s, [seed]) for seed in seeds], start_of(s, seeds)
 
-    def ours() -> Path:
+    def ours() -> Trajectory:
         return clock.run(start, TeacherStudent(s.theta, s.teacher), samples, s.data.features)
 
     def plain(seed: int, masks: int) -> Tensor:
@@ -104,14 +104,14 @@ def pretraining_row(effort: Effort, size: TheorySize) -> Row:
     )
 
 
-def enough_masks(setting: Setting, ours: Tensor, plain: Callable[[int], Tensor]) -> tuple[int, str]:
+def enough_masks(regime: Regime, ours: Tensor, plain: Callable[[int], Tensor]) -> tuple[int, str]:
     """The fewest masks with which plain pretraining captures as many features as ours, and what each number captured.
 
     `plain` gives the kernels (S, K, d) after pretraining with so many masks an image.
     """
     told = []
     for masks in MASKS:
-        theirs = captured(Network(plain(masks)), setting.data.features, setting.horizon)
+        theirs = captured(Network(plain(masks)), regime.data.features, regime.horizon)
         both = int((ours & theirs).sum())
         told.append(f"with {masks_an_image(masks)} the peer captured {counts(theirs)}, {both} of them ours")
         if theirs.sum() >= ours.sum():
@@ -120,10 +120,10 @@ def enough_masks(setting: Setting, ours: Tensor, plain: Callable[[int], Tensor])
 
 
 def plain_pretraining(
-    setting: Setting, clock: OwnClock, start: Tensor, samples: Samples, masks: int, generator: torch.Generator
+    regime: Regime, clock: OwnClock, start: Tensor, samples: Samples, masks: int, generator: torch.Generator
 ) -> Tensor:
     """Own-clock pretraining of one seed's kernels (K, d), as `OwnClock` has it; gradients by autograd, masks drawn."""
-    features = setting.data.features.to(start)
+    features = regime.data.features.to(start)
     kernels = start.clone().requires_grad_()
     first, winner = (start @ features.T).max(1)
     moving = torch.ones_like(first, dtype=torch.bool)
@@ -135,7 +135,7 @@ def plain_pretraining(
             break
         for place in range(clock.batches):
             patches = samples[step * clock.batches + place].patches[0]
-            plain_masked_loss(setting, kernels, patches, masks, generator).backward()
+            plain_masked_loss(regime, kernels, patches, masks, generator).backward()
         assert kernels.grad is not None
         with torch.no_grad():
             length = clock.relative_step * kernels.norm(dim=1) / kernels.grad.norm(dim=1).clamp_min(1e-30)
@@ -145,7 +145,7 @@ def plain_pretraining(
 
 
 def plain_masked_loss(
-    setting: Setting, kernels: Tensor, patches: Tensor, masks: int, generator: torch.Generator
+    regime: Regime, kernels: Tensor, patches: Tensor, masks: int, generator: torch.Generator
 ) -> Tensor:
     """Half the mean over images and drawn masks of sum_r (h^_r - h'_r)^2, of patches (B, P, d), for autograd.
 
@@ -153,9 +153,9 @@ def plain_masked_loss(
     """
     z = patches @ kernels.T
     with torch.no_grad():
-        teacher = plain_sigma(setting.sigma, setting.teacher * z).sum(1)
-    drawn = torch.rand(len(patches), masks, patches.shape[1], generator=generator) < setting.theta
-    codes = drawn.to(z) @ plain_sigma(setting.sigma, z) / setting.theta  # h', (B, masks, K)
+        teacher = plain_sigma(regime.sigma, regime.teacher * z).sum(1)
+    drawn = torch.rand(len(patches), masks, patches.shape[1], generator=generator) < regime.theta
+    codes = drawn.to(z) @ plain_sigma(regime.sigma, z) / regime.theta  # h', (B, masks, K)
     return (teacher[:, None] - codes).square().sum(2).mean() / 2
 
 
@@ -169,7 +169,7 @@ def plain_sigma(sigma: SmoothedReLU, z: Tensor) -> Tensor:
 
 def supervised_row(effort: Effort, size: TheorySize) -> Row:
     """theory-supervised: steps with [A]'s fixed head; a step of S seeds counts as S."""
-    s, seeds = size.setting, range(size.seeds)
+    s, seeds = size.regime, range(size.seeds)
     training = Training({"kernels": s.rate("kernel_rate")}, epochs=size.epochs)
     samples, alone = images_of(s, seeds), [images_of(s, [seed]) for seed in seeds]
     start = start_of(s, seeds).with_head(s.data.k, "fixed")
@@ -196,13 +196,13 @@ def supervised_row(effort: Effort, size: TheorySize) -> Row:
     )
 
 
-def plain_supervised(setting: Setting, start: Tensor, head: Tensor, samples: Samples, epochs: int) -> Tensor:
+def plain_supervised(regime: Regime, start: Tensor, head: Tensor, samples: Samples, epochs: int) -> Tensor:
     """One seed's kernels (K, d) after plain descent of the cross-entropy."""
     kernels = start.clone().requires_grad_()
-    descent = torch.optim.SGD([kernels], lr=setting.rate("kernel_rate"))
+    descent = torch.optim.SGD([kernels], lr=regime.rate("kernel_rate"))
     for step in range(epochs * len(samples)):
         batch = samples[step]
-        codes = plain_sigma(setting.sigma, batch.patches[0] @ kernels.T).sum(1)
+        codes = plain_sigma(regime.sigma, batch.patches[0] @ kernels.T).sum(1)
         descent.zero_grad()
         cross_entropy(codes @ head.T, batch.labels[0]).backward()
         descent.step()
@@ -249,7 +249,7 @@ class Owned(Batch):
 
 def structure_rows(effort: Effort, size: TheorySize, k: int) -> list[Row]:
     """theory-structure-k: a gradient on patches stored once against one on all; -gather: the same without products."""
-    s = replace(size.setting, data=MultiView(k=k, split="equal", sigma=0.0))
+    s = replace(size.regime, data=MultiView(k=k, split="equal", sigma=0.0))
     network, objective = start_of(s, [0]), TeacherStudent(s.theta, s.teacher)
     dense = images_of(s.with_data(copied=False), [0])[0]
     once = images_of(s, [0])[0]
@@ -275,9 +275,9 @@ def structure_rows(effort: Effort, size: TheorySize, k: int) -> list[Row]:
 # Masks ----------------------------------------------------------------------------------------------------------------
 
 
-def mask_rows(effort: Effort, setting: Setting) -> list[Row]:
+def mask_rows(effort: Effort, regime: Regime) -> list[Row]:
     """theory-masks-n: a gradient in closed form against one from n masks an image, and the latter's error."""
-    s = setting
+    s = regime
     samples, network, objective = images_of(s, [0]), start_of(s, [0]), TeacherStudent(s.theta, s.teacher)
     batch, generator = samples[0], torch_generator("bench", "mask")
     exact_batch, exact_network = batch.to("cpu", torch.float64), network.to("cpu", torch.float64)
@@ -314,16 +314,16 @@ def mask_rows(effort: Effort, setting: Setting) -> list[Row]:
 # Helpers --------------------------------------------------------------------------------------------------------------
 
 
-def images_of(setting: Setting, seeds: Sequence[int]) -> Samples:
+def images_of(regime: Regime, seeds: Sequence[int]) -> Samples:
     """Training images, all drawn now, so that no contender draws them."""
-    samples = Samples(setting.data, seeds, setting.images, setting.batch)
+    samples = Samples(regime.data, seeds, regime.images, regime.batch)
     for number in range(len(samples)):
         samples[number]
     return samples
 
 
-def start_of(setting: Setting, seeds: Sequence[int]) -> Network:
-    drawn = Network.random(setting.K, setting.data.width, seeds, setting.scale, setting.sigma)
+def start_of(regime: Regime, seeds: Sequence[int]) -> Network:
+    drawn = Network.random(regime.K, regime.data.width, seeds, regime.scale, regime.sigma)
     return drawn.to("cpu", torch.float32)
 
 

@@ -207,7 +207,7 @@ def test_the_fewest_masks_that_capture_as_much_are_taken(theory):
 
 def test_gathering_rows_gives_the_same_gradients(theory):
     torch = import_module("torch")
-    s = theory.Setting(theory.MultiView(k=3, split="equal", sigma=0.0), m=2, N=40, batch=20)
+    s = theory.Regime(theory.MultiView(k=3, split="equal", sigma=0.0), m=2, N=40, batch=20)
     network, objective = theory.start_of(s, [0, 1]), theory.TeacherStudent(s.theta, s.teacher)
     batch = theory.images_of(s, [0, 1])[0]
     owned = theory.Owned.of(batch, s.data.features)

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from whymask.theory.data import Batch, MultiView, Samples
-from whymask.theory.descent import Adam, CommonClock, OwnClock, Path, Training, horizon_of, mean_gradients, overlaps
+from whymask.theory.descent import (
+    Adam,
+    CommonClock,
+    OwnClock,
+    Training,
+    Trajectory,
+    horizon_of,
+    mean_gradients,
+    overlaps,
+)
 from whymask.theory.measures import captured
 from whymask.theory.network import Network, SmoothedReLU
 from whymask.theory.objectives import CrossEntropy, Gradients, PixelReconstruction, TeacherStudent
@@ -100,20 +109,20 @@ def test_own_clock_follows_the_path_of_plain_gradient_descent():
         assert np.abs(ours_y - expected).max() <= 0.02 * expected.max()
 
 
-def pretrain_own(network: Network, samples: Samples) -> Path:
+def pretrain_own(network: Network, samples: Samples) -> Trajectory:
     return OwnClock(HORIZON).run(network, GROWING, samples, DATA.features)
 
 
-def pretrain_common(network: Network, samples: Samples) -> Path:
+def pretrain_common(network: Network, samples: Samples) -> Trajectory:
     return CommonClock(HORIZON, steps=400).run(network, GROWING, samples, DATA.features)
 
 
-def train(network: Network, samples: Samples) -> Path:
+def train(network: Network, samples: Samples) -> Trajectory:
     training = Training({"kernels": 0.3, "head": 1.0}, target=0.4, epochs=60)
     return training.run(network.with_head(DATA.k, "learned"), CrossEntropy(), samples, DATA.features)
 
 
-def reconstruct(network: Network, samples: Samples) -> Path:
+def reconstruct(network: Network, samples: Samples) -> Trajectory:
     decoder = network.kernels.mT.clone()
     training = Training({"kernels": 0.003, "decoder": 0.003}, epochs=30, adam=True)
     return training.run(network.having(decoder=decoder), PixelReconstruction(), samples, DATA.features)
@@ -124,7 +133,9 @@ RUNS = [pretrain_own, pretrain_common, train, reconstruct]
 
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
-def test_a_seed_among_others_equals_the_seed_alone(run: Callable[..., Path], dtype: torch.dtype, tolerance: float):
+def test_a_seed_among_others_equals_the_seed_alone(
+    run: Callable[..., Trajectory], dtype: torch.dtype, tolerance: float
+):
     together = run(start(dtype=dtype), images(dtype=dtype))
     assert not torch.equal(together.network.kernels, start(dtype=dtype).kernels)
     for seed in range(3):
@@ -197,7 +208,7 @@ class Scripted:
         return torch.zeros(len(network.kernels)), {"kernels": self.gradient(network.kernels)}
 
 
-def scripted(clock: CommonClock, kernels: list[list[float]], gradient: Callable[[Tensor], Tensor]) -> Path:
+def scripted(clock: CommonClock, kernels: list[list[float]], gradient: Callable[[Tensor], Tensor]) -> Trajectory:
     """A run of one seed whose features are the unit vectors."""
     network = Network(torch.tensor([kernels], dtype=torch.float64))
     return clock.run(network, Scripted(gradient), images((0,)), torch.eye(network.kernels.shape[2]))

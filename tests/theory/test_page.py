@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from whymask.errors import WhymaskError
-from whymask.theory.page.write import NAMES, write_theory_page
+from whymask.theory.page.write import TITLES, write_theory_page
 
 S, K, L, PER_CLASS, D, T = 3, 4, 2, 3, 20, 9
 NASTY = "<script>alert(1)</script> $x^2$ \u202e\ud800\x07 {{7*7}}"
@@ -175,7 +175,7 @@ def test_the_top_says_what_holds_and_what_does_not(page: Page) -> None:
     assert "k = 4, 3 seeds: 5 claims hold, 3 do not. 2 claims have no threshold." in page.text
     top = page.text[: page.text.index("The regime")]
     assert "measured 0.432, 95 % interval 0.412 to 0.452, threshold 0.95" in top
-    assert NAMES["supervised-lottery"] in top and "0.712" in top and "common clock" in top
+    assert TITLES["supervised-lottery"] in top and "0.712" in top and "common clock" in top
     assert "The negative control came out as it must." in top
 
 

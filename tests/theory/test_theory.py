@@ -9,15 +9,14 @@ import pytest
 import torch
 
 from whymask import WhymaskError
-from whymask.theory import Lab, MultiView, Setting, TheorySettings, theory
+from whymask.theory import Lab, MultiView, Regime, TheorySettings, theory
 from whymask.theory.claims import CLAIMS, growth
+from whymask.theory.claims.coverage import captured_row
 from whymask.theory.claims.downstream import gain_row
 from whymask.theory.claims.ensembles import gain
 from whymask.theory.claims.growth import _crossing
-from whymask.theory.claims.pretraining import captured_row
 from whymask.theory.claims.record import averaged, pooled, within
-from whymask.theory.claims.scale import classes_up_to
-from whymask.theory.run import parse_seeds
+from whymask.theory.settings import NAMES, classes_up_to, parse_seeds
 from whymask.theory.store import Store
 
 KEYS = {
@@ -34,8 +33,8 @@ def few_images():
         yield
 
 
-def small(**changes) -> Setting:
-    return replace(Setting(MultiView(k=3, d=12), m=4, N=60, batch=20, test=40, epochs=4, pixel_epochs=3), **changes)
+def small(**changes) -> Regime:
+    return replace(Regime(MultiView(k=3, d=12), m=4, N=60, batch=20, test=40, epochs=4, pixel_epochs=3), **changes)
 
 
 def settings(**changes) -> TheorySettings:
@@ -109,14 +108,14 @@ def test_claims_are_added_to_a_run(tmp_path):
 def test_threads_change_no_number(everything, tmp_path):
     _, whole = everything
     chosen = ("purity", "retention")
-    table = theory(tmp_path, settings(setting=small(threads=3), claims=chosen))
+    table = theory(tmp_path, settings(regime=small(threads=3), claims=chosen))
     assert table["claims"] == [claim for claim in whole["claims"] if claim["id"] in chosen]
 
 
 def test_every_claim_is_measured_for_other_numbers_of_features(tmp_path):
     data = MultiView(k=3, L=3, C_p=1, gamma=0.05, covered=1.0, split="equal")
     chosen = tuple(id for id in CLAIMS if id not in ("scale", "ensembles"))
-    table = theory(tmp_path, settings(setting=small(data=data, q=4), claims=chosen, seeds="2"))
+    table = theory(tmp_path, settings(regime=small(data=data, q=4), claims=chosen, seeds="2"))
     assert all(claim["rows"] for claim in table["claims"])
 
 
@@ -162,14 +161,14 @@ def test_a_damaged_file_is_made_again(tmp_path, capsys):
 @pytest.mark.parametrize("changes", [{"split": "equal", "sigma": 0.0}, {"L": 1}, {"gamma": 0.1, "mu": 0.5}])
 def test_every_kind_of_data_reaches_the_page(changes, tmp_path):
     chosen = ("supervised-lottery", "data-coverage", "reconstruction")
-    theory(tmp_path, settings(setting=small(data=MultiView(k=3, **changes)), claims=chosen, seeds="2"))
+    theory(tmp_path, settings(regime=small(data=MultiView(k=3, **changes)), claims=chosen, seeds="2"))
     assert (tmp_path / "report.html").exists()
 
 
 def test_another_setting_needs_another_folder(everything):
     out, _ = everything
     with pytest.raises(WhymaskError, match=r"theta: 0\.5 there, 0\.6 now"):
-        theory(out, settings(setting=small(theta=0.6)))
+        theory(out, settings(regime=small(theta=0.6)))
 
 
 @pytest.mark.parametrize(
@@ -206,6 +205,11 @@ def test_bad_input_names_the_rule(arguments, message, tmp_path, monkeypatch, cap
 def test_no_claims_is_an_error(tmp_path):
     with pytest.raises(WhymaskError, match="no claim was given"):
         theory(tmp_path, settings(claims=()))
+
+
+def test_the_names_that_flags_know_are_those_of_the_claims():
+    assert list(CLAIMS) == list(NAMES)
+    assert all(name == claim.id for name, claim in CLAIMS.items())
 
 
 def test_scale_compares_classes_up_to_k():

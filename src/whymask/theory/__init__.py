@@ -6,8 +6,9 @@ from whymask.theory.lab import Lab
 from whymask.theory.measures import accuracy, captured, largest_overlap, overlaps, second_to_first
 from whymask.theory.network import Network, SmoothedReLU
 from whymask.theory.objectives import CrossEntropy, Objective, PixelReconstruction, TeacherStudent
-from whymask.theory.run import TheorySettings, theory
-from whymask.theory.setting import Setting
+from whymask.theory.regime import Regime
+from whymask.theory.run import theory
+from whymask.theory.settings import TheorySettings
 
 __all__ = [
     "Batch",
@@ -20,8 +21,8 @@ __all__ = [
     "Objective",
     "OwnClock",
     "PixelReconstruction",
+    "Regime",
     "Samples",
-    "Setting",
     "SmoothedReLU",
     "TeacherStudent",
     "TheorySettings",

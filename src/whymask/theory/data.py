@@ -3,9 +3,8 @@
 Sources: [A] Allen-Zhu and Li, arXiv 2012.09816, Definition 1; [P] Pan, Zhou and Yan, arXiv 2206.03826.
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from whymask.errors import WhymaskError
 from whymask.linear import IMAGES, as_convolution, linear, weight_gradient
 from whymask.randomness import torch_generator
+from whymask.theory.settings import ImageSettings
 
 MAX_OVERFLOW = 0.01
 """The largest probability with which an image may have more features than its patches can show."""
@@ -106,61 +106,29 @@ class Distribution(Protocol):
 
 
 @dataclass(frozen=True)
-class MultiView:
+class MultiView(ImageSettings):
     """Multi-view and single-view images of k classes with L features each [A, Definition 1].
 
     An image has the L features of its class, and every other feature with probability s/k. Each present feature owns
     `C_p` patches; on these x_p = z_p v + feature noise + Gaussian noise; the other patches hold Gaussian noise only.
     The features are the same for every seed: kernels start isotropic, so nothing is lost, and networks of several
-    seeds can be tested on the same images. Asymptotic expressions are those of [A] (memory).
+    seeds can be tested on the same images.
     """
 
-    k: int = 10
-    """Classes. Asymptotically: sufficiently large; all else is measured in it."""
-    L: int = 2
-    """Features a class. The papers: 2."""
-    d: int | None = None
-    """Numbers a patch; k·L + 40 by default. Asymptotically: poly(k), at least k·L."""
-    P: int | None = None
-    """Patches an image; by default the least with which features overflow in at most 1 % of images. Asymptotically:
-    polylog(k) or more."""
-    C_p: int = 2
-    """Patches a feature. Asymptotically: a constant above 1."""
-    s: float = 2.0
-    """Another class's feature is present with probability s/k. Asymptotically: between 1 and k^0.2."""
-    mu: float = 0.01
-    """Share of single-view images. Asymptotically: 1/poly(k)."""
-    gamma: float = 0.0
-    """Largest coefficient of another feature on an owned patch. Asymptotically: at most 1/k^1.5."""
-    sigma: float | None = None
-    """Standard deviation of the Gaussian noise, each number of a patch; 0.1/sqrt(d) by default. Asymptotically:
-    1/(sqrt(d) polylog(k))."""
-    Gamma: float = 0.2
-    """Weight of other classes' features in a single-view image. Asymptotically: 1/polylog(k)."""
-    rho_single: float = 0.05
-    """Weight of the other features of the class in a single-view image. Asymptotically: k^-0.01."""
-    split: Literal["random", "equal", "simplex"] = "random"
-    """How a feature's weight is split over its patches: in random shares, proportional to draws from [0.5, 1.5];
-    equally; or uniformly on the simplex, where one patch has nearly all and C_p counts for little."""
-    covered: float = 1.0
-    """Share of the k·L features that these images may show: pretraining data need not cover all of them."""
-    covered_by: Literal["features", "classes"] = "features"
-    """Whether single features or whole classes are left out."""
-    copied: bool = True
-    """Store the identical patches of noise-free, equally split images once, which changes nothing but the speed."""
-
     def __post_init__(self) -> None:
-        _check(self)
+        super().__post_init__()
+        if not self.shown.any():
+            raise WhymaskError(f"covered={self.covered} leaves no feature of {self.count}; a larger share is needed.")
+        if self.P is not None and self.places < self._places_needed():
+            raise WhymaskError(
+                f"overflow: with P={self.P} patches, over {MAX_OVERFLOW:.0%} of images have more features than fit "
+                f"(features x C_p > P). Give P of at least {self._places_needed() * self.C_p}, or a smaller s or C_p."
+            )
 
-    @property
-    def count(self) -> int:
-        """Features of all classes, k·L."""
-        return self.k * self.L
-
-    @property
-    def width(self) -> int:
-        """d, the default resolved."""
-        return self.count + 40 if self.d is None else self.d
+    @classmethod
+    def of(cls, settings: ImageSettings) -> "MultiView":
+        """The distribution that was asked for."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(settings)})
 
     @property
     def places(self) -> int:
@@ -270,32 +238,6 @@ class MultiView:
         if self.noise > 0:
             patches += self.noise * torch.randn(patches.shape, generator=generator)
         return patches
-
-
-def _check(data: MultiView) -> None:
-    """Raise WhymaskError naming the first rule that `data` breaks."""
-    if data.k < 2 or data.L < 1 or data.C_p < 1:
-        raise WhymaskError(f"k={data.k}, L={data.L}, C_p={data.C_p}: at least 2 classes, 1 feature and 1 patch needed.")
-    if data.count > data.width:
-        raise WhymaskError(
-            f"L·k = {data.L}·{data.k} = {data.count} orthonormal features do not fit into patches of d={data.width} "
-            f"numbers; L·k <= d is needed. Give d of at least {data.count}."
-        )
-    for name in ("mu", "covered"):
-        if not 0 <= getattr(data, name) <= 1:
-            raise WhymaskError(f"{name}={getattr(data, name)}: a share from 0 to 1 was expected.")
-    if not data.shown.any():
-        raise WhymaskError(f"covered={data.covered} leaves no feature of {data.count}; a larger share is needed.")
-    for name in ("s", "gamma", "sigma", "Gamma", "rho_single"):
-        given = getattr(data, name)
-        if given is not None and not 0 <= given < math.inf:
-            raise WhymaskError(f"{name}={given}: a number of at least 0 was expected.")
-    needed = data._places_needed() * data.C_p
-    if data.P is not None and data.places < data._places_needed():
-        raise WhymaskError(
-            f"overflow: with P={data.P} patches, over {MAX_OVERFLOW:.0%} of images have more features than fit "
-            f"(features x C_p > P). Give P of at least {needed}, or a smaller s or C_p."
-        )
 
 
 @dataclass

@@ -33,7 +33,7 @@ def mean_gradients(
 
 
 @dataclass
-class Path:
+class Trajectory:
     """Where a descent led, and what was seen on the way."""
 
     network: Network
@@ -79,11 +79,11 @@ class OwnClock:
     batches: int = 1
     """Batches averaged in a step; all of them give the full-batch gradient."""
 
-    def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Path:
+    def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Trajectory:
         """`samples` gives batch after batch; with one batch it is the full-batch gradient. `features` (n, d)."""
         first, winner = overlaps(network, features).max(2, keepdim=True)
         moving = torch.ones_like(winner[..., 0], dtype=torch.bool)
-        path = Path(network, grown=torch.zeros_like(moving), rose=torch.zeros_like(moving))
+        path = Trajectory(network, grown=torch.zeros_like(moving), rose=torch.zeros_like(moving))
         path.taken = torch.full(moving.shape[:1], self.steps, device=moving.device)
         for step in range(self.steps + 1):
             now = overlaps(network, features)
@@ -124,8 +124,8 @@ class CommonClock:
     record: int = 4
     batches: int = 1
 
-    def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Path:
-        stopped, path = network.map(torch.clone), Path(network)
+    def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Trajectory:
+        stopped, path = network.map(torch.clone), Trajectory(network)
         waiting = torch.ones(len(network.kernels), dtype=torch.bool, device=network.kernels.device)
         moving, path.most = waiting.clone(), torch.zeros_like(waiting, dtype=torch.int64)
         path.taken = torch.zeros_like(path.most)
@@ -167,8 +167,8 @@ class Training:
     adam: bool = False
     """Adam in place of plain descent."""
 
-    def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Path:
-        path = Path(network)
+    def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Trajectory:
+        path = Trajectory(network)
         update = Adam() if self.adam else None
         moving = torch.ones(len(network.kernels), dtype=torch.bool, device=network.kernels.device)
         reached = torch.full(moving.shape, torch.inf, device=moving.device, dtype=network.kernels.dtype)

@@ -1,4 +1,4 @@
-"""The networks of one setting: pretrained on either clock, trained from scratch, fine-tuned; each made once a seed."""
+"""The networks of one regime: pretrained on either clock, trained from scratch, fine-tuned; each made once a seed."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from whymask.randomness import torch_generator
 from whymask.theory.data import Batch, Samples
-from whymask.theory.descent import CommonClock, OwnClock, Path, Training
+from whymask.theory.descent import CommonClock, OwnClock, Training, Trajectory
 from whymask.theory.measures import accuracy
 from whymask.theory.network import Network
 from whymask.theory.objectives import CrossEntropy, PixelReconstruction, TeacherStudent
-from whymask.theory.setting import Setting
+from whymask.theory.regime import Regime
 from whymask.theory.store import Arrays, Store, numpy
 
 Clock = Literal["own", "common"]
@@ -31,7 +31,7 @@ EXTRAS = ("grown", "taken", "loss", "most")
 
 @dataclass(frozen=True)
 class Trained:
-    """A network and how it came about; arrays are those of `Path`, seeds first, and empty where there is nothing."""
+    """A network and how it came about; arrays are those of `Trajectory`, seeds first, empty where there is nothing."""
 
     network: Network
     growth: np.ndarray = field(default_factory=partial(np.empty, 0))
@@ -51,41 +51,41 @@ class Trained:
 
 
 class Lab:
-    """All that is trained under one setting, for `seeds` side by side.
+    """All that is trained under one regime, for `seeds` side by side.
 
-    `name` separates settings within one store. Downstream images have all features; the images of pretraining may cover
-    only a share of them, `setting.data.covered`. Where they cover all, they are the same images, without labels.
+    `name` separates regimes within one store. Downstream images have all features; the images of pretraining may cover
+    only a share of them, `regime.data.covered`. Where they cover all, they are the same images, without labels.
     """
 
     def __init__(
         self,
-        setting: Setting,
+        regime: Regime,
         seeds: Sequence[int],
         store: Store | None = None,
         name: str = "main",
     ):
-        self.setting, self.seeds, self.name = setting, list(seeds), name
+        self.regime, self.seeds, self.name = regime, list(seeds), name
         self.store = store or Store()
-        self.data = replace(setting.data, covered=1.0)
-        self.pretraining = replace(setting.data, copied=False)
+        self.data = replace(regime.data, covered=1.0)
+        self.pretraining = replace(regime.data, copied=False)
 
     # what is measured with ----------------------------------------------------------------------------------
 
     @cached_property
     def features(self) -> Tensor:
         """(n, d)."""
-        return self.data.features.to(self.setting.torch_device, self.setting.dtype)
+        return self.data.features.to(self.regime.torch_device, self.regime.dtype)
 
     def start(self, seeds: Sequence[int] | None = None) -> Network:
         """Random kernels."""
-        s = self.setting
+        s = self.regime
         drawn = Network.random(s.K, self.data.width, self.seeds if seeds is None else seeds, s.scale, s.sigma)
         return drawn.to(s.torch_device, s.dtype)
 
     @cached_property
     def tests(self) -> dict[str, Batch]:
         """Multi-view and single-view test images, and the mixture, the same for every seed: S = 1."""
-        s = self.setting
+        s = self.regime
         return {
             view: self.data.draw(torch_generator("test", view), s.test, view).to(s.torch_device, s.dtype)
             for view in ("multi", "single", "mixed")
@@ -99,15 +99,15 @@ class Lab:
         """(S,), in [0, 1]."""
         return numpy(torch.cat([accuracy(one, self.tests[view]) for one in _each(network)]))
 
-    def sub(self, name: str, setting: Setting, seeds: Sequence[int]) -> "Lab":
+    def sub(self, name: str, regime: Regime, seeds: Sequence[int]) -> "Lab":
         """Another lab with the same store."""
-        return Lab(setting, seeds, self.store, name)
+        return Lab(regime, seeds, self.store, name)
 
     # what is trained ----------------------------------------------------------------------------------------
 
     def pretrained(self, clock: Clock, objective: TeacherStudent | None = None, name: str = "") -> Trained:
         """Kernels after teacher-student pretraining; another `objective` needs a `name` of its own."""
-        s = self.setting
+        s = self.regime
         kind, size = (OwnClock, s.own_step) if clock == "own" else (CommonClock, s.common_step)
         descent = kind(s.horizon, relative_step=size, batches=s.together)
         objective = objective or TeacherStudent(s.theta, s.teacher)
@@ -119,7 +119,7 @@ class Lab:
 
     def reconstructed(self) -> Trained:
         """Kernels and a free decoder after pixel reconstruction by Adam."""
-        s = self.setting
+        s = self.regime
         training = Training({"kernels": s.pixel_rate, "decoder": s.pixel_rate}, epochs=s.pixel_epochs, adam=True)
         return self._trained(
             "pixels",
@@ -135,7 +135,7 @@ class Lab:
         `rates` are the step sizes of kernels and head; by default those of training from scratch, or of fine-tuning for
         a learned head on pretrained kernels.
         """
-        s = self.setting
+        s = self.regime
         if rates is None:
             tuned = "tuning_" if start != "random" and head == "learned" else ""
             rates = s.rate(f"{tuned}kernel_rate"), s.rate(f"{tuned}head_rate")
@@ -163,11 +163,11 @@ class Lab:
 
     def _with_decoder(self, seeds: Sequence[int]) -> Network:
         """Random kernels, and a decoder drawn at the same scale."""
-        s, shape = self.setting, (self.data.width, self.setting.K)
+        s, shape = self.regime, (self.data.width, self.regime.K)
         drawn = [torch.randn(shape, generator=torch_generator(seed, "decoder"), dtype=torch.float64) for seed in seeds]
         return self.start(seeds).having(decoder=(s.scale * torch.stack(drawn)).to(s.torch_device, s.dtype))
 
-    def _read_out(self, network: Network, seeds: Sequence[int]) -> Path:
+    def _read_out(self, network: Network, seeds: Sequence[int]) -> Trajectory:
         """Gradient descent of the head alone, on codes divided by their size: they are tiny before any training."""
         samples = self.images(seeds)
         codes = torch.cat([network.codes(batch) for batch in samples], dim=1)
@@ -181,16 +181,16 @@ class Lab:
         for _ in range(READ_OUT_STEPS):
             chances = (scaled @ head.mT).log_softmax(2)
             loss = torch.where(moving, -(chances * onehot).sum(2).mean(1), loss)
-            moving &= loss > self.setting.target
+            moving &= loss > self.regime.target
             if not moving.any():
                 break
             gradient = (chances.exp() - onehot).mT @ scaled / codes.shape[1]
             head -= moving[:, None, None] * 2 / largest * gradient
-        return Path(network.having(head=head / size), losses=[loss], loss=loss)
+        return Trajectory(network.having(head=head / size), losses=[loss], loss=loss)
 
     def images(self, seeds: Sequence[int], pretraining: bool = False) -> Samples:
         """Training images with labels, or those of pretraining: the same where all features are covered."""
-        s = self.setting
+        s = self.regime
         return Samples(
             self.pretraining if pretraining else self.data,
             seeds,
@@ -204,12 +204,12 @@ class Lab:
     @property
     def at_once(self) -> int:
         """Seeds side by side: as many as have room for their images, at least one."""
-        s = self.setting
+        s = self.regime
         seed = s.images * self.data.patches * self.data.width * (4 if s.precision == "32" else 8)
         return max(1, int(s.budget * 2**30 / self.store.workers / seed))
 
     def _trained(
-        self, name: str, start: Callable[[list[int]], Network], run: Callable[[Network, list[int]], Path]
+        self, name: str, start: Callable[[list[int]], Network], run: Callable[[Network, list[int]], Trajectory]
     ) -> Trained:
         def compute(seeds: list[int]) -> Arrays:
             began = time.perf_counter()
@@ -228,9 +228,9 @@ class Lab:
         return None if arrays is None else self._as_trained(arrays)
 
     def _as_trained(self, arrays: Arrays) -> Trained:
-        device = self.setting.torch_device
+        device = self.regime.torch_device
         named = {k: torch.from_numpy(arrays[k]).to(device) for k in ("kernels", "head", "decoder") if k in arrays}
-        network = Network(named["kernels"], named.get("head"), named.get("decoder"), self.setting.sigma)
+        network = Network(named["kernels"], named.get("head"), named.get("decoder"), self.regime.sigma)
         known = {key: arrays[key] for key in ("growth", "losses", "seconds", *EXTRAS) if key in arrays}
         return Trained(network, **known)
 

@@ -2,58 +2,28 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 
 from whymask.errors import WhymaskError
-from whymask.flags import Flat
 from whymask.progress import say
 from whymask.runs import SCHEMA, RunFolder, provenance, read_json, write_arrays, write_json
-from whymask.theory.claims import CLAIMS, Claim
-from whymask.theory.claims.controls import controls
-from whymask.theory.claims.scale import classes_up_to, scale
+from whymask.theory.claims import CLAIMS, CONTROLS
+from whymask.theory.claims.record import Finding
+from whymask.theory.claims.scale import scale
 from whymask.theory.lab import CLOCKS, Lab
 from whymask.theory.measures import captured, own_overlap
 from whymask.theory.page.write import write_theory_page
-from whymask.theory.setting import IDEALISATIONS, Setting
+from whymask.theory.regime import IDEALISATIONS, Regime
+from whymask.theory.settings import TheorySettings, parse_seeds
 from whymask.theory.store import Store, numpy
 
-ClaimId = Literal[
-    "coverage", "purity", "kernel-lottery", "supervised-lottery", "downstream", "retention", "growth", "data-coverage",
-    "ensembles", "scale", "reconstruction",
-]  # fmt: skip
-QUICK: tuple[ClaimId, ...] = (
-    "coverage", "purity", "kernel-lottery", "supervised-lottery", "downstream", "retention", "growth",
-)  # fmt: skip
-CONTROLS = "controls"
 NETWORKS = (*CLOCKS, *(f"{head}-{start}" for head in ("fixed", "learned") for start in ("random", *CLOCKS)))
 """Whose arrays are kept for those who plot themselves."""
-
-
-@dataclass(frozen=True)
-class TheorySettings:
-    """What `whymask theory` runs."""
-
-    setting: Annotated[Setting, Flat] = field(default_factory=Setting)
-    """Data, network, objective and training."""
-    claims: tuple[ClaimId, ...] | None = None
-    """Claims to run; by default all, with --quick the first seven. Negative controls are always run."""
-    seeds: str | None = None
-    """How many seeds, or a range such as 10:20: a share, which is merged with what the folder has. By default 20 seeds,
-    with --quick 5."""
-    quick: bool = False
-    """The first seven claims with 5 seeds: at most two minutes on two cores."""
-    scale_k: tuple[int, ...] | None = None
-    """Numbers of classes that the claim `scale` compares; by default 10, 20, 50 ... up to k, 10 and 20 at least."""
-
-    @property
-    def classes(self) -> tuple[int, ...]:
-        """`scale_k`, the default resolved."""
-        return tuple(sorted(set(self.scale_k or classes_up_to(self.setting.data.k))))
 
 
 def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = None) -> dict[str, Any]:
@@ -64,24 +34,26 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
     of another setting, and for settings that cannot be run.
     """
     settings, out = settings or TheorySettings(), Path(out)
-    setting, seeds, ids = settings.setting, parse_seeds(settings), _ids(settings)
+    regime, seeds, ids = Regime.of(settings.regime), parse_seeds(settings), settings.chosen
     for k in settings.classes if "scale" in ids else ():
-        setting.with_data(k=k)  # a k that cannot be run is told now, not after hours
-    if setting.q < 3:
-        say(f"warning: q={setting.q:g} lies outside the theorems, which need q >= 3")
-    compared = asdict(replace(setting, device="auto", threads=None, budget=1.0))
-    folder = RunFolder.open(out, compared, provenance(setting.torch_device.type, f"{setting.precision}-true"))
-    done, store = _Done(out / "seeds"), Store(out / "arrays", setting.workers)
+        regime.with_data(k=k)  # a k that cannot be run is told now, not after hours
+    if regime.q < 3:
+        say(f"warning: q={regime.q:g} lies outside the theorems, which need q >= 3")
+    compared = asdict(replace(regime, device="auto", threads=None, budget=1.0))
+    folder = RunFolder.open(out, compared, provenance(regime.torch_device.type, f"{regime.precision}-true"))
+    done, store = _Done(out / "seeds"), Store(out / "arrays", regime.workers)
     for id in ids:
         if len(set(seeds) | set(done.seeds(id))) < 2:
             raise WhymaskError(f"--seeds {settings.seeds}: an interval over seeds needs at least 2. Give more.")
 
     @cache
-    def judged(id: str, seeds: tuple[int, ...], classes: tuple[int, ...]) -> list[Claim]:
-        lab = Lab(setting, seeds, store)
-        return scale(lab, classes) if id == "scale" else CLAIMS[id](lab) if id in CLAIMS else controls(lab)
+    def judged(id: str, seeds: tuple[int, ...], classes: tuple[int, ...]) -> list[Finding]:
+        lab = Lab(regime, seeds, store)
+        if id == "controls":
+            return [finding for control in CONTROLS for finding in control.test(lab)]
+        return scale(lab, classes) if id == "scale" else CLAIMS[id].test(lab)
 
-    for id in (*ids, CONTROLS):
+    for id in (*ids, "controls"):
         began = time.perf_counter()
         judged(id, tuple(seeds), settings.classes)
         done.add(id, seeds, (time.perf_counter() - began) / len(seeds), settings.classes)
@@ -89,54 +61,28 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
     claims = [claim for id in CLAIMS if done.seeds(id) for claim in judged(id, done.seeds(id), classes)]
     table = {
         "schema": SCHEMA,
-        "setting": describe(setting) | {"scale_k": classes},
+        "setting": describe(regime) | {"scale_k": classes},
         "claims": [asdict(claim) for claim in claims],
-        "controls": [asdict(claim) for claim in judged(CONTROLS, done.seeds(CONTROLS), classes)],
+        "controls": [asdict(claim) for claim in judged("controls", done.seeds("controls"), classes)],
         "seeds": sorted({seed for id in CLAIMS for seed in done.seeds(id)}),
         "idealisations": list(IDEALISATIONS),
         "provenance": folder.provenance,
         "seconds": done.seconds(),
     }
-    _write(folder, table, Lab(setting, done.seeds(CONTROLS), store))
+    _write(folder, table, Lab(regime, done.seeds("controls"), store))
     _show(claims)
     say(f"The page: {out / 'report.html'}")
     return table
 
 
-def parse_seeds(settings: TheorySettings) -> list[int]:
-    """ "20" is 0 to 19; "10:20" is 10 to 19. Raises WhymaskError for anything else."""
-    text = settings.seeds or ("5" if settings.quick else "20")
-    first, colon, last = text.partition(":")
-    try:
-        seeds = list(range(int(first), int(last))) if colon else list(range(int(first)))
-    except ValueError:
-        seeds = []
-    if not seeds or seeds[0] < 0 or (not colon and len(seeds) < 2):
-        raise WhymaskError(
-            f"--seeds {text}: expected was a number of at least 2, as an interval over seeds needs, or a range such as "
-            "10:20."
-        )
-    return seeds
-
-
-def describe(setting: Setting) -> dict[str, Any]:
+def describe(regime: Regime) -> dict[str, Any]:
     """All settings with their defaults resolved."""
-    resolved: dict[str, Any] = asdict(setting) | {"K": setting.K, "tau": setting.teacher, "horizon": setting.horizon}
-    resolved |= {name: setting.rate(name) for name in resolved if name.endswith("_rate") and name != "pixel_rate"}
-    resolved |= {"N": setting.images, "batches": setting.together, "growth_threshold": setting.threshold}
-    data = setting.data
+    resolved: dict[str, Any] = asdict(regime) | {"K": regime.K, "tau": regime.teacher, "horizon": regime.horizon}
+    resolved |= {name: regime.rate(name) for name in resolved if name.endswith("_rate") and name != "pixel_rate"}
+    resolved |= {"N": regime.images, "batches": regime.together, "growth_threshold": regime.threshold}
+    data = regime.data
     resolved["data"] |= {"d": data.width, "P": data.patches, "sigma": data.noise}
     return resolved
-
-
-def _ids(settings: TheorySettings) -> list[str]:
-    if settings.claims is not None and not settings.claims:
-        raise WhymaskError(f"no claim was given; one or more of {', '.join(CLAIMS)} was expected.")
-    chosen: Sequence[str] = settings.claims or (QUICK if settings.quick else list(CLAIMS))
-    unknown = set(chosen) - set(CLAIMS)
-    if unknown:
-        raise WhymaskError(f"no such claim: {', '.join(sorted(unknown))}; there are {', '.join(CLAIMS)}.")
-    return [id for id in CLAIMS if id in chosen]
 
 
 class _Done:
@@ -186,14 +132,14 @@ def _arrays(lab: Lab) -> dict[str, np.ndarray]:
         arrays |= {f"{name}/{key}": numpy(tensor) for key, tensor in trained.network.tensors().items()}
         arrays |= {f"{name}/growth": trained.growth}
         if name in CLOCKS:
-            arrays[f"{name}/captured"] = numpy(captured(trained.network, lab.features, lab.setting.horizon))
+            arrays[f"{name}/captured"] = numpy(captured(trained.network, lab.features, lab.regime.horizon))
         elif name.startswith("fixed"):
             arrays[f"{name}/own_overlap"] = numpy(own_overlap(trained.network, lab.features, lab.data.L))
     return arrays
 
 
-def _show(claims: Sequence[Claim]) -> None:
-    for claim in claims:
+def _show(findings: Sequence[Finding]) -> None:
+    for claim in findings:
         verdict = {True: "holds", False: "does not hold", None: "no threshold"}[claim.holds]
         clock = f" ({claim.clock} clock)" if claim.clock else ""
         measured = "nothing to measure" if claim.measured is None else f"{claim.measured:.3f}"

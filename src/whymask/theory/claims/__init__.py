@@ -1,32 +1,32 @@
-"""The claims of the paper and its models, each a function of a lab: what was predicted, what was measured."""
+"""The claims of the paper and its models, each in a file: what was predicted, how it is tested, what the page draws."""
 
-from collections.abc import Callable
+from whymask.theory.claims.claim import Claim
+from whymask.theory.claims.controls import CONTROLS
+from whymask.theory.claims.coverage import COVERAGE
+from whymask.theory.claims.data_coverage import DATA_COVERAGE
+from whymask.theory.claims.downstream import DOWNSTREAM
+from whymask.theory.claims.ensembles import ENSEMBLES
+from whymask.theory.claims.growth import GROWTH
+from whymask.theory.claims.kernel_lottery import KERNEL_LOTTERY
+from whymask.theory.claims.purity import PURITY
+from whymask.theory.claims.reconstruction import RECONSTRUCTION
+from whymask.theory.claims.retention import RETENTION
+from whymask.theory.claims.scale import SCALE
+from whymask.theory.claims.supervised_lottery import SUPERVISED_LOTTERY
 
-from whymask.theory.claims import (
-    data_coverage,
-    downstream,
-    ensembles,
-    growth,
-    pretraining,
-    reconstruction,
-    scale,
-)
-from whymask.theory.claims.record import Claim
-from whymask.theory.lab import Lab
-
-CLAIMS: dict[str, Callable[[Lab], list[Claim]]] = {
-    "coverage": pretraining.coverage,
-    "purity": pretraining.purity,
-    "kernel-lottery": pretraining.kernel_lottery,
-    "supervised-lottery": downstream.supervised_lottery,
-    "downstream": downstream.downstream,
-    "retention": downstream.retention,
-    "growth": growth.growth,
-    "data-coverage": data_coverage.data_coverage,
-    "ensembles": ensembles.ensembles,
-    "scale": scale.scale,
-    "reconstruction": reconstruction.reconstruction,
+CLAIMS: dict[str, Claim] = {
+    "coverage": COVERAGE,
+    "purity": PURITY,
+    "kernel-lottery": KERNEL_LOTTERY,
+    "supervised-lottery": SUPERVISED_LOTTERY,
+    "downstream": DOWNSTREAM,
+    "retention": RETENTION,
+    "growth": GROWTH,
+    "data-coverage": DATA_COVERAGE,
+    "ensembles": ENSEMBLES,
+    "scale": SCALE,
+    "reconstruction": RECONSTRUCTION,
 }
 """By the ids of claims.json, in the order of the page."""
 
-__all__ = ["CLAIMS", "Claim"]
+__all__ = ["CLAIMS", "CONTROLS"]

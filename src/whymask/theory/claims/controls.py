@@ -4,9 +4,11 @@ import numpy as np
 
 from whymask.intervals import clopper_pearson
 from whymask.randomness import numpy_generator
+from whymask.theory.claims.claim import Claim
+from whymask.theory.claims.coverage import captured_row
 from whymask.theory.claims.downstream import accuracy_rows
-from whymask.theory.claims.pretraining import captured_row, grown_row, pure_row
-from whymask.theory.claims.record import Claim, Row, claim, pooled
+from whymask.theory.claims.purity import grown_row, pure_row
+from whymask.theory.claims.record import Finding, Row, finding, pooled
 from whymask.theory.lab import Lab, Trained
 from whymask.theory.measures import favourites
 from whymask.theory.objectives import TeacherStudent
@@ -17,19 +19,15 @@ SMALL = 0.2
 """tau^q - 1 as a share of the growth threshold: with masks nothing may grow, without them everything."""
 
 
-def controls(lab: Lab) -> list[Claim]:
-    return [_no_teacher(lab), _no_penalty(lab), _shuffled(lab), _frozen(lab)]
-
-
-def _no_teacher(lab: Lab) -> Claim:
+def _no_teacher(lab: Lab) -> list[Finding]:
     """tau = 1: the teacher is the student, and masks only shrink."""
-    row = grown_row(lab, lab.pretrained("own", TeacherStudent(lab.setting.theta, 1.0), "control-tau"))
-    return claim("control-tau", "[D]", "tau = 1: no kernel grows", _at_most(row, 0.0), [])
+    row = grown_row(lab, lab.pretrained("own", TeacherStudent(lab.regime.theta, 1.0), "control-tau"))
+    return [finding("control-tau", "[D]", "tau = 1: no kernel grows", _at_most(row, 0.0), [])]
 
 
-def _no_penalty(lab: Lab) -> Claim:
+def _no_penalty(lab: Lab) -> list[Finding]:
     """theta near 1: no mask, no penalty, no threshold."""
-    s = lab.setting
+    s = lab.regime
     tau = s.tau_at(SMALL)
     masked = grown_row(lab, lab.pretrained("own", TeacherStudent(s.theta, tau), "control-masked"))
     free = lab.pretrained("own", TeacherStudent(NO_PENALTY, tau), "control-theta")
@@ -37,10 +35,10 @@ def _no_penalty(lab: Lab) -> Claim:
     row |= {"what": f"kernels that grew, theta = {NO_PENALTY}", "threshold": 1.0, "holds": row["measured"] == 1.0}
     rows = [masked | {"what": f"the same tau, theta = {s.theta:g}"}, captured_row(lab, free), pure_row(lab, free)]
     predicted = f"theta -> 1, tau^q - 1 at {SMALL:g} of the threshold: without the penalty every kernel grows"
-    return claim("control-theta", "[D]", predicted, row, rows)
+    return [finding("control-theta", "[D]", predicted, row, rows)]
 
 
-def _shuffled(lab: Lab) -> Claim:
+def _shuffled(lab: Lab) -> list[Finding]:
     """Winners of other kernels: agreement is chance."""
     winners = numpy(favourites(lab.start(), lab.features, lab.pretraining.shown))
     ends = numpy(favourites(lab.pretrained("own").network, lab.features))
@@ -51,15 +49,23 @@ def _shuffled(lab: Lab) -> Claim:
     chance = 1 / lab.pretraining.shown.sum().item()
     low, high = clopper_pearson(int(hits.sum()), hits.size, 0.999)
     row |= {"low": low, "high": high, "threshold": chance, "holds": low <= chance <= high}
-    return claim("control-winners", "[D]", "shuffled winners agree by chance: 1/(k·L)", row, [])
+    return [finding("control-winners", "[D]", "shuffled winners agree by chance: 1/(k·L)", row, [])]
 
 
-def _frozen(lab: Lab) -> Claim:
+def _frozen(lab: Lab) -> list[Finding]:
     """Random kernels have captured nothing."""
     row = captured_row(lab, Trained(lab.start()))
     rows = accuracy_rows(lab, lab.read_out(), "frozen", "random")
-    return claim("control-frozen", "[D]", "frozen random kernels have captured nothing", _at_most(row, 0.0), rows)
+    return [finding("control-frozen", "[D]", "frozen random kernels have captured nothing", _at_most(row, 0.0), rows)]
 
 
 def _at_most(row: Row, threshold: float) -> Row:
     return row | {"threshold": threshold, "holds": row["measured"] <= threshold}
+
+
+CONTROLS = (
+    Claim("control-tau", "Teacher equal to the student (τ = 1)", _no_teacher),
+    Claim("control-theta", "Hardly any mask (θ near 1)", _no_penalty),
+    Claim("control-winners", "Shuffled winners", _shuffled),
+    Claim("control-frozen", "Frozen random kernels", _frozen),
+)

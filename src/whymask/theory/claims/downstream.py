@@ -1,98 +1,40 @@
-"""Claims 4 to 6: what supervised learning captures [A], what pretraining changes downstream, and what fine-tuning keeps
-[P Theorem 2]."""
+"""Claim 5 [P Theorem 2]: a pretrained network is better downstream."""
 
 from dataclasses import replace
-from functools import partial
 from itertools import product
 
 import numpy as np
-import torch
+from matplotlib.axes import Axes
 
-from whymask.theory.claims.record import Claim, Row, averaged, claim, pooled, within
-from whymask.theory.lab import CLOCKS, Clock, Head, Lab, Start, Trained
-from whymask.theory.measures import captured, class_winners, feature_power, largest_overlap, own_overlap
-from whymask.theory.store import Arrays, numpy
+from whymask.report.figures import NEUTRAL, draw
+from whymask.report.text import known, number
+from whymask.theory.claims.claim import Claim, Picture, Section, Told
+from whymask.theory.claims.record import Finding, Row, averaged, finding, pooled
+from whymask.theory.claims.supervised_lottery import lottery
+from whymask.theory.lab import Clock, Head, Lab, Start, Trained
+from whymask.theory.page.figures import BLUE, GREEN, ORANGE
 
-LOTTERY, RETENTION, TOLERANCE = 0.9, 0.95, 0.1
-ONE_FEATURE = 0.3
-"""Largest minor/major overlap of a class that captured one feature only."""
+ID = "downstream"
 REGION_SEEDS = 5
 REGION_SCALES = (0.03, 0.1, 0.3)
 REGION_RATES = ((1.0, 0.1), (1.0, 1.0), (1.0, 10.0), (10.0, 1.0))
 """Factors of the step sizes of kernels and head."""
+REGION = ("measured", "scale", "kernel_rate", "head_rate")
+"""What a row of the region must hold to be shown."""
 VIEWS = ("multi", "single", "mixed")
 
 
-def supervised_lottery(lab: Lab) -> list[Claim]:
-    """Claim 4: the fixed-head network captures one of a class's features, and it is the class's winner."""
-    trained = lab.classifier("fixed", "random")
-    one, right = lottery(lab, trained)
-    accuracy, L = lab.accuracy(trained.network, "single"), lab.data.L
-    expected = 1 - one.mean(1) * (L - 1) / L
-    what = "classes that captured one feature, their winner"
-    main = pooled(what, (one & right).sum(1), lab.data.k, lab.seeds, LOTTERY)
-    rows = [
-        pooled("classes that captured one feature only", one.sum(1), lab.data.k, lab.seeds),
-        pooled("classes whose larger feature is their winner", right.sum(1), lab.data.k, lab.seeds, LOTTERY),
-        averaged("single-view accuracy", accuracy),
-        averaged(f"predicted: 1 - (share of one-feature classes) (L - 1)/L, L = {L}", expected),
-        within("single-view accuracy minus the prediction", accuracy - expected, TOLERANCE),
-        *_by_margin(lab, right),
-    ]
-    predicted = "of a class's features the fixed-head network captures one, the class's winner"
-    return [claim("supervised-lottery", "[A]", predicted, main, rows)]
-
-
-def lottery(lab: Lab, trained: Trained, owned: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Which classes the network captured one feature of, and whose larger feature is their winner: (S, k) bool each.
-
-    A class's feature is looked for in the kernels that the class owns; with a learned head (not `owned`), in all.
-    """
-    if owned:
-        overlap = numpy(own_overlap(trained.network, lab.features, lab.data.L))
-    else:
-        overlap = numpy(largest_overlap(trained.network, lab.features)).reshape(len(lab.seeds), lab.data.k, lab.data.L)
-    ordered = np.sort(overlap, axis=2)
-    major, others = ordered[..., -1], ordered[..., :-1]
-    one = (major >= lab.setting.horizon / 2) & (others <= ONE_FEATURE * major[..., None]).all(2)
-    return one, overlap.argmax(2) == _winners(lab)["winner"]
-
-
-def _winners(lab: Lab) -> Arrays:
-    """ "winner" and "margin", (S, k) each: the winner of every class, and its margin over the runner-up."""
-    return lab.store.get(f"{lab.name}/winners", lab.seeds, lab.at_once, partial(_find_winners, lab))
-
-
-def _find_winners(lab: Lab, seeds: list[int]) -> Arrays:
-    s, images = lab.setting, lab.images(seeds)
-    power = sum(feature_power(batch, lab.features, lab.data.L, s.q) for batch in images) / len(images)
-    winner, margin = class_winners(lab.start(seeds), lab.features, torch.as_tensor(power), lab.data.L, s.q)
-    return {"winner": numpy(winner), "margin": numpy(margin)}
-
-
-def _by_margin(lab: Lab, right: np.ndarray) -> list[Row]:
-    margin = _winners(lab)["margin"]
-    rows = []
-    for low, high in ((0, 0.1), (0.1, 0.3), (0.3, np.inf)):
-        chosen = (margin >= low) & ((margin < high) | (high == np.inf))
-        what = (
-            f"the same, margin over the runner-up {low} to {high}" if high < np.inf else f"the same, margin over {low}"
-        )
-        rows.append(pooled(what, (right & chosen).sum(1), chosen.sum(1), lab.seeds))
-    return rows
-
-
-def downstream(lab: Lab) -> list[Claim]:
-    """Claim 5: head {fixed, learned} x kernels {random, pretrained}, and frozen random kernels with a learned head."""
+def downstream(lab: Lab) -> list[Finding]:
+    """Head {fixed, learned} x kernels {random, pretrained}, and frozen random kernels with a learned head."""
     return [_downstream(lab, "own", _region(lab)), _downstream(lab, "common", [])]
 
 
-def _downstream(lab: Lab, clock: Clock, region: list[Row]) -> Claim:
+def _downstream(lab: Lab, clock: Clock, region: list[Row]) -> Finding:
     starts: tuple[Start, Start] = ("random", clock)
     heads: tuple[Head, Head] = ("fixed", "learned")
     nets = {(head, start): lab.classifier(head, start) for head in heads for start in starts}
     single = {key: lab.accuracy(net.network, "single") for key, net in nets.items()}
-    same_steps = lab.setting.rate("kernel_rate"), lab.setting.rate("head_rate")
+    same_steps = lab.regime.rate("kernel_rate"), lab.regime.rate("head_rate")
     equal = lab.accuracy(lab.classifier("learned", clock, same_steps, tag="-equal").network, "single")
     main = gain_row(lab, nets["learned", clock], nets["learned", "random"], "learned head", 0.0)
     gain = "head, single-view accuracy: pretrained minus supervised"
@@ -104,7 +46,7 @@ def _downstream(lab: Lab, clock: Clock, region: list[Row]) -> Claim:
         rows += accuracy_rows(lab, net, head, start)
     rows += accuracy_rows(lab, lab.read_out(), "frozen", "random")
     predicted = "on single-view data the pretrained network is better, both with a learned head, at equal training loss"
-    return claim("downstream", "[P] Theorem 2", predicted, main, [*rows, *region], clock)
+    return finding(ID, "[P] Theorem 2", predicted, main, [*rows, *region], clock)
 
 
 def gain_row(lab: Lab, tuned: Trained, scratch: Trained, name: str, threshold: float | None = None) -> Row:
@@ -112,7 +54,7 @@ def gain_row(lab: Lab, tuned: Trained, scratch: Trained, name: str, threshold: f
 
     A network that has not trained cannot be compared: the argmax of its tiny outputs may be right or wrong.
     """
-    both = (tuned.loss <= lab.setting.target) & (scratch.loss <= lab.setting.target)
+    both = (tuned.loss <= lab.regime.target) & (scratch.loss <= lab.regime.target)
     gains = (lab.accuracy(tuned.network, "single") - lab.accuracy(scratch.network, "single"))[both]
     what = f"{name}, single-view accuracy: pretrained minus supervised, {both.sum()} of {len(both)} seeds at the loss"
     if not len(gains):
@@ -128,7 +70,7 @@ def accuracy_rows(lab: Lab, trained: Trained, head: str, start: Start) -> list[R
         for view in VIEWS
     ]
     loss = trained.loss
-    reached = pooled(f"{name}: seeds that reached the target loss", loss <= lab.setting.target, 1, lab.seeds)
+    reached = pooled(f"{name}: seeds that reached the target loss", loss <= lab.regime.target, 1, lab.seeds)
     rows += [averaged(f"{name}: training loss", loss), reached]
     return [row | {"head": head, "start": start} for row in rows]
 
@@ -137,47 +79,107 @@ def _region(lab: Lab) -> list[Row]:
     """Learned heads from scratch over initial scales and step sizes: where they meet the lottery too."""
     rows = []
     for scale, factors in product(REGION_SCALES, REGION_RATES):
-        own = scale == lab.setting.scale
+        own = scale == lab.regime.scale
         name = lab.name if own else f"region-{scale:g}"
-        there = lab.sub(name, replace(lab.setting, scale=scale), lab.seeds[:REGION_SEEDS])
+        there = lab.sub(name, replace(lab.regime, scale=scale), lab.seeds[:REGION_SEEDS])
         kernels, head = (
-            factor * lab.setting.rate(name) for factor, name in zip(factors, ("kernel_rate", "head_rate"), strict=True)
+            factor * lab.regime.rate(name) for factor, name in zip(factors, ("kernel_rate", "head_rate"), strict=True)
         )
         tag = "" if own and factors == (1, 1) else f"-{kernels:g}-{head:g}"
         net = there.classifier("learned", "random", (kernels, head), tag)
         loss = net.loss
         what = f"from scratch, scale {scale:g}, step sizes {kernels:g} and {head:g}: single-view accuracy"
         about = {"scale": scale, "kernel_rate": kernels, "head_rate": head, "head": "learned", "start": "random"}
-        about |= {"view": "single", "loss": float(loss.mean()), "reached": float((loss <= lab.setting.target).mean())}
+        about |= {"view": "single", "loss": float(loss.mean()), "reached": float((loss <= lab.regime.target).mean())}
         one = lottery(there, net, owned=False)[0]
         about |= {"one_feature_classes": float(one.mean()), "region": True}
         rows.append(averaged(what, there.accuracy(net.network, "single")) | about)
     return rows
 
 
-def retention(lab: Lab) -> list[Claim]:
-    """Claim 6, on each clock: fine-tuning keeps the captured features."""
-    claims = []
-    for clock in CLOCKS:
-        before, after = lab.pretrained(clock), lab.classifier("learned", clock)
-        row, rows = retention_rows(lab, before, after)
-        predicted = "fine-tuning keeps every captured feature: Lambda after / before"
-        claims.append(claim("retention", "[P] Theorem 2", predicted, row, rows, clock))
-    return claims
+def accuracies(told: Told) -> list[Picture]:
+    pictures = []
+    for view in ("multi", "single"):
+        bars: dict[tuple[str, str], Row] = {}
+        for row in told.rows:
+            if row.get("view") == view and not row.get("region") and known(row.get("measured")) and "head" in row:
+                bars.setdefault((str(row["head"]), str(row.get("start"))), row)
+        if bars:
+            name = f"theory-accuracy-{view}"
+            pictures.append(Picture(name, f"{view.capitalize()}-view test images", _bars(name, bars)))
+    return pictures
 
 
-def retention_rows(lab: Lab, before: Trained, after: Trained) -> tuple[Row, list[Row]]:
-    """The smallest ratio of Lambda after / before over a seed's captured features, and the share still captured."""
-    had = numpy(captured(before.network, lab.features, lab.setting.horizon))
-    ratio = numpy(largest_overlap(after.network, lab.features)) / numpy(largest_overlap(before.network, lab.features))
-    some = had.any(1)
-    smallest = np.where(had, ratio, np.inf).min(1)[some]
-    what = "smallest Lambda after / before over captured features"
-    kept = numpy(captured(after.network, lab.features, lab.setting.horizon))
-    rows = [pooled("captured features still captured after", (had & kept).sum(1), had.sum(1), lab.seeds)]
-    if not len(smallest):
-        return pooled(what, had.sum(1) * 0, had.sum(1), lab.seeds, RETENTION), rows
-    return averaged(what, smallest, RETENTION), [
-        pooled("seeds with a captured feature", some.astype(int), 1, lab.seeds),
-        *rows,
-    ]
+_STARTS = {
+    "random": ("from scratch", ORANGE),
+    "own": ("pretrained, own clock", BLUE),
+    "common": ("pretrained, common clock", GREEN),
+}
+_HEADS = {"fixed": "fixed head", "learned": "learned head", "frozen": "random kernels frozen"}
+
+
+def _bars(name: str, rows: dict[tuple[str, str], Row]) -> str:
+    """Accuracy with its interval; `rows` by (head, start)."""
+    orders = list(_HEADS), list(_STARTS)
+
+    def place(key: tuple[str, str]) -> list[int]:
+        return [order.index(part) if part in order else len(order) for part, order in zip(key, orders, strict=True)]
+
+    keys = sorted(rows, key=place)
+
+    def paint(axes: Axes) -> None:
+        for y, (head, start) in enumerate(keys):
+            row, colour = rows[head, start], NEUTRAL if head == "frozen" else _STARTS.get(start, ("", NEUTRAL))[1]
+            axes.barh(y, row["measured"], color=colour, height=0.62, alpha=0.5)
+            if known(row.get("low")) and known(row.get("high")):
+                axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2.2)
+            axes.plot(row["measured"], y, "o", color=colour, markersize=5)
+            axes.text(1.03, y, number(row["measured"]), va="center", transform=axes.get_yaxis_transform())
+        axes.set_yticks(range(len(keys)), [_name(*key) for key in keys])
+        axes.set_ylim(len(keys) - 0.5, -0.5)
+        axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        axes.set_xlabel("accuracy")
+        axes.grid(axis="y", visible=False)
+
+    return draw(name, 5.6, 0.8 + 0.36 * len(keys), paint)
+
+
+def _name(head: str, start: str) -> str:
+    if head == "frozen":
+        return "learned head, random kernels frozen"
+    return f"{_HEADS.get(head, head)}, {_STARTS.get(start, (start,))[0]}"
+
+
+def region_table(rows: list[Row]) -> Row | None:
+    """Single-view accuracy of a learned head from scratch, over scales and step sizes: {"columns", "rows"}.
+
+    A cell has the row and "heat", 1 where accuracy is what one feature of two gives (0.5) and 0 where it is 1.
+    """
+    rows = [row for row in rows if row.get("region") and all(known(row.get(key)) for key in REGION)]
+    columns = sorted({(row["kernel_rate"], row["head_rate"]) for row in rows})
+    if not columns:
+        return None
+    cells = {(row["scale"], row["kernel_rate"], row["head_rate"]): _heated(row) for row in rows}
+    scales = sorted({row["scale"] for row in rows})
+    lines = [(scale, [cells.get((scale, *column)) for column in columns]) for scale in scales]
+    return {"columns": columns, "rows": lines, "seeds": max(row.get("seeds") or 0 for row in rows)}
+
+
+def _heated(row: Row) -> Row:
+    return row | {"heat": min(1.0, max(0.0, 2 * (1 - row["measured"])))}
+
+
+DOWNSTREAM = Claim(
+    id=ID,
+    title="Pretraining helps downstream",
+    test=downstream,
+    section=Section(
+        id="accuracy",
+        title="Accuracy downstream",
+        reading="Every network is trained on the same images, to the same training loss where it can reach it. Bars: "
+        "mean over seeds; lines: 95 % interval over seeds. Multi-view images show all features of their class, "
+        "single-view images only one: who lost a feature is wrong there.",
+        draw=accuracies,
+    ),
+)

@@ -6,12 +6,16 @@ Members differ in first kernels and in training images; the ensemble averages th
 import numpy as np
 from torch import Tensor
 
-from whymask.theory.claims.downstream import lottery
-from whymask.theory.claims.record import Claim, Row, averaged, claim, pooled
+from whymask.report.text import known
+from whymask.theory.claims.claim import Claim, Picture, Section, Told
+from whymask.theory.claims.record import Finding, Row, averaged, finding, pooled
+from whymask.theory.claims.supervised_lottery import lottery
 from whymask.theory.lab import Head, Lab, Start
 from whymask.theory.measures import own_overlap
+from whymask.theory.page.figures import distinct, lines
 from whymask.theory.store import numpy
 
+ID = "ensembles"
 MUS = (0.01, 0.05, 0.2)
 LARGEST = 10
 NETWORKS: dict[str, tuple[Head, Start]] = {
@@ -24,8 +28,8 @@ GROUPS = 4
 """The main row uses the largest ensembles of which the seeds make so many, without a seed in two of them."""
 
 
-def ensembles(lab: Lab) -> list[Claim]:
-    """Gains on single-view data, at the setting's share of single-view images and at others."""
+def ensembles(lab: Lab) -> list[Finding]:
+    """Gains on single-view data, at the regime's share of single-view images and at others."""
     size = max(2, min(LARGEST, len(lab.seeds) // GROUPS))
     labels = lab.tests["single"].labels[0]
     logits = {name: _logits(lab, *kind) for name, kind in NETWORKS.items()}
@@ -38,13 +42,13 @@ def ensembles(lab: Lab) -> list[Claim]:
     for name, values in logits.items():
         rows += _curve(name, values, labels, lab.data.mu)
     for mu in MUS:
-        there = lab if mu == lab.data.mu else lab.sub(f"mu-{mu:g}", lab.setting.with_data(mu=mu), lab.seeds)
+        there = lab if mu == lab.data.mu else lab.sub(f"mu-{mu:g}", lab.regime.with_data(mu=mu), lab.seeds)
         for name in (SUPERVISED, PRETRAINED):
             values = gain(_logits(there, *NETWORKS[name]), labels, size)
             row = averaged(f"{name}: gain of {size} on single-view data, mu {mu:g}", values)
             rows.append(row | {"networks": name, "mu": mu, "members": size, "gain": True})
     predicted = "an ensemble of supervised networks gains more than one of pretrained networks"
-    return [claim("ensembles", "[A]; the second half is [D]", predicted, main, rows)]
+    return [finding(ID, "[A]; the second half is [D]", predicted, main, rows)]
 
 
 def gain(logits: np.ndarray, labels: Tensor, size: int) -> np.ndarray:
@@ -94,3 +98,40 @@ def _difference(lab: Lab) -> Row:
     what = "share of one-feature classes in which two supervised networks (fixed head) differ, all pairs"
     row = pooled(what, np.array(hits), np.array(counts), lab.seeds)
     return row | {"low": None, "high": None}  # pairs share seeds: no interval
+
+
+def gains_and_curves(told: Told) -> list[Picture]:
+    named = [row for row in told.rows if row.get("networks")]
+    curves = [row for row in named if not row.get("gain") and known(row.get("members"))]
+    gains = [row for row in named if row.get("gain") and known(row.get("mu"))]
+    pictures = []
+    for name, rows, x, across, axis, caption in (
+        (
+            "members",
+            curves,
+            "members",
+            "networks in the ensemble",
+            "accuracy",
+            "Accuracy against the number of networks",
+        ),
+        ("gain", gains, "mu", "μ, share of single-view images", "gain over the mean member", "Gain against μ"),
+    ):
+        series = {kind: [row for row in rows if row["networks"] == kind] for kind in distinct(rows, "networks")}
+        if svg := lines(f"theory-ensembles-{name}", series, x, across, axis, log="x" if x == "mu" else ""):
+            pictures.append(Picture(f"theory-ensembles-{name}", caption, svg))
+    return pictures
+
+
+ENSEMBLES = Claim(
+    id=ID,
+    title="Ensembles gain less from pretrained networks",
+    test=ensembles,
+    section=Section(
+        id="ensembles",
+        title="What an ensemble gains",
+        reading="Networks that captured different features know together what each lacks, so their ensemble gains; "
+        "networks that all captured everything have nothing to tell one another. Accuracy is on single-view images; μ "
+        "is the share of single-view images in training. Bars: 95 % interval.",
+        draw=gains_and_curves,
+    ),
+)

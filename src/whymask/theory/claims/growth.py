@@ -2,19 +2,28 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, to_rgb
 
-from whymask.theory.claims.record import Claim, Row, claim, pooled
+from whymask.report.figures import NEUTRAL, draw, legend_above
+from whymask.report.text import count, known
+from whymask.theory.claims.claim import Claim, Picture, Section, Told
+from whymask.theory.claims.record import Finding, Row, finding, pooled
 from whymask.theory.data import Samples
 from whymask.theory.descent import OwnClock, horizon_of
 from whymask.theory.lab import Lab
 from whymask.theory.measures import predicted_to_grow
 from whymask.theory.network import Network
 from whymask.theory.objectives import TeacherStudent
+from whymask.theory.page.figures import BLUE, GREEN, ORANGE, log_scale
 from whymask.theory.store import Arrays, numpy
 
+ID = "growth"
 AGREEMENT = 0.95
 CROSSING = (0.9, 1.05)
 THETAS = (0.25, 0.375, 0.5, 0.625, 0.75)
@@ -29,9 +38,11 @@ CHANGE = 0.01
 STEPS = 20
 """After so many steps a kernel that has not decided counts as not grown."""
 SEEDS_AT_ONCE = 4
+INK: Any = [(*to_rgb(BLUE), share) for share in np.linspace(0, 1, 101)]
+"""From nothing to blue: empty is the page's own colour, light or dark."""
 
 
-def growth(lab: Lab) -> list[Claim]:
+def growth(lab: Lab) -> list[Finding]:
     """Every cell of theta x C_p x factor; those of one C_p are the kernels of one wide network."""
     cells, agreement, crossings = [], [], []
     for C_p in PATCHES:
@@ -47,12 +58,12 @@ def growth(lab: Lab) -> list[Claim]:
     main["holds"] = main["holds"] and all(row["holds"] for row in crossings)
     main["what"] = f"worst of {len(agreement)} cells of theta x C_p: {main['what']}"
     rule = "a kernel grows if and only if tau^q - 1 > (1/theta - 1) / (C_p (1 + kappa))"
-    return [claim("growth", "[D]", rule, main, [*agreement, *crossings, *cells])]
+    return [finding(ID, "[D]", rule, main, [*agreement, *crossings, *cells])]
 
 
 def _grow(lab: Lab, C_p: int, seeds: list[int]) -> Arrays:
     """Whether each kernel grew and was predicted to: (S, thetas, factors, KERNELS) bool."""
-    s = lab.setting
+    s = lab.regime
     data = replace(lab.data, C_p=C_p, P=None, split="equal", sigma=0.0, gamma=0.0, covered=1.0, copied=True)
     samples = Samples(
         data, seeds, IMAGES, IMAGES, f"growth-{C_p}", s.budget * 2**30 / lab.store.workers, s.torch_device, s.dtype
@@ -103,3 +114,75 @@ def _crossing(C_p: int, theta: float, grown: np.ndarray) -> Row:
     what = f"theta {theta:g}, C_p {C_p}: half of the kernels grow at this factor of the threshold without kappa"
     row: Row = {"what": what, "measured": crossing, "low": None, "high": None}
     return row | {"theta": theta, "C_p": C_p, "crossing": crossing, "holds": holds}
+
+
+def phases(told: Told) -> list[Picture]:
+    placed = [row for row in told.rows if known(row.get("theta")) and 0 < row["theta"] < 1 and known(row.get("C_p"))]
+    cells = [row for row in placed if known(row.get("grown")) and known(row.get("excess")) and row["excess"] > 0]
+    crossings = [row for row in placed if known(row.get("crossing")) and row["crossing"] > 0]
+    pictures = []
+    for C_p in sorted({row["C_p"] for row in cells if row["C_p"] > 0}):
+        name = f"theory-phases-{count(C_p)}".replace(".", "-")
+        panel = [[row for row in part if row["C_p"] == C_p] for part in (cells, crossings)]
+        caption = f"C_p = {count(C_p)}: {count(C_p)} patch{'es' if C_p != 1 else ''} a feature"
+        pictures.append(Picture(name, caption, _phase(name, C_p, *panel)))
+    return pictures
+
+
+def _phase(name: str, C_p: float, cells: list[Row], crossings: list[Row]) -> str:
+    thetas = sorted({row["theta"] for row in cells})
+    gap = min(np.diff(thetas), default=0.2)
+    wing = 0.3 * gap * np.array([-1, 1])
+
+    def paint(axes: Axes) -> None:
+        colours: Any = ListedColormap(INK)
+        for theta in thetas:
+            column = {row["excess"]: row["grown"] for row in cells if row["theta"] == theta and row["excess"] > 0}
+            levels = sorted(column)
+            edges = _edges(np.array(levels))
+            for level, low, high in zip(levels, edges[:-1], edges[1:], strict=True):
+                face = colours(min(1.0, max(0.0, float(column[level]))))
+                axes.fill_between(theta + wing, low, high, facecolor=face, edgecolor=NEUTRAL, linewidth=0.5)
+        across = np.linspace(max(0.01, thetas[0] - gap / 2), min(0.99, thetas[-1] + gap / 2), 60)
+        axes.plot(across, (1 / across - 1) / C_p, color=ORANGE, label="predicted boundary")
+        half = [(row["theta"], row["crossing"] * (1 / row["theta"] - 1) / C_p) for row in crossings]
+        if half:
+            axes.plot(*zip(*half, strict=True), "D", color=GREEN, markersize=5, label="half of the kernels grow")
+        log_scale(axes)
+        axes.margins(y=0.05)
+        axes.set_xlabel("θ, share of patches kept")
+        axes.set_ylabel("τ^q − 1 (log scale)")
+        axes.grid(False)
+        figure: Any = axes.figure
+        bar = figure.colorbar(ScalarMappable(cmap=colours), ax=axes, label="share of kernels that grew", pad=0.02)
+        bar.solids.remove()  # as SVG it would lose its transparency
+        ends, image = (*bar.ax.get_xlim(), *bar.ax.get_ylim()), np.array(INK)[:, None]
+        bar.ax.imshow(image, extent=ends, origin="lower", aspect="auto", interpolation="none")
+        legend_above(axes, 2)
+
+    return draw(name, 5.6, 4.0, paint)
+
+
+def _edges(levels: np.ndarray) -> np.ndarray:
+    """The bounds of cells around `levels` (n,) on a log scale: (n + 1,)."""
+    if len(levels) < 2:
+        return np.concatenate([levels / 1.1, levels * 1.1])
+    middles = np.sqrt(levels[:-1] * levels[1:])
+    ends = levels[0] ** 2 / middles[0], levels[-1] ** 2 / middles[-1]
+    return np.concatenate([ends[:1], middles, ends[1:]])
+
+
+GROWTH = Claim(
+    id=ID,
+    title="When a kernel grows",
+    test=growth,
+    section=Section(
+        id="phases",
+        title="Which kernels grow",
+        reading="Each cell is a setting of θ (the share of patches a mask keeps) and of the teacher's scale τ; the "
+        "fuller its colour, the more of its kernels grew. The line is the predicted boundary (1/θ − 1)/C_p without κ: "
+        "above it kernels grow, below they shrink. κ, what a kernel gains from features that come together, lets some "
+        "grow a little below the line. Diamonds: where half of the kernels grow.",
+        draw=phases,
+    ),
+)

@@ -2,23 +2,27 @@
 
 import numpy as np
 
-from whymask.theory.claims.downstream import accuracy_rows, gain_row, retention_rows
-from whymask.theory.claims.pretraining import captured_row, held_row, pure_row, purity_details
-from whymask.theory.claims.record import Claim, averaged, claim
+from whymask.theory.claims.claim import Claim
+from whymask.theory.claims.coverage import captured_row, held_row
+from whymask.theory.claims.downstream import accuracy_rows, gain_row
+from whymask.theory.claims.purity import pure_row, purity_details
+from whymask.theory.claims.record import Finding, averaged, finding
+from whymask.theory.claims.retention import retention_rows
 from whymask.theory.lab import Lab
 from whymask.theory.measures import largest_overlap, second_to_first
 from whymask.theory.store import numpy
 
+ID = "reconstruction"
 SEEDS = 5
 
 
-def reconstruction(lab: Lab) -> list[Claim]:
+def reconstruction(lab: Lab) -> list[Finding]:
     """Rows 1, 2, 5 and 6; here only co-occurrence helps the prediction, so mixed kernels are expected.
 
     The horizon is a length of teacher-student pretraining; here the decoder may do the scaling, so two rows are free of
     it.
     """
-    there = lab.sub(lab.name, lab.setting, lab.seeds[:SEEDS])
+    there = lab.sub(lab.name, lab.regime, lab.seeds[:SEEDS])
     before, after = there.reconstructed(), there.classifier("learned", "pixels")
     scratch = there.classifier("learned", "random")
     kept, details = retention_rows(there, before, after)
@@ -37,4 +41,7 @@ def reconstruction(lab: Lab) -> list[Claim]:
         *details,
     ]
     predicted = "no theorem: kernels mix the features that come together, and still serve classification"
-    return [claim("reconstruction", "[D]", predicted, main, rows)]
+    return [finding(ID, "[D]", predicted, main, rows)]
+
+
+RECONSTRUCTION = Claim(id=ID, title="Pixel reconstruction", test=reconstruction)

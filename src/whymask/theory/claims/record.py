@@ -1,4 +1,4 @@
-"""A claim as a row: what was predicted, what was measured with its 95 % interval, and whether it holds."""
+"""What came of a claim: what was predicted, what was measured with its 95 % interval, and whether it holds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,8 +14,11 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One entry of claims.json; `threshold` is what the lower bound is held against, None where nothing is claimed."""
+class Finding:
+    """One entry of claims.json: what came of a claim.
+
+    `threshold` is what the lower bound is held against, None where nothing is claimed.
+    """
 
     id: str
     clock: Clock | None
@@ -30,10 +33,12 @@ class Claim:
     rows: list[Row] = field(default_factory=list)
 
 
-def claim(id: str, source: str, predicted: str, main: Row, rows: Sequence[Row], clock: Clock | None = None) -> Claim:
-    """A claim that stands or falls with its `main` row; `rows` are what else was seen."""
+def finding(
+    id: str, source: str, predicted: str, main: Row, rows: Sequence[Row], clock: Clock | None = None
+) -> Finding:
+    """A claim as tested, which stands or falls with its `main` row; `rows` are what else was seen."""
     judged = {key: main[key] for key in ("measured", "low", "high", "threshold", "seeds", "holds")}
-    return Claim(id, clock, source, predicted, rows=[main, *rows], **judged)
+    return Finding(id, clock, source, predicted, rows=[main, *rows], **judged)
 
 
 def pooled(

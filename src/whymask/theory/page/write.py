@@ -3,32 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from whymask.errors import WhymaskError
 from whymask.report.figures import inline, write_figures
 from whymask.report.page import render
 from whymask.report.pictures import arrays_of
 from whymask.report.text import clean, count, flatten, known, number, setting_value
 from whymask.runs import read_json, write_bytes
-from whymask.theory.page.sections import CLOCKS, sections
+from whymask.theory.claims import CLAIMS, CONTROLS
+from whymask.theory.claims.claim import CLOCK_NAMES, Picture, Section, Told
+from whymask.theory.claims.downstream import region_table
 
 Row = dict[str, Any]
-NAMES = {
-    "coverage": "Pretraining captures every feature",
-    "purity": "Kernels are pure",
-    "kernel-lottery": "A kernel ends on its winner",
-    "supervised-lottery": "Supervised learning captures one feature a class",
-    "downstream": "Pretraining helps downstream",
-    "retention": "Fine-tuning keeps the features",
-    "growth": "When a kernel grows",
-    "data-coverage": "What pretraining data do not show is not captured",
-    "ensembles": "Ensembles gain less from pretrained networks",
-    "scale": "It stays so as k grows",
-    "reconstruction": "Pixel reconstruction",
-    "control-tau": "Teacher equal to the student (τ = 1)",
-    "control-theta": "Hardly any mask (θ near 1)",
-    "control-winners": "Shuffled winners",
-    "control-frozen": "Frozen random kernels",
-}
+TITLES = {claim.id: claim.title for claim in (*CLAIMS.values(), *CONTROLS)}
 REGIME = {
     "k": "classes", "L": "features a class", "m": "kernels a class", "d": "numbers a patch", "P": "patches",
     "C_p": "patches a feature", "s": "other features an image", "mu": "of images single-view", "N": "training images",
@@ -39,7 +27,6 @@ REGIME = {
 """The settings that stand above the table, with what they are."""
 _COLUMNS = ("what", "measured", "low", "high", "threshold", "count", "seeds", "worst_seed", "worst", "holds")
 _TEMPLATES = Path(__file__).with_name("templates")
-_REGION = ("region", "scale", "kernel_rate", "head_rate")
 
 
 def write_theory_page(folder: Path) -> Path:
@@ -50,9 +37,8 @@ def write_theory_page(folder: Path) -> Path:
     """
     folder = Path(folder)
     run = load_run(folder)
-    shown = sections(run, arrays_of(folder / "arrays.npz"))
-    drawings = {f"{picture.name}.svg": picture.svg.encode() for section in shown for picture in section.pictures}
-    inlined = {p.name: inline(p.svg, p.caption) for section in shown for p in section.pictures}
+    sections = sections_of(run, arrays_of(folder / "arrays.npz"))
+    pictures = [picture for _, drawn in sections for picture in drawn]
     page = render(
         "theory.html.j2",
         _TEMPLATES,
@@ -60,13 +46,13 @@ def write_theory_page(folder: Path) -> Path:
         summary=summary(run),
         regime=regime(run["setting"]),
         groups=[("claims", run["claims"]), ("controls", run["controls"])],
-        region=region(run["claims"]),
-        sections=shown,
-        figures=inlined,
+        region=region_table(rows_of(run, "downstream")),
+        sections=sections,
+        figures={picture.name: inline(picture.svg, picture.caption) for picture in pictures},
         settings=flatten(run["setting"]),
         provenance=flatten({key: value for key, value in run["provenance"].items() if key != "command"}),
     )
-    write_figures(folder / "figures", drawings, "theory-*.svg")
+    write_figures(folder / "figures", {f"{p.name}.svg": p.svg.encode() for p in pictures}, "theory-*.svg")
     write_bytes(folder / "report.html", page)
     return folder / "report.html"
 
@@ -92,6 +78,21 @@ def load_run(folder: Path) -> Row:
     return run
 
 
+def sections_of(run: Row, arrays: dict[str, np.ndarray]) -> list[tuple[Section, list[Picture]]]:
+    """Every claim's section that has pictures, with them. `run` is claims.json with rows that are dicts."""
+    drawn = [
+        (claim.section, claim.section.draw(Told(rows_of(run, claim.id), run["setting"], arrays)))
+        for claim in CLAIMS.values()
+        if claim.section
+    ]
+    return [(section, pictures) for section, pictures in drawn if pictures]
+
+
+def rows_of(run: Row, id: str) -> list[Row]:
+    """The rows of a claim, on all clocks."""
+    return [row for claim in run["claims"] if claim["id"] == id for row in claim["rows"]]
+
+
 def _described(claim: Row, anchor: str) -> Row:
     """A claim with its name, the tag of its clock, its main row's words, and its rows as tables."""
     rows = [row for row in claim.get("rows") or [] if isinstance(row, dict)]
@@ -101,8 +102,8 @@ def _described(claim: Row, anchor: str) -> Row:
         | {
             "id": str(claim.get("id")),
             "rows": rows,
-            "name": NAMES.get(str(claim.get("id")), str(claim.get("id"))),
-            "tag": CLOCKS.get(str(claim.get("clock")), claim.get("clock")),
+            "name": TITLES.get(str(claim.get("id")), str(claim.get("id"))),
+            "tag": CLOCK_NAMES.get(str(claim.get("clock")), claim.get("clock")),
             "anchor": anchor,
             "what": rows[0].get("what") if rows else None,
             "by": _judged_by(claim),
@@ -202,23 +203,3 @@ def regime(setting: Row) -> list[tuple[str, str, str]]:
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else setting_value(value)
-
-
-def region(claims: list[Row]) -> Row | None:
-    """Single-view accuracy of a learned head from scratch, over scales and step sizes: {"columns", "rows"}.
-
-    A cell has the row and "heat", 1 where accuracy is what one feature of two gives (0.5) and 0 where it is 1.
-    """
-    rows = [row for claim in claims for row in claim["rows"] if row.get("region") and known(row.get("measured"))]
-    rows = [row for row in rows if all(known(row.get(key)) for key in _REGION[1:])]
-    columns = sorted({(row["kernel_rate"], row["head_rate"]) for row in rows})
-    if not columns:
-        return None
-    cells = {(row["scale"], row["kernel_rate"], row["head_rate"]): _heated(row) for row in rows}
-    scales = sorted({row["scale"] for row in rows})
-    lines = [(scale, [cells.get((scale, *column)) for column in columns]) for scale in scales]
-    return {"columns": columns, "rows": lines, "seeds": max(row.get("seeds") or 0 for row in rows)}
-
-
-def _heated(row: Row) -> Row:
-    return row | {"heat": min(1.0, max(0.0, 2 * (1 - row["measured"])))}
