@@ -10,7 +10,7 @@ FROM_THE_GROUND_UP = (
     "errors", "lazy", "progress", "randomness", "flags", "intervals", "activations", "linear", "devices", "runs",
     "report", "theory",
     "masks", "data", "encoders", "methods", "training", "tasks", "stages",
-    "explain", "exports", "studies",
+    "explanations", "exports", "studies",
     "listing", "__init__", "cli",
 )  # fmt: skip
 """Every room: a module or package of whymask, and `__init__`, what `import whymask` gives. A room imports only rooms

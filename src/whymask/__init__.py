@@ -9,9 +9,9 @@ __getattr__, __all__ = attach(
     {
         "encoders.files": ["load_encoder"],
         "errors": ["WhymaskError"],
-        "explain.explanation": ["Explanation"],
-        "explain.run": ["explain"],
-        "explain.settings": ["ExplainSettings"],
+        "explanations.explanation": ["Explanation"],
+        "explanations.run": ["explain"],
+        "explanations.settings": ["ExplainSettings"],
         "exports.run": ["export"],
         "stages.alone": ["finetune", "pretrain", "probe"],
         "stages.apply": ["embed", "predict"],
@@ -24,9 +24,9 @@ __getattr__, __all__ = attach(
 if TYPE_CHECKING:
     from whymask.encoders.files import load_encoder as load_encoder
     from whymask.errors import WhymaskError as WhymaskError
-    from whymask.explain.explanation import Explanation as Explanation
-    from whymask.explain.run import explain as explain
-    from whymask.explain.settings import ExplainSettings as ExplainSettings
+    from whymask.explanations.explanation import Explanation as Explanation
+    from whymask.explanations.run import explain as explain
+    from whymask.explanations.settings import ExplainSettings as ExplainSettings
     from whymask.exports.run import export as export
     from whymask.stages.alone import finetune as finetune
     from whymask.stages.alone import pretrain as pretrain

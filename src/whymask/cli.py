@@ -14,7 +14,7 @@ from rich.console import Console
 import whymask
 from whymask.data.settings import check_there
 from whymask.errors import WhymaskError
-from whymask.explain.settings import ExplainSettings
+from whymask.explanations.settings import ExplainSettings
 from whymask.exports.settings import Target
 from whymask.flags import Flat
 from whymask.progress import say

@@ -17,8 +17,8 @@ from whymask.encoders import ENCODERS, Encoder, EncoderConfig, EncoderSettings, 
 from whymask.encoders.base import Size, check_divides, square_side
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
-from whymask.explain.evidence import evidence, means_of
-from whymask.explain.networks import Network
+from whymask.explanations.evidence import evidence, means_of
+from whymask.explanations.networks import Network
 from whymask.masks import to_pixels
 from whymask.methods import METHODS, encoder_for
 from whymask.methods.files import load_method, save_method

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from whymask.data.glyph_settings import glyphs_of
-from whymask.explain.networks import open_runs, two_arms
-from whymask.explain.run import explain_arms
-from whymask.explain.settings import BRIEF
+from whymask.explanations.networks import open_runs, two_arms
+from whymask.explanations.run import explain_arms
+from whymask.explanations.settings import BRIEF
 from whymask.progress import say
 from whymask.runs import read_json
 from whymask.studies.cells import Runner

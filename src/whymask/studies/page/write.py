@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from whymask.errors import WhymaskError
-from whymask.explain.page.write import part_of_study
+from whymask.explanations.page.write import part_of_study
 from whymask.report.figures import arm_styles, inline, write_figures
 from whymask.report.page import render
 from whymask.report.text import clean, count, flatten, known

@@ -9,18 +9,18 @@ from whymask.data.glyph_settings import Glyphs, glyphs_of
 from whymask.data.prepare import prepare
 from whymask.data.sources import Reader
 from whymask.errors import WhymaskError
-from whymask.explain.cast import Cast
-from whymask.explain.choice import choose_images
-from whymask.explain.explanation import Explanation
-from whymask.explain.measuring import explanation_of
-from whymask.explain.networks import (
+from whymask.explanations.cast import Cast
+from whymask.explanations.choice import choose_images
+from whymask.explanations.explanation import Explanation
+from whymask.explanations.measuring import explanation_of
+from whymask.explanations.networks import (
     Network,
     Run,
     load_network,
     open_runs,
     two_arms,
 )
-from whymask.explain.settings import ExplainSettings
+from whymask.explanations.settings import ExplainSettings
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, write_arrays, write_json
 from whymask.stages.context import Context

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from whymask.explain.compared import Compared
-from whymask.explain.controls import ERASED
-from whymask.explain.fill import FILLED
-from whymask.explain.measure import Expectation
-from whymask.explain.measures import MEASURES
-from whymask.explain.numbers import Number
+from whymask.explanations.compared import Compared
+from whymask.explanations.controls import ERASED
+from whymask.explanations.fill import FILLED
+from whymask.explanations.measure import Expectation
+from whymask.explanations.measures import MEASURES
+from whymask.explanations.numbers import Number
 
 Outcome = Literal["supported", "against", "open"]
 SEEDS = 3

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from whymask.data.preprocessing import Preprocessing
-from whymask.explain import controls
-from whymask.explain.choice import check_unseen
-from whymask.explain.compared import Compared
-from whymask.explain.evidence import Means
-from whymask.explain.networks import ROLES, Network, Role, Run, check_comparable, load_network, load_pretrained
+from whymask.explanations import controls
+from whymask.explanations.choice import check_unseen
+from whymask.explanations.compared import Compared
+from whymask.explanations.evidence import Means
+from whymask.explanations.networks import ROLES, Network, Role, Run, check_comparable, load_network, load_pretrained
 from whymask.stages.context import Context
 from whymask.stages.settings import SCRATCH
 

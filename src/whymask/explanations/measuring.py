@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 
 from whymask.data.glyph_settings import Glyphs
-from whymask.explain import conclusions
-from whymask.explain.cast import Cast
-from whymask.explain.evidence import Means
-from whymask.explain.explanation import Explanation
-from whymask.explain.measures import MEASURES
-from whymask.explain.networks import BATCH
-from whymask.explain.numbers import Number
-from whymask.explain.pictures import evidence_pictures
-from whymask.explain.settings import ExplainSettings
-from whymask.explain.shown import Shown
+from whymask.explanations import conclusions
+from whymask.explanations.cast import Cast
+from whymask.explanations.evidence import Means
+from whymask.explanations.explanation import Explanation
+from whymask.explanations.measures import MEASURES
+from whymask.explanations.networks import BATCH
+from whymask.explanations.numbers import Number
+from whymask.explanations.pictures import evidence_pictures
+from whymask.explanations.settings import ExplainSettings
+from whymask.explanations.shown import Shown
 from whymask.progress import say
 from whymask.runs import RunFolder, command
 

@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from whymask.explain.drawing import Told, arm_names, shortened
-from whymask.explain.measures import MEASURES
+from whymask.explanations.drawing import Told, arm_names, shortened
+from whymask.explanations.measures import MEASURES
 from whymask.report.figures import NEUTRAL, make
 
 Arrays = dict[str, np.ndarray]

@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from whymask.explain.cast import Cast
-from whymask.explain.choice import in_turn
-from whymask.explain.compared import Compared
-from whymask.explain.controls import random_network
-from whymask.explain.drawing import Told, legend_of, lines, select
-from whymask.explain.measure import Drawing, Expectation, Measure
-from whymask.explain.networks import Network, Role
-from whymask.explain.numbers import Bounds, Key, Number, jackknife, mean_of, percent, summarise, t_interval
-from whymask.explain.readout import fit_readout
-from whymask.explain.shown import Shown, groups_of, images_of
+from whymask.explanations.cast import Cast
+from whymask.explanations.choice import in_turn
+from whymask.explanations.compared import Compared
+from whymask.explanations.controls import random_network
+from whymask.explanations.drawing import Told, legend_of, lines, select
+from whymask.explanations.measure import Drawing, Expectation, Measure
+from whymask.explanations.networks import Network, Role
+from whymask.explanations.numbers import Bounds, Key, Number, jackknife, mean_of, percent, summarise, t_interval
+from whymask.explanations.readout import fit_readout
+from whymask.explanations.shown import Shown, groups_of, images_of
 from whymask.intervals import units_of
 from whymask.report.figures import make
 

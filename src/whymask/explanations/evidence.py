@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
-from whymask.explain.fill import hide
-from whymask.explain.networks import BATCH, Network
+from whymask.explanations.fill import hide
+from whymask.explanations.networks import BATCH, Network
 from whymask.stages.classify import Classifier
 
 Means = Literal["grad-cam", "occlusion"]

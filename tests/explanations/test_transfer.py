@@ -16,12 +16,12 @@ from tiny import new_encoder
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
-from whymask.explain.measures import interactions as ia
-from whymask.explain.measures import retention
-from whymask.explain.networks import Network
-from whymask.explain.numbers import Key
-from whymask.explain.readout import fit_readout
-from whymask.explain.regions import regions
+from whymask.explanations.measures import interactions as ia
+from whymask.explanations.measures import retention
+from whymask.explanations.networks import Network
+from whymask.explanations.numbers import Key
+from whymask.explanations.readout import fit_readout
+from whymask.explanations.regions import regions
 from whymask.randomness import torch_generator
 from whymask.stages.classify import Classifier
 

@@ -1,4 +1,4 @@
-"""What a measure is. Each of `whymask.explain.measures` is one, in a file of its own, to be read from top to bottom."""
+"""What a measure is; each of `whymask.explanations.measures` is one, in a file of its own, to be read from top to bottom."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from whymask.explain.cast import Cast
-from whymask.explain.compared import Compared
-from whymask.explain.drawing import Told
-from whymask.explain.networks import ROLES, Network, Role
-from whymask.explain.numbers import Number, Scores, differences, summarise
-from whymask.explain.shown import Shown
+from whymask.explanations.cast import Cast
+from whymask.explanations.compared import Compared
+from whymask.explanations.drawing import Told
+from whymask.explanations.networks import ROLES, Network, Role
+from whymask.explanations.numbers import Number, Scores, differences, summarise
+from whymask.explanations.shown import Shown
 from whymask.report.privacy import HIDDEN
 
 AGAINST: tuple[Role, ...] = ("baseline", "erased")

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from whymask.data.preprocessing import Preprocessing
-from whymask.explain.cast import Cast
-from whymask.explain.evidence import Means, evidence, ranks, top_cells
-from whymask.explain.fill import hide
-from whymask.explain.networks import ROLES
+from whymask.explanations.cast import Cast
+from whymask.explanations.evidence import Means, evidence, ranks, top_cells
+from whymask.explanations.fill import hide
+from whymask.explanations.networks import ROLES
 
 SHOWN = 8
 """Images that are shown."""

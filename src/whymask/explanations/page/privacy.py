@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from whymask.explain.compared import Compared
-from whymask.explain.conclusions import draw, lead
-from whymask.explain.measures import MEASURES
-from whymask.explain.numbers import Number
+from whymask.explanations.compared import Compared
+from whymask.explanations.conclusions import draw, lead
+from whymask.explanations.measures import MEASURES
+from whymask.explanations.numbers import Number
 from whymask.methods import METHODS
 from whymask.report.privacy import HIDDEN, class_names, harmless, without_texts, without_values
 

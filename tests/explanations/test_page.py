@@ -15,12 +15,12 @@ from markupsafe import escape
 from matplotlib.figure import Figure
 
 from whymask import Explanation, WhymaskError
-from whymask.explain.drawing import Told, dots, select
-from whymask.explain.measure import Drawing, Expectation, Measure
-from whymask.explain.measures import MEASURES
-from whymask.explain.numbers import Number
-from whymask.explain.page.figures import figures_of, overlay
-from whymask.explain.page.write import COLUMNS, examples, load, table_of, write_why_page
+from whymask.explanations.drawing import Told, dots, select
+from whymask.explanations.measure import Drawing, Expectation, Measure
+from whymask.explanations.measures import MEASURES
+from whymask.explanations.numbers import Number
+from whymask.explanations.page.figures import figures_of, overlay
+from whymask.explanations.page.write import COLUMNS, examples, load, table_of, write_why_page
 from whymask.studies.page import write_study_page
 
 EVIL = "<script>document.title='hacked';alert(1)</script>"

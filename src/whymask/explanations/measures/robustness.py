@@ -5,14 +5,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from whymask.explain.cast import Cast
-from whymask.explain.drawing import Told, legend_of, lines, select
-from whymask.explain.evidence import ranks
-from whymask.explain.fill import FILLED, FILLINGS, Filling, cells_of, hide
-from whymask.explain.measure import Drawing, Expectation, Measure, numbers_of, of_each
-from whymask.explain.networks import Network
-from whymask.explain.numbers import Key, Number, Scores
-from whymask.explain.shown import Shown
+from whymask.explanations.cast import Cast
+from whymask.explanations.drawing import Told, legend_of, lines, select
+from whymask.explanations.evidence import ranks
+from whymask.explanations.fill import FILLED, FILLINGS, Filling, cells_of, hide
+from whymask.explanations.measure import Drawing, Expectation, Measure, numbers_of, of_each
+from whymask.explanations.networks import Network
+from whymask.explanations.numbers import Key, Number, Scores
+from whymask.explanations.shown import Shown
 from whymask.randomness import torch_generator
 from whymask.report.figures import make
 

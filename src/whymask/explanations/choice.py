@@ -7,9 +7,9 @@ import numpy as np
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.prepare import Prepared
 from whymask.errors import WhymaskError
-from whymask.explain.networks import Run
-from whymask.explain.regions import regions
-from whymask.explain.settings import ExplainSettings
+from whymask.explanations.networks import Run
+from whymask.explanations.regions import regions
+from whymask.explanations.settings import ExplainSettings
 from whymask.randomness import numpy_generator
 from whymask.stages.start import hashes_seen
 

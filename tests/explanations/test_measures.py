@@ -18,18 +18,18 @@ from whymask.data.glyphs import generate, patterns
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
-from whymask.explain import conclusions, networks, numbers
-from whymask.explain import evidence as evidence_module
-from whymask.explain.compared import Compared
-from whymask.explain.controls import erasing
-from whymask.explain.evidence import Pointing, evidence, means_of, ranks
-from whymask.explain.fill import FILLINGS, cells_of, fillers, hide
-from whymask.explain.measures import MEASURES, features, lottery
-from whymask.explain.measures.robustness import robustness_scores
-from whymask.explain.measures.views import SHARES, count_views, view_scores
-from whymask.explain.networks import Network
-from whymask.explain.numbers import Key, Number
-from whymask.explain.settings import NAMES
+from whymask.explanations import conclusions, networks, numbers
+from whymask.explanations import evidence as evidence_module
+from whymask.explanations.compared import Compared
+from whymask.explanations.controls import erasing
+from whymask.explanations.evidence import Pointing, evidence, means_of, ranks
+from whymask.explanations.fill import FILLINGS, cells_of, fillers, hide
+from whymask.explanations.measures import MEASURES, features, lottery
+from whymask.explanations.measures.robustness import robustness_scores
+from whymask.explanations.measures.views import SHARES, count_views, view_scores
+from whymask.explanations.networks import Network
+from whymask.explanations.numbers import Key, Number
+from whymask.explanations.settings import NAMES
 from whymask.intervals import clopper_pearson
 from whymask.randomness import torch_generator
 from whymask.stages.classify import Classifier

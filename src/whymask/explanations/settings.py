@@ -10,7 +10,7 @@ from whymask.training.settings import RuntimeSettings
 
 MeasureName = Literal["features", "views", "lottery", "interactions", "retention", "robustness"]
 NAMES: tuple[MeasureName, ...] = get_args(MeasureName)
-"""Of `whymask.explain.measures.MEASURES`, which need torch, as a flag does not."""
+"""Of `whymask.explanations.measures.MEASURES`, which need torch, as a flag does not."""
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,16 @@ from matplotlib.figure import Figure
 from scipy.stats import hypergeom
 from torch import Tensor
 
-from whymask.explain.cast import Cast
-from whymask.explain.choice import in_turn, tagged
-from whymask.explain.compared import Compared
-from whymask.explain.controls import RANDOM, random_network
-from whymask.explain.drawing import Told, dots, select
-from whymask.explain.evidence import evidence, ranks, top_cells
-from whymask.explain.measure import AGAINST, Drawing, Expectation, Measure
-from whymask.explain.networks import Network, Role
-from whymask.explain.numbers import RESAMPLES, Number, bounds_of, jackknife, mean_of, percent
-from whymask.explain.shown import Shown, groups_of, images_of
+from whymask.explanations.cast import Cast
+from whymask.explanations.choice import in_turn, tagged
+from whymask.explanations.compared import Compared
+from whymask.explanations.controls import RANDOM, random_network
+from whymask.explanations.drawing import Told, dots, select
+from whymask.explanations.evidence import evidence, ranks, top_cells
+from whymask.explanations.measure import AGAINST, Drawing, Expectation, Measure
+from whymask.explanations.networks import Network, Role
+from whymask.explanations.numbers import RESAMPLES, Number, bounds_of, jackknife, mean_of, percent
+from whymask.explanations.shown import Shown, groups_of, images_of
 from whymask.intervals import resampled_weights, units_of
 
 NAME = "lottery"

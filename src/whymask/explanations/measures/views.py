@@ -14,15 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from whymask.explain.cast import Cast
-from whymask.explain.compared import Compared
-from whymask.explain.drawing import MAIN, Row, Told, arm_names, legend_of, lines, named, select
-from whymask.explain.evidence import Means, evidence, ranks
-from whymask.explain.fill import FILLED, FILLINGS, Filling, cells_of, hide
-from whymask.explain.measure import Drawing, Expectation, Measure, numbers_of, of_each
-from whymask.explain.networks import Network
-from whymask.explain.numbers import Key, Number, Scores, mean_of, percent
-from whymask.explain.shown import Shown
+from whymask.explanations.cast import Cast
+from whymask.explanations.compared import Compared
+from whymask.explanations.drawing import MAIN, Row, Told, arm_names, legend_of, lines, named, select
+from whymask.explanations.evidence import Means, evidence, ranks
+from whymask.explanations.fill import FILLED, FILLINGS, Filling, cells_of, hide
+from whymask.explanations.measure import Drawing, Expectation, Measure, numbers_of, of_each
+from whymask.explanations.networks import Network
+from whymask.explanations.numbers import Key, Number, Scores, mean_of, percent
+from whymask.explanations.shown import Shown
 from whymask.randomness import torch_generator
 from whymask.report.figures import NEUTRAL, make
 

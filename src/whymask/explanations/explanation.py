@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from whymask.errors import WhymaskError
-from whymask.explain.conclusions import Conclusion
-from whymask.explain.numbers import Number
-from whymask.explain.page.figures import figures_of
-from whymask.explain.page.write import html_of, write_why_page
+from whymask.explanations.conclusions import Conclusion
+from whymask.explanations.numbers import Number
+from whymask.explanations.page.figures import figures_of
+from whymask.explanations.page.write import html_of, write_why_page
 from whymask.runs import read_json
 
 SCHEMA = 1
@@ -30,7 +30,7 @@ class Explanation:
         conclusions: what the numbers allow to be said.
         warnings: what speaks against the numbers, such as test images that may have been trained on.
         notes: what was left out, and why.
-        pictures: example images; `evidence/ARM` (m, gh, gw) and more, see `whymask.explain.page.write`.
+        pictures: example images; `evidence/ARM` (m, gh, gw) and more, see `whymask.explanations.page.write`.
     """
 
     folder: Path

@@ -15,14 +15,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from whymask.explain.cast import Cast
-from whymask.explain.drawing import Told, dots, legend_of, select
-from whymask.explain.fill import FILLED, FILLINGS
-from whymask.explain.measure import Drawing, Expectation, Measure, numbers_of, of_each
-from whymask.explain.networks import BATCH, Network, Role
-from whymask.explain.numbers import Key, Number, Scores
-from whymask.explain.regions import regions
-from whymask.explain.shown import Shown
+from whymask.explanations.cast import Cast
+from whymask.explanations.drawing import Told, dots, legend_of, select
+from whymask.explanations.fill import FILLED, FILLINGS
+from whymask.explanations.measure import Drawing, Expectation, Measure, numbers_of, of_each
+from whymask.explanations.networks import BATCH, Network, Role
+from whymask.explanations.numbers import Key, Number, Scores
+from whymask.explanations.regions import regions
+from whymask.explanations.shown import Shown
 from whymask.report.figures import NEUTRAL, make
 
 NAME = "interactions"

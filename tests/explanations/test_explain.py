@@ -27,8 +27,8 @@ from whymask import (
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
-from whymask.explain.networks import open_runs, two_arms
-from whymask.explain.settings import NAMES
+from whymask.explanations.networks import open_runs, two_arms
+from whymask.explanations.settings import NAMES
 from whymask.stages.alone import PretrainSettings
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.settings import RuntimeSettings

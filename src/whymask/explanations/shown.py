@@ -9,11 +9,11 @@ from torch import Tensor
 from whymask.data.batches import in_order
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.prepare import Prepared
-from whymask.explain.cast import Cast
-from whymask.explain.evidence import Means, means_of
-from whymask.explain.fill import Filling, fillers
-from whymask.explain.networks import BATCH
-from whymask.explain.settings import ExplainSettings
+from whymask.explanations.cast import Cast
+from whymask.explanations.evidence import Means, means_of
+from whymask.explanations.fill import Filling, fillers
+from whymask.explanations.networks import BATCH
+from whymask.explanations.settings import ExplainSettings
 
 
 @dataclass(frozen=True)

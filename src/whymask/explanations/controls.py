@@ -17,8 +17,8 @@ from whymask.data.batches import Batch
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import Encoder, build_encoder
-from whymask.explain.networks import Network, Role, Run
-from whymask.explain.readout import fit_readout
+from whymask.explanations.networks import Network, Role, Run
+from whymask.explanations.readout import fit_readout
 from whymask.masks import to_pixels, uniform
 from whymask.randomness import numpy_generator, torch_generator
 from whymask.stages.classify import Classifier, ClassifierJob, load_classifier, train_classifier

@@ -16,15 +16,15 @@ from torch import Tensor
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.glyphs import generate, render
 from whymask.data.preprocessing import Preprocessing
-from whymask.explain.cast import Cast
-from whymask.explain.choice import in_turn, tagged
-from whymask.explain.compared import Compared
-from whymask.explain.drawing import Told, arm_names, shortened
-from whymask.explain.measure import AGAINST, Drawing, Expectation, Measure, numbers_of, of_each
-from whymask.explain.networks import Network
-from whymask.explain.numbers import Key, Number, Scores, mean_of, percent, summarise, t_interval
-from whymask.explain.readout import fit_readout
-from whymask.explain.shown import Shown, images_of
+from whymask.explanations.cast import Cast
+from whymask.explanations.choice import in_turn, tagged
+from whymask.explanations.compared import Compared
+from whymask.explanations.drawing import Told, arm_names, shortened
+from whymask.explanations.measure import AGAINST, Drawing, Expectation, Measure, numbers_of, of_each
+from whymask.explanations.networks import Network
+from whymask.explanations.numbers import Key, Number, Scores, mean_of, percent, summarise, t_interval
+from whymask.explanations.readout import fit_readout
+from whymask.explanations.shown import Shown, images_of
 from whymask.intervals import clopper_pearson
 from whymask.randomness import numpy_generator
 from whymask.report.figures import make

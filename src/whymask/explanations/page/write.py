@@ -9,12 +9,12 @@ from typing import Any
 from markupsafe import Markup
 
 from whymask.errors import WhymaskError
-from whymask.explain.drawing import Row, Told, styles_of
-from whymask.explain.fill import FILLED
-from whymask.explain.measure import Measure
-from whymask.explain.measures import MEASURES
-from whymask.explain.page.figures import Arrays, figures_of, overlay, rgb, shown_arms
-from whymask.explain.page.privacy import explanation_without_names
+from whymask.explanations.drawing import Row, Told, styles_of
+from whymask.explanations.fill import FILLED
+from whymask.explanations.measure import Measure
+from whymask.explanations.measures import MEASURES
+from whymask.explanations.page.figures import Arrays, figures_of, overlay, rgb, shown_arms
+from whymask.explanations.page.privacy import explanation_without_names
 from whymask.report.figures import inline, to_png, to_svg, write_figures
 from whymask.report.page import render, render_part
 from whymask.report.pictures import arrays_of, data_uri
