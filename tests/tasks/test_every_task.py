@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from whymask.data.settings import LabelSettings
 from whymask.errors import WhymaskError
-from whymask.intervals import resampled_weights, units_of
+from whymask.intervals import resampled_weights
 from whymask.study.statistics import bootstrap_images
 from whymask.tasks import TASKS, Classification, LossConfig, Multilabel, RawLabels, Regression, Task, task_from
 from whymask.tasks.budgets import Budget, auto_budgets
+from whymask.tasks.resampling import Units
 
 NAMES = ("ant", "bee", "cow")
 EVERY = pytest.mark.parametrize("task", [Classification(NAMES), Multilabel(NAMES), Regression(NAMES)], ids=list(TASKS))
@@ -163,11 +164,11 @@ def test_differences_are_those_of_metrics_on_resampled_images(task, seed, groupe
     if ties and not isinstance(task, Classification):
         arm = [network.round(0) for network in arm]
     groups = np.random.default_rng(seed).integers(12, size=40).astype(str) if grouped else None
-    units, unit = units_of(40, groups)
-    (weights,) = resampled_weights(units, 8)
-    found = task.differences(arm, baseline, labels, unit=unit, units=units)(weights)
+    units = Units.of(40, groups)
+    (weights,) = resampled_weights(units.count, 8)
+    found = task.differences(arm, baseline, labels, units)(weights)
     for r, times in enumerate(weights.T):
-        rows = np.repeat(np.arange(40), times[unit].astype(int))
+        rows = np.repeat(np.arange(40), times[units.of_image].astype(int))
         ours, theirs = ([task.metrics(p[rows], labels[rows]) for p in side] for side in (arm, baseline))
         for metric, differences in found.items():
             if all(metric in values for values in ours + theirs):
@@ -188,7 +189,7 @@ def test_the_default_metric_has_an_interval_and_covers_the_true_difference(task)
     covered = 0
     for _ in range(200):
         rows = generator.choice(20_000, 100, replace=False)
-        difference = task.differences([arm[rows]], [baseline[rows]], everything[rows], unit=np.arange(100), units=100)
+        difference = task.differences([arm[rows]], [baseline[rows]], everything[rows], Units.of(100))
         values = np.concatenate([difference(weights)[metric] for weights in resampled_weights(100, 300)])
         low, high = np.nanquantile(values, [0.025, 0.975])
         covered += low <= truth <= high
@@ -203,7 +204,7 @@ def test_classification_s_differences_are_those_of_the_study():
     expected = bootstrap_images(arm, baseline, labels, tags=tags, resamples=50)
     sides = (list(side.values()) for side in (arm, baseline))
     (weights,) = resampled_weights(60, 50)
-    found = task.differences(*sides, labels, unit=np.arange(60), units=60, tags=tags)(weights)
+    found = task.differences(*sides, labels, Units.of(60), tags)(weights)
     assert expected == {
         metric: tuple(round(float(bound), 12) for bound in np.nanquantile(values, [0.025, 0.975]))
         for metric, values in found.items()
@@ -215,7 +216,7 @@ def test_equal_networks_differ_by_nothing(task):
     labels = labels_of(task, 30, 0)
     network = predictions_of(task, labels, 1)
     (weights,) = resampled_weights(30, 20)
-    found: dict[str, Any] = task.differences([network], [network], labels, unit=np.arange(30), units=30)(weights)
+    found: dict[str, Any] = task.differences([network], [network], labels, Units.of(30))(weights)
     assert all(not np.nan_to_num(values).any() for values in found.values())
 
 

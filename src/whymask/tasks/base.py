@@ -1,7 +1,7 @@
 """What a task is: everything that depends on what labels are.
 
-Data ask it what their labels are and how they are divided, training what to learn from them, a study how good
-predictions are. A task is one file, read from top to bottom; nothing outside this room asks which task it is.
+Data ask it how their labels are encoded and divided, training what to learn from them, a study how good predictions
+are. A task is one file, read from top to bottom; only `data.labels`, which derives one, tells them apart elsewhere.
 """
 
 import re
@@ -14,8 +14,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from whymask.errors import WhymaskError
+from whymask.randomness import numpy_generator
 from whymask.tasks.budgets import Budget
-from whymask.tasks.resampling import Weighted
+from whymask.tasks.resampling import Units, Weighted
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Task(ABC):
     takes: ClassVar[frozenset[str]]  # fields of LossConfig, and mixup and cutmix, that it knows
     least: ClassVar[str]  # how many labelled images it takes to keep some for testing
 
-    # ------------------------------------------------------------------------------------------------ labels
+    # labels
 
     @classmethod
     @abstractmethod
@@ -145,7 +146,7 @@ class Task(ABC):
     def text(self) -> str:
         """ "classification of 3 classes"."""
 
-    # ----------------------------------------------------------------------------------- who gets which labels
+    # who gets which labels
 
     @abstractmethod
     def strata(self, labels: np.ndarray, units: int) -> list[np.ndarray]:
@@ -165,7 +166,7 @@ class Task(ABC):
         For one seed nested over all budgets. WhymaskError, with the counts, where there are not that many.
         """
 
-    # -------------------------------------------------------------------------------------------------- training
+    # training
 
     def objective(self, labels: np.ndarray, config: LossConfig) -> Objective:
         """What a head learns from training images with these labels."""
@@ -181,7 +182,7 @@ class Task(ABC):
     def _objective(self, labels: np.ndarray, config: LossConfig) -> Objective:
         """`objective`, of settings that the task takes."""
 
-    # ---------------------------------------------------------------------------------------------- predictions
+    # predictions
 
     @abstractmethod
     def kept(self, outputs: Tensor) -> Tensor:
@@ -204,7 +205,7 @@ class Task(ABC):
         """For head.json; `whymask.tasks.task_from` reads it back."""
         return {"task": self.name, self.names_are: list(self.names)}
 
-    # --------------------------------------------------------------------------------------------- how good they are
+    # how good they are
 
     @abstractmethod
     def describe(self, metric: str) -> Metric:
@@ -223,20 +224,21 @@ class Task(ABC):
         arm: Sequence[np.ndarray],
         baseline: Sequence[np.ndarray],
         labels: np.ndarray,
-        *,
-        unit: np.ndarray,
-        units: int,
+        units: Units,
         tags: np.ndarray | None = None,
     ) -> Weighted:
-        """Arm minus baseline, each a mean over networks, of metrics on resampled test images.
+        """Arm minus baseline, each a mean over networks of predictions (N, k), of metrics on resampled test images.
 
-        Both are predictions (N, k) a network; `unit` (N,) says which of `units` things that are drawn together an
-        image belongs to. Metrics without an interval are not among them.
+        Metrics without an interval are not among them.
         """
 
     @abstractmethod
     def per_name(self, predictions: np.ndarray, labels: np.ndarray) -> list[float | None]:
         """`row_metric` for each name; None where the test images do not define it."""
+
+    def confusion(self, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+        """Counts (k, k) int64: row = true class, column = predicted class. None where an image has not one of each."""
+        return None
 
     @abstractmethod
     def guess(self, labels: np.ndarray) -> np.ndarray:
@@ -253,6 +255,17 @@ def ordered(values: Iterable[Any]) -> list[Any]:
     distinct = set(values)
     are_numbers = all(re.fullmatch(r"\d+", str(value)) for value in distinct)
     return sorted(distinct, key=int if are_numbers else str)
+
+
+def permuted(rows: np.ndarray, budget: Budget, seed: int) -> tuple[np.ndarray, int]:
+    """Labelled rows in an order that depends on the seed and not on theirs, and how many of them a budget buys."""
+    count = budget.count(len(rows))
+    if count > len(rows):
+        raise WhymaskError(
+            f"budget {budget.name} is larger than the {len(rows)} labelled images, less the test images. "
+            "Choose a smaller budget."
+        )
+    return numpy_generator(seed, "labels").permutation(np.sort(rows)), count
 
 
 def checked(predictions: np.ndarray, labels: np.ndarray, expected: tuple[int, ...]) -> None:

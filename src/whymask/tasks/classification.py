@@ -20,7 +20,8 @@ from whymask.randomness import numpy_generator
 from whymask.tasks.balance import class_weights
 from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, ordered
 from whymask.tasks.budgets import Budget
-from whymask.tasks.resampling import Weighted, mean_ratio, per_row
+from whymask.tasks.resampling import Units, Weighted
+from whymask.tasks.weighted import ClassTotals
 
 METRICS = {
     "accuracy": Metric("accuracy"),
@@ -175,14 +176,12 @@ class Classification(Task):
         arm: Sequence[np.ndarray],
         baseline: Sequence[np.ndarray],
         labels: np.ndarray,
-        *,
-        unit: np.ndarray,
-        units: int,
+        units: Units,
         tags: np.ndarray | None = None,
     ) -> Weighted:
         """Of all metrics but AUROC: each resample would have to be summed again in the order of every class's scores,
         a hundred times the work of all the others."""
-        return _Totals(arm, baseline, labels, tags, unit, units).differences
+        return ClassTotals(arm, baseline, labels, units, tags).differences
 
     def per_name(self, predictions: np.ndarray, labels: np.ndarray) -> list[float | None]:
         """Recall: the share of each class's test images that is predicted right."""
@@ -216,71 +215,6 @@ class CrossEntropy(Objective):
 
     def about(self) -> dict[str, Any]:
         return {} if self.loss.weight is None else {"class_weights": self.loss.weight.tolist()}
-
-
-class _Totals:
-    """Per-image numbers summed within each unit; every metric of a resample is made of their weighted sums."""
-
-    def __init__(
-        self,
-        arm: Sequence[np.ndarray],
-        baseline: Sequence[np.ndarray],
-        labels: np.ndarray,
-        tags: np.ndarray | None,
-        unit: np.ndarray,
-        units: int,
-    ) -> None:
-        self.unit, self.units, self.classes = unit, units, arm[0].shape[1]
-        one = np.ones(len(labels))
-        gain = _mean_right(arm, labels) - _mean_right(baseline, labels)
-        loss = _mean_loss(arm, labels) - _mean_loss(baseline, labels)
-        self.support = self._per_class(labels, one)
-        self.ratios = {
-            "accuracy": (self._sum(gain), self._sum(one)),
-            "balanced_accuracy": (self._per_class(labels, gain), self.support),
-        }
-        if np.isfinite(loss).all():
-            self.ratios["log_loss"] = (self._sum(loss), self._sum(one))
-        for tag in np.unique(tags) if tags is not None else ():
-            if tag:
-                self.ratios[f"accuracy/{tag}"] = (self._sum(gain * (tags == tag)), self._sum(one * (tags == tag)))
-        self.arm_f1 = [self._f1_parts(network, labels) for network in arm]
-        self.baseline_f1 = [self._f1_parts(network, labels) for network in baseline]
-
-    def differences(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Arm minus baseline, (r,) a metric, for `weights` (units, r); NaN where a resample has no image of a tag."""
-        result = {}
-        for metric, (numerator, denominator) in self.ratios.items():
-            total = denominator @ weights
-            result[metric] = mean_ratio(numerator @ weights, total, total > 0)
-        present = self.support @ weights > 0
-        arm, baseline = (
-            np.stack([mean_ratio(hits @ weights, size @ weights, present) for hits, size in networks]).mean(axis=0)
-            for networks in (self.arm_f1, self.baseline_f1)
-        )
-        result["macro_f1"] = arm - baseline
-        return result
-
-    def _sum(self, values: np.ndarray) -> Any:
-        return per_row(np.zeros(len(values), np.int64), values, self.unit, (1, self.units))
-
-    def _per_class(self, classes: np.ndarray, values: np.ndarray) -> Any:
-        return per_row(classes, values, self.unit, (self.classes, self.units))
-
-    def _f1_parts(self, network: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
-        """Numerator and denominator of F1 = 2 hits / (images of the class + predictions of the class)."""
-        predicted = network.argmax(axis=1)
-        hits = self._per_class(labels, 2.0 * (predicted == labels))
-        return hits, self.support + self._per_class(predicted, np.ones(len(labels)))
-
-
-def _mean_right(networks: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
-    return np.stack([network.argmax(axis=1) == labels for network in networks]).mean(axis=0)
-
-
-def _mean_loss(networks: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
-    rows = np.arange(len(labels))
-    return -np.stack([network[rows, labels] for network in networks]).mean(axis=0, dtype=np.float64)
 
 
 def _auroc(log_probabilities: np.ndarray, labels: np.ndarray, c: int) -> float:

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whymask.errors import WhymaskError
-from whymask.randomness import numpy_generator
-from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, checked, known, ordered
+from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, checked, known, ordered, permuted
 from whymask.tasks.budgets import Budget
-from whymask.tasks.resampling import Weighted, difference, mean_known, mean_of, mean_ratio, per_row
+from whymask.tasks.resampling import Units, Weighted, difference, mean_known, mean_of, mean_ratio
+from whymask.tasks.weighted import Ranking
 
 OVER_CLASSES = "of each class over all test images, then over classes"
 METRICS = {
@@ -98,14 +98,7 @@ class Multilabel(Task):
         first image of a permutation that shows it; then the others as the permutation has them. A budget of as many
         images as there are classes thus shows all of them, and what comes after is a random sample.
         """
-        rows = np.sort(rows[self.labelled(labels[rows])])
-        count = budget.count(len(rows))
-        if count > len(rows):
-            raise WhymaskError(
-                f"budget {budget.name} is larger than the {len(rows)} labelled images, less the test images. "
-                "Choose a smaller budget."
-            )
-        rows = numpy_generator(seed, "labels").permutation(rows)
+        rows, count = permuted(rows[self.labelled(labels[rows])], budget, seed)
         shows = labels[rows] == 1
         first: list[int] = []
         for c in np.argsort(shows.sum(axis=0), kind="stable"):
@@ -148,28 +141,25 @@ class Multilabel(Task):
     def metrics(self, predictions: np.ndarray, labels: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
         """Every metric of METRICS that the data define. A class is predicted above a probability of 0.5."""
         checked(predictions, labels, predictions.shape)
-        unit = np.arange(len(labels))
-        return known(_Scores(predictions, labels, unit, len(unit)).of(np.ones((len(unit), 1))))
+        return known(_Scores(predictions, labels, Units.of(len(labels))).of(np.ones((len(labels), 1))))
 
     def differences(
         self,
         arm: Sequence[np.ndarray],
         baseline: Sequence[np.ndarray],
         labels: np.ndarray,
-        *,
-        unit: np.ndarray,
-        units: int,
+        units: Units,
         tags: np.ndarray | None = None,
     ) -> Weighted:
         """Of all metrics; a class that a resample has no positive image of takes no part in its means."""
-        sides = ([_Scores(network, labels, unit, units).of for network in side] for side in (arm, baseline))
+        sides = ([_Scores(network, labels, units).of for network in side] for side in (arm, baseline))
         return difference(*map(mean_of, sides))
 
     def per_name(self, predictions: np.ndarray, labels: np.ndarray) -> list[float | None]:
         """Average precision."""
         checked(predictions, labels, predictions.shape)
-        unit, one = np.arange(len(labels)), np.ones((len(labels), 1))
-        values = [_Ranking(p, y, unit, len(unit)).of(one)[0][0] for p, y in zip(predictions.T, labels.T, strict=True)]
+        units, one = Units.of(len(labels)), np.ones((len(labels), 1))
+        values = [Ranking(p, y, units).of(one)[0][0] for p, y in zip(predictions.T, labels.T, strict=True)]
         return [float(value) if np.isfinite(value) else None for value in values]
 
     def guess(self, labels: np.ndarray) -> np.ndarray:
@@ -192,13 +182,13 @@ class BinaryCrossEntropy(Objective):
 class _Scores:
     """All metrics of one network's predictions, as functions of weights (units, r)."""
 
-    def __init__(self, predictions: np.ndarray, labels: np.ndarray, unit: np.ndarray, units: int):
+    def __init__(self, predictions: np.ndarray, labels: np.ndarray, units: Units):
         pairs = list(zip(predictions.T, labels.T, strict=True))
-        self.rankings = [_Ranking(scores, positive, unit, units) for scores, positive in pairs]
+        self.rankings = [Ranking(scores, positive, units) for scores, positive in pairs]
 
         def per_class(values: np.ndarray) -> Any:
             row, column = np.nonzero(values)
-            return per_row(column, values[row, column].astype(np.float64), unit[row], (labels.shape[1], units))
+            return units.taken(row).sums_by(column, values[row, column].astype(np.float64), labels.shape[1])
 
         predicted = predictions > 0
         self.positive = per_class(labels)
@@ -215,40 +205,6 @@ class _Scores:
             "macro_f1": mean_ratio(hits, sizes, self.positive @ weights > 0),
             "micro_f1": mean_ratio(hits.sum(axis=0, keepdims=True), total, total > 0),
         }
-
-
-class _Ranking:
-    """How one class's scores (N,) rank its positive images, as a function of weights.
-
-    Precision changes the sum of average precision only at the scores of positive images, and AUROC counts the negative
-    ones above each of them. So the images are cut at those scores once, and a resample costs two sparse products over
-    all images and sums over as many rows as there are positive ones.
-    """
-
-    def __init__(self, scores: np.ndarray, positive: np.ndarray, unit: np.ndarray, units: int):
-        is_positive = positive == 1
-        cuts = np.unique(scores[is_positive])  # ascending; equal scores are one cut
-        # The cut that an image lies at or above, counted from the highest; those below all cuts come last.
-        at = len(cuts) - np.searchsorted(cuts, scores, side="right")
-        tied = ~is_positive & np.isin(scores, cuts)
-        one = np.ones(len(scores))
-        shape = (len(cuts) + 1, units)
-        self.positive, self.negative, self.tied = (
-            per_row(at[chosen], one[chosen], unit[chosen], shape) for chosen in (is_positive, ~is_positive, tied)
-        )
-
-    def of(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Average precision and AUROC, (r,) each; NaN in resamples without positive (or negative) images."""
-        positive, negative = self.positive @ weights, np.cumsum(self.negative @ weights, axis=0)
-        found = np.cumsum(positive, axis=0)
-        positives, negatives = found[-1], negative[-1]
-        precision = np.divide(found, found + negative, out=np.zeros_like(found), where=found > 0)
-        above = negative - (self.tied @ weights) / 2  # of equal scores, half count as above
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (
-                (positive * precision).sum(axis=0) / positives,
-                1 - (positive * above).sum(axis=0) / (positives * negatives),
-            )
 
 
 def _of_matrix(cls: type[Multilabel], raw: RawLabels, source: str) -> tuple[Multilabel, np.ndarray]:

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whymask.errors import WhymaskError
-from whymask.randomness import numpy_generator
-from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, checked, known
+from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, checked, known, permuted
 from whymask.tasks.budgets import Budget
-from whymask.tasks.resampling import Weighted, difference
+from whymask.tasks.resampling import Units, Weighted, difference
+from whymask.tasks.weighted import Fit
 
 STRATA, LEAST_UNITS = 5, 10  # parts of a target's range that are divided alike, and images or groups in each
 
@@ -129,14 +129,8 @@ class Regression(Task):
 
     def draw(self, labels: np.ndarray, rows: np.ndarray, budget: Budget, seed: int) -> np.ndarray:
         """Prefixes of one permutation for each seed."""
-        rows = np.sort(rows[self.labelled(labels[rows])])
-        count = budget.count(len(rows))
-        if count > len(rows):
-            raise WhymaskError(
-                f"budget {budget.name} is larger than the {len(rows)} labelled images, less the test images. "
-                "Choose a smaller budget."
-            )
-        return np.sort(numpy_generator(seed, "labels").permutation(rows)[:count])
+        rows, count = permuted(rows[self.labelled(labels[rows])], budget, seed)
+        return np.sort(rows[:count])
 
     # training
 
@@ -173,26 +167,23 @@ class Regression(Task):
     def metrics(self, predictions: np.ndarray, labels: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
         """Every metric of METRICS that the data define, and "mae/<target>" where there are several targets."""
         checked(predictions, labels, predictions.shape)
-        unit = np.arange(len(labels))
-        return known(self._means([predictions], labels, unit, len(unit))(np.ones((len(unit), 1))))
+        return known(self._means([predictions], labels, Units.of(len(labels)))(np.ones((len(labels), 1))))
 
     def differences(
         self,
         arm: Sequence[np.ndarray],
         baseline: Sequence[np.ndarray],
         labels: np.ndarray,
-        *,
-        unit: np.ndarray,
-        units: int,
+        units: Units,
         tags: np.ndarray | None = None,
     ) -> Weighted:
         """Of all metrics."""
-        return difference(*(self._means(side, labels, unit, units) for side in (arm, baseline)))
+        return difference(*(self._means(side, labels, units) for side in (arm, baseline)))
 
-    def _means(self, networks: Sequence[np.ndarray], labels: np.ndarray, unit: np.ndarray, units: int) -> Weighted:
+    def _means(self, networks: Sequence[np.ndarray], labels: np.ndarray, units: Units) -> Weighted:
         """Means over networks."""
         fits = [
-            _Fit([network[:, t].astype(np.float64) for network in networks], target, unit, units)
+            Fit([network[:, t].astype(np.float64) for network in networks], target, units)
             for t, target in enumerate(labels.T)
         ]
 
@@ -265,59 +256,6 @@ class Standardised(Objective):
 
     def about(self) -> dict[str, Any]:
         return {"mean": self.mean.tolist(), "std": self.std.tolist(), "bins": self.bins}
-
-
-class _Fit:
-    """All metrics of one target, means over networks, as functions of weights."""
-
-    def __init__(self, networks: Sequence[np.ndarray], target: np.ndarray, unit: np.ndarray, units: int):
-        self.unit, self.units = unit, units
-        centred = target - target.mean()  # so that the variance is no small difference of large numbers
-        self.target = self._sums(np.ones(len(target)), centred, centred**2)
-        self.errors = [self._sums(np.abs(network - target), (network - target) ** 2) for network in networks]
-        self.target_order, *self.orders = (np.unique(v, return_inverse=True)[1] for v in (target, *networks))
-
-    def of(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Each metric, (r,), for weights (units, r)."""
-        count, total, square = self.target @ weights
-        variance = square - total**2 / count
-        absolute, squared = np.stack([errors @ weights for errors in self.errors], axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return {
-                "mae": (absolute / count).mean(axis=0),
-                "rmse": np.sqrt(squared / count).mean(axis=0),
-                "r2": np.where(variance > 1e-12 * square, 1 - (squared / variance).mean(axis=0), np.nan),
-                "spearman": self._spearman(weights[self.unit]).mean(axis=0),
-            }
-
-    def _sums(self, *values: np.ndarray) -> np.ndarray:
-        """Summed within units, (len(values), units)."""
-        return np.stack([np.bincount(self.unit, row, self.units) for row in values])
-
-    def _spearman(self, weights: np.ndarray) -> np.ndarray:
-        """Pearson's correlation of ranks, (networks, r), for weights of images (N, r); NaN where a side is constant."""
-        target = _centred_ranks(self.target_order, weights)
-        weighted = weights * target
-        variance = np.einsum("nr,nr->r", weighted, target)
-        correlations = []
-        for order in self.orders:
-            ranks = _centred_ranks(order, weights)
-            both = np.sqrt(variance * np.einsum("nr,nr,nr->r", weights, ranks, ranks))
-            covariance = np.einsum("nr,nr->r", weighted, ranks)
-            correlations.append(np.divide(covariance, both, out=np.full(len(both), np.nan), where=both > 0))
-        return np.stack(correlations)
-
-
-def _centred_ranks(order: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Ranks (N, r), less their mean, of images drawn as often as `weights` (N, r) say; equal ones share their ranks.
-
-    `order` (N,): the place of each image's value among the distinct values.
-    """
-    by_place = np.argsort(order, kind="stable")
-    starts = np.flatnonzero(np.diff(order[by_place], prepend=-1))
-    drawn = np.add.reduceat(weights[by_place], starts, axis=0)
-    last = np.cumsum(drawn, axis=0)
-    return (last - drawn / 2 - last[-1] / 2)[order]
 
 
 def _number(value: Any) -> float:

@@ -5,20 +5,44 @@ is a function of weights; the metric itself is that of weights 1.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+
+from whymask.intervals import units_of
 
 Weighted = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Weights (units, r) -> each metric of r resamples, (r,); NaN where a resample does not define it."""
 
 
-def per_row(rows: np.ndarray, values: np.ndarray, unit: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
-    """Numbers of images (N,) summed within `rows` (N,) and units, `shape` (rows, units).
+@dataclass(frozen=True)
+class Units:
+    """What is drawn together: the unit of each image (N,), out of `count`."""
 
-    Its product with weights (units, r) holds the sums of r resamples, at a cost that does not grow with the rows.
-    """
-    return sparse.csr_matrix((values, (rows, unit)), shape=shape)
+    of_image: np.ndarray
+    count: int
+
+    @classmethod
+    def of(cls, images: int, groups: np.ndarray | None = None) -> "Units":
+        """Each image alone, or those of one group (N,) together."""
+        count, of_image = units_of(images, groups)
+        return cls(of_image, count)
+
+    def taken(self, rows: np.ndarray) -> "Units":
+        """Of these images alone."""
+        return Units(self.of_image[rows], self.count)
+
+    def sums(self, *values: np.ndarray) -> np.ndarray:
+        """Numbers of images (N,) summed within units, (len(values), count)."""
+        return np.stack([np.bincount(self.of_image, row, self.count) for row in values])
+
+    def sums_by(self, rows: np.ndarray, values: np.ndarray, count: int) -> sparse.csr_matrix:
+        """Numbers of images (N,) summed within `rows` (N,), out of `count`, and units: (count, units).
+
+        Its product with weights (units, r) holds the sums of r resamples, at a cost that does not grow with the rows.
+        """
+        return sparse.csr_matrix((values, (rows, self.of_image)), shape=(count, self.count))
 
 
 def mean_ratio(numerator: np.ndarray, denominator: np.ndarray, counted: np.ndarray) -> np.ndarray:
