@@ -12,8 +12,10 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from benchmarks.machine import matrix_products
 from benchmarks.measure import Effort, Row, Work, against, interleaved
-from whymask.encoders import EncoderConfig, build_encoder
-from whymask.methods import MAE, MAEConfig
+from whymask.encoders import Encoder, EncoderSettings, build_encoder, resolve
+from whymask.methods import Method, build_method, resolve_method
+from whymask.methods.fcmae import FCMAE
+from whymask.methods.settings import MAESettings
 from whymask.randomness import torch_generator
 
 DECODE_SHARE = 0.5  # recommended for ViTs: half of the hidden patches are decoded, other ones each step
@@ -59,16 +61,25 @@ def mae_rows(effort: Effort, sizes: Sizes) -> list[Row]:
 
 def cnn_rows(effort: Effort, batch: int = 128, width: int | None = None) -> list[Row]:
     """cnn-step: the default encoder, masked convolutions on 32x32 grey images; without a peer."""
-    model = MAE(build_encoder(EncoderConfig("cnn", width=width), (32, 32), 1, seed=0))
+    model = FCMAE(new_encoder(EncoderSettings("cnn", width=width), 32, 1))
     images = torch.randn(batch, 1, 32, 32, generator=torch_generator("bench"))
     rates = interleaved({"ours": our_step(model, images)}, effort)
     setting = f"plain CNN, 32x32 grey, batch {batch}, 50 % hidden, float32, threads: {torch.get_num_threads()}"
     return [Row(name="cnn-step", ours=median(rates["ours"]), unit="images/s", setting=setting)]
 
 
-def our_vit(sizes: Sizes, decode_share: float) -> MAE:
-    config = EncoderConfig("vit", width=sizes.width, depth=sizes.depth, heads=sizes.heads, patch=sizes.patch)
-    settings = MAEConfig(
+def new_encoder(asked: EncoderSettings, image: int, channels: int) -> Encoder:
+    size = (image, image)
+    return build_encoder(resolve(asked, size, channels), size, channels, seed=0)
+
+
+def encoder_of(sizes: Sizes) -> Encoder:
+    asked = EncoderSettings("vit", width=sizes.width, depth=sizes.depth, heads=sizes.heads, patch=sizes.patch)
+    return new_encoder(asked, sizes.image, 3)
+
+
+def our_vit(sizes: Sizes, decode_share: float) -> Method:
+    asked = MAESettings(
         mask_ratio=0.75,
         normalise_targets=True,
         decoder_width=sizes.decoder_width,
@@ -76,10 +87,11 @@ def our_vit(sizes: Sizes, decode_share: float) -> MAE:
         decoder_heads=sizes.decoder_heads,
         decode_share=decode_share,
     )
-    return MAE(build_encoder(config, (sizes.image, sizes.image), 3, seed=0), settings)
+    encoder = encoder_of(sizes)
+    return build_method("mae", encoder, resolve_method("mae", asked, encoder.config, encoder.size), seed=0)
 
 
-def our_step(model: MAE, images: Tensor) -> Work:
+def our_step(model: Method, images: Tensor) -> Work:
     """Masks are drawn within the step, as the peer does."""
     generator = torch_generator("bench", "mask")
     return step_of(model, lambda: model(images, *model.draw(len(images), generator))["loss"], len(images))
@@ -117,7 +129,7 @@ def step_of(model: nn.Module, loss_of: Callable[[], Tensor], batch: int) -> Work
     return step
 
 
-def necessary_operations(model: MAE, images: Tensor) -> float:
+def necessary_operations(model: Method, images: Tensor) -> float:
     """Operations an image (2 a multiply-add) of products in forward and backward, nothing computed twice.
 
     Counted with plain attention: the fused kernel's backward repeats its forward, which is a choice, not a need.

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from transformers import ViTConfig, ViTForMaskedImageModeling
 
 from benchmarks.machine import matrix_products
-from benchmarks.mae_step import Sizes, necessary_operations, our_vit, step_of
+from benchmarks.mae_step import Sizes, encoder_of, necessary_operations, new_encoder, our_vit, step_of
 from benchmarks.measure import Effort, Row, Work, against, interleaved
-from whymask.encoders import EncoderConfig, build_encoder
+from whymask.encoders import EncoderSettings
 from whymask.masks import indices
-from whymask.methods import METHODS, IJEPAConfig
+from whymask.methods import METHODS
+from whymask.methods.ijepa import IJEPA
 from whymask.randomness import torch_generator
 
 LIGHTLY_MISSING: str | None = None
@@ -121,12 +122,12 @@ class LightlyIJEPA(Peer):
         super().__init__()
         self.encoder = MaskedVisionTransformerTIMM(vit=timm_vit(sizes, class_token=False))
         self.teacher = copy.deepcopy(self.encoder).requires_grad_(False)
-        ours = IJEPAConfig().derived(encoder_of(sizes), (sizes.image, sizes.image))
+        ours = IJEPA(encoder_of(sizes)).config
         self.predictor = IJEPAPredictorTIMM(
             num_patches=(sizes.image // sizes.patch) ** 2,
-            depth=ours["predictor_depth"],
+            depth=ours.predictor_depth,
             mlp_dim=sizes.width,
-            predictor_embed_dim=ours["predictor_width"],
+            predictor_embed_dim=ours.predictor_width,
             num_heads=sizes.heads,
         )
 
@@ -208,16 +209,12 @@ def rows_of(name: str, peers: dict[str, type[Peer] | None], images: Tensor, size
 def our_model(name: str, sizes: Sizes) -> Any:
     if name == "mae":
         return our_vit(sizes, decode_share=1.0)
-    return METHODS[name](build_encoder(encoder_of(sizes), (sizes.image, sizes.image), 3, seed=0))
-
-
-def encoder_of(sizes: Sizes) -> EncoderConfig:
-    return EncoderConfig("vit", width=sizes.width, depth=sizes.depth, heads=sizes.heads, patch=sizes.patch)
+    return METHODS[name](encoder_of(sizes))
 
 
 def spark_rows(effort: Effort, batch: int = 128, width: int | None = None) -> list[Row]:
     """spark-step: the default encoder on 32x32 grey images; without a peer."""
-    model: Any = METHODS["spark"](build_encoder(EncoderConfig("cnn", width=width), (32, 32), 1, seed=0))
+    model: Any = METHODS["spark"](new_encoder(EncoderSettings("cnn", width=width), 32, 1))
     images = torch.randn(batch, 1, 32, 32, generator=torch_generator("bench"))
     rates = interleaved({"ours": step(model, model.draw, lambda *given: model(*given)["loss"], images)}, effort)
     setting = f"plain CNN, 32x32 grey, batch {batch}, 60 % hidden, float32, threads: {torch.get_num_threads()}"

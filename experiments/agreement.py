@@ -21,20 +21,23 @@ from torch import Tensor
 from whymask.data.glyphs import Glyphs, generate, render
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig, build_encoder, resolve
+from whymask.encoders import EncoderSettings, build_encoder, resolve
 from whymask.explain.evidence import means_of
-from whymask.explain.features import features_alone, recognised
 from whymask.explain.fill import FILLINGS, fillers
-from whymask.explain.interactions import effective_count, interactions, masked_values, regions
+from whymask.explain.measures.features import features_alone, recognised
+from whymask.explain.measures.interactions import effective_count, interactions, masked_values
+from whymask.explain.measures.views import count_views
 from whymask.explain.networks import BATCH, Network
-from whymask.explain.views import count_views
+from whymask.explain.regions import regions
 from whymask.intervals import clopper_pearson, mean_interval
 from whymask.progress import say
 from whymask.randomness import numpy_generator
-from whymask.runs import RunFolder, provenance, write_json
-from whymask.stages.classify import classification_task, load_classifier, train_classifier
-from whymask.stages.recipes import Finetuning
-from whymask.training.device import make_fabric, precision_of
+from whymask.runs import write_json
+from whymask.stages.classify import ClassifierJob, load_classifier, train_classifier
+from whymask.stages.context import Context
+from whymask.stages.recipes import resolve_finetuning
+from whymask.stages.settings import SCRATCH, FinetuneTrainingSettings
+from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
 
 OUT = Path("runs/agreement")
@@ -42,7 +45,7 @@ RESULT = Path("docs/results/why/agreement.json")
 NETWORKS = 20
 ALIKE = 0.05
 """Difference in accuracy within which two classes are recognised alike."""
-ENCODERS = {"cnn": EncoderConfig("cnn"), "vit": EncoderConfig("vit", width=64, depth=3, heads=2, patch=4)}
+ENCODERS = {"cnn": EncoderSettings("cnn"), "vit": EncoderSettings("vit", width=64, depth=3, heads=2, patch=4)}
 
 
 @dataclass(frozen=True)
@@ -78,19 +81,26 @@ def _training_images(glyphs: Glyphs, two: np.ndarray) -> tuple[np.ndarray, np.nd
     return drawn + np.float32(glyphs.noise) * noise, labels
 
 
-def train(truth: Truth, encoder: EncoderConfig, seed: int, epochs: int, out: Path) -> Network:
+def train(truth: Truth, encoder: EncoderSettings, seed: int, epochs: int, out: Path) -> Network:
     """A network from scratch, kept in the run folder `out`."""
-    fabric = make_fabric(RuntimeSettings(device="cpu"))
-    data, prep = truth.data, truth.data.images.preprocessing
+    data = truth.data
+    context = Context(make_fabric(RuntimeSettings(device="cpu")), data)
+    prep = context.preprocessing
     config = resolve(encoder, prep.size, prep.channels)
     network = build_encoder(config, prep.size, prep.channels, seed)
     network.transform = prep
-    training = Finetuning(epochs=epochs).resolve(len(data.train), data, config)
-    task = classification_task(fabric, data, data.train, network, training, None, seed)
-    about = {"encoder": encoder, "seed": seed, "epochs": epochs, "data": data.images.fingerprint}
-    run = RunFolder.open(out, about, provenance("cpu", precision_of(fabric)))
-    if run.result is None:
-        train_classifier(fabric, data, task, data.test, training, seed=seed, run=run, label=out.name)
+    job = ClassifierJob(
+        arm=SCRATCH,
+        seed=seed,
+        budget="all",
+        rows=data.train,
+        test=data.test,
+        config=config,
+        build=lambda: network,
+        training=resolve_finetuning(FinetuneTrainingSettings(epochs=epochs), len(data.train), data, config),
+        augment="none",
+    )
+    train_classifier(context, job, out, out.name)
     return Network("baseline", out.name, seed, load_classifier(out)[0], prep)
 
 

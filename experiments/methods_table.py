@@ -5,11 +5,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from experiments.methods import IMAGES, LENGTH_SEEDS, SCRATCH, SHARES, Cell, all_cells
+from experiments.methods_cells import IMAGES, LENGTH_SEEDS, SCRATCH, SHARES, Cell, all_cells
 from whymask.intervals import mean_interval
 from whymask.report.figures import NEUTRAL, draw, inline
 from whymask.report.page import render
 from whymask.runs import read_json, write_bytes, write_json
+from whymask.study.page.results import metric_name
 
 Measured = dict[Cell, dict[str, Any]]
 ACCURACY = "accuracy"
@@ -102,7 +103,9 @@ def page_of(table: dict[str, Any]) -> bytes:
             sections.append(
                 {"data": data, "images": images, "rows": rows, "figure": figure, "better": better, "worse": worse}
             )
-    return render("methods.html.j2", folder=Path(__file__).parent, sections=sections, lengths=table["lengths"])
+    return render(
+        "methods.html.j2", Path(__file__).parent, metric_name=metric_name, sections=sections, lengths=table["lengths"]
+    )
 
 
 def is_better(row: dict[str, Any]) -> bool:

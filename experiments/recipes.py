@@ -16,26 +16,28 @@ import tyro
 
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
-from whymask.data.splits import labelled_subset, parse_budget
-from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
+from whymask.data.splits import parse_budget
+from whymask.encoders import EncoderSettings, build_encoder, load_encoder, resolve
 from whymask.intervals import mean_interval
-from whymask.methods import MAEConfig
-from whymask.runs import RunFolder, provenance, read_json, write_json
-from whymask.stages.augment import augment_of
-from whymask.stages.classify import classification_task, train_classifier
-from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
-from whymask.stages.recipes import Finetuning
+from whymask.methods import resolve_method
+from whymask.methods.settings import MAESettings
+from whymask.runs import read_json, write_json
+from whymask.stages.classify import ClassifierJob, train_classifier
+from whymask.stages.context import Context
+from whymask.stages.pretrain import PretrainJob, pretrain_encoder
+from whymask.stages.recipes import resolve_finetuning, resolve_pretraining
+from whymask.stages.settings import SCRATCH, AugmentName, FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
 
 SOURCE = "../shared/data/cifar10-jpeg"
-ENCODER = EncoderConfig("vit", width=96, depth=4, heads=3, patch=8)
+ENCODER = EncoderSettings("vit", width=96, depth=4, heads=3, patch=8)
 PRETRAINING_EPOCHS = 8
 LABELS = 500
 SEEDS = 3
 EPOCHS = (8, 40)
 RECIPES: tuple[Literal["few"], Literal["many"]] = ("few", "many")
-SCRATCH = "scratch"
+AUGMENT: AugmentName = "crop-flip"
 
 
 @dataclass(frozen=True)
@@ -63,32 +65,40 @@ def all_cells(labels: int = LABELS) -> Iterator[Cell]:
 
 
 def run_cell(cell: Cell, out: Path, source: str = SOURCE) -> dict[str, Any]:
-    fabric = make_fabric(RuntimeSettings(device="cpu", threads=1))
     data = prepare(source, DataSettings(), multiple_of=8)
-    prep = data.images.preprocessing
+    context = Context(make_fabric(RuntimeSettings(device="cpu", threads=1)), data)
+    prep = context.preprocessing
     encoder = resolve(ENCODER, prep.size, prep.channels)
-    augment = augment_of("crop-flip")
     if cell.arm == SCRATCH:
         network = build_encoder(encoder, prep.size, prep.channels, cell.seed)
     else:
-        method = MAEConfig().resolve(encoder, prep.size)
-        recipe = Recipe(encoder, "mae", method, Pretraining(epochs=PRETRAINING_EPOCHS), augment)
-        folder = out / f"pretrain-{cell.seed}"
-        pretrain_encoder(fabric, data, recipe, seed=cell.seed, run=open_run(folder))
-        network = load_encoder(folder)
-    rows = labelled_subset(data.images.labels, data.train, parse_budget(str(cell.labels)), cell.seed, data.classes)
-    training = Finetuning(
+        pretrained = PretrainJob(
+            config=encoder,
+            method="mae",
+            method_config=resolve_method("mae", MAESettings(), encoder, prep.size),
+            training=resolve_pretraining(PretrainTrainingSettings(epochs=PRETRAINING_EPOCHS), len(data.pool)),
+            augment=AUGMENT,
+            seed=cell.seed,
+        )
+        pretrain_encoder(context, pretrained, out / f"pretrain-{cell.seed}", cell.name)
+        network = load_encoder(out / f"pretrain-{cell.seed}")
+    budget = parse_budget(str(cell.labels))
+    rows = context.labelled_rows(budget, cell.seed)
+    asked = FinetuneTrainingSettings(
         epochs=cell.epochs, recipe=cell.recipe, layer_decay=1.0 if cell.arm == SCRATCH else 0.75
-    ).resolve(len(rows), data, encoder)
-    task = classification_task(fabric, data, rows, network.train(), training, augment, cell.seed)
-    run = open_run(out / cell.name)
-    return run.result or train_classifier(
-        fabric, data, task, data.test, training, seed=cell.seed, run=run, label=cell.name
     )
-
-
-def open_run(folder: Path) -> RunFolder:
-    return RunFolder.open(folder, {}, provenance("cpu", "32-true"))
+    job = ClassifierJob(
+        arm=cell.arm,
+        seed=cell.seed,
+        budget=budget.name,
+        rows=rows,
+        test=data.test,
+        config=encoder,
+        build=network.train,
+        training=resolve_finetuning(asked, len(rows), data, encoder),
+        augment=AUGMENT,
+    )
+    return train_classifier(context, job, out / cell.name, cell.name)
 
 
 def main(

@@ -3,14 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from whymask.encoders import EncoderConfig, build_encoder
-from whymask.methods import METHODS, Method
+from tiny import new_encoder
+from whymask.encoders import Encoder, EncoderSettings
+from whymask.methods import METHODS, Method, build_method, resolve_method
 
 SMALL = {
-    "vit": EncoderConfig("vit", width=32, depth=2, heads=2, patch=4),
-    "cnn": EncoderConfig("cnn", width=8),
-    "swin": EncoderConfig("swin_tiny_patch4_window7_224", width=32, patch=2, unit=4),
-    "two-layer": EncoderConfig("two-layer", width=16),
+    "vit": EncoderSettings("vit", width=32, depth=2, heads=2, patch=4),
+    "cnn": EncoderSettings("cnn", width=8),
+    "swin": EncoderSettings("swin_tiny_patch4_window7_224", width=32, patch=2, unit=4),
+    "two-layer": EncoderSettings("two-layer", width=16),
 }
 
 
@@ -35,6 +36,11 @@ def build(
 ) -> Method:
     """The case's method with a small encoder; `settings` come before the case's own."""
     case = CASES[case] if isinstance(case, str) else case
-    method: Any = METHODS[case.method]
-    encoder = build_encoder(SMALL[case.encoder], size, channels, seed)
-    return method(encoder, method.Config(**(case.settings | settings)), seed)
+    encoder = new_encoder(SMALL[case.encoder], size, channels, seed)
+    return new_method(case.method, encoder, seed, **(case.settings | settings))
+
+
+def new_method(name: str, encoder: Encoder, seed: int = 0, **settings: Any) -> Method:
+    """The method over this encoder, with new weights of its own."""
+    asked = METHODS[name].Settings(**settings)
+    return build_method(name, encoder, resolve_method(name, asked, encoder.config, encoder.size), seed)

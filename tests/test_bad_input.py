@@ -11,8 +11,8 @@ from PIL import Image
 
 from tiny import GLYPHS
 from whymask import PretrainSettings, pretrain
-from whymask.encoders import EncoderConfig
-from whymask.stages.pretrain import Pretraining
+from whymask.encoders import EncoderSettings
+from whymask.stages.settings import PretrainTrainingSettings
 
 Command = Callable[..., int]
 
@@ -40,7 +40,7 @@ def out(tmp_path: Path) -> Path:
 def encoder(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pretrained CNN of width 4 on 24-pixel colour images."""
     folder = tmp_path_factory.mktemp("encoder") / "run"
-    settings = PretrainSettings(encoder=EncoderConfig(width=4), training=Pretraining(epochs=1))
+    settings = PretrainSettings(encoder=EncoderSettings(width=4), training=PretrainTrainingSettings(epochs=1))
     pretrain(pictures / "photos", out=folder, settings=settings)
     return folder
 

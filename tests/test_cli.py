@@ -13,7 +13,7 @@ import torch
 
 from tiny import GLYPHS
 from whymask import cli
-from whymask.encoders import KINDS
+from whymask.encoders import kinds
 from whymask.methods import METHODS
 from whymask.runs import read_json
 
@@ -72,7 +72,7 @@ def test_list_shows_which_encoders_each_method_fits(
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     shown = {row[0]: row[1:-1] for row in rows if row}
     for name, method in METHODS.items():
-        fits = ["yes" if kind in method.encoders else "" for kind in KINDS]
+        fits = ["yes" if kind in method.encoders else "" for kind in kinds()]
         assert shown[name] == [*fits, method.source]
 
 
@@ -127,7 +127,7 @@ def test_the_documented_commands_and_code_run_as_written(
     for i in range(16):
         np.save(tmp_path / "scans" / f"{i}.npy", np.random.default_rng(i).integers(0, 255, (16, 16), dtype=np.uint8))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("whymask.stages.pretrain.Pretraining.epochs_for", lambda self, images: 1)
+    monkeypatch.setattr("whymask.stages.settings.PretrainTrainingSettings.epochs_for", lambda self, images: 1)
     monkeypatch.setitem(METHODS, "low-pass", METHODS["mae"])  # so that the README's own is gone afterwards
     torch.set_num_threads(1)
 

@@ -1,5 +1,6 @@
 """Run folders: atomic files, one configuration a folder, metrics and checkpoints that survive a kill."""
 
+import importlib.metadata
 import json
 import os
 from pathlib import Path
@@ -196,3 +197,17 @@ def test_provenance_names_what_a_number_depends_on() -> None:
         or origin["versions"]["torch"] == torch.__version__
     )
     json.dumps(origin)
+
+
+def test_a_version_that_nothing_tells_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning instead of lightning-fabric brings the same package; whymask on PYTHONPATH is no distribution."""
+    known = importlib.metadata.version
+
+    def version(package: str) -> str:
+        if package in ("whymask", "lightning-fabric"):
+            raise importlib.metadata.PackageNotFoundError(package)
+        return known(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    versions = provenance()["versions"]
+    assert versions["whymask"] is versions["lightning-fabric"] is None and versions["torch"] == known("torch")

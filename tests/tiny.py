@@ -11,9 +11,8 @@ from torch import Tensor
 
 from whymask import ExplainSettings, StudySettings
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig
-from whymask.stages.pretrain import Pretraining
-from whymask.stages.recipes import Finetuning
+from whymask.encoders import Encoder, EncoderSettings, build_encoder, resolve
+from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.settings import RuntimeSettings
 
 GLYPHS = "glyphs:unlabelled=128,train=100,test=60"
@@ -27,12 +26,17 @@ def tiny_settings(**changes: Any) -> StudySettings:
         budgets=("2", "5"),
         worth_budgets=("4",),
         data=DataSettings(),
-        encoder=EncoderConfig(width=4),
-        pretrain=Pretraining(epochs=1, batch_size=32),
-        finetune=Finetuning(epochs=2, batch_size=8),
+        encoder=EncoderSettings(width=4),
+        pretrain=PretrainTrainingSettings(epochs=1, batch_size=32),
+        finetune=FinetuneTrainingSettings(epochs=2, batch_size=8),
         runtime=RuntimeSettings(device="cpu", threads=1),
     )
     return replace(settings, **changes)
+
+
+def new_encoder(asked: EncoderSettings, size: tuple[int, int] = (32, 32), channels: int = 1, seed: int = 0) -> Encoder:
+    """What is asked for, with new weights."""
+    return build_encoder(resolve(asked, size, channels), size, channels, seed)
 
 
 def small_explanation() -> ExplainSettings:

@@ -11,8 +11,8 @@ from rich.table import Table
 
 import whymask
 import whymask.theory
-from whymask.encoders import KINDS
-from whymask.encoders.catalogue import verdict
+from whymask.encoders import kinds
+from whymask.encoders.catalogue import support_of
 from whymask.encoders.timm_names import PROVEN
 from whymask.errors import WhymaskError
 from whymask.export import TARGETS
@@ -196,9 +196,9 @@ def list_methods(names: Annotated[tuple[str, ...], Positional] = ()) -> None:
 
 
 def methods_table() -> Table:
-    table = Table("method", *KINDS, "arXiv", "what it does")
+    table = Table("method", *kinds(), "arXiv", "what it does")
     for name, method in METHODS.items():
-        fits = ["yes" if kind in method.encoders else "" for kind in KINDS]
+        fits = ["yes" if kind in method.encoders else "" for kind in kinds()]
         table.add_row(name, *fits, method.source, (method.__doc__ or "").partition("\n")[0])
     return table
 
@@ -207,7 +207,7 @@ def encoders_table(patterns: tuple[str, ...]) -> Table:
     table = Table("encoder", "kind", "status", "why")
     for pattern in patterns:
         for name in timm.list_models(pattern) or [pattern]:
-            found = verdict(name)
+            found = support_of(name)
             table.add_row(found.name, found.kind, found.status, found.reason)
     return table
 

@@ -23,7 +23,7 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,8 @@ from safetensors.torch import save as tensors_to_bytes
 from whymask.errors import WhymaskError
 
 SCHEMA = 1
+CONFIG_SCHEMA = 2
+"""Of config.json: from 2 on it is a typed record of what the run is (`whymask.stages.record`)."""
 KEPT_CHECKPOINTS = 2
 
 
@@ -86,6 +88,11 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False, default=str) + "\n").encode())
 
 
+def as_json(value: Any) -> Any:
+    """`value` as it would be read back."""
+    return json.loads(json.dumps(value, default=str))
+
+
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -119,7 +126,7 @@ def provenance(device: str = "cpu", precision: str = "32-true") -> dict[str, Any
         "pillow",
     )
     return {
-        "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages},
+        "versions": {"python": platform.python_version()} | {package: _version(package) for package in packages},
         "platform": platform.platform(),
         "processor": _processor(),
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
@@ -128,6 +135,13 @@ def provenance(device: str = "cpu", precision: str = "32-true") -> dict[str, Any
         "command": command(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _version(package: str) -> str | None:
+    """None where nothing says: a source tree on the path, or a package that another distribution brought."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
 
 
 def command() -> str:
@@ -159,16 +173,23 @@ class RunFolder:
         self.path = Path(path)
 
     @classmethod
-    def open(cls, path: Path, config: dict[str, Any], origin: dict[str, Any]) -> "RunFolder":
+    def open(
+        cls,
+        path: Path,
+        config: dict[str, Any],
+        origin: dict[str, Any],
+        read: Callable[[dict[str, Any]], dict[str, Any]] = lambda stored: stored["config"],
+    ) -> "RunFolder":
         """Begin a run at `path`, or continue the one there if it has the same `config`.
 
-        `origin` is `provenance()`: recorded when the run begins, not compared.
+        `origin` is `provenance()`: recorded when the run begins, not compared. `read` makes of a config.json's content,
+        perhaps of an earlier version, what `config` is compared with.
         Raises WhymaskError when the folder holds another run (the difference is listed) or cannot be written.
         """
         run = cls(path)
-        config = json.loads(json.dumps(config, default=str))
+        config = as_json(config)
         if run._config_path.exists():
-            refuse_other_config(run.path, read_json(run._config_path)["config"], config)
+            refuse_other_config(run.path, read(read_json(run._config_path)), config)
             return run
         if run.path.is_file():
             raise WhymaskError(f"{run.path} is a file; a new or empty folder was expected. Choose another --out.")
@@ -177,7 +198,7 @@ class RunFolder:
                 f"{run.path} is not empty and holds no whymask run; a new or empty folder was expected. "
                 "Choose another --out."
             )
-        write_json(run._config_path, {"schema": SCHEMA, "config": config, "provenance": origin})
+        write_json(run._config_path, {"schema": CONFIG_SCHEMA, "config": config, "provenance": origin})
         return run
 
     @property

@@ -20,8 +20,9 @@ from transformers import (
     ViTModel,
 )
 
+from tiny import new_encoder
 from whymask.data.preprocessing import Preprocessing
-from whymask.encoders import Encoder, EncoderConfig, build_encoder, save_encoder
+from whymask.encoders import Encoder, EncoderSettings, save_encoder
 from whymask.encoders.checkpoints import NO_LICENCE, load_checkpoint
 from whymask.errors import WhymaskError
 
@@ -47,7 +48,7 @@ PEERS: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 def vit(width: int = 32, seed: int = 0, heads: int = 2) -> Encoder:
-    return build_encoder(EncoderConfig("vit", width=width, depth=2, heads=heads, patch=8), (32, 32), 3, seed).eval()
+    return new_encoder(EncoderSettings("vit", width=width, depth=2, heads=heads, patch=8), (32, 32), 3, seed).eval()
 
 
 def weights(encoder: Encoder) -> dict[str, torch.Tensor]:
@@ -176,21 +177,21 @@ def test_a_run_of_whymask_says_what_it_began_as(given: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("config", "size", "named"),
     [
-        (EncoderConfig("vit", width=32, depth=2, heads=4, patch=8), (32, 32), "num_heads 4 instead of 2"),
-        (EncoderConfig("vit", width=32, depth=3, heads=2, patch=8), (32, 32), "depth 3 instead of 2"),
-        (EncoderConfig("cnn"), (32, 32), "network plain_cnn instead of vit_"),
+        (EncoderSettings("vit", width=32, depth=2, heads=4, patch=8), (32, 32), "num_heads 4 instead of 2"),
+        (EncoderSettings("vit", width=32, depth=3, heads=2, patch=8), (32, 32), "depth 3 instead of 2"),
+        (EncoderSettings("cnn"), (32, 32), "network plain_cnn instead of vit_"),
     ],
 )
 def test_a_run_of_another_architecture_is_refused(
-    config: EncoderConfig, size: tuple[int, int], named: str, tmp_path: Path
+    config: EncoderSettings, size: tuple[int, int], named: str, tmp_path: Path
 ) -> None:
-    save_encoder(build_encoder(config, size, 3, 0), PREPROCESSING, tmp_path)
+    save_encoder(new_encoder(config, size, 3, 0), PREPROCESSING, tmp_path)
     refuse(tmp_path, named)
 
 
 def test_a_cnn_of_other_strides_is_refused(tmp_path: Path) -> None:
-    save_encoder(build_encoder(EncoderConfig("cnn"), (8, 8), 3, 0), PREPROCESSING, tmp_path)
-    refuse(tmp_path, "strides .* instead of", build_encoder(EncoderConfig("cnn"), (32, 32), 3, 0))
+    save_encoder(new_encoder(EncoderSettings("cnn"), (8, 8), 3, 0), PREPROCESSING, tmp_path)
+    refuse(tmp_path, "strides .* instead of", new_encoder(EncoderSettings("cnn"), (32, 32), 3, 0))
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Encoders: what is hidden leaves no trace, masked convolution against loops, timm's own networks, files."""
 
 import json
+from dataclasses import asdict, fields
 
 import numpy as np
 import pytest
@@ -9,16 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tiny import new_encoder
 from whymask import masks
 from whymask.data.preprocessing import Preprocessing
-from whymask.encoders import EncoderConfig, build_encoder, load_encoder, load_strictly, resolve, save_encoder
+from whymask.encoders import EncoderSettings, load_encoder, load_strictly, resolve, save_encoder
+from whymask.encoders.cnn import PlainCNNConfig
 from whymask.encoders.masked import hiding, mask_layers
 from whymask.encoders.plain_cnn import PlainCNN
 from whymask.errors import WhymaskError
 from whymask.linear import Linear
 from whymask.randomness import torch_generator
 
-TINY = {"cnn": EncoderConfig("cnn", width=4), "vit": EncoderConfig("vit", width=16, depth=2, heads=2)}
+TINY = {"cnn": EncoderSettings("cnn", width=4), "vit": EncoderSettings("vit", width=16, depth=2, heads=2)}
 KINDS = pytest.mark.parametrize("kind", list(TINY))
 
 
@@ -46,15 +49,15 @@ def prep(size: tuple[int, int], channels: int) -> Preprocessing:
     ],
 )
 def test_patch_mask_unit_and_depth_are_derived_from_the_size(size, patch, unit, last_grid):
-    assert resolve(EncoderConfig("vit"), size, 3).patch == patch
-    assert resolve(EncoderConfig("cnn"), size, 3).unit == unit
-    cnn = build_encoder(TINY["cnn"], size, 1, seed=0)
+    assert resolve(EncoderSettings("vit"), size, 3).patch == patch
+    assert resolve(EncoderSettings("cnn"), size, 3).unit == unit
+    cnn = new_encoder(TINY["cnn"], size, 1, seed=0)
     assert cnn(images(2, 1, size)).shape == (2, 16, *last_grid)
 
 
 def test_auto_is_the_cnn_of_the_issue():
-    encoder = build_encoder(EncoderConfig(), (32, 32), 1, seed=0)
-    assert encoder.config == EncoderConfig("cnn", width=32, unit=4)
+    encoder = new_encoder(EncoderSettings(), (32, 32), 1, seed=0)
+    assert encoder.config == PlainCNNConfig("cnn", width=32, unit=4)
     assert encoder.timm_kwargs["widths"] == [32, 64, 128, 128]
     assert encoder.timm_kwargs["strides"] == [2, 2, 2, 1]
     assert encoder.grid == (8, 8) and encoder.dim == 128
@@ -62,32 +65,33 @@ def test_auto_is_the_cnn_of_the_issue():
 
 @pytest.mark.parametrize(("width", "heads"), [(16, 1), (64, 2), (128, 4), (192, 3), (384, 6), (100, 2)])
 def test_heads_are_derived_from_the_width_and_divide_it(width, heads):
-    assert resolve(EncoderConfig("vit", width=width), (32, 32), 3).heads == heads
+    assert resolve(EncoderSettings("vit", width=width), (32, 32), 3).heads == heads
 
 
-def test_resolving_twice_changes_nothing():
-    for config in TINY.values():
-        once = resolve(config, (32, 32), 3)
-        assert resolve(once, (32, 32), 3) == once
+def test_what_a_config_asks_for_is_itself():
+    for asked in TINY.values():
+        config = resolve(asked, (32, 32), 3)
+        assert None not in vars(config).values()
+        assert resolve(config.asked(), (32, 32), 3) == config
 
 
 @pytest.mark.parametrize(
     ("config", "size", "message"),
     [
-        (EncoderConfig("vti"), (32, 32), "vit"),
-        (EncoderConfig("resnet51"), (32, 32), "all: auto, cnn, vit"),
-        (EncoderConfig("cnn", depth=3), (32, 32), "no setting 'depth'"),
-        (EncoderConfig("auto", patch=4), (32, 32), "no setting 'patch'"),
-        (EncoderConfig("vit", unit=4), (32, 32), "no setting 'unit'"),
-        (EncoderConfig("vit", patch=5), (32, 32), "does not divide"),
-        (EncoderConfig("cnn", unit=5), (32, 32), "does not divide"),
-        (EncoderConfig("vit", patch=16), (8, 8), "larger image size"),
-        (EncoderConfig("vit", patch=0), (8, 8), "between 1 and 8"),
-        (EncoderConfig("vit", patch=8), (8, 8), "whole image"),
-        (EncoderConfig("vit", width=30), (32, 32), "multiple of 4"),
-        (EncoderConfig("vit", width=32, heads=3), (32, 32), "number of heads"),
-        (EncoderConfig("vit", depth=0), (32, 32), "positive"),
-        (EncoderConfig("cnn", width=0), (32, 32), "at least 1 channel"),
+        (EncoderSettings("vti"), (32, 32), "vit"),
+        (EncoderSettings("resnet51"), (32, 32), "all: auto, cnn, vit"),
+        (EncoderSettings("cnn", depth=3), (32, 32), "no setting 'depth'"),
+        (EncoderSettings("auto", patch=4), (32, 32), "no setting 'patch'"),
+        (EncoderSettings("vit", unit=4), (32, 32), "no setting 'unit'"),
+        (EncoderSettings("vit", patch=5), (32, 32), "does not divide"),
+        (EncoderSettings("cnn", unit=5), (32, 32), "does not divide"),
+        (EncoderSettings("vit", patch=16), (8, 8), "larger image size"),
+        (EncoderSettings("vit", patch=0), (8, 8), "between 1 and 8"),
+        (EncoderSettings("vit", patch=8), (8, 8), "whole image"),
+        (EncoderSettings("vit", width=30), (32, 32), "multiple of 4"),
+        (EncoderSettings("vit", width=32, heads=3), (32, 32), "number of heads"),
+        (EncoderSettings("vit", depth=0), (32, 32), "positive"),
+        (EncoderSettings("cnn", width=0), (32, 32), "at least 1 channel"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(config, size, message):
@@ -99,10 +103,10 @@ def test_settings_that_do_not_fit_are_refused(config, size, message):
 def test_weights_are_a_function_of_the_seed_alone(kind):
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first, other = (build_encoder(TINY[kind], (32, 32), 1, seed) for seed in (0, 1))
+    first, other = (new_encoder(TINY[kind], (32, 32), 1, seed) for seed in (0, 1))
     assert torch.equal(state, torch.get_rng_state())
     torch.manual_seed(2)
-    again = build_encoder(TINY[kind], (32, 32), 1, 0)
+    again = new_encoder(TINY[kind], (32, 32), 1, 0)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
 
@@ -112,7 +116,7 @@ def test_weights_are_a_function_of_the_seed_alone(kind):
 
 def run(kind: str, pixels: Tensor, hidden: Tensor | None, training: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
     """Features of a fresh encoder, and everything that training would change: gradients and buffers."""
-    encoder = build_encoder(TINY[kind], tuple(pixels.shape[2:]), pixels.shape[1], seed=0).train(training)
+    encoder = new_encoder(TINY[kind], tuple(pixels.shape[2:]), pixels.shape[1], seed=0).train(training)
     features = encoder(pixels, hidden)
     (features * torch.linspace(-1, 1, features[0].numel()).view(features.shape[1:])).sum().backward()
     left = {f"gradient of {n}": p.grad for n, p in encoder.named_parameters() if p.grad is not None}
@@ -125,9 +129,9 @@ def run(kind: str, pixels: Tensor, hidden: Tensor | None, training: bool = True)
 @pytest.mark.parametrize("junk", ["noise", "1e6", "nan"])
 def test_hidden_pixels_leave_no_trace_not_even_in_the_last_bit(kind, training, size, junk):
     pixels = images(3, 2, size)
-    hidden = masks.uniform(3, build_encoder(TINY[kind], size, 2, 0).grid, 0.5, torch_generator(0))
+    hidden = masks.uniform(3, new_encoder(TINY[kind], size, 2, 0).grid, 0.5, torch_generator(0))
     fill = {"noise": images(3, 2, size, seed=1), "1e6": torch.tensor(1e6), "nan": torch.tensor(torch.nan)}[junk]
-    unit = build_encoder(TINY[kind], size, 2, 0).unit
+    unit = new_encoder(TINY[kind], size, 2, 0).unit
     replaced = torch.where(masks.to_pixels(hidden, unit), fill, pixels)
 
     features, left = run(kind, pixels, hidden, training)
@@ -142,7 +146,7 @@ def test_hidden_pixels_leave_no_trace_not_even_in_the_last_bit(kind, training, s
 def test_visible_pixels_do_matter(kind):
     """Lest the test above pass because nothing is seen at all."""
     pixels = images(1, 1, (32, 32))
-    encoder = build_encoder(TINY[kind], (32, 32), 1, 0).eval()
+    encoder = new_encoder(TINY[kind], (32, 32), 1, 0).eval()
     hidden = masks.uniform(1, encoder.grid, 0.5, torch_generator(0))
     for row, column in (~hidden[0]).nonzero().tolist():
         changed = pixels.clone()
@@ -155,7 +159,7 @@ def test_visible_pixels_do_matter(kind):
 @pytest.mark.parametrize("training", [True, False])
 def test_with_nothing_hidden_the_masked_form_is_the_dense_one(kind, training):
     pixels = images(3, 2, (20, 28))
-    grid = build_encoder(TINY[kind], (20, 28), 2, 0).grid
+    grid = new_encoder(TINY[kind], (20, 28), 2, 0).grid
     masked, left = run(kind, pixels, torch.zeros(3, *grid, dtype=torch.bool), training)
     dense, left_dense = run(kind, pixels, None, training)
     torch.testing.assert_close(masked, dense, atol=1e-5, rtol=1e-4)
@@ -163,7 +167,7 @@ def test_with_nothing_hidden_the_masked_form_is_the_dense_one(kind, training):
 
 
 def test_vit_features_follow_the_order_of_the_visible_patches():
-    encoder = build_encoder(TINY["vit"], (32, 32), 1, 0).eval()
+    encoder = new_encoder(TINY["vit"], (32, 32), 1, 0).eval()
     pixels = images(2, 1, (32, 32))
     hidden = torch.ones(2, *encoder.grid, dtype=torch.bool)
     hidden[:, 2, 3] = hidden[:, 5, 1] = False
@@ -251,7 +255,7 @@ def test_linear_is_the_linear_layer_of_torch(shape, bias, faster, monkeypatch):
 
 
 def test_a_vits_linear_layers_are_all_sped_up():
-    net = build_encoder(TINY["vit"], (32, 32), 1, seed=0).net
+    net = new_encoder(TINY["vit"], (32, 32), 1, seed=0).net
     assert {type(layer) for layer in net.modules() if isinstance(layer, nn.Linear)} == {Linear}
 
 
@@ -260,7 +264,7 @@ def test_a_vits_linear_layers_are_all_sped_up():
 
 @KINDS
 def test_timm_builds_the_same_network_and_takes_its_state_strictly(kind):
-    encoder = build_encoder(TINY[kind], (20, 28), 2, seed=0).eval()
+    encoder = new_encoder(TINY[kind], (20, 28), 2, seed=0).eval()
     other = timm.create_model(encoder.timm_name, **encoder.timm_kwargs).eval()
     other.load_state_dict(encoder.net.state_dict(), strict=True)
     pixels = images(2, 2, (20, 28))
@@ -272,7 +276,7 @@ def test_timm_builds_the_same_network_and_takes_its_state_strictly(kind):
 
 @KINDS
 def test_layers_count_from_the_input_to_the_output(kind):
-    encoder = build_encoder(TINY[kind], (32, 32), 1, seed=0)
+    encoder = new_encoder(TINY[kind], (32, 32), 1, seed=0)
     found = [encoder.layer_of(name) for name, _ in encoder.named_parameters()]
     assert sorted(set(found)) == list(range(encoder.layers + (kind == "vit")))  # a ViT's last norm stands with the head
     assert encoder.layer_of("net.patch_embed.proj.weight" if kind == "vit" else "net.layers.0.conv.weight") == 0
@@ -281,7 +285,7 @@ def test_layers_count_from_the_input_to_the_output(kind):
 
 @KINDS
 def test_a_saved_encoder_comes_back_whole(kind, tmp_path):
-    encoder = build_encoder(TINY[kind], (20, 28), 2, seed=3)
+    encoder = new_encoder(TINY[kind], (20, 28), 2, seed=3)
     encoder(images(4, 2, (20, 28)))  # moves batch norm's statistics
     save_encoder(encoder, prep((20, 28), 2), tmp_path / "encoder", {"method": "mae"})
     raw = np.random.default_rng(0).integers(0, 256, (20, 28, 2), dtype=np.uint8)
@@ -297,6 +301,27 @@ def test_a_saved_encoder_comes_back_whole(kind, tmp_path):
     other.load_state_dict(encoder.net.state_dict(), strict=True)
 
 
+OLDER = {
+    "cnn": {"name": "cnn", "width": 4, "unit": 4},
+    "vit": {"name": "vit", "width": 16, "depth": 2, "heads": 2, "patch": 2, "pool": "mean"},
+}
+"""What encoder.json holds of TINY at 20x28 pixels; the first version also held None for each setting of other kinds."""
+
+
+@KINDS
+def test_the_encoder_of_an_older_folder_comes_back(kind, tmp_path):
+    encoder = new_encoder(TINY[kind], (20, 28), 2, seed=3).eval()
+    save_encoder(encoder, prep((20, 28), 2), tmp_path)
+    described = json.loads((tmp_path / "encoder.json").read_text())
+    assert described["config"] == OLDER[kind]
+    nothing = {field.name: None for field in fields(EncoderSettings)}
+    assert asdict(encoder.config.asked()) == nothing | OLDER[kind]
+    (tmp_path / "encoder.json").write_text(json.dumps(described | {"config": nothing | OLDER[kind]}))
+    loaded = load_encoder(tmp_path)
+    assert loaded.config == encoder.config
+    assert torch.equal(loaded(images(2, 2, (20, 28))), encoder(images(2, 2, (20, 28))))
+
+
 def test_a_folder_without_an_encoder_is_refused(tmp_path):
     with pytest.raises(WhymaskError, match="no encoder in"):
         load_encoder(tmp_path)
@@ -306,7 +331,7 @@ def test_a_folder_without_an_encoder_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["encoder.safetensors", "encoder.json"])
 def test_a_damaged_file_is_refused(name, tmp_path):
-    save_encoder(build_encoder(TINY["cnn"], (32, 32), 1, seed=0), prep((32, 32), 1), tmp_path)
+    save_encoder(new_encoder(TINY["cnn"], (32, 32), 1, seed=0), prep((32, 32), 1), tmp_path)
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: len(data) // 2])
     with pytest.raises(WhymaskError, match=f"{name} is damaged"):

@@ -25,7 +25,8 @@ from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
 
 from masked_reference import Reference
-from whymask.encoders import EncoderConfig, build_encoder
+from tiny import new_encoder
+from whymask.encoders import EncoderSettings
 from whymask.encoders.masked import hiding, mask_layers
 from whymask.encoders.masked_forms import FORMS
 from whymask.errors import WhymaskError
@@ -221,7 +222,7 @@ def test_a_copy_sees_everything_while_its_original_does_not() -> None:
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
 def test_a_compiled_encoder_follows_the_mask(name: str) -> None:
-    encoder = build_encoder(EncoderConfig(name), (32, 32), 1, 0).eval()
+    encoder = new_encoder(EncoderSettings(name), (32, 32), 1, 0).eval()
     torch.compiler.reset()
     compiled = torch.compile(encoder, backend="aot_eager")
     images = torch.randn(2, 1, 32, 32)
@@ -257,4 +258,4 @@ def test_a_compiled_network_follows_a_context_around_it() -> None:
 )
 def test_a_layer_without_masked_form_is_named_with_its_network(name: str, layer: str) -> None:
     with pytest.raises(WhymaskError, match=layer):
-        build_encoder(EncoderConfig(name), (224, 224), 3, 0)
+        new_encoder(EncoderSettings(name), (224, 224), 3, 0)

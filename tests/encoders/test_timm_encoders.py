@@ -8,17 +8,18 @@ import timm
 import torch
 from torch import Tensor
 
-from tiny import digits
+from method_cases import new_method
+from tiny import digits, new_encoder
 from whymask.data.preprocessing import Preprocessing
-from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, notes, resolve, save_encoder
-from whymask.encoders.catalogue import verdict
+from whymask.encoders import Encoder, EncoderSettings, load_encoder, notes, resolve, save_encoder
+from whymask.encoders.catalogue import support_of
 from whymask.errors import WhymaskError
 from whymask.masks import to_pixels, uniform
 from whymask.methods import METHODS, encoder_for
 from whymask.randomness import torch_generator
 
 CNNS = {
-    name: EncoderConfig(name)
+    name: EncoderSettings(name)
     for name in (
         "test_resnet",
         "resnet10t",
@@ -34,12 +35,12 @@ CNNS = {
     )
 }
 VITS = {
-    name: EncoderConfig(name)
+    name: EncoderSettings(name)
     for name in ("test_vit", "test_vit2", "test_vit3", "test_vit4", "deit_tiny_distilled_patch16_224")
-} | {"vit": EncoderConfig("vit", width=32, depth=2, heads=2)}
+} | {"vit": EncoderSettings("vit", width=32, depth=2, heads=2)}
 SWINS = {
-    "swin": EncoderConfig("swin_tiny_patch4_window7_224", width=32, unit=4, patch=1),
-    "swinv2": EncoderConfig("swinv2_tiny_window8_256", width=32, unit=4, patch=2),
+    "swin": EncoderSettings("swin_tiny_patch4_window7_224", width=32, unit=4, patch=1),
+    "swinv2": EncoderSettings("swinv2_tiny_window8_256", width=32, unit=4, patch=2),
 }
 ALL = CNNS | VITS | SWINS
 SMALL = ("test_resnet", "test_convnext", "convnextv2_atto", "test_efficientnet", "test_vit", "test_vit3", "swin")
@@ -47,7 +48,7 @@ SMALL = ("test_resnet", "test_convnext", "convnextv2_atto", "test_efficientnet",
 
 
 def encoder_of(name: str, size: tuple[int, int] = (32, 32), channels: int = 3, seed: int = 0) -> Encoder:
-    return build_encoder(ALL[name], size, channels, seed)
+    return new_encoder(ALL[name], size, channels, seed)
 
 
 def shown(encoder: Encoder, images: Tensor, hidden: Tensor) -> Tensor:
@@ -139,8 +140,8 @@ def test_where_all_is_hidden_a_cnns_features_are_zero(name: str) -> None:
 def test_more_hidden_area_changes_nothing_that_is_seen(name: str) -> None:
     """An image, and the same with a hidden border twice as large: no norm and no pool counts the border."""
     # Not at output stride 8, where ResNet-D's mean pools count what is beyond the border as zeros, as in timm.
-    config = EncoderConfig(name, output_stride=32)
-    encoder, larger = (build_encoder(config, size, 3, 0).train() for size in ((64, 64), (128, 64)))
+    config = EncoderSettings(name, output_stride=32)
+    encoder, larger = (new_encoder(config, size, 3, 0).train() for size in ((64, 64), (128, 64)))
     larger.load_state_dict(encoder.state_dict())
     images, hidden = torch.randn(4, 3, 64, 64), mask(encoder, 4)
     wide = torch.cat([images, torch.randn(4, 3, 64, 64)], dim=2)
@@ -194,6 +195,13 @@ def test_a_vit_is_pooled_as_asked(name: str) -> None:
         assert timm.create_model(encoder.timm_name, **encoder.timm_kwargs).global_pool == "token"
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if name not in VITS])
+def test_only_a_vit_lets_its_pooling_be_chosen(name: str) -> None:
+    encoder = encoder_of(name)
+    with pytest.raises(WhymaskError, match=f"encoder {encoder.config.name!r} pools in one way; leave 'pool' out"):
+        encoder.use_pool("mean")
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_layers_rise_from_the_stem_to_the_head(name: str) -> None:
     encoder = encoder_of(name)
@@ -211,8 +219,8 @@ PAIRS = [(method, name) for method, cls in METHODS.items() for name in SMALL if 
 def test_every_method_that_fits_trains_it(method: str, name: str) -> None:
     sizes = [(32, 32)] + ([(31, 47)] if name in CNNS and method in ("mae", "spark", "simmim") else [])
     for size in sizes:
-        encoder = build_encoder(encoder_for(method, ALL[name]), size, 1, 0)
-        model: Any = METHODS[method](encoder, seed=0)
+        encoder = new_encoder(encoder_for(method, ALL[name]), size, 1, 0)
+        model: Any = new_method(method, encoder)
         images = digits(8, size)
         losses = model(images, *model.draw(8, torch_generator(0)))
         losses["loss"].backward()
@@ -229,14 +237,14 @@ def test_every_method_that_fits_trains_it(method: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("config", "size", "said"),
     [
-        (EncoderConfig("resnet18"), (32, 32), "resnet18 has output stride 8: its last map has 4x4 positions"),
-        (EncoderConfig("convnext_atto"), (60, 32), "output stride 8: its last map has 8x4 positions"),
-        (EncoderConfig("resnet18", output_stride=16), (96, 96), "output stride 16: its last map has 6x6 positions"),
-        (EncoderConfig("vit_tiny_patch16_224"), (32, 32), "has patches of 4 pixels here, 8x8 of them"),
-        (EncoderConfig("swin_tiny_patch4_window7_224"), (64, 64), "patches of 2 pixels here; its last map has 4x4"),
+        (EncoderSettings("resnet18"), (32, 32), "resnet18 has output stride 8: its last map has 4x4 positions"),
+        (EncoderSettings("convnext_atto"), (60, 32), "output stride 8: its last map has 8x4 positions"),
+        (EncoderSettings("resnet18", output_stride=16), (96, 96), "output stride 16: its last map has 6x6 positions"),
+        (EncoderSettings("vit_tiny_patch16_224"), (32, 32), "has patches of 4 pixels here, 8x8 of them"),
+        (EncoderSettings("swin_tiny_patch4_window7_224"), (64, 64), "patches of 2 pixels here; its last map has 4x4"),
     ],
 )
-def test_what_is_fitted_to_small_images_is_said(config: EncoderConfig, size: tuple[int, int], said: str) -> None:
+def test_what_is_fitted_to_small_images_is_said(config: EncoderSettings, size: tuple[int, int], said: str) -> None:
     (note,) = notes(resolve(config, size, 3), size)
     assert said in note
 
@@ -245,35 +253,35 @@ def test_what_is_fitted_to_small_images_is_said(config: EncoderConfig, size: tup
     "name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "efficientnet_b0"]
 )
 def test_at_their_own_size_networks_stay_as_they_are(name: str) -> None:
-    config = resolve(EncoderConfig(name), (224, 224), 3)
-    assert notes(config, (224, 224)) == [] and resolve(config, (224, 224), 3) == config
+    config = resolve(EncoderSettings(name), (224, 224), 3)
+    assert notes(config, (224, 224)) == [] and resolve(config.asked(), (224, 224), 3) == config
 
 
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (EncoderConfig("resnet18", depth=3), "no setting 'depth'"),
-        (EncoderConfig("resnet18", output_stride=4), "output_stride 4 of resnet18; it is 8, 16 or 32"),
-        (EncoderConfig("vit_tiny_patch16_224", width=64), "has width 192, 64 was given"),
-        (EncoderConfig("vit_tiny_patch16_224", patch=5), "does not divide"),
-        (EncoderConfig("vit_tiny_r_s16_p8_224"), "no masked form|embeds more than its own square patch"),
-        (EncoderConfig("swin_tiny_patch4_window7_224", width=40), "multiple of 32"),
-        (EncoderConfig("swin_tiny_patch4_window7_224", patch=2, unit=1), "multiple of the patch"),
-        (EncoderConfig("vgg11"), "no feature maps of its classifier's width"),
-        (EncoderConfig("resnet19"), "unknown encoder 'resnet19'; nearest: .*resnet1"),
+        (EncoderSettings("resnet18", depth=3), "no setting 'depth'"),
+        (EncoderSettings("resnet18", output_stride=4), "output_stride 4 of resnet18; it is 8, 16 or 32"),
+        (EncoderSettings("vit_tiny_patch16_224", width=64), "has width 192, 64 was given"),
+        (EncoderSettings("vit_tiny_patch16_224", patch=5), "does not divide"),
+        (EncoderSettings("vit_tiny_r_s16_p8_224"), "no masked form|embeds more than its own square patch"),
+        (EncoderSettings("swin_tiny_patch4_window7_224", width=40), "multiple of 32"),
+        (EncoderSettings("swin_tiny_patch4_window7_224", patch=2, unit=1), "multiple of the patch"),
+        (EncoderSettings("vgg11"), "no feature maps of its classifier's width"),
+        (EncoderSettings("resnet19"), "unknown encoder 'resnet19'; nearest: .*resnet1"),
     ],
 )
-def test_settings_that_do_not_fit_are_named(config: EncoderConfig, said: str) -> None:
+def test_settings_that_do_not_fit_are_named(config: EncoderSettings, said: str) -> None:
     with pytest.raises(WhymaskError, match=said):
-        build_encoder(config, (32, 32), 3, 0)
+        new_encoder(config, (32, 32), 3, 0)
 
 
 @pytest.mark.parametrize("method", ["mae", "spark", "ijepa", "data2vec2", "two-layer"])
 def test_what_needs_visible_tokens_alone_does_not_take_a_swin(method: str) -> None:
     with pytest.raises(WhymaskError, match="does not fit encoder 'swin_tiny_patch4_window7_224', a swin"):
-        encoder_for(method, EncoderConfig("swin_tiny_patch4_window7_224"))
+        encoder_for(method, EncoderSettings("swin_tiny_patch4_window7_224"))
 
 
 def test_the_families_of_these_tests_are_what_the_list_calls_proven() -> None:
-    assert {verdict(config.name).status for name, config in ALL.items() if name != "vit"} == {"proven"}
-    assert verdict("densenet121").status == verdict("mixnet_s").status == "untested"
+    assert {support_of(config.name).status for name, config in ALL.items() if name != "vit"} == {"proven"}
+    assert support_of("densenet121").status == support_of("mixnet_s").status == "untested"

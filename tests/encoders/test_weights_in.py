@@ -17,30 +17,29 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 import whymask
-from tiny import GLYPHS
+from tiny import GLYPHS, new_encoder
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
-from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, save_encoder
+from whymask.encoders import Encoder, EncoderSettings, load_encoder, save_encoder
 from whymask.encoders.checkpoints import described, load_checkpoint
 from whymask.errors import WhymaskError
-from whymask.methods import MAEConfig
 from whymask.methods.files import load_method
+from whymask.methods.settings import MAESettings
 from whymask.randomness import torch_generator
 from whymask.runs import read_json
 from whymask.stages.alone import FinetuneSettings, PretrainSettings
-from whymask.stages.pretrain import Pretraining
-from whymask.stages.recipes import Finetuning
+from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.settings import RuntimeSettings
 
 State = dict[str, Tensor]
 CPU = RuntimeSettings(device="cpu", threads=1)
-VIT = EncoderConfig("vit", width=32, depth=2, heads=2, patch=8)
-SWIN = EncoderConfig("swin_tiny_patch4_window7_224", width=32, patch=1)
+VIT = EncoderSettings("vit", width=32, depth=2, heads=2, patch=8)
+SWIN = EncoderSettings("swin_tiny_patch4_window7_224", width=32, patch=1)
 
 
-def encoder_of(config: EncoderConfig, size: tuple[int, int] = (32, 32), seed: int = 0) -> Encoder:
+def encoder_of(config: EncoderSettings, size: tuple[int, int] = (32, 32), seed: int = 0) -> Encoder:
     """A small encoder whose every weight is moved away from where it begins."""
-    encoder = build_encoder(config, size, 3, seed).eval()
+    encoder = new_encoder(config, size, 3, seed).eval()
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in encoder.parameters():
@@ -141,15 +140,15 @@ def timm_wrapper(state: State) -> Any:
     return {f"timm_model.{key}": tensor for key, tensor in state.items()} | {"timm_model.fc.weight": torch.ones(3)}
 
 
-SOURCES: dict[str, tuple[Callable[[State], Any], EncoderConfig, str]] = {
-    "timm-vit": (plain, EncoderConfig("test_vit"), "not stated"),
-    "timm-resnet": (plain, EncoderConfig("test_resnet"), "not stated"),
-    "wrapped": (wrapped, EncoderConfig("test_efficientnet"), "not stated"),
-    "transformers-wrapper": (timm_wrapper, EncoderConfig("test_resnet"), "not stated"),
+SOURCES: dict[str, tuple[Callable[[State], Any], EncoderSettings, str]] = {
+    "timm-vit": (plain, EncoderSettings("test_vit"), "not stated"),
+    "timm-resnet": (plain, EncoderSettings("test_resnet"), "not stated"),
+    "wrapped": (wrapped, EncoderSettings("test_efficientnet"), "not stated"),
+    "transformers-wrapper": (timm_wrapper, EncoderSettings("test_resnet"), "not stated"),
     "mae": (mae, VIT, "CC-BY-NC 4.0, as its key names are those of MAE"),
-    "spark": (spark, EncoderConfig("test_resnet"), "MIT, as its key names are those of SparK"),
-    "convnext": (convnext, EncoderConfig("test_convnext"), "not stated"),
-    "convnextv2": (convnext, EncoderConfig("convnextv2_atto"), "4.0, as its key names are those of ConvNeXt V2"),
+    "spark": (spark, EncoderSettings("test_resnet"), "MIT, as its key names are those of SparK"),
+    "convnext": (convnext, EncoderSettings("test_convnext"), "not stated"),
+    "convnextv2": (convnext, EncoderSettings("convnextv2_atto"), "4.0, as its key names are those of ConvNeXt V2"),
     "swin": (swin, SWIN, "not stated"),
 }
 
@@ -166,7 +165,7 @@ def test_a_checkpoint_under_its_projects_names_gives_the_same_features(name: str
 
 
 def test_a_sparse_pretraining_of_fcmae_lacks_the_last_norm_alone(tmp_path: Path) -> None:
-    source, encoder = (encoder_of(EncoderConfig("convnextv2_atto"), seed=seed) for seed in (1, 2))
+    source, encoder = (encoder_of(EncoderSettings("convnextv2_atto"), seed=seed) for seed in (1, 2))
     torch.save(fcmae(source.net.state_dict()), tmp_path / "fcmae.pt")
     with pytest.raises(WhymaskError, match=r"2 missing: head\.norm\.weight, head\.norm\.bias.*--partial"):
         load_checkpoint(encoder, tmp_path / "fcmae.pt")
@@ -181,8 +180,8 @@ def test_a_sparse_pretraining_of_fcmae_lacks_the_last_norm_alone(tmp_path: Path)
 # Grids, and what does not match
 
 
-@pytest.mark.parametrize("config", [VIT, EncoderConfig("test_vit", patch=8), EncoderConfig("test_vit3", patch=8)])
-def test_positions_of_another_grid_are_interpolated_and_that_is_said(config: EncoderConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [VIT, EncoderSettings("test_vit", patch=8), EncoderSettings("test_vit3", patch=8)])
+def test_positions_of_another_grid_are_interpolated_and_that_is_said(config: EncoderSettings, tmp_path: Path) -> None:
     source, encoder = encoder_of(config, (64, 64), seed=1), encoder_of(config, (32, 48), seed=2)
     save_file(source.net.state_dict(), tmp_path / "large.safetensors")
     assert "positions interpolated from 8x8 to 4x6" in load_checkpoint(encoder, tmp_path / "large.safetensors")
@@ -235,12 +234,15 @@ def test_nothing_that_matches_is_an_error_however_asked(partial: bool, tmp_path:
 @pytest.mark.parametrize(
     ("there", "named"),
     [
-        (EncoderConfig("vit", width=32, depth=2, heads=2, patch=4), r"\(32, 3, 4, 4\) instead of \(32, 3, 8, 8\)"),
-        (EncoderConfig("vit", width=64, depth=2, heads=2, patch=8), r"cls_token \(1, 1, 64\) instead of \(1, 1, 32\)"),
-        (EncoderConfig("test_resnet"), "30 missing: cls_token, pos_embed"),
+        (EncoderSettings("vit", width=32, depth=2, heads=2, patch=4), r"\(32, 3, 4, 4\) instead of \(32, 3, 8, 8\)"),
+        (
+            EncoderSettings("vit", width=64, depth=2, heads=2, patch=8),
+            r"cls_token \(1, 1, 64\) instead of \(1, 1, 32\)",
+        ),
+        (EncoderSettings("test_resnet"), "30 missing: cls_token, pos_embed"),
     ],
 )
-def test_another_width_patch_or_network_is_refused(there: EncoderConfig, named: str, tmp_path: Path) -> None:
+def test_another_width_patch_or_network_is_refused(there: EncoderSettings, named: str, tmp_path: Path) -> None:
     encoder = encoder_of(VIT)
     before = {key: tensor.clone() for key, tensor in encoder.net.state_dict().items()}
     save_file(encoder_of(there, seed=1).net.state_dict(), tmp_path / "other.safetensors")
@@ -250,7 +252,7 @@ def test_another_width_patch_or_network_is_refused(there: EncoderConfig, named: 
 
 
 def test_a_swin_of_other_patches_is_refused(tmp_path: Path) -> None:
-    coarse = EncoderConfig(SWIN.name, width=32, patch=2)
+    coarse = EncoderSettings(SWIN.name, width=32, patch=2)
     save_file(encoder_of(coarse, (64, 64)).net.state_dict(), tmp_path / "swin.safetensors")
     with pytest.raises(WhymaskError, match=r"patch_embed\.proj\.weight \(32, 3, 2, 2\) instead of \(32, 3, 1, 1\)"):
         load_checkpoint(encoder_of(SWIN), tmp_path / "swin.safetensors")
@@ -259,7 +261,7 @@ def test_a_swin_of_other_patches_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("heads", [1, 4])
 def test_other_heads_than_those_described_beside_the_weights_are_refused(heads: int, tmp_path: Path) -> None:
     hub = hub_folder(tmp_path / "hub", encoder_of(VIT))
-    other = EncoderConfig("vit", width=32, depth=2, heads=heads, patch=8)
+    other = EncoderSettings("vit", width=32, depth=2, heads=heads, patch=8)
     with pytest.raises(WhymaskError, match=f"num_heads 2 instead of {heads}"):
         load_checkpoint(encoder_of(other), hub)
 
@@ -308,29 +310,33 @@ def hub_folder(folder: Path, encoder: Encoder) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("config", [VIT, EncoderConfig("test_vit"), EncoderConfig("test_resnet"), SWIN])
-def test_a_hub_folder_says_which_encoder_it_is(config: EncoderConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [VIT, EncoderSettings("test_vit"), EncoderSettings("test_resnet"), SWIN])
+def test_a_hub_folder_says_which_encoder_it_is(config: EncoderSettings, tmp_path: Path) -> None:
     source = encoder_of(config, seed=1)
     about = described(hub_folder(tmp_path / "hub", source))
     assert (about.size, about.channels) == ((32, 32), 3)
-    encoder = build_encoder(about.merged(EncoderConfig()), (32, 32), 3, seed=2).eval()
+    encoder = new_encoder(about.merged(EncoderSettings()), (32, 32), 3, seed=2).eval()
     assert "licence: mit" in load_checkpoint(encoder, tmp_path / "hub")
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(encoder.pool(encoder(images)), source.pool(source(images)))
 
 
 def small(method: str = "mae", **changes: Any) -> PretrainSettings:
-    settings: dict[str, Any] = {"method": method, "training": Pretraining(epochs=1, batch_size=8), "runtime": CPU}
+    settings: dict[str, Any] = {
+        "method": method,
+        "training": PretrainTrainingSettings(epochs=1, batch_size=8),
+        "runtime": CPU,
+    }
     return PretrainSettings(**settings | changes)
 
 
-@pytest.mark.parametrize("config", [VIT, EncoderConfig("test_resnet")], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [VIT, EncoderSettings("test_resnet")], ids=lambda config: config.name)
 def test_pretraining_goes_on_from_a_hub_folder_with_its_statistics(
-    config: EncoderConfig, pictures: Path, tmp_path: Path
+    config: EncoderSettings, pictures: Path, tmp_path: Path
 ) -> None:
     source = encoder_of(config, seed=1)
     hub = hub_folder(tmp_path / "hub", source)
-    training = Pretraining(epochs=1, batch_size=8, learning_rate=1e-12)
+    training = PretrainTrainingSettings(epochs=1, batch_size=8, learning_rate=1e-12)
     whymask.pretrain(pictures / "photos", out=tmp_path / "run", settings=small(origin=str(hub), training=training))
     encoder = load_encoder(tmp_path / "run")
     assert (encoder.transform.mean, encoder.transform.size) == ((0.5, 0.4, 0.3), (32, 32))
@@ -346,14 +352,14 @@ def test_pretraining_goes_on_with_its_decoder_where_the_method_is_the_same(
     photos, first = pictures / "photos", tmp_path / "first"
     whymask.pretrain(photos, out=first, settings=small(encoder=VIT))
     kept = load_method(first)
-    still = Pretraining(epochs=1, batch_size=8, learning_rate=1e-12)
+    still = PretrainTrainingSettings(epochs=1, batch_size=8, learning_rate=1e-12)
     whymask.pretrain(photos, out=tmp_path / "next", settings=small(origin=str(first), training=still))
     assert "decoder and the like) are those of" in " ".join(capsys.readouterr().err.split())
     after = load_method(tmp_path / "next").state_dict()
     assert all(torch.allclose(tensor, after[key], atol=1e-6) for key, tensor in kept.state_dict().items())
     whymask.pretrain(photos, out=tmp_path / "inner", settings=small(origin=str(first / "encoder")))
     assert "decoder and the like) are those of" in " ".join(capsys.readouterr().err.split())
-    narrow = small(origin=str(first), mae=MAEConfig(decoder_width=32))
+    narrow = small(origin=str(first), mae=MAESettings(decoder_width=32))
     whymask.pretrain(photos, out=tmp_path / "narrow", settings=narrow)
     assert "start anew: those of" in " ".join(capsys.readouterr().err.split())
     whymask.pretrain(photos, out=tmp_path / "other", settings=small("simmim", origin=str(first)))
@@ -369,7 +375,9 @@ def test_a_run_that_goes_on_remembers_every_image_that_was_seen(pictures: Path, 
         pictures / "labelled",
         out=tmp_path / "tuned",
         settings=FinetuneSettings(
-            origin=str(tmp_path / "next" / "encoder"), training=Finetuning(epochs=1, batch_size=8), runtime=CPU
+            origin=str(tmp_path / "next" / "encoder"),
+            training=FinetuneTrainingSettings(epochs=1, batch_size=8),
+            runtime=CPU,
         ),
     )
     assert set(np.load(tmp_path / "tuned" / "pool.npz")["hashes"].tolist()) == both
@@ -392,7 +400,7 @@ def test_the_size_of_a_run_cannot_be_changed(pictures: Path, tmp_path: Path) -> 
 
 
 def test_a_method_is_kept_with_what_it_predicts(pictures: Path, tmp_path: Path) -> None:
-    settings = small(encoder=VIT, mae=MAEConfig(mask_ratio=0.5, decoder_width=32))
+    settings = small(encoder=VIT, mae=MAESettings(mask_ratio=0.5, decoder_width=32))
     whymask.pretrain(pictures / "photos", out=tmp_path / "run", settings=settings)
     model: Any = load_method(tmp_path / "run")
     images = torch.randn(3, 3, *model.encoder.size)
@@ -425,8 +433,8 @@ def test_fine_tuning_may_read_the_class_token_of_a_run_that_was_pooled(pictures:
     whymask.pretrain(pictures / "photos", out=tmp_path / "run", settings=small(encoder=VIT))
     settings = FinetuneSettings(
         origin=str(tmp_path / "run"),
-        encoder=EncoderConfig(pool="token"),
-        training=Finetuning(epochs=1, batch_size=8),
+        encoder=EncoderSettings(pool="token"),
+        training=FinetuneTrainingSettings(epochs=1, batch_size=8),
         runtime=CPU,
     )
     whymask.finetune(pictures / "labelled", out=tmp_path / "tuned", settings=settings)
@@ -438,7 +446,7 @@ def test_fine_tuning_may_read_the_class_token_of_a_run_that_was_pooled(pictures:
 def test_a_study_has_an_arm_from_a_file_of_timm(tmp_path: Path) -> None:
     from tiny import tiny_settings
 
-    encoder = build_encoder(EncoderConfig("cnn", width=4), (32, 32), 1, 5)
+    encoder = new_encoder(EncoderSettings("cnn", width=4), (32, 32), 1, 5)
     save_file(encoder.net.state_dict(), tmp_path / "init.safetensors")
     settings = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), init=tmp_path / "init.safetensors")
     table = whymask.study(GLYPHS, out=tmp_path / "study", settings=settings)

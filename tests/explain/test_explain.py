@@ -26,12 +26,11 @@ from whymask import (
 )
 from whymask.data.glyphs import Glyphs
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig
+from whymask.encoders import EncoderSettings
 from whymask.explain.networks import open_runs, two_arms
-from whymask.explain.settings import MEASURES
+from whymask.explain.settings import NAMES
 from whymask.stages.alone import PretrainSettings
-from whymask.stages.pretrain import Pretraining
-from whymask.stages.recipes import Finetuning
+from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.settings import RuntimeSettings
 
 RUNTIME = RuntimeSettings(device="cpu", threads=1)
@@ -43,12 +42,14 @@ def runs(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs on the pictures: mae/ pretrained, ft/ fine-tuned from it, scratch/, and coarse/, whose last map has
     a single position."""
     root = tmp_path_factory.mktemp("runs")
-    cnn, coarse = EncoderConfig("cnn", width=4), EncoderConfig("resnet18", output_stride=32)
-    training = Finetuning(epochs=2, batch_size=8)
+    cnn, coarse = EncoderSettings("cnn", width=4), EncoderSettings("resnet18", output_stride=32)
+    training = FinetuneTrainingSettings(epochs=2, batch_size=8)
     pretrain(
         str(pictures / "photos"),
         out=root / "mae",
-        settings=PretrainSettings(encoder=cnn, training=Pretraining(epochs=1, batch_size=8), runtime=RUNTIME),
+        settings=PretrainSettings(
+            encoder=cnn, training=PretrainTrainingSettings(epochs=1, batch_size=8), runtime=RUNTIME
+        ),
     )
     data = str(pictures / "labelled")
     settings = FinetuneSettings(training=training, runtime=RUNTIME)
@@ -59,7 +60,7 @@ def runs(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_is_explained_by_every_measure(explained: Explanation) -> None:
-    assert {row.measure for row in explained.numbers} == set(MEASURES)
+    assert {row.measure for row in explained.numbers} == set(NAMES)
     assert [arm["role"] for arm in explained.arms] == [
         "pretrained", "baseline", "erased", "readout", "random", "shuffled",
     ]  # fmt: skip
@@ -215,10 +216,10 @@ def test_of_images_that_may_have_been_trained_on_the_page_warns(runs: Path, pict
 
 def test_of_images_that_a_pretraining_saw_the_page_warns(runs: Path, pictures: Path, tmp_path: Path) -> None:
     data = str(pictures / "labelled")
-    cnn, training = EncoderConfig("cnn", width=4), Finetuning(epochs=1, batch_size=8)
+    cnn, training = EncoderSettings("cnn", width=4), FinetuneTrainingSettings(epochs=1, batch_size=8)
     every = PretrainSettings(
         encoder=cnn,
-        training=Pretraining(epochs=1, batch_size=8),
+        training=PretrainTrainingSettings(epochs=1, batch_size=8),
         data=DataSettings(transductive=True),
         runtime=RUNTIME,
     )
@@ -247,7 +248,9 @@ def test_runs_of_other_classes(finished: Path, pictures: Path, runs: Path, tmp_p
 
 def test_runs_of_other_sizes(runs: Path, pictures: Path, tmp_path: Path) -> None:
     data = str(pictures / "labelled")
-    settings = FinetuneSettings(training=Finetuning(epochs=1), encoder=EncoderConfig("cnn", width=4), runtime=RUNTIME)
+    settings = FinetuneSettings(
+        training=FinetuneTrainingSettings(epochs=1), encoder=EncoderSettings("cnn", width=4), runtime=RUNTIME
+    )
     finetune(data, out=tmp_path / "large", settings=replace(settings, data=replace(settings.data, size=32)))
     message = refused([runs / "ft", tmp_path / "large"], data, tmp_path / "why", tiny())
     assert "32x32" in message and "24x24" in message

@@ -11,21 +11,24 @@ from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tiny import new_encoder
 from whymask.data.batches import Batch
 from whymask.data.glyphs import Glyphs, generate, patterns
 from whymask.data.preprocessing import Preprocessing
-from whymask.encoders import EncoderConfig, build_encoder
+from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
-from whymask.explain import conclusions, features, lottery, networks, numbers
+from whymask.explain import conclusions, networks, numbers
 from whymask.explain import evidence as evidence_module
-from whymask.explain.conclusions import Compared
+from whymask.explain.compared import Compared
 from whymask.explain.controls import erasing
 from whymask.explain.evidence import Pointing, evidence, means_of, ranks
 from whymask.explain.fill import FILLINGS, cells_of, fillers, hide
+from whymask.explain.measures import MEASURES, features, lottery
+from whymask.explain.measures.robustness import robustness_scores
+from whymask.explain.measures.views import SHARES, count_views, view_scores
 from whymask.explain.networks import Network
 from whymask.explain.numbers import Key, Number
-from whymask.explain.robustness import robustness_scores
-from whymask.explain.views import SHARES, count_views, view_scores
+from whymask.explain.settings import NAMES
 from whymask.intervals import clopper_pearson
 from whymask.randomness import torch_generator
 from whymask.stages.classify import Classifier
@@ -37,10 +40,13 @@ VIEW = Preprocessing((32, 32), (32, 32), 1, mean=(0.5,), std=(0.25,))
 class Bright(nn.Module):
     """An encoder whose one feature is the brightest of 8 x 8 cells of a 32 x 32 image."""
 
-    kind, dim, grid, size, channels, transform = "bright", 1, CELLS, (32, 32), 1, VIEW
+    dim, grid, size, channels, transform = 1, CELLS, (32, 32), 1, VIEW
 
     def forward(self, images: Tensor) -> Tensor:
         return F.avg_pool2d(images, 4)
+
+    def features_by(self, point: nn.Module, images: Tensor) -> Tensor:
+        return point(self(images))
 
     def pool(self, features: Tensor) -> Tensor:
         return features.amax(dim=(2, 3))
@@ -64,7 +70,7 @@ def blocks(*rows: int) -> Tensor:
 
 
 def small_network(name: str, seed: int = 0, **settings: object) -> Network:
-    encoder = build_encoder(EncoderConfig(name, **settings), (32, 32), 1, seed)  # type: ignore[arg-type]
+    encoder = new_encoder(EncoderSettings(name, **settings), (32, 32), 1, seed)  # type: ignore[arg-type]
     encoder.transform = VIEW
     return Network("baseline", "scratch", seed, Classifier(encoder, 3, seed), VIEW)
 
@@ -159,7 +165,7 @@ def test_shares_of_few_cells_are_told_as_they_are() -> None:
 
 def test_each_network_sees_images_as_it_was_trained_to() -> None:
     own, view = (Preprocessing((32, 32), (32, 32), 1, mean=(m,), std=(s,)) for m, s in ((0.3, 0.5), (0.5, 0.25)))
-    encoder = build_encoder(EncoderConfig("cnn", width=8), (32, 32), 1, 0)
+    encoder = new_encoder(EncoderSettings("cnn", width=8), (32, 32), 1, 0)
     encoder.transform = own
     network = Network("baseline", "scratch", 0, Classifier(encoder, 3), view)
     pixels = torch.rand(4, 1, 32, 32, generator=torch_generator(0))
@@ -455,11 +461,16 @@ def test_sentences_say_what_is_compared() -> None:
     assert found.text == "Networks from scratch are more accurate under noise than pretrained networks."
 
 
+def test_the_names_that_flags_know_are_those_of_the_measures() -> None:
+    assert tuple(MEASURES) == NAMES
+    assert all(name == measure.name for name, measure in MEASURES.items())
+
+
 # the third network -----------------------------------------------------------------------------------------------
 
 
 def test_erasing_hides_the_ratio_of_about_half_the_images_and_differs_by_step() -> None:
-    encoder = build_encoder(EncoderConfig("cnn", width=8), (32, 32), 1, 0)
+    encoder = new_encoder(EncoderSettings("cnn", width=8), (32, 32), 1, 0)
     images = torch.ones(400, 1, 32, 32)
     seen: list[Tensor] = []
 

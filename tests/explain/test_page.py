@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,13 @@ from markupsafe import escape
 from matplotlib.figure import Figure
 
 from whymask import Explanation, WhymaskError
-from whymask.report import write_study_page
-from whymask.report.why import COLUMNS, MEASURES, examples, load, table_of, write_why_page
-from whymask.report.why_figures import figures_of, overlay
+from whymask.explain.drawing import Told, dots, select
+from whymask.explain.measure import Drawing, Expectation, Measure
+from whymask.explain.measures import MEASURES
+from whymask.explain.numbers import Number
+from whymask.explain.page.figures import figures_of, overlay
+from whymask.explain.page.write import COLUMNS, examples, load, table_of, write_why_page
+from whymask.study.page import write_study_page
 
 EVIL = "<script>document.title='hacked';alert(1)</script>"
 LIMIT = 8e6
@@ -41,8 +45,8 @@ def evil(explained: Explanation, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_the_page_begins_with_the_sentence_and_shows_every_measure(explained: Explanation) -> None:
     page = (explained.folder / "report.html").read_text()
     assert page.index(explained.lead) < page.index("What can be concluded") < page.index('id="features"')
-    for name, title in MEASURES.items():
-        assert f'id="{name}"' in page and title in page
+    for name, measure in MEASURES.items():
+        assert f'id="{name}"' in page and escape(measure.title) in page and escape(measure.about) in page
     assert (explained.folder / "report.html").stat().st_size < LIMIT
     for conclusion in explained.conclusions:
         assert escape(conclusion.text) in page
@@ -126,6 +130,36 @@ def test_a_page_is_made_of_what_is_there(explained: Explanation, tmp_path: Path)
     assert 'id="lottery"' in page and 'id="views"' not in page
     with pytest.raises(WhymaskError, match=r"explain\.json"):
         write_why_page(tmp_path / "nowhere")
+
+
+def test_a_measure_is_added_in_one_place(
+    explained: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expectation = Expectation(("length",), supported="{ours} are longer.", against="{theirs} are longer.", open="?")
+
+    def figure(told: Told, name: str) -> Figure:
+        return dots(told, name, [("length", select(told, "rulers", "length"))], 4.0)
+
+    rulers = Measure(
+        name="rulers",
+        title="Rulers",
+        about="How long.",
+        take=lambda cast, shown: [],
+        expectations=(expectation,),
+        figures={"rulers": Drawing("Lengths", figure)},
+    )
+    monkeypatch.setitem(MEASURES, "rulers", rulers)
+    rows = [
+        Number("rulers", "length", arm, 1.0, 0.5, 1.5, 5, "seeds", item=item)
+        for arm, item in (("mae", None), ("mae - scratch", None), ("mae", EVIL))
+    ]
+    told = explained.to_dict()
+    told["numbers"] += [asdict(row) for row in rows]
+    (tmp_path / "explain.json").write_text(json.dumps(told))
+    page = write_why_page(tmp_path, names=False).read_text()
+    assert 'id="rulers"' in page and "How long." in page and "Lengths" in page and "hacked" not in page
+    assert "Pretrained networks are longer." in page
+    assert (tmp_path / "figures" / "why-rulers.svg").exists()
 
 
 def test_a_notebook_shows_the_explanation_and_its_figures(explained: Explanation) -> None:

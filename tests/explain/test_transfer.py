@@ -12,13 +12,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from tiny import new_encoder
 from whymask.data.preprocessing import Preprocessing
-from whymask.encoders import EncoderConfig, build_encoder
+from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
-from whymask.explain import interactions as ia
-from whymask.explain import retention
+from whymask.explain.measures import interactions as ia
+from whymask.explain.measures import retention
 from whymask.explain.networks import Network
 from whymask.explain.numbers import Key
+from whymask.explain.readout import fit_readout
+from whymask.explain.regions import regions
 from whymask.randomness import torch_generator
 from whymask.stages.classify import Classifier
 
@@ -58,9 +61,9 @@ def test_what_regions_add_alone_and_only_together() -> None:
 
 
 def test_the_identity_holds_for_a_network_and_maskings_do_not_depend_on_the_batch() -> None:
-    network = Classifier(build_encoder(EncoderConfig("cnn", width=8), (32, 32), 1, 0), 3).eval()
+    network = Classifier(new_encoder(EncoderSettings("cnn", width=8), (32, 32), 1, 0), 3).eval()
     images, labels = torch.randn(3, 1, 32, 32, generator=torch_generator(0)), torch.tensor([0, 1, 2])
-    filler, where = torch.zeros_like(images), ia.regions((32, 32), 4)
+    filler, where = torch.zeros_like(images), regions((32, 32), 4)
     values = ia.masked_values(network, images, labels, filler, where, 256)
     assert np.allclose(ia.masked_values(network, images, labels, filler, where, 5), values, atol=1e-4)
     with torch.inference_mode():
@@ -70,9 +73,9 @@ def test_the_identity_holds_for_a_network_and_maskings_do_not_depend_on_the_batc
 
 
 def test_hidden_regions_are_not_seen() -> None:
-    network = Classifier(build_encoder(EncoderConfig("cnn", width=8), (32, 32), 1, 0), 3).eval()
+    network = Classifier(new_encoder(EncoderSettings("cnn", width=8), (32, 32), 1, 0), 3).eval()
     images, labels = torch.randn(2, 1, 32, 32, generator=torch_generator(0)), torch.tensor([0, 1])
-    where = ia.regions((32, 32), 4)
+    where = regions((32, 32), 4)
     changed = torch.where(torch.from_numpy(where == 2), images + 9, images)
     before, after = (ia.masked_values(network, x, labels, torch.zeros_like(x), where, 64) for x in (images, changed))
     without = [t for t in range(16) if not t >> 2 & 1]
@@ -90,7 +93,7 @@ def test_log_odds() -> None:
 
 @pytest.mark.parametrize(("n", "shape"), [(8, (2, 4)), (12, (3, 4)), (9, (3, 3)), (7, (1, 7)), (2, (1, 2))])
 def test_regions(n: int, shape: tuple[int, int]) -> None:
-    where = ia.regions((30, 42), n)
+    where = regions((30, 42), n)
     assert set(np.unique(where)) == set(range(n))
     corners = where[:: -(-30 // shape[0]), :: -(-42 // shape[1])]
     assert corners.tolist() == np.arange(n).reshape(shape).tolist()
@@ -99,7 +102,7 @@ def test_regions(n: int, shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize(("size", "n"), [((32, 32), 1), ((32, 32), 13), ((32, 3), 8)])
 def test_regions_that_are_refused(size: tuple[int, int], n: int) -> None:
     with pytest.raises(WhymaskError, match="regions"):
-        ia.regions(size, n)
+        regions(size, n)
 
 
 def test_preserved_discarded_and_new_by_hand() -> None:
@@ -196,14 +199,14 @@ def test_cka_numbers_have_both_intervals_and_leave_wide_layers_out() -> None:
 @pytest.mark.parametrize(
     ("config", "size", "widths"),
     [
-        (EncoderConfig("vit", width=32, depth=3, heads=1), 32, [32] * 3),
-        (EncoderConfig("cnn", width=8), 32, None),
-        (EncoderConfig("two-layer", width=16), 32, [16]),
-        (EncoderConfig("swin_tiny_patch4_window7_224", width=32), 32, None),
+        (EncoderSettings("vit", width=32, depth=3, heads=1), 32, [32] * 3),
+        (EncoderSettings("cnn", width=8), 32, None),
+        (EncoderSettings("two-layer", width=16), 32, [16]),
+        (EncoderSettings("swin_tiny_patch4_window7_224", width=32), 32, None),
     ],
 )
-def test_layer_features(config: EncoderConfig, size: int, widths: list[int] | None) -> None:
-    encoder = build_encoder(config, (size, size), 1, 0)
+def test_layer_features(config: EncoderSettings, size: int, widths: list[int] | None) -> None:
+    encoder = new_encoder(config, (size, size), 1, 0)
     encoder.transform = Preprocessing((size, size), (size, size), 1, mean=(0.5,), std=(0.25,))
     images = torch.randn(5, 1, size, size, generator=torch_generator(0))
     layers = Network("baseline", "scratch", 0, Classifier(encoder, 2), encoder.transform).layers(images)
@@ -226,14 +229,14 @@ def test_the_readout_is_scikit_learns(classes: int) -> None:
     labels = np.arange(60) % classes
     features = random.normal(size=(60, 5)) * [1, 10, 0.1, 1, 1] + labels[:, None]
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, labels)
-    weight, bias = retention.fit_readout(features, labels, classes)
+    weight, bias = fit_readout(features, labels, classes)
     shares = torch.from_numpy(features @ weight.T + bias).softmax(dim=1).numpy()
     assert np.allclose(shares, pipeline.predict_proba(features), atol=1e-4)
 
 
 def test_a_class_without_images_is_never_read_out() -> None:
     features, labels = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 2 * 2
-    weight, bias = retention.fit_readout(features, labels, 3)
+    weight, bias = fit_readout(features, labels, 3)
     assert 1 not in (features @ weight.T + bias).argmax(axis=1)
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 import whymask
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig, load_encoder
+from whymask.encoders import EncoderSettings, load_encoder
 from whymask.encoders.checkpoints import described, load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.export import gather
@@ -29,17 +29,16 @@ from whymask.methods.files import load_method
 from whymask.randomness import torch_generator
 from whymask.stages.alone import FinetuneSettings, PretrainSettings
 from whymask.stages.classify import load_classifier
-from whymask.stages.pretrain import Pretraining
-from whymask.stages.recipes import Finetuning
+from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.settings import RuntimeSettings
 
 CPU = RuntimeSettings(device="cpu", threads=1)
 SEEN = DataSettings(size=32)  # of larger photos, so that they are resized and cropped
 ENCODERS = {
-    "vit": EncoderConfig("vit", width=32, depth=2, heads=2, patch=8),
-    "resnet": EncoderConfig("test_resnet"),
-    "convnext": EncoderConfig("test_convnext2"),
-    "cnn": EncoderConfig("cnn", width=4),
+    "vit": EncoderSettings("vit", width=32, depth=2, heads=2, patch=8),
+    "resnet": EncoderSettings("test_resnet"),
+    "convnext": EncoderSettings("test_convnext2"),
+    "cnn": EncoderSettings("cnn", width=4),
 }
 PHOTOS = {"wide": (301, 203), "tall": (130, 397), "square": (64, 64), "sized": (37, 37)}
 """Width and height in pixels; of the last one nothing is resampled."""
@@ -61,7 +60,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     for name, encoder in ENCODERS.items():
         made[name] = folder / name
         settings = PretrainSettings(
-            encoder=encoder, data=SEEN, training=Pretraining(epochs=2, batch_size=8), runtime=CPU
+            encoder=encoder, data=SEEN, training=PretrainTrainingSettings(epochs=2, batch_size=8), runtime=CPU
         )
         whymask.pretrain(folder / "photos", out=made[name], settings=settings)
         made[f"{name} classifier"] = tuned(folder, name)
@@ -72,9 +71,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def tuned(folder: Path, name: str, pool: Any = None) -> Path:
     settings = FinetuneSettings(
         origin=str(folder / name),
-        encoder=EncoderConfig(pool=pool),
+        encoder=EncoderSettings(pool=pool),
         data=SEEN,
-        training=Finetuning(epochs=2, batch_size=8),
+        training=FinetuneTrainingSettings(epochs=2, batch_size=8),
         runtime=CPU,
     )
     out = folder / f"{name}-{pool or 'tuned'}"
@@ -216,7 +215,7 @@ def test_images_that_are_no_photos_export_as_what_takes_normalised_arrays(channe
     arrays = {"images": np.random.default_rng(0).normal(size=(24, 16, 16, channels)).astype(np.float32)}
     np.savez(tmp_path / "data.npz", **arrays, labels=np.arange(24) % 2)
     settings = PretrainSettings(
-        encoder=EncoderConfig("test_resnet"), training=Pretraining(epochs=1, batch_size=8), runtime=CPU
+        encoder=EncoderSettings("test_resnet"), training=PretrainTrainingSettings(epochs=1, batch_size=8), runtime=CPU
     )
     whymask.pretrain(tmp_path / "data.npz", out=tmp_path / "run", settings=settings)
     folder = whymask.export(tmp_path / "run", "timm")
@@ -232,7 +231,7 @@ def test_images_that_are_no_photos_export_as_what_takes_normalised_arrays(channe
 def test_an_export_is_where_a_stage_can_start_from(runs: Runs, tmp_path: Path) -> None:
     folder = whymask.export(runs["resnet"], "timm", out=tmp_path / "exported")
     settings = PretrainSettings(
-        origin=str(folder), training=Pretraining(epochs=1, batch_size=8, learning_rate=1e-12), runtime=CPU
+        origin=str(folder), training=PretrainTrainingSettings(epochs=1, batch_size=8, learning_rate=1e-12), runtime=CPU
     )
     whymask.pretrain(runs["vit"].parent / "photos", out=tmp_path / "next", settings=settings)
     before, after = load_encoder(runs["resnet"]), load_encoder(tmp_path / "next")

@@ -26,21 +26,22 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from method_cases import CASES, SMALL, Case, build
-from tiny import digits
+from tiny import digits, new_encoder
 from whymask.data.batches import Batches
 from whymask.data.glyphs import Glyphs, generate
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
+from whymask.encoders import EncoderSettings, load_encoder, resolve
 from whymask.errors import WhymaskError
 from whymask.masks import to_pixels, uniform
-from whymask.methods import METHODS, Method, encoder_for, method_of
+from whymask.methods import METHODS, Method, encoder_for, method_of, resolve_method
 from whymask.methods.teacher import HORIZON, Teacher, collapse, decay_at
 from whymask.randomness import derive, torch_generator
-from whymask.runs import RunFolder, read_json
-from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
+from whymask.runs import read_json
+from whymask.stages.context import Context
+from whymask.stages.pretrain import PretrainJob, pretrain_encoder
 from whymask.training.device import make_fabric
-from whymask.training.optimisation import make_optimiser, rate_at
+from whymask.training.optimisation import TrainingConfig, make_optimiser, rate_at
 from whymask.training.settings import RuntimeSettings
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -76,7 +77,7 @@ def glyphs(drawn: Glyphs = Glyphs()) -> Tensor:  # noqa: B008
 
 def train(model: Method, images: Tensor, batch: int, rate: float = 1e-3) -> list[dict[str, float]]:
     """STEPS steps as the training loop takes them, with its optimiser and schedule; what each step logs."""
-    training = Pretraining(batch_size=batch, learning_rate=rate)
+    training = TrainingConfig(epochs=1, batch_size=batch, learning_rate=rate, beta2=0.95)
     optimiser = make_optimiser(model, training)
     logged = []
     for step in range(STEPS):
@@ -142,13 +143,14 @@ def test_bfloat16_gives_about_the_same_loss(name: str) -> None:
 
 @EVERY
 @pytest.mark.parametrize("size", [(32, 32), (20, 28), (8, 16), (224, 224)])
-def test_resolving_settings_twice_changes_nothing(name: str, size: tuple[int, int]) -> None:
+def test_what_a_config_asks_for_is_itself(name: str, size: tuple[int, int]) -> None:
     case = CASES[name]
-    small = EncoderConfig(**{**vars(SMALL[case.encoder]), "patch": None})
+    small = EncoderSettings(**{**vars(SMALL[case.encoder]), "patch": None})
     encoder = resolve(small, size, 1)
-    once = METHODS[case.method].Config(**case.settings).resolve(encoder, size)
-    assert once.resolve(encoder, size) == once
-    assert all(getattr(once, key) == value for key, value in case.settings.items())
+    settings = METHODS[case.method].Settings
+    config = resolve_method(case.method, settings(**case.settings), encoder, size)
+    assert resolve_method(case.method, config.asked(settings), encoder, size) == config
+    assert all(getattr(config, key) == value for key, value in case.settings.items())
 
 
 # Hidden pixels
@@ -211,7 +213,7 @@ def test_a_reconstruction_knows_nothing_of_hidden_pixels(name: str, replacement:
 )
 @REPLACEMENTS
 def test_hidden_pixels_change_no_encoders_outputs(kind: str, with_token: bool, replacement: str | float) -> None:
-    encoder = build_encoder(SMALL[kind], (32, 32), 1, seed=0)
+    encoder = new_encoder(SMALL[kind], (32, 32), 1, seed=0)
     token = encoder.mask_token() if with_token else None
     hidden = uniform(4, encoder.grid, 0.5, torch_generator(0))
     images, other = digits(4), replaced(digits(4), hidden, encoder.unit, replacement)
@@ -236,7 +238,7 @@ def test_a_teacher_is_a_copy_that_shares_nothing_with_its_student(name: str) -> 
 @TAUGHT
 def test_a_teacher_changes_only_when_it_follows(name: str) -> None:
     model: Any = build(name)
-    optimiser = make_optimiser(model, Pretraining(learning_rate=0.1))
+    optimiser = make_optimiser(model, TrainingConfig(epochs=1, learning_rate=0.1, beta2=0.95))
     before = copy.deepcopy(dict(model.teacher.named_parameters()))
     start = copy.deepcopy(dict(model.encoder.named_parameters()))
     losses_of(model, digits(8))["loss"].backward()
@@ -391,11 +393,18 @@ def prepared() -> Prepared:
 def pretraining(folder: Path, prepared: Prepared, case: Case, **changes: Any) -> dict[str, Any]:
     """A pretraining of 8 steps, as the stage runs it."""
     encoder = resolve(SMALL[case.encoder], (32, 32), 1)
-    config = METHODS[case.method].Config(**case.settings).resolve(encoder, (32, 32))
-    training = Pretraining(**({"epochs": 2, "batch_size": 32 * build(case).views, "checkpoint_every": 2} | changes))
-    recipe = Recipe(encoder, case.method, config, training, None)
-    run = RunFolder.open(folder, {}, {})
-    return pretrain_encoder(make_fabric(RuntimeSettings(device="cpu", threads=1)), prepared, recipe, seed=3, run=run)
+    config = resolve_method(case.method, METHODS[case.method].Settings(**case.settings), encoder, (32, 32))
+    length = {"epochs": 2, "batch_size": 32 * build(case).masks_per_image, "beta2": 0.95, "checkpoint_every": 2}
+    job = PretrainJob(
+        config=encoder,
+        method=case.method,
+        method_config=config,
+        training=TrainingConfig(**(length | changes)),
+        augment="none",
+        seed=3,
+    )
+    context = Context(make_fabric(RuntimeSettings(device="cpu", threads=1)), prepared)
+    return pretrain_encoder(context, job, folder, "test")
 
 
 def test_several_masks_of_an_image_share_the_batch_size(prepared: Prepared, tmp_path: Path) -> None:
@@ -543,7 +552,7 @@ def test_a_method_and_an_encoder_that_do_not_fit_are_refused(method: str, kind: 
 
 def test_auto_is_the_encoder_that_a_method_takes_first() -> None:
     for name, method in METHODS.items():
-        assert encoder_for(name, EncoderConfig(width=16)) == EncoderConfig(method.encoders[0], width=16)
+        assert encoder_for(name, EncoderSettings(width=16)) == EncoderSettings(method.encoders[0], width=16)
         for kind in method.encoders:
             assert encoder_for(name, SMALL[kind]) == SMALL[kind]
 

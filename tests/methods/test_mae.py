@@ -1,37 +1,43 @@
 """MAE: equality with transformers' implementation, and what must hold for any encoder."""
 
+import json
+from dataclasses import asdict, fields
+
 import pytest
 import torch
 from torch import Tensor
 
-from tiny import digits
+from method_cases import new_method
+from tiny import digits, new_encoder
 from whymask import masks
-from whymask.encoders import EncoderConfig, build_encoder, resolve
+from whymask.encoders import EncoderSettings, resolve
 from whymask.encoders.vit import sincos_positions
 from whymask.errors import WhymaskError
-from whymask.methods import MAE, METHODS, MAEConfig
+from whymask.methods import METHODS, SETTINGS, load_method, resolve_method, save_method
+from whymask.methods.autoencoder import Autoencoder
+from whymask.methods.crossmae import CrossMAE
+from whymask.methods.fcmae import FCMAE, FCMAEConfig
+from whymask.methods.mae import MAE, MAEConfig
+from whymask.methods.settings import FCMAESettings, MAESettings
 from whymask.randomness import torch_generator
 
-TINY = {"cnn": EncoderConfig("cnn", width=8), "vit": EncoderConfig("vit", width=32, depth=2, heads=2)}
+TINY = {"cnn": EncoderSettings("cnn", width=8), "vit": EncoderSettings("vit", width=32, depth=2, heads=2)}
 KINDS = pytest.mark.parametrize("kind", list(TINY))
 
 
-def mae(kind: str, size: tuple[int, int] = (32, 32), channels: int = 1, **settings) -> MAE:
-    return MAE(build_encoder(TINY[kind], size, channels, seed=0), MAEConfig(**settings), seed=0)
+def mae(kind: str, size: tuple[int, int] = (32, 32), channels: int = 1, **settings) -> Autoencoder:
+    return new_method("mae", new_encoder(TINY[kind], size, channels), **settings)
 
 
 # Equality with transformers
 
-transformers = pytest.importorskip("transformers")
-
 
 def pair(size: tuple[int, int], channels: int, normalise: bool):
     """Our MAE and transformers', with the same weights."""
-    config = EncoderConfig("vit", width=48, depth=3, heads=3, patch=4)
-    ours = MAE(
-        build_encoder(config, size, channels, seed=0),
-        MAEConfig(normalise_targets=normalise, decoder_width=32, decoder_depth=2, decoder_heads=2),
-    )
+    transformers = pytest.importorskip("transformers")
+    config = EncoderSettings("vit", width=48, depth=3, heads=3, patch=4)
+    sizes = {"decoder_width": 32, "decoder_depth": 2, "decoder_heads": 2}
+    ours = new_method("mae", new_encoder(config, size, channels), normalise_targets=normalise, **sizes)
     theirs = transformers.ViTMAEForPreTraining(
         transformers.ViTMAEConfig(
             hidden_size=48,
@@ -96,7 +102,7 @@ def noise_of(hidden: Tensor) -> Tensor:
     return hidden.flatten(1).float() + 0.5 * torch.rand(hidden.flatten(1).shape)
 
 
-def check_gradients(ours: MAE, theirs: torch.nn.Module, channels: int) -> None:
+def check_gradients(ours: Autoencoder, theirs: torch.nn.Module, channels: int) -> None:
     gradients = to_transformers({n: p.grad for n, p in ours.named_parameters()}, channels)
     for name, parameter in theirs.named_parameters():
         if parameter.requires_grad:  # its position embeddings are fixed
@@ -135,9 +141,8 @@ def test_images_that_are_not_square_equal_transformers_parts():
 
 @pytest.mark.parametrize("width", [32, 48])
 def test_position_embedding_equals_that_of_transformers(width):
-    from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
-
-    rows_first = build_2d_sinusoidal_position_embedding(3, 5, width, cls_token=True)
+    theirs = pytest.importorskip("transformers.models.vit_mae.modeling_vit_mae")
+    rows_first = theirs.build_2d_sinusoidal_position_embedding(3, 5, width, cls_token=True)
     columns_first = torch.cat([rows_first[:, width // 2 :], rows_first[:, : width // 2]], dim=1)
     torch.testing.assert_close(sincos_positions((3, 5), width)[0], columns_first)
 
@@ -185,7 +190,7 @@ def test_bfloat16_gives_about_the_same_loss(kind):
 def test_the_decoders_weights_are_a_function_of_the_seed(kind):
     torch.manual_seed(0)
     first, again = mae(kind), mae(kind)
-    other = MAE(build_encoder(TINY[kind], (32, 32), 1, seed=0), seed=1)
+    other = new_method("mae", new_encoder(TINY[kind]), seed=1)
     assert torch.equal(first.decoder.predict.weight, again.decoder.predict.weight)
     assert not torch.equal(first.decoder.predict.weight, other.decoder.predict.weight)
 
@@ -272,40 +277,91 @@ def test_losses_of_shares_average_to_the_full_loss(mixing, tolerance):
 
 
 def test_settings_are_derived_from_the_encoder():
-    large = resolve(EncoderConfig("vit"), (32, 32), 3)
+    large = resolve(EncoderSettings("vit"), (32, 32), 3)
     shown = {"mask": "uniform", "mask_block": 1}
-    decoder = {"decoder": "self", "decoder_width": 96, "decoder_depth": 4, "decoder_heads": 3}
+    decoder = {"decoder_width": 96, "decoder_depth": 4, "decoder_heads": 3, "decode_share": 1.0}
     size = (32, 32)
-    assert MAEConfig().resolve(large, size) == MAEConfig(0.75, **shown, normalise_targets=True, **decoder)
-    small = resolve(EncoderConfig("vit", width=64, depth=5), (32, 32), 3)
+    expected = MAEConfig(mask_ratio=0.75, **shown, normalise_targets=True, **decoder)
+    assert resolve_method("mae", MAESettings(), large, size) == expected
+    small = resolve(EncoderSettings("vit", width=64, depth=5), (32, 32), 3)
     decoder |= {"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 2}
-    given = MAEConfig(mask_ratio=0.6).resolve(small, size)
-    assert given == MAEConfig(0.6, **shown, normalise_targets=True, **decoder)
-    cnn = MAEConfig().resolve(resolve(EncoderConfig("cnn"), size, 3), size)
-    assert cnn == MAEConfig(0.5, **shown, normalise_targets=False)
-    for encoder in (large, resolve(EncoderConfig("cnn"), (32, 32), 3)):
-        assert MAEConfig().resolve(encoder, size).resolve(encoder, size) == MAEConfig().resolve(encoder, size)
+    given = resolve_method("mae", MAESettings(mask_ratio=0.6), small, size)
+    assert given == MAEConfig(mask_ratio=0.6, **shown, normalise_targets=True, **decoder)
+    cnn = resolve(EncoderSettings("cnn"), size, 3)
+    masked = resolve_method("mae", MAESettings(), cnn, size)
+    assert masked == FCMAEConfig(mask_ratio=0.5, **shown, normalise_targets=False)
+    assert resolve_method("fcmae", FCMAESettings(), cnn, size) == masked
+    for encoder in (large, cnn):
+        config = resolve_method("mae", MAESettings(), encoder, size)
+        assert resolve_method("mae", config.asked(MAESettings), encoder, size) == config
+
+
+def test_what_is_told_of_a_form_of_mae_has_the_names_of_its_flags():
+    """Files and comparisons of older versions hold them, whatever the encoder."""
+    size = (32, 32)
+    cnn, vit = (resolve(TINY[kind], size, 1) for kind in ("cnn", "vit"))
+    told = asdict(resolve_method("mae", MAESettings(), cnn, size).asked(MAESettings))
+    masked = {"mask_ratio": 0.5, "mask": "uniform", "mask_block": 1, "normalise_targets": False}
+    unused = dict.fromkeys(("decoder", "decoder_width", "decoder_depth", "decoder_heads"))
+    assert told == masked | unused | {"decode_share": 1.0} and list(told) == [f.name for f in fields(MAESettings)]
+    for decoder in ("self", "cross"):
+        config = resolve_method("mae", MAESettings(decoder=decoder), vit, size)
+        assert config.asked(MAESettings).decoder == decoder
 
 
 @pytest.mark.parametrize(
     ("kind", "config", "message"),
     [
-        ("vit", MAEConfig(mask_ratio=1.0), "between 0 and 1"),
-        ("cnn", MAEConfig(mask_ratio=0.0), "between 0 and 1"),
-        ("vit", MAEConfig(decode_share=0.0), "decode_share"),
-        ("vit", MAEConfig(decoder_width=30), "multiple of 4"),
-        ("vit", MAEConfig(decoder_width=32, decoder_heads=3), "number of heads"),
-        ("vit", MAEConfig(decoder_depth=0), "positive"),
-        ("vit", MAEConfig(decoder_width=0), "positive"),
-        ("cnn", MAEConfig(decoder_width=32), "no decoder_width"),
-        ("cnn", MAEConfig(decode_share=0.5), "no decode_share"),
+        ("vit", MAESettings(mask_ratio=1.0), "between 0 and 1"),
+        ("cnn", MAESettings(mask_ratio=0.0), "between 0 and 1"),
+        ("vit", MAESettings(decode_share=0.0), "decode_share"),
+        ("vit", MAESettings(decoder_width=30), "multiple of 4"),
+        ("vit", MAESettings(decoder_width=32, decoder_heads=3), "number of heads"),
+        ("vit", MAESettings(decoder_depth=0), "positive"),
+        ("vit", MAESettings(decoder_width=0), "positive"),
+        ("cnn", MAESettings(decoder_width=32), "no decoder_width"),
+        ("cnn", MAESettings(decode_share=0.5), "no decode_share"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(kind, config, message):
     with pytest.raises(WhymaskError, match=message):
-        MAE(build_encoder(TINY[kind], (32, 32), 1, seed=0), config)
+        new_method("mae", new_encoder(TINY[kind]), **vars(config))
 
 
 def test_the_method_has_its_config_beside_it():
     assert METHODS["mae"] is MAE
-    assert MAE.Config is MAEConfig
+    assert MAE.Config is MAEConfig and MAE.Settings is MAESettings
+    assert {name: method.Settings for name, method in METHODS.items()} == SETTINGS
+
+
+def test_mae_is_a_method_of_its_own_by_encoder_and_decoder():
+    assert type(mae("cnn")) is FCMAE and type(mae("vit")) is MAE and type(mae("vit", decoder="cross")) is CrossMAE
+    with pytest.raises(WhymaskError, match="MAE does not fit encoder 'cnn'; it pretrains vit"):
+        MAE(new_encoder(TINY["cnn"]))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("vit", "crossmae"), ("cnn", "fcmae")])
+def test_a_form_of_mae_by_its_own_name_computes_the_same(kind, name):
+    ours = mae(kind, **({"decoder": "cross", "decode_share": 0.5} if kind == "vit" else {}))
+    other = new_method(name, new_encoder(TINY[kind]), **({"decode_share": 0.5} if kind == "vit" else {}))
+    assert other.config == ours.config
+    drawn = ours.draw(4, torch_generator(0))
+    assert all(torch.equal(a, b) for a, b in zip(drawn, other.draw(4, torch_generator(0)), strict=True))
+    assert torch.equal(ours(digits(4), *drawn)["loss"], other(digits(4), *drawn)["loss"])
+
+
+@pytest.mark.parametrize(("kind", "method"), [("cnn", FCMAE), ("vit", MAE), ("vit", CrossMAE)])
+def test_the_files_of_an_older_version_are_read(kind, method, tmp_path):
+    """They name the method mae, and hold every setting of its flags, None where the encoder has no such thing."""
+    decoder = {FCMAE: None, MAE: "self", CrossMAE: "cross"}[method]
+    model = mae(kind, decoder=decoder, mask_ratio=0.6)
+    save_method(model, "mae", tmp_path)
+    sizes = dict.fromkeys(("decoder_width", "decoder_depth", "decoder_heads"))
+    if kind == "vit":
+        sizes = {"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 2}
+    config = {"mask_ratio": 0.6, "mask": "uniform", "mask_block": 1, "normalise_targets": kind == "vit"}
+    older = {"schema": 1, "method": "mae", "config": config | {"decoder": decoder} | sizes | {"decode_share": 1.0}}
+    assert json.loads((tmp_path / "decoder.json").read_text()) == older
+    loaded = load_method(tmp_path, new_encoder(TINY[kind]))
+    assert type(loaded) is method and loaded.config == model.config
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))

@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from skimage.feature import _hog, _hoghistogram
 from torch import Tensor, nn
 
+from method_cases import new_method
+from tiny import new_encoder
 from whymask import masks
-from whymask.encoders import Encoder, EncoderConfig, build_encoder
+from whymask.encoders import Encoder, EncoderSettings
 from whymask.encoders.plain_cnn import ConvLayer
-from whymask.methods import METHODS, Method
 from whymask.methods.maskfeat import hog
 from whymask.methods.teacher import compare
 from whymask.randomness import torch_generator
@@ -28,9 +29,9 @@ from whymask.theory.network import Network
 from whymask.theory.objectives import PixelReconstruction, TeacherStudent
 
 SMALL = {
-    "vit": EncoderConfig("vit", width=32, depth=3, heads=2, patch=4),
-    "cnn": EncoderConfig("cnn", width=8),
-    "two-layer": EncoderConfig("two-layer", width=16, patch=8),
+    "vit": EncoderSettings("vit", width=32, depth=3, heads=2, patch=4),
+    "cnn": EncoderSettings("cnn", width=8),
+    "two-layer": EncoderSettings("two-layer", width=16, patch=8),
 }
 KINDS = pytest.mark.parametrize("kind", list(SMALL))
 
@@ -49,7 +50,7 @@ def method(
 ) -> Any:
     """A method whose weights, the teacher's too, have all been moved at random: biases and norms start alike."""
     config = config or SMALL[kind]
-    model: Method = METHODS[name](build_encoder(config, size, channels, seed=0), METHODS[name].Config(**settings))
+    model = new_method(name, new_encoder(config, size, channels), **settings)
     generator = torch_generator("moved")
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
@@ -373,7 +374,7 @@ def test_maskfeats_targets_are_unit_vectors_for_each_cell_and_channel(kind: str,
 
 def test_maskfeats_head_predicts_the_histograms_where_they_are() -> None:
     """A bright pixel in a cell of one patch and channel makes edges down and across there, and nowhere else."""
-    model = method("maskfeat", "vit", (32, 48), 3, config=EncoderConfig("vit", width=16, depth=1, heads=2, patch=16))
+    model = method("maskfeat", "vit", (32, 48), 3, config=EncoderSettings("vit", width=16, depth=1, heads=2, patch=16))
     assert model.config.cell == 8
     nn.init.zeros_(model.head.weight)
     for patch, channel, row, column in product(range(6), range(3), range(2), range(2)):
@@ -687,7 +688,7 @@ def test_sparks_reconstruction_has_each_cells_mean_and_contrast() -> None:
 
 
 def encoder_of(kind: str, size: tuple[int, int] = (32, 32), channels: int = 2) -> Encoder:
-    encoder = build_encoder(SMALL[kind], size, channels, seed=0)
+    encoder = new_encoder(SMALL[kind], size, channels, seed=0)
     for parameter in encoder.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch_generator("moved", parameter.ndim))
     return encoder

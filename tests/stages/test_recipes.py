@@ -15,28 +15,37 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import whymask
-from tiny import GLYPHS, tiny_settings
+from tiny import GLYPHS, new_encoder, tiny_settings
 from whymask.data.batches import Augment, Batches
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.strong import Strong
-from whymask.encoders import EncoderConfig, build_encoder
+from whymask.encoders import EncoderSettings, resolve
 from whymask.errors import WhymaskError
-from whymask.runs import RunFolder, read_json
-from whymask.stages import probe
-from whymask.stages.alone import FinetuneSettings
-from whymask.stages.classify import classification_task, load_classifier, loss_of, set_drop_path, train_classifier
-from whymask.stages.recipes import LONG, MANY, RECIPES, Finetuning
+from whymask.runs import read_json
+from whymask.stages import classify, probe
+from whymask.stages.classify import (
+    ClassifierJob,
+    classifier_training,
+    load_classifier,
+    loss_of,
+    set_drop_path,
+    train_classifier,
+)
+from whymask.stages.context import Context
+from whymask.stages.recipes import LONG, MANY, RECIPES, resolve_finetuning
+from whymask.stages.settings import FinetuneSettings, FinetuneTrainingSettings
 from whymask.study.cells import Runner
-from whymask.study.run import resolve_settings
+from whymask.study.config import resolve_study
 from whymask.study.search import search
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
 from whymask.training.settings import RuntimeSettings
 
 CPU = RuntimeSettings(device="cpu", threads=1)
-VIT = EncoderConfig("vit", width=16, depth=2, heads=2, patch=8)
-CNN = EncoderConfig("cnn", width=4)
+VIT = EncoderSettings("vit", width=16, depth=2, heads=2, patch=8)
+CNN = EncoderSettings("cnn", width=4)
+SMALL_VIT = resolve(VIT, (32, 32), 3)
 PARTS: dict[str, Any] = {
     "drop_path": 0.5,
     "mixup": 0.8,
@@ -53,11 +62,31 @@ def prepared(pictures: Path) -> Prepared:
     return prepare(pictures / "labelled", DataSettings(), multiple_of=8)
 
 
-def task_of(prepared: Prepared, training: Finetuning, encoder: EncoderConfig = VIT, rows: int | None = None) -> Any:
+def on_cpu(prepared: Prepared) -> Context:
+    return Context(make_fabric(CPU), prepared)
+
+
+def job_of(
+    prepared: Prepared, asked: FinetuneTrainingSettings, encoder: EncoderSettings = VIT, rows: int | None = None
+) -> ClassifierJob:
     prep = prepared.images.preprocessing
-    network = build_encoder(encoder, prep.size, prep.channels, 0)
+    network = new_encoder(encoder, prep.size, prep.channels, 0)
     chosen = prepared.train[:rows]
-    return classification_task(make_fabric(CPU), prepared, chosen, network, training, Augment(), seed=0)
+    return ClassifierJob(
+        arm="scratch",
+        seed=0,
+        budget="all",
+        rows=chosen,
+        test=prepared.test,
+        config=network.config,
+        build=lambda: network,
+        training=resolve_finetuning(asked, len(chosen), prepared, network.config),
+        augment="crop-flip",
+    )
+
+
+def task_of(prepared: Prepared, asked: FinetuneTrainingSettings, **further: Any) -> Any:
+    return classifier_training(on_cpu(prepared), job_of(prepared, asked, **further))
 
 
 def step_of(task: Any, step: int = 0) -> tuple[Tensor, list[Tensor]]:
@@ -74,7 +103,7 @@ def step_of(task: Any, step: int = 0) -> tuple[Tensor, list[Tensor]]:
 
 
 def test_few_is_plain_cross_entropy_on_crops_and_flips(prepared: Prepared) -> None:
-    task = task_of(prepared, Finetuning(batch_size=4))
+    task = task_of(prepared, FinetuneTrainingSettings(batch_size=4))
     batch = task.batches(0)
     plain = Batches(prepared.images, prepared.train, batch_size=4, seed=0, augment=Augment())(0)
     assert torch.equal(batch.images, plain.images)
@@ -85,39 +114,40 @@ def test_few_is_plain_cross_entropy_on_crops_and_flips(prepared: Prepared) -> No
 
 def test_auto_takes_many_from_many_labels_a_class_and_long_training_on(prepared: Prepared) -> None:
     labels = MANY * len(prepared.classes)
-    assert Finetuning(epochs=LONG).resolve(labels - 1, prepared, VIT).recipe == "few"
-    assert Finetuning(epochs=LONG - 1).resolve(labels, prepared, VIT).recipe == "few"
-    many = Finetuning(epochs=LONG).resolve(labels, prepared, VIT)
+    assert resolve_finetuning(FinetuneTrainingSettings(epochs=LONG), labels - 1, prepared, SMALL_VIT).recipe == "few"
+    assert resolve_finetuning(FinetuneTrainingSettings(epochs=LONG - 1), labels, prepared, SMALL_VIT).recipe == "few"
+    many = resolve_finetuning(FinetuneTrainingSettings(epochs=LONG), labels, prepared, SMALL_VIT)
     assert many.recipe == "many" and {key: getattr(many, key) for key in RECIPES["many"]} == RECIPES["many"]
-    assert many.resolve(labels, prepared, VIT) == many
 
 
 @pytest.mark.parametrize("name", list(PARTS))
 def test_a_given_setting_comes_before_the_recipe(name: str, prepared: Prepared) -> None:
     for recipe in RECIPES:
         for value in (type(PARTS[name])(), PARTS[name]):  # nothing, and something
-            resolved = Finetuning(recipe=recipe, **{name: value}).resolve(20, prepared, VIT)  # type: ignore[arg-type]
+            asked = FinetuneTrainingSettings(recipe=recipe, **{name: value})  # type: ignore[arg-type]
+            resolved = resolve_finetuning(asked, 20, prepared, SMALL_VIT)
             assert getattr(resolved, name) == value
             others = {key: getattr(resolved, key) for key in PARTS if key != name}
             assert others == {key: value for key, value in RECIPES[recipe].items() if key != name}
 
 
-@pytest.mark.parametrize("encoder", [CNN, EncoderConfig("densenet121")], ids=lambda config: config.name)
+@pytest.mark.parametrize("encoder", [CNN, EncoderSettings("densenet121")], ids=lambda config: config.name)
 def test_a_recipe_leaves_drop_path_out_of_a_network_without_branches_and_says_so(
-    encoder: EncoderConfig, prepared: Prepared
+    encoder: EncoderSettings, prepared: Prepared
 ) -> None:
-    many = Finetuning(recipe="many", batch_size=2).resolve(20, prepared, encoder)
+    config = resolve(encoder, (32, 32), 3)
+    many = resolve_finetuning(FinetuneTrainingSettings(recipe="many", batch_size=2), 20, prepared, config)
     assert many.drop_path == 0 and many.text().endswith("label smoothing 0.1; without drop path")
     with pytest.raises(WhymaskError, match=f"'{encoder.name}' has no residual branches to drop; leave drop_path out"):
-        Finetuning(drop_path=0.1).resolve(20, prepared, encoder)
+        resolve_finetuning(FinetuneTrainingSettings(drop_path=0.1), 20, prepared, config)
 
 
 def test_a_recipe_leaves_out_what_the_images_do_not_allow(prepared: Prepared) -> None:
     many_channels = replace(prepared.images.preprocessing, channels=5)
     other = replace(prepared, images=replace(prepared.images, preprocessing=many_channels))
-    assert Finetuning(recipe="many").resolve(20, other, VIT).rand_augment == ""
+    assert resolve_finetuning(FinetuneTrainingSettings(recipe="many"), 20, other, SMALL_VIT).rand_augment == ""
     with pytest.raises(WhymaskError, match="8-bit images with 1 or 3 channels; these have 5"):
-        Finetuning(rand_augment=PARTS["rand_augment"]).resolve(20, other, VIT)
+        resolve_finetuning(FinetuneTrainingSettings(rand_augment=PARTS["rand_augment"]), 20, other, SMALL_VIT)
 
 
 @pytest.mark.parametrize(
@@ -135,14 +165,14 @@ def test_a_recipe_leaves_out_what_the_images_do_not_allow(prepared: Prepared) ->
 )
 def test_settings_out_of_range_are_refused(setting: str, value: Any) -> None:
     with pytest.raises(WhymaskError, match=rf"{setting} '?{value}'? was given"):
-        Finetuning(**{setting: value})
+        FinetuneTrainingSettings(**{setting: value})
 
 
-def test_a_description_that_timm_does_not_read_is_refused_before_anything_runs() -> None:
+def test_a_description_that_timm_does_not_read_is_refused_before_anything_runs(prepared: Prepared) -> None:
     with pytest.raises(WhymaskError, match="'strong' is no description that timm reads"):
-        Finetuning(rand_augment="strong")
+        resolve_finetuning(FinetuneTrainingSettings(rand_augment="strong"), 20, prepared, SMALL_VIT)
     with pytest.raises(WhymaskError, match="magnitudes end at 10; leave mmax out"):
-        Finetuning(rand_augment="rand-m15-mmax20")
+        resolve_finetuning(FinetuneTrainingSettings(rand_augment="rand-m15-mmax20"), 20, prepared, SMALL_VIT)
 
 
 def test_a_study_keeps_the_recipe_of_every_budget(finished: Path) -> None:
@@ -155,20 +185,20 @@ def test_a_search_tries_the_recipe_of_the_whole_budget(tmp_path: Path, monkeypat
     monkeypatch.setattr("whymask.stages.recipes.MANY", 5)  # a fifth of the 5 labels a class is held out
     tried = []
 
-    def trial(runner: Runner, cell: Any, training: Finetuning, rows: Any, held: Any) -> float:
-        tried.append(training.resolve(len(rows), runner.prepared, runner.settings.encoder).recipe)
+    def trial(runner: Runner, cell: Any, asked: FinetuneTrainingSettings, rows: Any, held: Any) -> float:
+        tried.append(resolve_finetuning(asked, len(rows), runner.context.prepared, runner.config.encoder).recipe)
         return 0.5
 
     monkeypatch.setitem(search.__globals__, "_trial", trial)
     glyphs = prepare(GLYPHS, DataSettings(), multiple_of=4)
-    settings = resolve_settings(tiny_settings(budgets=("5",), worth_budgets=()), glyphs)
-    chosen = search(Runner(make_fabric(CPU), glyphs, settings, tmp_path))
+    config = resolve_study(tiny_settings(budgets=("5",), worth_budgets=()), glyphs)
+    chosen = search(Runner(on_cpu(glyphs), config, tmp_path))
     assert tried == ["many"] * 12 and {training.recipe for training in chosen.values()} == {"auto"}
 
 
 def test_the_recipe_is_printed_and_stored(pictures: Path, tmp_path: Path, capsys: Any) -> None:
     settings = FinetuneSettings(
-        encoder=VIT, training=Finetuning(epochs=1, recipe="many", mixup=0.0, batch_size=4), runtime=CPU
+        encoder=VIT, training=FinetuneTrainingSettings(epochs=1, recipe="many", mixup=0.0, batch_size=4), runtime=CPU
     )
     result = whymask.finetune(pictures / "labelled", out=tmp_path / "run", settings=settings)
     stored = read_json(tmp_path / "run" / "config.json")["config"]["training"]
@@ -182,15 +212,15 @@ def test_the_recipe_is_printed_and_stored(pictures: Path, tmp_path: Path, capsys
 
 @pytest.mark.parametrize("name", list(PARTS))
 def test_each_part_changes_the_step_and_trains_everything(name: str, prepared: Prepared) -> None:
-    plain, _ = step_of(task_of(prepared, Finetuning(batch_size=4)))
-    changed, gradients = step_of(task_of(prepared, Finetuning(batch_size=4, **{name: PARTS[name]})))
+    plain, _ = step_of(task_of(prepared, FinetuneTrainingSettings(batch_size=4)))
+    changed, gradients = step_of(task_of(prepared, FinetuneTrainingSettings(batch_size=4, **{name: PARTS[name]})))
     assert torch.isfinite(changed) and changed != plain
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
     assert sum(bool(gradient.any()) for gradient in gradients) > 10
 
 
 def test_all_parts_together_are_the_same_again(prepared: Prepared) -> None:
-    training = Finetuning(batch_size=5, **PARTS)  # an odd batch can be mixed too
+    training = FinetuneTrainingSettings(batch_size=5, **PARTS)  # an odd batch can be mixed too
     first, second = (step_of(task_of(prepared, training), step=3) for _ in range(2))
     assert torch.equal(first[0], second[0])
     assert all(torch.equal(a, b) for a, b in zip(first[1], second[1], strict=True))
@@ -249,7 +279,7 @@ def test_random_erasing_replaces_one_box_by_standard_noise() -> None:
 
 
 def test_mixing_spreads_labels_and_a_single_image_stays_itself(prepared: Prepared) -> None:
-    loss = loss_of(Finetuning(mixup=1.0, label_smoothing=0.1), 2)
+    loss = loss_of(FinetuneTrainingSettings(mixup=1.0, label_smoothing=0.1), 2)
 
     class Fixed(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
@@ -266,8 +296,8 @@ def test_mixing_spreads_labels_and_a_single_image_stays_itself(prepared: Prepare
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_drop_path_rises_over_the_blocks_and_leaves_state_and_evaluation_alone(name: str) -> None:
-    config = VIT if name == "vit" else EncoderConfig(name, width=32 if name.startswith("swin") else None)
-    encoder = build_encoder(config, (32, 32), 3, 0).eval()
+    config = VIT if name == "vit" else EncoderSettings(name, width=32 if name.startswith("swin") else None)
+    encoder = new_encoder(config, (32, 32), 3, 0).eval()
     with torch.no_grad():
         for parameter in encoder.parameters():  # ResNet's branches begin at zero
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -286,19 +316,16 @@ def test_drop_path_rises_over_the_blocks_and_leaves_state_and_evaluation_alone(n
 
 def test_a_network_without_blocks_refuses_drop_path() -> None:
     with pytest.raises(WhymaskError, match="plain_cnn has no residual branches"):
-        set_drop_path(build_encoder(CNN, (32, 32), 1, 0), 0.1)
+        set_drop_path(new_encoder(CNN, (32, 32), 1, 0), 0.1)
 
 
 def test_a_run_with_everything_that_is_stopped_ends_with_the_same_bits(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = Finetuning(epochs=3, batch_size=5, checkpoint_every=1, ema=0.9, **PARTS)
+    training = FinetuneTrainingSettings(epochs=3, batch_size=5, checkpoint_every=1, ema=0.9, **PARTS)
 
     def train(folder: Path) -> Any:
-        task, run = task_of(prepared, training), RunFolder.open(folder, {}, {})
-        return train_classifier(
-            make_fabric(CPU), prepared, task, prepared.test, training, seed=0, run=run, label="test"
-        )
+        return train_classifier(on_cpu(prepared), job_of(prepared, training), folder, "test")
 
     train(tmp_path / "whole")
     original = Batches.__call__
@@ -320,30 +347,33 @@ def test_a_run_with_everything_that_is_stopped_ends_with_the_same_bits(
 # The frozen encoder
 
 
-@pytest.mark.parametrize("config", [VIT, CNN, EncoderConfig("test_resnet")], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [VIT, CNN, EncoderSettings("test_resnet")], ids=lambda config: config.name)
 def test_a_frozen_encoder_changes_by_no_bit_while_its_head_learns(
-    config: EncoderConfig, prepared: Prepared, tmp_path: Path
+    config: EncoderSettings, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = Finetuning(epochs=4, batch_size=8, train="head", layer_decay=0.75)
-    task = task_of(prepared, training, config)
-    before = {key: value.clone() for key, value in task.model.encoder.state_dict().items()}
-    run = RunFolder.open(tmp_path / "run", {}, {})
-    train_classifier(make_fabric(CPU), prepared, task, prepared.test, training, seed=0, run=run, label="test")
-    after = task.model.encoder.state_dict()
-    assert all(torch.equal(before[key], after[key]) for key in before)
-    assert task.model.norm.running_mean.any()
+    training = FinetuneTrainingSettings(epochs=4, batch_size=8, train="head", layer_decay=0.75)
+    job = job_of(prepared, training, config)
+    encoder = job.build()
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    trained: list[Any] = []
+    make = classifier_training
+    monkeypatch.setattr(classify, "classifier_training", lambda *args: trained.append(make(*args)) or trained[0])
+    train_classifier(on_cpu(prepared), job, tmp_path / "run", "test")
+    after, model = encoder.state_dict(), trained[0].model
+    assert model.encoder is encoder and all(torch.equal(before[key], after[key]) for key in before)
+    assert model.norm.running_mean.any()
     classifier, _ = load_classifier(tmp_path / "run")
-    images = task.batches(0).images
-    torch.testing.assert_close(classifier(images), task.model.eval()(images), atol=1e-4, rtol=1e-4)
+    images = trained[0].batches(0).images
+    torch.testing.assert_close(classifier(images), model.eval()(images), atol=1e-4, rtol=1e-4)
 
 
 def test_a_frozen_encoder_with_one_image_a_step_is_refused(prepared: Prepared) -> None:
     with pytest.raises(WhymaskError, match="a batch norm needs at least 2"):
-        task_of(prepared, Finetuning(train="head", batch_size=1))
+        task_of(prepared, FinetuneTrainingSettings(train="head", batch_size=1))
 
 
 def test_a_frozen_encoder_costs_less(prepared: Prepared) -> None:
-    whole, head = (task_of(prepared, Finetuning(batch_size=4, train=train)) for train in ("all", "head"))
+    whole, head = (task_of(prepared, FinetuneTrainingSettings(batch_size=4, train=train)) for train in ("all", "head"))
     assert head.operations_per_image() < 0.6 * whole.operations_per_image()
 
 
@@ -358,7 +388,7 @@ def test_the_exact_probe_standardises_as_a_batch_norm_with_the_whole_sets_statis
 
 
 def test_both_probes_are_exact_whatever_the_batches(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = build_encoder(VIT, prepared.images.preprocessing.size, 3, 0)
+    encoder = new_encoder(VIT, prepared.images.preprocessing.size, 3, 0)
     results = []
     for size in (3, 256):
         monkeypatch.setattr(probe, "BATCH", size)

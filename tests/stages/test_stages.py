@@ -18,20 +18,21 @@ import whymask
 from tiny import CLASSES, GLYPHS
 from whymask import FinetuneSettings, PretrainSettings, ProbeSettings, WhymaskError
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig
+from whymask.encoders import EncoderSettings
 from whymask.runs import read_json
-from whymask.stages import alone
-from whymask.stages.pretrain import Pretraining
-from whymask.stages.recipes import Finetuning
+from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
+from whymask.training.loop import Interrupted
 from whymask.training.settings import RuntimeSettings
 
 CPU = RuntimeSettings(device="cpu", threads=1)
-SIZES = {"cnn": EncoderConfig("cnn", width=4), "vit": EncoderConfig("vit", width=16, depth=2, patch=8)}
-TUNING = Finetuning(epochs=4, batch_size=8)
+SIZES = {"cnn": EncoderSettings("cnn", width=4), "vit": EncoderSettings("vit", width=16, depth=2, patch=8)}
+TUNING = FinetuneTrainingSettings(epochs=4, batch_size=8)
 
 
 def pretraining(name: str) -> PretrainSettings:
-    return PretrainSettings(encoder=SIZES[name], training=Pretraining(epochs=1, batch_size=16), runtime=CPU)
+    return PretrainSettings(
+        encoder=SIZES[name], training=PretrainTrainingSettings(epochs=1, batch_size=16), runtime=CPU
+    )
 
 
 def finetuning(origin: Path | str, **changes: Any) -> FinetuneSettings:
@@ -64,7 +65,7 @@ def test_a_pretraining_leaves_an_encoder_its_result_and_what_was_skipped(pretrai
     assert [Path(row["image"]).name for row in rows_of(pretrained / "skipped.csv")] == ["broken.jpg"]
     about = read_json(pretrained / "config.json")
     assert about["provenance"]["data"]["skipped"] == 1 and about["provenance"]["threads"] == 1
-    assert about["config"]["training"]["epochs"] == 1 and about["config"]["augment"] == {"min_scale": 0.4, "flip": True}
+    assert about["config"]["training"]["epochs"] == 1 and about["config"]["augment"] == "crop-flip"
     gallery = np.load(pretrained / "gallery.npz")
     assert {gallery[name].shape for name in ("original", "masked", "reconstructed")} == {(8, 24, 24, 3)}
     assert (gallery["masked"] != gallery["original"]).mean() > 0.3
@@ -109,7 +110,7 @@ def test_fine_tuning_starts_from_the_pretrained_encoder(pretrained: Path, tuned:
 
 
 def test_fine_tuning_from_scratch_learns_what_is_easy(pictures: Path, tmp_path: Path) -> None:
-    training = Finetuning(epochs=30, batch_size=8, learning_rate=3e-3)
+    training = FinetuneTrainingSettings(epochs=30, batch_size=8, learning_rate=3e-3)
     settings = finetuning("scratch", encoder=SIZES["cnn"], training=training, augment="none")
     result = whymask.finetune(pictures / "labelled", out=tmp_path / "run", settings=settings)
     assert result["metrics"]["accuracy"] == 1.0
@@ -203,9 +204,13 @@ def test_few_unlabelled_images_are_warned_of(pictures: Path, tmp_path: Path, cap
 
 
 def test_the_defaults_are_resolved_and_saved(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alone, "pretrain_encoder", lambda *a, **k: {"loss": 0.0, "steps": 0})
-    whymask.pretrain(pictures / "photos", out=tmp_path / "run", settings=PretrainSettings(runtime=CPU))
+    def stopped(*args: Any, **kwargs: Any) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr("whymask.stages.pretrain.fit", stopped)
+    with pytest.raises(Interrupted):
+        whymask.pretrain(pictures / "photos", out=tmp_path / "run", settings=PretrainSettings(runtime=CPU))
     config = read_json(tmp_path / "run" / "config.json")["config"]
     assert config["encoder"]["name"] == "cnn" and config["encoder"]["unit"] == 4
     assert config["training"]["epochs"] == 50
-    assert config["method_config"]["mask_ratio"] == 0.5
+    assert config["method_settings"]["mask_ratio"] == 0.5

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from whymask.errors import WhymaskError
-from whymask.report import text, write_study_page
+from whymask.report import text
 from whymask.report.figures import arm_styles
 from whymask.report.privacy import without_values
-from whymask.report.results import worth_sentence
+from whymask.study.page import write_study_page
+from whymask.study.page.results import metric_name, worth_sentence
 
 NASTY = ["<script>alert(1)</script>", "a $x^2$ & \"b\" 'c'", "猫 \u202e\ud800\x07", "wing{{7*7}}"]
 SECRET_PATH = "/home/ann/patients/Smith_John"
@@ -342,8 +343,8 @@ def test_worth_in_words() -> None:
         (text.words, 1.2e13, "12 T"), (text.words, 999_900, "1 M"), (text.words, 850, "850"),
         (text.duration, 3.21, "3.2 s"), (text.duration, 59.7, "1 min 0 s"), (text.duration, 72, "1 min 12 s"),
         (text.duration, 3723, "1 h 2 min"), (text.duration, 7199.9, "2 h 0 min"), (text.size, 13_312_000, "13.3 MB"),
-        (text.size, 12, "12 B"), (text.metric_name, "accuracy/single_view", "single-view accuracy"),
-        (text.metric_name, "odd_one", "odd one"), (text.count, np.int64(7), "7"),
+        (text.size, 12, "12 B"), (metric_name, "accuracy/single_view", "single-view accuracy"),
+        (metric_name, "odd_one", "odd one"), (text.count, np.int64(7), "7"),
         (text.clean, ["a\x00b", {"k": "\u202e"}], ["a\ufffdb", {"k": "\ufffd"}]),
     ],
 )  # fmt: skip

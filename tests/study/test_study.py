@@ -1,6 +1,5 @@
 """A study: the same rules for every arm, cells that are run once, and a table made of what is there."""
 
-import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -13,23 +12,29 @@ import numpy as np
 import pytest
 import torch
 
-from tiny import CLASSES, GLYPHS, tiny_settings
-from whymask import StudySettings, study
+from tiny import CLASSES, GLYPHS, new_encoder, tiny_settings
+from whymask import study
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.splits import Budget, parse_budget
-from whymask.encoders import build_encoder, load_encoder, save_encoder
+from whymask.encoders import EncoderSettings, load_encoder, save_encoder
 from whymask.errors import WhymaskError
-from whymask.runs import read_json
+from whymask.runs import read_json, write_json
 from whymask.stages import classify, pretrain
+from whymask.stages.classify import classifier_training
+from whymask.stages.context import Context
+from whymask.study import hours
 from whymask.study.cells import Cell, Runner, all_cells, share_of
+from whymask.study.config import StudyConfig, resolve_study
+from whymask.study.equal_compute import unequal_compute
+from whymask.study.hours import fewest_epochs
+from whymask.study.page import write_study_page
+from whymask.study.plan import make_plan
 from whymask.study.settings import SCRATCH, SCRATCH_LONG
 from whymask.study.table import labels_per_class
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
 from whymask.training.settings import RuntimeSettings
-
-run_module = importlib.import_module("whymask.study.run")  # `whymask.study` is the function
 
 ONE = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), scratch_long="none")
 """The smallest study: a pretraining and two classifiers."""
@@ -70,8 +75,8 @@ def prepared() -> Prepared:
 @pytest.fixture(scope="module")
 def runner(finished: Path, prepared: Prepared) -> Runner:
     """A runner over the finished study's folder."""
-    fabric = make_fabric(RuntimeSettings(device="cpu", threads=1))
-    return Runner(fabric, prepared, run_module.resolve_settings(tiny_settings(), prepared), finished)
+    context = Context(make_fabric(RuntimeSettings(device="cpu", threads=1)), prepared)
+    return Runner(context, resolve_study(tiny_settings(), prepared), finished)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +156,9 @@ def test_every_arm_sees_the_same_labels_in_the_same_order_with_the_same_head(run
     tasks = {}
     for arm in (SCRATCH, "mae", SCRATCH_LONG):
         cell = Cell(arm, budget, 1)
-        tasks[arm] = runner.task(cell, runner.rows_of(cell), runner.finetuning_of(arm))
+        rows = runner.rows_of(cell)
+        job = runner.job(cell, rows, runner.context.prepared.test, runner.training_of(arm, len(rows)))
+        tasks[arm] = classifier_training(runner.context, job)
     first = tasks[SCRATCH]
     for task in tasks.values():
         for step in (0, 3, first.steps - 1):
@@ -165,7 +172,7 @@ def test_every_arm_sees_the_same_labels_in_the_same_order_with_the_same_head(run
 
 def test_scratch_starts_where_pretraining_started(runner: Runner) -> None:
     scratch = runner.encoder_of(SCRATCH, 1).state_dict()
-    begun = pretrain.pretraining_task(runner.fabric, runner.prepared, runner.settings.recipe, seed=1)
+    begun = pretrain.pretraining(runner.context, runner.config.pretraining(seed=1))
     encoder: Any = begun.model.encoder
     assert all(torch.equal(tensor, scratch[name]) for name, tensor in encoder.state_dict().items())
     pretrained = runner.encoder_of("mae", 1).state_dict()
@@ -173,17 +180,17 @@ def test_scratch_starts_where_pretraining_started(runner: Runner) -> None:
 
 
 def test_budgets_are_nested_and_seeds_differ(runner: Runner) -> None:
-    labels = runner.prepared.images.labels
+    labels = runner.context.prepared.images.labels
     subsets = [set(runner.rows_of(Cell(SCRATCH, parse_budget(b), 0))) for b in ("2", "4", "5", "all")]
     assert all(small < large for small, large in pairwise(subsets))
     assert np.bincount(labels[sorted(subsets[0])]).tolist() == [2] * 10
     assert subsets[0] != set(runner.rows_of(Cell(SCRATCH, parse_budget("2"), 1)))
-    assert not subsets[-1] & set(runner.prepared.test)
+    assert not subsets[-1] & set(runner.context.prepared.test)
 
 
 def test_two_arms_that_differ_only_in_name_give_equal_numbers(prepared: Prepared, tmp_path: Path) -> None:
     prep = prepared.images.preprocessing
-    save_encoder(build_encoder(ONE.encoder, prep.size, prep.channels, seed=0), prep, tmp_path / "start")
+    save_encoder(new_encoder(ONE.encoder, prep.size, prep.channels, seed=0), prep, tmp_path / "start")
     settings = replace(ONE, init=tmp_path / "start" / "encoder.safetensors")
     table = study(GLYPHS, out=tmp_path / "study", settings=settings)
     cells = tmp_path / "study" / "cells"
@@ -204,12 +211,13 @@ def test_scratch_long_costs_as_much_as_pretraining_and_fine_tuning(finished: Pat
         assert result["operations"] == pytest.approx(result["operations_per_image"] * long["images_seen"])
 
 
-def test_a_pretrained_vit_learns_slowly_below_and_scratch_does_not() -> None:
-    vit = replace(ONE, encoder=replace(ONE.encoder, name="vit"))
+def test_a_pretrained_vit_learns_slowly_below_and_scratch_does_not(prepared: Prepared) -> None:
+    cnn = resolve_study(ONE, prepared)
+    vit = resolve_study(replace(ONE, encoder=EncoderSettings("vit", width=16, depth=2)), prepared)
     assert vit.finetuning_of("mae").layer_decay == 0.75
     assert vit.finetuning_of(SCRATCH).layer_decay == vit.finetuning_of(SCRATCH_LONG).layer_decay == 1
     assert replace(vit, layer_decay=1.0).finetuning_of("mae") == vit.finetuning_of(SCRATCH)
-    assert ONE.finetuning_of("mae") == ONE.finetuning_of(SCRATCH)
+    assert cnn.finetuning_of("mae") == cnn.finetuning_of(SCRATCH)
 
 
 # each cell once ------------------------------------------------------------------------------------------------
@@ -251,11 +259,13 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[], None]:
     """Make the cell `name` raise; returns what undoes it."""
     train, pretraining = Runner.train, Runner.pretrain
 
-    def failing(self: Runner, folder: str, *args: Any) -> dict[str, Any]:
-        if folder == name:
-            self._open(folder)
+    def failing(self: Runner, cell: Cell) -> dict[str, Any]:
+        if cell.name == name:
+            rows = self.rows_of(cell)
+            job = self.job(cell, rows, rows, self.training_of(cell.arm, len(rows)))
+            self.context.open(self.folder(cell), job.record(self.context.fingerprint))
             raise RuntimeError("out of luck")
-        return train(self, folder, *args)
+        return train(self, cell)
 
     def failing_pretraining(self: Runner, seed: int) -> dict[str, Any]:
         if name == f"pretrain-mae-{seed}":
@@ -320,9 +330,8 @@ def test_shares_make_the_same_study(table: dict[str, Any], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
-def test_shares_are_a_partition_and_keep_a_pretraining_with_what_starts_from_it(count: int) -> None:
-    settings = tiny_settings(seeds=3)
-    cells = list(all_cells(settings, [Budget("count", 2), Budget("count", 5)], [Budget("count", 4)]))
+def test_shares_are_a_partition_and_keep_a_pretraining_with_what_starts_from_it(count: int, prepared: Prepared) -> None:
+    cells = list(all_cells(resolved(prepared, seeds=3)))
     shares = [share_of(cells, f"{i}/{count}") for i in range(1, count + 1)]
     assert sorted(cell.name for share in shares for cell in share) == sorted(cell.name for cell in cells)
     for share in shares:
@@ -380,18 +389,82 @@ def test_a_plan_counts_what_is_not_finished(finished: Path, tmp_path: Path) -> N
     assert plan["cells"] == {"scratch": 1, "scratch-long": 1}
 
 
+def planned_seconds(monkeypatch: pytest.MonkeyPatch, pretraining: float, other: float) -> None:
+    """Of a whole study, whatever this machine takes."""
+    seconds = {"pretraining_seconds": pretraining, "other_seconds": other}
+    monkeypatch.setattr(hours, "make_plan", lambda *args: replace(make_plan(*args), **seconds))
+
+
 def test_hours_set_the_epochs_and_a_continued_study_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, make_plan = tmp_path / "study", run_module.make_plan
-    seconds = {"pretraining_seconds": 100.0, "other_seconds": 50.0}
-    monkeypatch.setattr(run_module, "make_plan", lambda *args: replace(make_plan(*args), **seconds))
-    table = study(GLYPHS, out=out, settings=ONE, hours=360 / 3600)
-    assert table["setting"]["pretrain"]["epochs"] == 3
+    out = tmp_path / "study"
+    planned_seconds(monkeypatch, 100, 50)
+    table = study(GLYPHS, out=out, settings=ONE, hours=1260 / 3600, explain=False)
+    assert table["setting"]["pretrain"]["epochs"] == 12
     forbid_training(monkeypatch)
-    monkeypatch.setattr(run_module, "make_plan", None)
-    again = study(GLYPHS, out=out, settings=ONE, hours=360 / 3600)
+    monkeypatch.setattr(hours, "make_plan", None)
+    again = study(GLYPHS, out=out, settings=ONE, hours=1260 / 3600, explain=False)
     assert numbers(again) == numbers(table)
-    with pytest.raises(WhymaskError, match=r"hours: 0\.1 there, 0\.5 now"):
-        study(GLYPHS, out=out, settings=ONE, hours=0.5)
+    with pytest.raises(WhymaskError, match=r"hours: 0\.35 there, 0\.5 now"):
+        study(GLYPHS, out=out, settings=ONE, hours=0.5, explain=False)
+
+
+@pytest.mark.parametrize("search", [False, True])
+def test_scratch_long_costs_what_the_fitted_pretraining_and_fine_tuning_cost(
+    search: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a search, and in a study that was stopped before it and continued."""
+    settings = replace(ONE, budgets=("5",), scratch_long="smallest", search=search)
+    settings = replace(settings, pretrain=replace(settings.pretrain, epochs=40))
+    planned_seconds(monkeypatch, 4000, 60)
+    run = Runner.run
+
+    def stopped(self: Runner, cell: Cell) -> dict[str, Any]:
+        if cell.arm == SCRATCH_LONG:
+            raise Interrupted("stopped")
+        return run(self, cell)
+
+    monkeypatch.setattr(Runner, "run", stopped)
+    with pytest.raises(Interrupted):
+        study(GLYPHS, out=tmp_path, settings=settings, hours=1270 / 3600, explain=False)
+    monkeypatch.setattr(Runner, "run", run)
+    table = study(GLYPHS, out=tmp_path, settings=settings, hours=1270 / 3600, explain=False)
+    assert table["setting"]["pretrain"]["epochs"] == 12
+    cells = {row["arm"]: row for row in table["cells"]}
+    long, spent = cells["scratch-long"], table["pretraining"][0]["operations"] + cells["mae"]["operations"]
+    assert abs(long["operations"] - spent) <= long["operations"] / long["steps"]
+    assert unequal_compute(table) is None
+
+
+def test_the_page_of_an_older_study_by_hours_says_that_compute_was_unequal(finished: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(finished, tmp_path / "older")
+    table = read_json(out / "study.json")
+    assert unequal_compute(table) is None and "earlier version" not in (out / "report.html").read_text()
+    older = json.loads(json.dumps(table))
+    for row in older["cells"]:
+        if row["arm"] == SCRATCH_LONG:
+            row["operations"] *= 2
+            row["steps"] *= 2
+    write_json(out / "study.json", older)
+    page = write_study_page(out).read_text()
+    assert "Scratch-long was given 2 times the compute" in page and "fitted to --hours by an earlier version" in page
+
+
+def test_hours_for_fewer_epochs_than_make_sense_are_refused_with_what_would_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """228 images need 10 epochs, 1,050 s here; 900 s allow 8, 6 of 7 seeds, or images of 28 pixels."""
+    planned_seconds(monkeypatch, 100, 50)
+    with pytest.raises(WhymaskError) as refused:
+        study(GLYPHS, out=tmp_path / "study", settings=replace(ONE, seeds=7), hours=900 / 3600)
+    told = str(refused.value)
+    assert "allows 8 pretraining epochs of 228 images; at least 10 are needed" in told
+    assert "--hours 0.3 or --seeds 6 or --size 28" in told
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(228, 10), (2_800, 8), (10_000, 2), (50_000, 1)])
+def test_the_fewest_epochs_are_20_000_image_passes_or_ten(images: int, epochs: int) -> None:
+    assert fewest_epochs(images) == epochs
 
 
 def test_hours_in_another_runs_folder_are_refused(finished: Path, tmp_path: Path) -> None:
@@ -426,29 +499,33 @@ def test_a_search_is_alike_for_every_arm_outside_the_study_and_then_frozen(
 # settings and data ---------------------------------------------------------------------------------------------
 
 
-def resolved(prepared: Prepared, **changes: Any) -> StudySettings:
-    return run_module.resolve_settings(tiny_settings(**changes), prepared)
+def resolved(prepared: Prepared, **changes: Any) -> StudyConfig:
+    return resolve_study(tiny_settings(**changes), prepared)
+
+
+def names_of(budgets: tuple[Budget, ...]) -> tuple[str, ...]:
+    return tuple(budget.name for budget in budgets)
 
 
 def test_budgets_are_sorted_and_each_is_there_once(prepared: Prepared) -> None:
     settings = resolved(prepared, budgets=("all", "5", "30%", "2", "5"), worth_budgets=("4", "5", "3"))
-    assert settings.budgets == ("2", "30%", "5", "all")
-    assert settings.worth_budgets == ("3", "4")
-    names = [cell.name for cell in run_module._cells(settings)]
+    assert names_of(settings.budgets) == ("2", "30%", "5", "all")
+    assert names_of(settings.worth_budgets) == ("3", "4")
+    names = [cell.name for cell in all_cells(settings)]
     assert len(names) == len(set(names))
     assert "mae-30percent-0" in names
 
 
 def test_budgets_and_worth_are_derived(prepared: Prepared) -> None:
     settings = resolved(prepared, budgets=None, worth_budgets=None)
-    assert settings.budgets == ("2", "10")
-    assert settings.worth_budgets == ("4", "8")
+    assert names_of(settings.budgets) == ("2", "10")
+    assert names_of(settings.worth_budgets) == ("4", "8")
 
 
 @pytest.mark.parametrize(("budget", "expected"), [("3", 3), ("7%", 1), ("30%", 3), ("all", 10)])
 def test_labels_per_class_are_those_that_the_budget_buys(budget: str, expected: float, runner: Runner) -> None:
     cell = Cell(SCRATCH, parse_budget(budget), 0)
-    assert labels_per_class(cell, runner.prepared) == expected
+    assert labels_per_class(cell, runner.context.prepared) == expected
     assert len(runner.rows_of(cell)) == expected * 10
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from whymask.errors import WhymaskError
-from whymask.report.theory import NAMES, write_theory_page
+from whymask.theory.page.write import NAMES, write_theory_page
 
 S, K, L, PER_CLASS, D, T = 3, 4, 2, 3, 20, 9
 NASTY = "<script>alert(1)</script> $x^2$ \u202e\ud800\x07 {{7*7}}"

@@ -1,5 +1,6 @@
 """The loop: killed, stopped or damaged runs end with the same bits; a non-finite loss stops a run with its cause."""
 
+import copy
 import json
 import math
 import multiprocessing
@@ -19,25 +20,28 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from tiny import GLYPHS
+from tiny import GLYPHS, new_encoder
 from whymask.data.batches import Batches
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig, build_encoder, resolve
+from whymask.encoders import EncoderSettings, resolve
 from whymask.errors import WhymaskError
-from whymask.methods import MAEConfig
+from whymask.methods import resolve_method
+from whymask.methods.settings import MAESettings
 from whymask.progress import console
 from whymask.runs import RunFolder, read_json
-from whymask.stages.classify import classification_task, train_classifier
-from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder
-from whymask.stages.recipes import Finetuning
+from whymask.stages.classify import ClassifierJob, classifier_training, train_classifier
+from whymask.stages.context import Context
+from whymask.stages.pretrain import PretrainJob, pretrain_encoder
+from whymask.stages.recipes import resolve_finetuning
+from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.training.device import make_fabric
-from whymask.training.loop import Interrupted, Task, fit
-from whymask.training.optimisation import ema_at, make_optimiser, rate_at
-from whymask.training.settings import Optimisation, RuntimeSettings
+from whymask.training.loop import Interrupted, Training, fit
+from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
+from whymask.training.settings import RuntimeSettings
 
 STEPS = 8
-TRAINING = Pretraining(epochs=STEPS // 4, batch_size=32, checkpoint_every=2)
+TRAINING = TrainingConfig(epochs=STEPS // 4, batch_size=32, beta2=0.95, checkpoint_every=2)
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +50,22 @@ def prepared() -> Prepared:
 
 
 def pretraining(
-    folder: Path, prepared: Prepared, training: Pretraining = TRAINING, name: str = "cnn"
+    folder: Path, prepared: Prepared, training: TrainingConfig = TRAINING, name: str = "cnn"
 ) -> dict[str, Any]:
     """A pretraining of STEPS steps on 128 images, as a stage runs it."""
     torch.set_num_threads(1)
     size = {"width": 4} if name == "cnn" else {"width": 16, "depth": 2}
-    encoder = resolve(EncoderConfig(name=name, **size), (32, 32), 1)
-    recipe = Recipe(encoder, "mae", MAEConfig().resolve(encoder, (32, 32)), training, None)
+    encoder = resolve(EncoderSettings(name=name, **size), (32, 32), 1)
+    job = PretrainJob(
+        config=encoder,
+        method="mae",
+        method_config=resolve_method("mae", MAESettings(), encoder, (32, 32)),
+        training=training,
+        augment="none",
+        seed=3,
+    )
     small = replace(prepared, pool=prepared.pool[:128])
-    run = RunFolder.open(folder, {}, {})
-    return pretrain_encoder(make_fabric(RuntimeSettings(device="cpu")), small, recipe, seed=3, run=run)
+    return pretrain_encoder(Context(make_fabric(RuntimeSettings(device="cpu")), small), job, folder, "test")
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -180,14 +190,10 @@ def test_a_stop_within_a_line_of_means_leaves_the_same_lines_and_result(
 def test_a_classifier_with_an_average_that_is_killed_ends_with_the_same_bits(
     prepared: Prepared, tmp_path: Path
 ) -> None:
-    training = Finetuning(epochs=3, batch_size=8, ema=0.9, checkpoint_every=3)
+    asked = FinetuneTrainingSettings(epochs=3, batch_size=8, ema=0.9, checkpoint_every=3)
 
     def train(folder: Path) -> dict[str, Any]:
-        fabric = make_fabric(RuntimeSettings(device="cpu", threads=1))
-        task = classification(prepared, training)
-        return train_classifier(
-            fabric, prepared, task, prepared.test, training, seed=0, run=RunFolder.open(folder, {}, {}), label="test"
-        )
+        return train_classifier(on_cpu(prepared), classifier_job(prepared, asked), folder, "test")
 
     whole = train(tmp_path / "whole")
     killed = tmp_path / "killed"
@@ -241,7 +247,7 @@ def test_ctrl_c_on_the_command_line_is_one_line_and_exit_code_130(tmp_path: Path
 )
 def test_a_setting_out_of_its_range_is_refused_before_anything_runs(setting: str, value: float) -> None:
     with pytest.raises(WhymaskError, match=rf"{setting} {value} was given; .* was expected"):
-        Finetuning(**{setting: value})  # type: ignore[arg-type]
+        FinetuneTrainingSettings(**{setting: value})  # type: ignore[arg-type]
 
 
 def test_a_finished_run_is_kept(unbroken: tuple[str, Path], prepared: Prepared, monkeypatch: Any) -> None:
@@ -251,9 +257,9 @@ def test_a_finished_run_is_kept(unbroken: tuple[str, Path], prepared: Prepared, 
 
 
 def test_the_moving_average_of_a_short_run_forgets_its_first_weights() -> None:
-    decays = [ema_at(step, Optimisation(ema=0.999)) or 0 for step in range(600)]
+    decays = [ema_at(step, TrainingConfig(epochs=1, ema=0.999)) or 0 for step in range(600)]
     assert math.prod(decays) < 1e-9 and 0.999**600 > 0.5
-    assert ema_at(10**6, Optimisation(ema=0.999)) == 0.999 and ema_at(0, Optimisation()) is None
+    assert ema_at(10**6, TrainingConfig(epochs=1, ema=0.999)) == 0.999 and ema_at(0, TrainingConfig(epochs=1)) is None
 
 
 def test_the_moving_average_survives_a_stop(prepared: Prepared, tmp_path: Path, monkeypatch: Any) -> None:
@@ -283,10 +289,28 @@ def test_a_run_that_died_between_its_last_step_and_its_result_is_finished(
     assert weights(tmp_path / "died") == weights(tmp_path / "whole")
 
 
-def classification(prepared: Prepared, training: Finetuning = Finetuning(epochs=2, batch_size=8)) -> Task:  # noqa: B008
-    fabric = make_fabric(RuntimeSettings(device="cpu", threads=1))
-    encoder = build_encoder(EncoderConfig(width=4), (32, 32), 1, seed=0)
-    return classification_task(fabric, prepared, prepared.train[:40], encoder, training, None, seed=0)
+def on_cpu(prepared: Prepared) -> Context:
+    return Context(make_fabric(RuntimeSettings(device="cpu", threads=1)), prepared)
+
+
+def classifier_job(prepared: Prepared, asked: FinetuneTrainingSettings) -> ClassifierJob:
+    encoder = new_encoder(EncoderSettings(width=4), (32, 32), 1, seed=0)
+    return ClassifierJob(
+        arm="scratch",
+        seed=0,
+        budget="4",
+        rows=prepared.train[:40],
+        test=prepared.test,
+        config=encoder.config,
+        build=lambda: copy.deepcopy(encoder),
+        training=resolve_finetuning(asked, 40, prepared, encoder.config),
+        augment="none",
+    )
+
+
+def classification(prepared: Prepared) -> Training:
+    asked = FinetuneTrainingSettings(epochs=2, batch_size=8)
+    return classifier_training(on_cpu(prepared), classifier_job(prepared, asked))
 
 
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
@@ -304,7 +328,7 @@ def test_a_non_finite_step_stops_the_run_and_names_its_images(poison: str, prepa
 
     run = RunFolder(tmp_path)
     fabric = make_fabric(RuntimeSettings(device="cpu"))
-    training = Optimisation(batch_size=8, checkpoint_every=2)
+    training = TrainingConfig(epochs=2, batch_size=8, checkpoint_every=2)
     with pytest.raises(WhymaskError, match="not finite at step 5"):
         fit(fabric, replace(task, loss_of=poisoned), training, seed=0, run=run, label="test")
     described = read_json(tmp_path / "nonfinite.json")
@@ -360,7 +384,7 @@ def test_operations_are_counted_per_image_and_leave_the_model_alone(prepared: Pr
 
 
 def test_the_learning_rate_rises_then_falls_to_zero() -> None:
-    optimisation = Optimisation(learning_rate=1.0, warmup=0.1)
+    optimisation = TrainingConfig(epochs=1, learning_rate=1.0, warmup=0.1)
     rates = [rate_at(step, 100, optimisation) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0)
     assert np.argmax(rates) == 9 and rates[-1] < 1e-3
@@ -369,7 +393,7 @@ def test_the_learning_rate_rises_then_falls_to_zero() -> None:
 
 def test_layer_decay_slows_lower_layers_and_norms_are_not_decayed(prepared: Prepared) -> None:
     model = classification(prepared).model
-    groups = make_optimiser(model, Optimisation(layer_decay=0.5, weight_decay=0.1)).param_groups
+    groups = make_optimiser(model, TrainingConfig(epochs=1, layer_decay=0.5, weight_decay=0.1)).param_groups
     scale = {id(p): (g["scale"], g["weight_decay"]) for g in groups for p in g["params"]}
     named = dict(model.named_parameters())
     assert scale[id(named["head.weight"])] == (1.0, 0.1)

@@ -8,10 +8,11 @@ import timm.layers
 import torch
 from torch import nn
 
-from whymask.encoders import EncoderConfig, encoder_class, resolve
+from whymask.encoders.build import config_class, resolve
 from whymask.encoders.cnn import trial
 from whymask.encoders.masked import mask_layers
 from whymask.encoders.masked_forms import FORMS
+from whymask.encoders.settings import EncoderSettings
 from whymask.encoders.timm_names import PROVEN, family, sketch
 from whymask.errors import WhymaskError
 
@@ -28,8 +29,9 @@ PROVEN_PARTS = (
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Of a network: the `kind` of encoder, `status` "proven", "untested" or "impossible", and why it is impossible.
+class Support:
+    """Whether a network can be pretrained: its `kind` of encoder, "proven", "untested" or "impossible" as `status`, and
+    why it is impossible.
 
     proven: of a family that the tests hold; untested: every layer has a masked form, but what the network's own code
     does between them (a mean over positions, say) has not been looked at.
@@ -41,23 +43,23 @@ class Verdict:
     reason: str = ""
 
 
-def verdict(name: str) -> Verdict:
+def support_of(name: str) -> Support:
     """Whether the timm network `name` can be an encoder, from its layers; no weights are made.
 
     Raises WhymaskError for a name that timm does not have.
     """
-    kind = encoder_class(name).kind
+    kind = config_class(name).kind
     try:
         channels, *size = sketch(name).pretrained_cfg["input_size"]
-        resolve(EncoderConfig(name), (size[0], size[1]), channels)
+        resolve(EncoderSettings(name), (size[0], size[1]), channels)
         if kind == "cnn":
             net = copy.deepcopy(sketch(name))
             mask_layers(net, name)
             trial(net, name, torch.zeros(1, channels, *size, device="meta"))
     except WhymaskError as error:
-        return Verdict(name, kind, "impossible", str(error))
+        return Support(name, kind, "impossible", str(error))
     proven = family(name) in PROVEN and (kind != "cnn" or all(map(_is_proven, _parts(sketch(name)))))
-    return Verdict(name, kind, "proven" if proven else "untested")
+    return Support(name, kind, "proven" if proven else "untested")
 
 
 def _parts(module: nn.Module) -> Iterator[type]:

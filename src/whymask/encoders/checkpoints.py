@@ -19,9 +19,11 @@ from timm.layers import resample_abs_pos_embed
 from timm.models import VisionTransformer
 from torch import Tensor
 
-from whymask.encoders import DESCRIPTION, WEIGHTS, encoder_class, load_encoder, load_strictly
-from whymask.encoders.base import Encoder, EncoderConfig
+from whymask.encoders.base import Encoder
+from whymask.encoders.build import config_class
+from whymask.encoders.files import DESCRIPTION, WEIGHTS, load_encoder, load_strictly
 from whymask.encoders.names import WRAPPERS, State, project_of, to_timm
+from whymask.encoders.settings import EncoderSettings
 from whymask.encoders.timm_names import sketch
 from whymask.errors import WhymaskError
 
@@ -162,13 +164,13 @@ def _heads(net: Any) -> dict[str, Any]:
 class Described:
     """What timm's or transformers' config.json says of the weights beside it; None where it says nothing."""
 
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     size: tuple[int, int] | None = None
     channels: int | None = None
     moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """Mean and standard deviation of each channel, in units of [0, 1]."""
 
-    def merged(self, given: EncoderConfig) -> EncoderConfig:
+    def merged(self, given: EncoderSettings) -> EncoderSettings:
         """`given`, its settings that are not given being those of the checkpoint."""
         name = self.encoder.name if given.name == "auto" else given.name
         if name != self.encoder.name:
@@ -199,7 +201,7 @@ def _described(path: Path, about: dict[str, Any]) -> Described:
         size = about.get("image_size")
         processor = _json((path if path.is_dir() else path.parent) / "preprocessor_config.json")
         return Described(
-            EncoderConfig("vit", **sizes),
+            EncoderSettings("vit", **sizes),
             (size, size) if isinstance(size, int) else None,
             about.get("num_channels"),
             _moments(processor.get("image_mean"), processor.get("image_std")),
@@ -210,9 +212,9 @@ def _described(path: Path, about: dict[str, Any]) -> Described:
 def _of_timm(about: dict[str, Any]) -> Described:
     network, cfg = about.get("model_args") or {}, about.get("pretrained_cfg") or {}
     pooled = {"avg": "mean", "token": "token"}.get(network.get("global_pool", ""))
-    pool = pooled if encoder_class(about["architecture"]).kind == "vit" else None
-    settings: dict[str, Any] = {"patch": network.get("patch_size"), "output_stride": network.get("output_stride")}
     name = about["architecture"]
+    settings: dict[str, Any] = {"patch": network.get("patch_size"), "output_stride": network.get("output_stride")}
+    settings["pool"] = pooled if "pool" in {field.name for field in fields(config_class(name))} else None
     if "embed_dim" in network and name.startswith("vit_"):
         name = "vit"
         settings |= {"width": network["embed_dim"], "depth": network["depth"], "heads": network["num_heads"]}
@@ -220,7 +222,7 @@ def _of_timm(about: dict[str, Any]) -> Described:
         settings |= {"width": network["embed_dim"]}
     channels, *size = cfg.get("input_size") or (None,)
     return Described(
-        EncoderConfig(name, pool=pool, **settings),  # type: ignore[arg-type]
+        EncoderSettings(name, **settings),
         (size[0], size[1]) if size else None,
         channels,
         _moments(cfg.get("mean"), cfg.get("std")),

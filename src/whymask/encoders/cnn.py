@@ -1,7 +1,7 @@
 """CNNs that can be shown only a part of an image: the plain one, and timm's, by masked forms of their layers."""
 
 import operator
-from dataclasses import replace
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -9,10 +9,11 @@ import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from whymask.encoders.base import Encoder, EncoderConfig, check_divides, reject_unused, square_side
-from whymask.encoders.masked import hiding, mask_layers
-from whymask.encoders.masked_forms import Size, coarsen
+from whymask.encoders.base import Encoder, EncoderConfig, Size, check_divides, square_side
+from whymask.encoders.masked import hiding, mask_layers, showing
+from whymask.encoders.masked_forms import Visibility, coarsen
 from whymask.encoders.plain_cnn import plain_network
+from whymask.encoders.settings import EncoderSettings
 from whymask.encoders.timm_names import sketch, takes
 from whymask.errors import WhymaskError
 from whymask.linear import speed_up
@@ -20,6 +21,84 @@ from whymask.masks import to_pixels
 
 SMALL = 64
 """Images with a shorter side below this many pixels get the smaller output stride."""
+
+
+@dataclass(frozen=True)
+class PlainCNNConfig(EncoderConfig):
+    """Of `PlainCNN`, whose depth follows from the images' size: `width` channels at first, mask squares of `unit`."""
+
+    kind = "cnn"
+
+    width: int
+    unit: int
+
+    @classmethod
+    def resolve(cls, asked: EncoderSettings, size: Size) -> "PlainCNNConfig":
+        width = asked.width if asked.width is not None else 32
+        if width < 1:
+            raise WhymaskError(f"CNN of width {width}; the first layer needs at least 1 channel, such as 32")
+        return cls(asked.name, width, mask_unit(asked, size))
+
+    def build(self, size: Size, channels: int) -> "CNNEncoder":
+        return CNNEncoder(self, size, channels)
+
+    @property
+    def square(self) -> int:
+        return self.unit
+
+    def layers(self, size: Size) -> list[tuple[int, int]]:
+        plain = plain_network(self.width, size)
+        return list(zip(plain["widths"], accumulate(plain["strides"], operator.mul), strict=True))
+
+    @property
+    def timm_name(self) -> str:
+        return "plain_cnn"
+
+    def timm_kwargs(self, size: Size, channels: int) -> dict[str, Any]:
+        return {"in_chans": channels, "num_classes": 0, **plain_network(self.width, size)}
+
+
+@dataclass(frozen=True)
+class TimmCNNConfig(EncoderConfig):
+    """Of a CNN of timm, whose last map has positions of `output_stride` pixels; mask squares are of `unit` pixels."""
+
+    kind = "cnn"
+
+    unit: int
+    output_stride: int
+
+    @classmethod
+    def resolve(cls, asked: EncoderSettings, size: Size) -> "TimmCNNConfig":
+        config = cls(asked.name, mask_unit(asked, size), fitting_stride(asked, size))
+        config.layers(size)  # what the network itself refuses is refused now
+        return config
+
+    def build(self, size: Size, channels: int) -> "CNNEncoder":
+        return CNNEncoder(self, size, channels)
+
+    @property
+    def square(self) -> int:
+        return self.unit
+
+    def layers(self, size: Size) -> list[tuple[int, int]]:
+        net = sketch(self.name, **self._strided())
+        if not hasattr(net, "feature_info") or getattr(net, "head_hidden_size", net.num_features) != net.num_features:
+            raise WhymaskError(f"{self.name} has no feature maps of its classifier's width; choose another encoder")
+        layers = [(info["num_chs"], info["reduction"]) for info in net.feature_info]
+        return [*layers[:-1], (net.num_features, layers[-1][1])]
+
+    def timm_kwargs(self, size: Size, channels: int) -> dict[str, Any]:
+        return {"in_chans": channels, "num_classes": 0, **self._strided()}
+
+    def notes(self, size: Size) -> list[str]:
+        if self.output_stride == 32:
+            return []
+        height, width = (-(-side // self.stride(size)) for side in size)
+        return [f"{self.name} has output stride {self.output_stride}: its last map has {height}x{width} positions"]
+
+    def _strided(self) -> dict[str, Any]:
+        """Not every network of timm takes the argument; 32 is what they are without it."""
+        return {} if self.output_stride == 32 else {"output_stride": self.output_stride}
 
 
 class CNNEncoder(Encoder):
@@ -33,59 +112,9 @@ class CNNEncoder(Encoder):
         widths, strides: of the layers whose maps are `outputs`, each stride relative to the layer before.
     """
 
-    kind = "cnn"
-
-    @classmethod
-    def resolve(cls, config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
-        if config.name == "cnn":
-            reject_unused(config, ("width", "unit"))
-            width = config.width if config.width is not None else 32
-            if width < 1:
-                raise WhymaskError(f"CNN of width {width}; the first layer needs at least 1 channel, such as 32")
-            config = replace(config, width=width)
-        else:
-            reject_unused(config, ("unit", "output_stride"))
-            config = replace(config, output_stride=fitting_stride(config, size))
-            cls.layers_of(config, size)  # what the network itself refuses is refused now
-        unit = config.unit if config.unit is not None else mask_unit(size)
-        check_divides("mask unit", unit, size)
-        return replace(config, unit=unit)
-
-    @classmethod
-    def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> tuple[str, dict[str, Any]]:
-        kwargs = {"in_chans": channels, "num_classes": 0}
-        if config.name == "cnn":
-            assert config.width
-            return "plain_cnn", kwargs | plain_network(config.width, size)
-        strided = {} if config.output_stride == 32 else {"output_stride": config.output_stride}
-        return config.name, kwargs | strided
-
-    @classmethod
-    def notes(cls, config: EncoderConfig, size: tuple[int, int]) -> list[str]:
-        if config.name == "cnn" or config.output_stride == 32:
-            return []
-        height, width = (-(-side // cls.stride_of(config, size)) for side in size)
-        return [f"{config.name} has output stride {config.output_stride}: its last map has {height}x{width} positions"]
-
-    @classmethod
-    def layers_of(cls, config: EncoderConfig, size: tuple[int, int]) -> list[tuple[int, int]]:
-        name, kwargs = cls.network(config, size, 3)
-        if name == "plain_cnn":
-            return list(zip(kwargs["widths"], accumulate(kwargs["strides"], operator.mul), strict=True))
-        net = sketch(name, **{key: value for key, value in kwargs.items() if key == "output_stride"})
-        if not hasattr(net, "feature_info") or getattr(net, "head_hidden_size", net.num_features) != net.num_features:
-            raise WhymaskError(f"{name} has no feature maps of its classifier's width; choose another encoder")
-        layers = [(info["num_chs"], info["reduction"]) for info in net.feature_info]
-        return [*layers[:-1], (net.num_features, layers[-1][1])]
-
-    @classmethod
-    def stride_of(cls, config: EncoderConfig, size: tuple[int, int]) -> int:
-        return cls.layers_of(config, size)[-1][1]
-
-    def __init__(self, config: EncoderConfig, size: tuple[int, int], channels: int) -> None:
-        assert config.unit
-        layers = self.layers_of(config, size)
-        super().__init__(config, size, channels, unit=config.unit, dim=layers[-1][0])
+    def __init__(self, config: EncoderConfig, size: Size, channels: int) -> None:
+        super().__init__(config, size, channels)
+        layers = config.layers(size)
         self.widths = [width for width, _ in layers]
         self.strides = [after // before for before, after in pairwise([1, *(stride for _, stride in layers)])]
         speed_up(self.net)
@@ -172,11 +201,11 @@ def trial(net: Any, name: str, images: Tensor) -> tuple[dict[Size, tuple[Size, i
     """One masked forward pass: from which size, by which stride, maps of each size come, and the sizes of `maps_of`.
 
     Raises WhymaskError where a layer has no masked form for these images."""
-    visible = torch.ones_like(images[:, :1], dtype=torch.bool)
+    visibility = Visibility(torch.ones_like(images[:, :1], dtype=torch.bool))
     training = net.training
     net.eval()
     try:
-        with hiding(net, visible) as visibility:
+        with showing(net, visibility):
             maps = maps_of(net, images)
     except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:  # whatever networks raise
         raise WhymaskError(
@@ -184,24 +213,27 @@ def trial(net: Any, name: str, images: Tensor) -> tuple[dict[Size, tuple[Size, i
             f"another size or encoder"
         ) from error
     net.train(training)
-    assert visibility is not None
     return visibility.origins, [(x.shape[2], x.shape[3]) for x in maps]
 
 
-def fitting_stride(config: EncoderConfig, size: tuple[int, int]) -> int:
+def fitting_stride(asked: EncoderSettings, size: Size) -> int:
     """The output stride: the given one, or 8 for small images, as at 32 a position would be a whole image."""
-    if config.output_stride is None:
-        small = min(size) < SMALL and takes(config.name, output_stride=8)
+    if asked.output_stride is None:
+        small = min(size) < SMALL and takes(asked.name, output_stride=8)
         return 8 if small else 32
-    if config.output_stride not in (8, 16, 32) or not takes(config.name, output_stride=config.output_stride):
+    if asked.output_stride not in (8, 16, 32) or not takes(asked.name, output_stride=asked.output_stride):
         raise WhymaskError(
-            f"output_stride {config.output_stride} of {config.name}; it is 8, 16 or 32, where timm lets it be chosen"
+            f"output_stride {asked.output_stride} of {asked.name}; it is 8, 16 or 32, where timm lets it be chosen"
         )
-    return config.output_stride
+    return asked.output_stride
 
 
-def mask_unit(size: tuple[int, int]) -> int:
-    """Side of a mask square in pixels: 4 where that divides images of 16 to 64 pixels, else 8 to 16 squares a side."""
-    if 16 <= min(size) <= 64 and size[0] % 4 == 0 and size[1] % 4 == 0:
-        return 4
-    return square_side(size)
+def mask_unit(asked: EncoderSettings, size: Size) -> int:
+    """Side of a mask square in pixels: the given one, or 4 where that divides images of 16 to 64 pixels, else such that
+    there are 8 to 16 squares a side."""
+    if asked.unit is not None:
+        unit = asked.unit
+    else:
+        unit = 4 if 16 <= min(size) <= 64 and size[0] % 4 == size[1] % 4 == 0 else square_side(size)
+    check_divides("mask unit", unit, size)
+    return unit

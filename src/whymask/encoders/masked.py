@@ -11,7 +11,7 @@ nest, every network has its own, and they may be entered inside or around a comp
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import timm.layers
 import torch
@@ -23,8 +23,7 @@ from whymask.errors import WhymaskError
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-@contextmanager
-def hiding(net: nn.Module, visible: Tensor | None) -> Iterator[Visibility | None]:
+def hiding(net: nn.Module, visible: Tensor | None) -> AbstractContextManager[None]:
     """Within, the layers of `net`, which `mask_layers` has prepared, see only what is visible; None is everything.
 
     Args:
@@ -32,11 +31,16 @@ def hiding(net: nn.Module, visible: Tensor | None) -> Iterator[Visibility | None
 
     The input itself is the caller's: hidden pixels that are not zero are seen by the first layer.
     """
+    return showing(net, None if visible is None else Visibility(visible))
+
+
+@contextmanager
+def showing(net: nn.Module, visibility: Visibility | None) -> Iterator[None]:
+    """`hiding`, where the caller asks afterwards of which sizes the maps were."""
     masking: Masking = net.masking  # type: ignore[assignment]
-    visibility = None if visible is None else Visibility(visible)
     masking.stack.append(visibility)
     try:
-        yield visibility
+        yield
     finally:
         masking.stack.pop()
 

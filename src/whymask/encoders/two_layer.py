@@ -1,6 +1,6 @@
 """The paper's own network on images, known to timm as "two_layer": patch convolution, smoothed ReLU, sum pooling."""
 
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,7 +8,8 @@ from timm.models import register_model
 from torch import Tensor, nn
 
 from whymask.activations import SmoothedReLU
-from whymask.encoders.base import Encoder, EncoderConfig, check_divides, reject_unused, square_side
+from whymask.encoders.base import Encoder, EncoderConfig, Size, check_divides, square_side
+from whymask.encoders.settings import EncoderSettings
 from whymask.errors import WhymaskError
 from whymask.masks import to_pixels
 
@@ -74,36 +75,57 @@ def two_layer(
     return TwoLayer(**kwargs)
 
 
-def default_patch(size: tuple[int, int]) -> int:
+def default_patch(size: Size) -> int:
     """Twice the side that `square_side` gives, as one layer must see a whole feature, where that divides the size."""
     side = square_side(size)
     whole = size[0] % (2 * side) == size[1] % (2 * side) == 0 and 4 * side * side < size[0] * size[1]
     return 2 * side if whole else side
 
 
+@dataclass(frozen=True)
+class TwoLayerConfig(EncoderConfig):
+    """`width` is the number of kernels, `patch` their side in pixels and that of a mask square."""
+
+    kind = "two-layer"
+    patchwise = True
+
+    width: int
+    patch: int
+
+    @classmethod
+    def resolve(cls, asked: EncoderSettings, size: Size) -> "TwoLayerConfig":
+        width = 256 if asked.width is None else asked.width
+        if width < 1:
+            raise WhymaskError(f"two-layer network of {width} kernels; at least 1 is needed, such as 256")
+        patch = default_patch(size) if asked.patch is None else asked.patch
+        check_divides("patch", patch, size)
+        return cls(asked.name, width, patch)
+
+    def build(self, size: Size, channels: int) -> "TwoLayerEncoder":
+        return TwoLayerEncoder(self, size, channels)
+
+    @property
+    def square(self) -> int:
+        return self.patch
+
+    def layers(self, size: Size) -> list[tuple[int, int]]:
+        return [(self.width, self.patch)]
+
+    @property
+    def timm_name(self) -> str:
+        return "two_layer"
+
+    def timm_kwargs(self, size: Size, channels: int) -> dict[str, Any]:
+        return {"in_chans": channels, "num_classes": 0, "patch_size": self.patch, "kernels": self.width}
+
+
 class TwoLayerEncoder(Encoder):
     """`TwoLayer`: patches do not overlap, so a hidden one is left out exactly. Features (B, K, gh, gw)."""
 
-    kind = "two-layer"
+    config: TwoLayerConfig
 
-    @classmethod
-    def resolve(cls, config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
-        reject_unused(config, ("width", "patch"))
-        width = 256 if config.width is None else config.width
-        if width < 1:
-            raise WhymaskError(f"two-layer network of {width} kernels; at least 1 is needed, such as 256")
-        patch = default_patch(size) if config.patch is None else config.patch
-        check_divides("patch", patch, size)
-        return replace(config, name=cls.kind, width=width, patch=patch)
-
-    @classmethod
-    def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> tuple[str, dict[str, Any]]:
-        kwargs = {"in_chans": channels, "num_classes": 0, "patch_size": config.patch, "kernels": config.width}
-        return "two_layer", kwargs
-
-    def __init__(self, config: EncoderConfig, size: tuple[int, int], channels: int) -> None:
-        assert config.patch and config.width
-        super().__init__(config, size, channels, unit=config.patch, dim=config.width)
+    def __init__(self, config: TwoLayerConfig, size: Size, channels: int) -> None:
+        super().__init__(config, size, channels)
         self.layers = 1
 
     def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:

@@ -1,17 +1,87 @@
 """A timm vision transformer that embeds and encodes visible patches only (MAE, arXiv 2111.06377)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
-from whymask.encoders.base import Encoder, EncoderConfig, check_divides, check_fixed, reject_unused, square_side
+from whymask.encoders.base import Encoder, EncoderConfig, Size, check_divides, check_fixed, square_side
+from whymask.encoders.settings import EncoderSettings
 from whymask.encoders.timm_names import sketch
 from whymask.errors import WhymaskError
 from whymask.linear import linear, speed_up
 from whymask.masks import indices, take, to_squares
+
+
+@dataclass(frozen=True)
+class ViTConfig(EncoderConfig):
+    """Of whymask's own ViT, "vit", or of a timm name, which has width, depth and heads of its own."""
+
+    kind = "vit"
+    layer_decay = 0.75
+    patchwise = True
+
+    width: int
+    depth: int
+    heads: int
+    patch: int
+    pool: Literal["mean", "token"]
+
+    @classmethod
+    def resolve(cls, asked: EncoderSettings, size: Size) -> "ViTConfig":
+        if asked.name != "vit":
+            return resolve_named(asked, size)
+        width = 192 if asked.width is None else asked.width
+        most = max(1, width // (64 if width >= 192 else 32))
+        heads = next(n for n in range(most, 0, -1) if width % n == 0) if asked.heads is None else asked.heads
+        depth = 12 if asked.depth is None else asked.depth
+        patch = square_side(size) if asked.patch is None else asked.patch
+        if width < 4 or heads < 1 or depth < 1 or width % 4 or width % heads:
+            raise WhymaskError(
+                f"ViT of width {width}, depth {depth}, {heads} heads; the width must be a multiple of 4 and of the "
+                f"number of heads, and all must be positive, such as width 128, depth 5, 4 heads"
+            )
+        check_divides("patch", patch, size)
+        return cls(asked.name, width, depth, heads, patch, asked.pool or "mean")
+
+    def build(self, size: Size, channels: int) -> "ViTEncoder":
+        return ViTEncoder(self, size, channels)
+
+    @property
+    def square(self) -> int:
+        return self.patch
+
+    def layers(self, size: Size) -> list[tuple[int, int]]:
+        return [(self.width, self.patch)] * self.depth
+
+    def upper(self, size: Size) -> int:
+        """Half of the blocks, at most 6, as data2vec (arXiv 2202.03555) has it for ImageNet."""
+        return max(1, min(6, self.depth // 2))
+
+    @property
+    def timm_name(self) -> str:
+        return "vit_tiny_patch16_224" if self.name == "vit" else self.name
+
+    def timm_kwargs(self, size: Size, channels: int) -> dict[str, Any]:
+        kwargs = {
+            "img_size": list(size),
+            "patch_size": self.patch,
+            "in_chans": channels,
+            "num_classes": 0,
+            "global_pool": POOLS[self.pool],
+            "fc_norm": False,
+        }
+        if self.name == "vit":
+            return kwargs | {"embed_dim": self.width, "depth": self.depth, "num_heads": self.heads}
+        return kwargs | ({"dynamic_img_size": False} if sketch(self.name).dynamic_img_size else {})
+
+    def notes(self, size: Size) -> list[str]:
+        if self.name == "vit" or sketch(self.name).patch_embed.patch_size[0] == self.patch:
+            return []
+        height, width = self.grid(size)
+        return [f"{self.name} has patches of {self.patch} pixels here, {height}x{width} of them"]
 
 
 class ViTEncoder(Encoder):
@@ -25,52 +95,10 @@ class ViTEncoder(Encoder):
     alike.
     """
 
-    kind = "vit"
+    config: ViTConfig
 
-    @classmethod
-    def resolve(cls, config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
-        reject_unused(config, ("width", "depth", "heads", "patch", "pool"))
-        if config.name != "vit":
-            return resolve_named(config, size)
-        width = 192 if config.width is None else config.width
-        most = max(1, width // (64 if width >= 192 else 32))
-        heads = next(n for n in range(most, 0, -1) if width % n == 0) if config.heads is None else config.heads
-        depth = 12 if config.depth is None else config.depth
-        patch = square_side(size) if config.patch is None else config.patch
-        if width < 4 or heads < 1 or depth < 1 or width % 4 or width % heads:
-            raise WhymaskError(
-                f"ViT of width {width}, depth {depth}, {heads} heads; the width must be a multiple of 4 and of the "
-                f"number of heads, and all must be positive, such as width 128, depth 5, 4 heads"
-            )
-        check_divides("patch", patch, size)
-        return replace(config, width=width, depth=depth, heads=heads, patch=patch, pool=config.pool or "mean")
-
-    @classmethod
-    def network(cls, config: EncoderConfig, size: tuple[int, int], channels: int) -> tuple[str, dict[str, Any]]:
-        kwargs = {
-            "img_size": list(size),
-            "patch_size": config.patch,
-            "in_chans": channels,
-            "num_classes": 0,
-            "global_pool": POOLS[config.pool or "mean"],
-            "fc_norm": False,
-        }
-        if config.name == "vit":
-            sizes = {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads}
-            return "vit_tiny_patch16_224", kwargs | sizes
-        fixed = {"dynamic_img_size": False} if sketch(config.name).dynamic_img_size else {}
-        return config.name, kwargs | fixed
-
-    @classmethod
-    def notes(cls, config: EncoderConfig, size: tuple[int, int]) -> list[str]:
-        if config.name == "vit" or sketch(config.name).patch_embed.patch_size[0] == config.patch:
-            return []
-        height, width = config.grid(size)
-        return [f"{config.name} has patches of {config.patch} pixels here, {height}x{width} of them"]
-
-    def __init__(self, config: EncoderConfig, size: tuple[int, int], channels: int) -> None:
-        assert config.patch and config.width and config.depth
-        super().__init__(config, size, channels, unit=config.patch, dim=config.width)
+    def __init__(self, config: ViTConfig, size: Size, channels: int) -> None:
+        super().__init__(config, size, channels)
         self.layers = config.depth + 1
         self.prefix: int = self.net.num_prefix_tokens
         speed_up(self.net)
@@ -130,6 +158,20 @@ class ViTEncoder(Encoder):
     def rows_hidden(self, hidden: Tensor) -> Tensor:
         return hidden.flatten(1)
 
+    def features_by(self, point: nn.Module, images: Tensor) -> Tensor:
+        """By way of what the last block is given: behind it the gradient is the same at all patches, or reaches only
+        the class token."""
+        tokens = self.tokens(images)
+        for block in self.net.blocks[:-1]:
+            tokens = block(tokens)
+        prefix, patches = tokens[:, : self.prefix], tokens[:, self.prefix :]
+        grid = point(patches.transpose(1, 2).unflatten(2, self.grid))
+        tokens = torch.cat([prefix, grid.flatten(2).transpose(1, 2)], dim=1)
+        return self.net.norm(self.net.blocks[-1](tokens))
+
+    def mean_over_positions(self, output: Tensor) -> Tensor:
+        return output[:, self.prefix :].mean(dim=1)
+
     def layer_of(self, name: str) -> int:
         parts = name.removeprefix("net.").split(".")
         if parts[0] == "blocks":
@@ -144,23 +186,22 @@ FEWEST = 4
 """Patches a side that a timm name's own patch size must give; else the patches are made smaller."""
 
 
-def resolve_named(config: EncoderConfig, size: tuple[int, int]) -> EncoderConfig:
-    """Settings of the timm network that `config` names. Raises WhymaskError if it has more than patches and tokens."""
-    net = sketch(config.name)
+def resolve_named(asked: EncoderSettings, size: Size) -> ViTConfig:
+    """The config of the timm network that is asked for. Raises WhymaskError if it has more than patches and tokens."""
+    net = sketch(asked.name)
     if type(net.patch_embed) is not PatchEmbed or len(set(net.patch_embed.patch_size)) > 1:
         raise WhymaskError(
-            f"layer patch_embed of {config.name}, a {type(net.patch_embed).__name__}, embeds more than its own square "
+            f"layer patch_embed of {asked.name}, a {type(net.patch_embed).__name__}, embeds more than its own square "
             f"patch, so patches cannot be left out; choose another encoder, such as vit_tiny_patch16_224"
         )
     own = {"width": net.embed_dim, "depth": len(net.blocks), "heads": net.blocks[0].attn.num_heads}
-    check_fixed(config, **own)
+    check_fixed(asked, **own)
     side = net.patch_embed.patch_size[0]
-    patch = config.patch or (side if min(size) >= FEWEST * side else min(side, square_side(size)))
+    patch = asked.patch or (side if min(size) >= FEWEST * side else min(side, square_side(size)))
     check_divides("patch", patch, size)
-    default = "token" if hasattr(net, "dist_token") else "mean"
-    pool: Literal["mean", "token"] = config.pool or default  # type: ignore[assignment]
-    check_pool(pool, net, config.name)
-    return replace(config, **own, patch=patch, pool=pool)
+    pool: Literal["mean", "token"] = asked.pool or ("token" if hasattr(net, "dist_token") else "mean")
+    check_pool(pool, net, asked.name)
+    return ViTConfig(asked.name, **own, patch=patch, pool=pool)
 
 
 def check_pool(pool: str, net: Any, name: str) -> None:

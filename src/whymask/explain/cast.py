@@ -5,23 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
-
-from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
 from whymask.explain import controls
 from whymask.explain.choice import check_unseen
-from whymask.explain.conclusions import Compared
+from whymask.explain.compared import Compared
 from whymask.explain.evidence import Means
 from whymask.explain.networks import ROLES, Network, Role, Run, check_comparable, load_network, load_pretrained
-from whymask.stages.alone import SCRATCH
+from whymask.stages.context import Context
+from whymask.stages.settings import SCRATCH
 
 
 class Cast:
     """The networks, by role and seed, and what had to be left out."""
 
-    def __init__(self, fabric: Fabric, prepared: Prepared, runs: dict[str, dict[int, Run]]) -> None:
-        self.fabric, self.prepared, self.runs = fabric, prepared, runs
+    def __init__(self, context: Context, runs: dict[str, dict[int, Run]]) -> None:
+        self.context, self.fabric, self.prepared, self.runs = context, context.fabric, context.prepared, runs
         self.pretrained, self.baseline = runs
         self.networks: dict[Role, dict[int, Network]] = {}
         self.kinds = {arm: next(iter(own.values())).kind for arm, own in runs.items()}
@@ -29,21 +27,20 @@ class Cast:
         self.notes: list[str] = []
 
     @classmethod
-    def of(cls, fabric: Fabric, prepared: Prepared, arms: tuple[dict[int, Run], dict[int, Run]]) -> "Cast":
+    def of(cls, context: Context, arms: tuple[dict[int, Run], dict[int, Run]]) -> "Cast":
         """Both arms' networks. Raises WhymaskError where they cannot be compared on these images."""
         runs = {next(iter(arm.values())).arm: arm for arm in arms}
-        cast = cls(fabric, prepared, runs)
-        view = prepared.images.preprocessing
+        cast, prepared, view = cls(context, runs), context.prepared, context.preprocessing
         for role, arm in zip(("pretrained", "baseline"), arms, strict=True):
             cast.networks[role] = {  # type: ignore[index]
-                seed: replace(load_network(role, run, view, fabric.device), seed=seed)  # type: ignore[arg-type]
+                seed: replace(load_network(role, run, view, context.fabric.device), seed=seed)  # type: ignore[arg-type]
                 for seed, run in arm.items()
             }
         members = [network for role in cast.networks.values() for network in role.values()]
         every = [run for arm in arms for run in arm.values()]
         check_comparable(every, [member.encoder for member in members], prepared.classes, prepared.name)
         cast.warnings = check_unseen(every, prepared)
-        budgets = {run.budget for run in every}
+        budgets = {run.budget.name for run in every}
         if len(budgets) > 1:
             cast.notes.append(
                 f"The runs were trained with different numbers of labels a class: {', '.join(sorted(budgets))}."
@@ -88,11 +85,11 @@ class Cast:
             return
         ratio = self._mask_ratio()
         self.networks["erased"] = {
-            seed: controls.train_erased(self.fabric, self.prepared, run, like, ratio, out / f"erased-{seed}")
+            seed: controls.train_erased(self.context, run, like, ratio, out / f"erased-{seed}")
             for seed, run in baseline.items()
         }
         self.networks["shuffled"] = {
-            first: controls.train_shuffled(self.fabric, self.prepared, baseline[first], like, out / f"shuffled-{first}")
+            first: controls.train_shuffled(self.context, baseline[first], like, out / f"shuffled-{first}")
         }
 
     def _obstacle(self, baseline: dict[int, Run], train: bool) -> str | None:
@@ -119,7 +116,7 @@ class Cast:
             encoder = load_pretrained(run)
             if encoder is not None and run.fingerprint == self.prepared.images.fingerprint:
                 encoder = encoder.to(self.fabric.device)
-                found[seed] = controls.readout_network(arm, encoder, self.prepared, run, self.view)
+                found[seed] = controls.readout_network(arm, encoder, self.context, run)
         if found:
             self.networks["readout"] = found
         else:

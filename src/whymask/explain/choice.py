@@ -7,8 +7,8 @@ import numpy as np
 from whymask.data.glyphs import Glyphs
 from whymask.data.prepare import Prepared
 from whymask.errors import WhymaskError
-from whymask.explain import interactions
 from whymask.explain.networks import Run
+from whymask.explain.regions import regions
 from whymask.explain.settings import ExplainSettings
 from whymask.randomness import numpy_generator
 from whymask.stages.start import hashes_seen
@@ -19,13 +19,11 @@ def choose_images(prepared: Prepared, glyphs: Glyphs | None, settings: ExplainSe
 
     Raises WhymaskError where there are fewer than the measures need.
     """
-    rows = prepared.test
-    if glyphs is not None and prepared.test_tags is not None:
-        rows = rows[prepared.test_tags == "multi_view"]
+    rows = prepared.test if glyphs is None else tagged(prepared, "multi_view")
     chosen = in_turn(prepared, rows)[: settings.test_images]
     needed = 2
     if "interactions" in settings.measures:
-        interactions.regions(prepared.images.preprocessing.size, settings.regions)
+        regions(prepared.images.preprocessing.size, settings.regions)
         needed = settings.regions
     if len(chosen) < needed:
         raise WhymaskError(
@@ -33,6 +31,11 @@ def choose_images(prepared: Prepared, glyphs: Glyphs | None, settings: ExplainSe
             "interactions; give more labelled images or fewer --regions"
         )
     return chosen
+
+
+def tagged(prepared: Prepared, tag: str) -> np.ndarray:
+    """The test images with a tag, rows of `prepared`; none where its images have no tags."""
+    return prepared.test[:0] if prepared.test_tags is None else prepared.test[prepared.test_tags == tag]
 
 
 def in_turn(prepared: Prepared, rows: np.ndarray) -> np.ndarray:

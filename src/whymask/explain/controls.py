@@ -6,30 +6,24 @@ explain. random: weights as they were drawn. shuffled: trained on shuffled label
 measure gives for nothing. readout: the pretrained encoder as it was before fine-tuning, with a linear read-out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from whymask.data.batches import Batch
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
-from whymask.data.splits import labelled_subset, parse_budget
 from whymask.encoders import Encoder, build_encoder
-from whymask.explain.networks import Network, Run
-from whymask.explain.retention import fit_readout
+from whymask.explain.networks import Network, Role, Run
+from whymask.explain.readout import fit_readout
 from whymask.masks import to_pixels, uniform
 from whymask.randomness import numpy_generator, torch_generator
-from whymask.runs import RunFolder, provenance
-from whymask.stages.augment import augment_of
-from whymask.stages.classify import Classifier, classification_task, load_classifier, train_classifier
-from whymask.stages.recipes import Finetuning
-from whymask.training.device import precision_of
+from whymask.stages.classify import Classifier, ClassifierJob, load_classifier, train_classifier
+from whymask.stages.context import Context
+from whymask.stages.recipes import FinetuneTrainingConfig
 from whymask.training.loop import LossOf
 
 ERASED, RANDOM, SHUFFLED = "scratch-erased", "random weights", "shuffled labels"
@@ -39,21 +33,16 @@ ERASED_SHARE = 0.5
 """Of the training images; the others are seen whole, as test images are."""
 
 
-def rows_of(run: Run, prepared: Prepared) -> np.ndarray:
-    """The labelled images that a run was trained on, rows of `prepared`, which must hold its data."""
-    return labelled_subset(prepared.images.labels, prepared.train, parse_budget(run.budget), run.seed, prepared.classes)
-
-
 def can_be_trained(run: Run, prepared: Prepared) -> str | None:
     """Why a control cannot be trained as `run` was; None where it can."""
     if run.fingerprint != prepared.images.fingerprint:
         return f"{prepared.name} does not hold the images that {run.folder} was trained on"
-    if run.training is None:
+    if not run.training:
         return f"{run.folder} was made by an early version, which did not record its recipe"
     return None
 
 
-def train_erased(fabric: Fabric, prepared: Prepared, run: Run, like: Encoder, ratio: float, out: Path) -> Network:
+def train_erased(context: Context, run: Run, like: Encoder, ratio: float, out: Path) -> Network:
     """As `run` was trained from scratch, but with a share `ratio` of the mask squares of half the images hidden.
 
     The network is kept in the run folder `out`, and not trained again if it is there.
@@ -62,16 +51,18 @@ def train_erased(fabric: Fabric, prepared: Prepared, run: Run, like: Encoder, ra
     def with_erasing(loss_of: LossOf) -> LossOf:
         return erasing(loss_of, like, ratio, run.seed)
 
-    config = {"control": ERASED, "mask_ratio": ratio}
-    return _train(fabric, prepared, run, like, out, config, prepared, with_erasing)
+    job = replace(_job(context, run, like, ERASED), about={"mask_ratio": ratio}, change=with_erasing)
+    return _trained(context, context, job, "erased", out)
 
 
-def train_shuffled(fabric: Fabric, prepared: Prepared, run: Run, like: Encoder, out: Path) -> Network:
+def train_shuffled(context: Context, run: Run, like: Encoder, out: Path) -> Network:
     """As `run` was trained from scratch, but on labels that were shuffled among its images."""
-    rows, labels = rows_of(run, prepared), prepared.images.labels.copy()
+    prepared, rows = context.prepared, context.labelled_rows(run.budget, run.seed)
+    labels = prepared.images.labels.copy()
     labels[rows] = numpy_generator(run.seed, "shuffled labels").permutation(labels[rows])
     lying = replace(prepared, images=replace(prepared.images, labels=labels))
-    return _train(fabric, prepared, run, like, out, {"control": SHUFFLED}, lying, lambda loss_of: loss_of)
+    job = _job(context, run, like, SHUFFLED)
+    return _trained(context, replace(context, prepared=lying), job, "shuffled", out)
 
 
 def erasing(loss_of: LossOf, encoder: Encoder, ratio: float, seed: int) -> LossOf:
@@ -95,9 +86,10 @@ def random_network(
     return Network("random", RANDOM, seed, classifier.to(device), view)
 
 
-def readout_network(arm: str, encoder: Encoder, prepared: Prepared, run: Run, view: Preprocessing) -> Network:
+def readout_network(arm: str, encoder: Encoder, context: Context, run: Run) -> Network:
     """A pretrained encoder, and a logistic regression on the labelled images that `run` was fine-tuned with."""
-    rows, classes = rows_of(run, prepared), len(prepared.classes)
+    prepared, view = context.prepared, context.preprocessing
+    rows, classes = context.labelled_rows(run.budget, run.seed), len(prepared.classes)
     device = next(encoder.parameters()).device
     network = Network("readout", arm, run.seed, Classifier(encoder, classes).to(device), view)
     weight, bias = fit_readout(network.pooled_rows(prepared, rows), prepared.images.labels[rows], classes)
@@ -113,32 +105,23 @@ def _new_encoder(like: Encoder, seed: int, view: Preprocessing) -> Encoder:
     return encoder
 
 
-def _train(
-    fabric: Fabric,
-    prepared: Prepared,
-    run: Run,
-    like: Encoder,
-    out: Path,
-    config: dict[str, Any],
-    seen: Prepared,
-    change: Callable[[LossOf], LossOf],
-) -> Network:
-    assert run.training is not None
-    training, view = Finetuning(**run.training), prepared.images.preprocessing
-    folder = RunFolder.open(
-        out,
-        config | {"like": run.training, "budget": run.budget, "seed": run.seed, "data": run.fingerprint},
-        provenance(fabric.device.type, precision_of(fabric)),
+def _job(context: Context, run: Run, like: Encoder, arm: str) -> ClassifierJob:
+    """A network from scratch, trained as `run` was, which must have recorded how."""
+    return ClassifierJob(
+        arm=arm,
+        seed=run.seed,
+        budget=run.budget.name,
+        rows=context.labelled_rows(run.budget, run.seed),
+        test=context.prepared.test,
+        config=like.config,
+        build=lambda: _new_encoder(like, run.seed, context.preprocessing),
+        training=FinetuneTrainingConfig(**run.training),
+        augment=run.augment,
     )
-    role, arm = ("erased", ERASED) if config["control"] == ERASED else ("shuffled", SHUFFLED)
-    if folder.result is None:
-        encoder = _new_encoder(like, run.seed, view)
-        task = classification_task(
-            fabric, seen, rows_of(run, prepared), encoder, training, augment_of(run.augment), run.seed
-        )
-        task = replace(task, loss_of=change(task.loss_of))
-        train_classifier(
-            fabric, seen, task, prepared.test, training, seed=run.seed, run=folder, label=f"{arm}-{run.seed}"
-        )
+
+
+def _trained(context: Context, seen: Context, job: ClassifierJob, role: Role, out: Path) -> Network:
+    """The network of a job on what is `seen`, which stands beside those of `context`."""
+    train_classifier(seen, job, out, f"{job.arm}-{job.seed}")
     classifier, _ = load_classifier(out)
-    return Network(role, arm, run.seed, classifier.to(fabric.device), view)  # type: ignore[arg-type]
+    return Network(role, job.arm, job.seed, classifier.to(context.fabric.device), context.preprocessing)

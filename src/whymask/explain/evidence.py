@@ -8,7 +8,7 @@ positions, or no gradient reaches it, evidence is found by occlusion: how much h
 probability.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +22,13 @@ from whymask.stages.classify import Classifier
 Means = Literal["grad-cam", "occlusion"]
 FEWEST = 4
 """Positions that a last map must have to point at a part of an image."""
+TOP = 1 / 4
+"""Of the cells of an image, those that count as its strongest evidence."""
 
 
 class Pointing(nn.Module):
-    """A classifier, unchanged, whose `point` is passed a map (B, D, h', w') for captum to find: the features, or in a
-    ViT what its last block is given."""
+    """A classifier, unchanged, whose `point` is passed a map (B, D, h', w') for captum to find: the one that its kind
+    of encoder says, by `Encoder.features_by`."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -35,20 +37,7 @@ class Pointing(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         model, encoder = self.classifier, self.classifier.encoder
-        return model.head(model.norm(encoder.pool(self._features(encoder, images))))
-
-    def _features(self, encoder: Any, images: Tensor) -> Tensor:
-        if encoder.kind == "vit":
-            tokens = encoder.tokens(images)
-            for block in encoder.net.blocks[:-1]:
-                tokens = block(tokens)
-            prefix, patches = tokens[:, : encoder.prefix], tokens[:, encoder.prefix :]
-            grid = self.point(patches.transpose(1, 2).unflatten(2, encoder.grid))
-            tokens = torch.cat([prefix, grid.flatten(2).transpose(1, 2)], dim=1)
-            return encoder.net.norm(encoder.net.blocks[-1](tokens))
-        if encoder.kind == "swin":  # (B, h', w', D)
-            return self.point(encoder(images).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.point(encoder(images))
+        return model.head(model.norm(encoder.pool(encoder.features_by(self.point, images))))
 
 
 def means_of(network: Network, images: Tensor, labels: Tensor) -> Means:
@@ -102,3 +91,8 @@ def ranks(maps: Tensor) -> Tensor:
     """Place of each cell in the order of evidence, 0 the strongest: long (B, gh * gw). Ties go to the first cell."""
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
     return torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
+
+
+def top_cells(cells: int) -> int:
+    """How many of an image's cells are its strongest evidence."""
+    return max(1, round(TOP * cells))

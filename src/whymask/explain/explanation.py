@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from whymask.errors import WhymaskError
 from whymask.explain.conclusions import Conclusion
 from whymask.explain.numbers import Number
+from whymask.explain.page.figures import figures_of
+from whymask.explain.page.write import html_of, write_why_page
 from whymask.runs import read_json
 
 SCHEMA = 1
@@ -28,7 +30,7 @@ class Explanation:
         conclusions: what the numbers allow to be said.
         warnings: what speaks against the numbers, such as test images that may have been trained on.
         notes: what was left out, and why.
-        pictures: example images; `evidence/ARM` (m, gh, gw) and more, see `whymask.report.why`.
+        pictures: example images; `evidence/ARM` (m, gh, gw) and more, see `whymask.explain.page.write`.
     """
 
     folder: Path
@@ -68,17 +70,11 @@ class Explanation:
 
     def figures(self) -> dict[str, Figure]:
         """The page's figures by name, as matplotlib figures."""
-        from whymask.report.why_figures import figures_of
-
         return {name: figure for name, (figure, _) in figures_of(self.to_dict(), self.pictures).items()}
 
     def write_page(self, *, images: bool = True, names: bool = True) -> Path:
         """report.html and figures/ in the folder; without images, or file and class names, on demand."""
-        from whymask.report.why import write_why_page
-
         return write_why_page(self.folder, images=images, names=names)
 
     def _repr_html_(self) -> str:
-        from whymask.report.why import html_of
-
         return html_of(self.to_dict(), self.pictures)

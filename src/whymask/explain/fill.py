@@ -15,7 +15,9 @@ from whymask.masks import to_pixels
 from whymask.randomness import torch_generator
 
 Filling = Literal["mean", "patches"]
-FILLINGS: tuple[Filling, ...] = ("mean", "patches")
+FILLED: dict[Filling, str] = {"mean": "filled with the mean", "patches": "filled with patches of other images"}
+"""How each filling is told."""
+FILLINGS: tuple[Filling, ...] = tuple(FILLED)
 
 
 def fillers(images: Tensor, cells: tuple[int, int], seed: int = 0) -> dict[Filling, Tensor]:

@@ -13,12 +13,15 @@ from torch import Tensor
 from whymask.data.batches import in_order
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
+from whymask.data.splits import Budget, parse_budget
 from whymask.encoders import Encoder, load_encoder
+from whymask.encoders.checkpoints import is_run
 from whymask.errors import WhymaskError
 from whymask.runs import read_json
-from whymask.stages.alone import SCRATCH
-from whymask.stages.augment import AugmentName
 from whymask.stages.classify import Classifier, load_classifier
+from whymask.stages.record import RunRecord, origin_of, read_record
+from whymask.stages.settings import SCRATCH, AugmentName
+from whymask.stages.start import pretrained_by, run_of
 
 Role = Literal["pretrained", "baseline", "erased", "readout", "random", "shuffled"]
 ROLES: tuple[Role, ...] = ("pretrained", "baseline", "erased", "readout", "random", "shuffled")
@@ -78,7 +81,7 @@ class Network:
     def layers(self, images: Tensor) -> list[np.ndarray]:
         """What every layer makes of images (n, C, h, w), the mean over its positions: float32 (n, D) each."""
         parts = [
-            [mean_over_positions(self.encoder, x) for x in self.encoder.outputs(self.see(part))]
+            [self.encoder.mean_over_positions(x) for x in self.encoder.outputs(self.see(part))]
             for part in images.split(BATCH)
         ]
         return [torch.cat(layer).float().cpu().numpy() for layer in zip(*parts, strict=True)]
@@ -88,40 +91,49 @@ class Network:
         return self(images).argmax(dim=1) == labels
 
 
-def mean_over_positions(encoder: Any, output: Tensor) -> Tensor:
-    """A layer's output of any kind of encoder -> (B, D)."""
-    if output.ndim == 3:  # tokens of a ViT, (B, P + N, D)
-        return output[:, encoder.prefix :].mean(dim=1)
-    return output.mean(dim=(1, 2) if encoder.kind == "swin" else (2, 3))
-
-
 @dataclass(frozen=True)
 class Run:
-    """A trained classifier's folder and what is recorded of its training.
+    """A trained classifier's folder and what is recorded of it.
 
     Attributes:
         arm: what it is called: its kind, or its folder where that would name two alike.
-        kind: "scratch", or the method of the pretraining that it started from.
+        training: settings of the resolved recipe; empty for runs of early versions that did not record them.
         origin: the pretraining's folder, if it is still there.
-        training: settings of the resolved recipe; None for runs of early versions that did not record them.
-        fingerprint: of the data that it was trained on.
     """
 
     folder: Path
     arm: str
-    kind: str
-    seed: int
-    budget: str
-    augment: AugmentName
-    fingerprint: str
-    training: dict[str, Any] | None
-    origin: Path | None = None
-    classes: tuple[str, ...] = field(default=(), compare=False)
+    record: RunRecord
+    training: dict[str, Any] = field(compare=False)
+    origin: Path | None
+    classes: tuple[str, ...] = field(compare=False)
+
+    @property
+    def kind(self) -> str:
+        """ "scratch", or the method of the pretraining that it started from."""
+        return self.record.arm
+
+    @property
+    def seed(self) -> int:
+        return self.record.seed
+
+    @property
+    def budget(self) -> Budget:
+        return parse_budget(self.record.budget or "all")
+
+    @property
+    def augment(self) -> AugmentName:
+        return self.record.augment or "none"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the data that it was trained on."""
+        return self.record.data
 
     @property
     def mask_ratio(self) -> float | None:
         """What pretraining hid, as a share; None where nothing says."""
-        return None if self.origin is None else _mask_ratio(_config(self.origin))
+        return self.record.mask_ratio
 
 
 def open_runs(folders: Sequence[Path]) -> list[Run]:
@@ -214,61 +226,18 @@ def _run(folder: Path) -> Run:
             f"{folder} holds no finished classifier (head.json and result.json); this explains decisions, so runs of "
             "finetune, or a study, were expected. Fine-tune it first: whymask finetune DATA --from " + str(folder)
         )
-    config = read_json(folder / "config.json")["config"]
-    told = _cell(folder, config) if "cell" in config else _finetuning(folder, config)
-    training = read_json(folder / "result.json").get("training")
-    classes = tuple(read_json(folder / "head.json")["classes"])
-    return Run(folder=folder, arm=told["kind"], fingerprint=config["data"], training=training, classes=classes, **told)
-
-
-def _cell(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    arm, budget, seed = config["cell"].rsplit("-", 2)
-    origin = folder.parent / f"pretrain-{arm}-{seed}"
-    return {
-        "kind": arm,
-        "budget": budget.replace("percent", "%"),
-        "seed": int(seed),
-        "augment": config["settings"]["augment"],
-        "origin": origin if origin.is_dir() else None,
-    }
-
-
-def _finetuning(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    origin = None if config["from"] == SCRATCH else Path(config["from"])
-    if origin is not None and origin.name == "encoder":
-        origin = origin.parent
-    there = origin is not None and (origin / "encoder" / "encoder.json").exists()
-    return {
-        "kind": SCRATCH if origin is None else _method(origin) if there else "pretrained",
-        "budget": config["budget"],
-        "seed": config["seed"],
-        "augment": config["augment"],
-        "origin": origin if there else None,
-    }
-
-
-def _method(pretraining: Path) -> str:
-    """The method of a pretraining's run; "pretrained" where it does not say."""
-    config = _config(pretraining)
-    if "cell" in config:  # of a study, named pretrain-METHOD-SEED
-        return config["cell"].split("-", 1)[1].rsplit("-", 1)[0]
-    return config.get("method", "pretrained")
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    """What a run's folder says of its settings; nothing where it is an encoder alone."""
-    path = folder / "config.json"
-    return read_json(path)["config"] if path.exists() else {}
-
-
-def _mask_ratio(tree: dict[str, Any]) -> float | None:
-    """The one `mask_ratio` in a configuration; the mean where it is drawn between two bounds."""
-    for key, value in tree.items():
-        if key == "mask_ratio":
-            return float(sum(value) / len(value)) if isinstance(value, list) else float(value)
-        if isinstance(value, dict) and (found := _mask_ratio(value)) is not None:
-            return found
-    return None
+    record = read_record(folder)
+    origin = origin_of(folder, record)
+    if origin is not None and record.method is None:  # of an early version, or fine-tuned from an encoder alone
+        record = replace(record, **pretrained_by(origin))
+    return Run(
+        folder=folder,
+        arm=record.arm,
+        record=record,
+        training=record.training or read_json(folder / "result.json").get("training") or {},
+        origin=run_of(origin) if origin is not None and is_run(run_of(origin)) else None,
+        classes=tuple(read_json(folder / "head.json")["classes"]),
+    )
 
 
 def load_network(

@@ -94,6 +94,29 @@ def differences(arm: Mapping[int, Scores], baseline: Mapping[int, Scores]) -> di
     }
 
 
+def mean_of(
+    numbers: Sequence[Number],
+    measure: str,
+    quantity: str,
+    arm: str,
+    filling: str | None = None,
+    at: float | None = None,
+) -> float | None:
+    """The mean over an arm's networks; None where it was not measured."""
+    wanted = (measure, quantity, arm, filling, at, None, None)
+    found = (
+        row.value
+        for row in numbers
+        if (row.measure, row.quantity, row.arm, row.filling, row.at, row.seed, row.item) == wanted
+    )
+    return next(found, None)
+
+
+def percent(share: float) -> str:
+    """0.25 -> "25 %"."""
+    return f"{100 * share:.0f} %"
+
+
 def _of_key(
     measure: str,
     arm: str,

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from whymask.data.preprocessing import Preprocessing
 from whymask.explain.cast import Cast
-from whymask.explain.evidence import Means, evidence, ranks
+from whymask.explain.evidence import Means, evidence, ranks, top_cells
 from whymask.explain.fill import hide
-from whymask.explain.lottery import top_cells
 from whymask.explain.networks import ROLES
 
 SHOWN = 8

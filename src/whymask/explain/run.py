@@ -5,16 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
-
 from whymask.data.glyphs import Glyphs, glyphs_of
-from whymask.data.prepare import Prepared, prepare
+from whymask.data.prepare import prepare
 from whymask.data.sources import Reader
 from whymask.errors import WhymaskError
 from whymask.explain.cast import Cast
 from whymask.explain.choice import choose_images
 from whymask.explain.explanation import Explanation
-from whymask.explain.measuring import Measuring
+from whymask.explain.measuring import explanation_of
 from whymask.explain.networks import (
     Network,
     Run,
@@ -24,8 +22,9 @@ from whymask.explain.networks import (
 )
 from whymask.explain.settings import ExplainSettings
 from whymask.progress import Decoding, say
-from whymask.runs import RunFolder, provenance, write_arrays, write_json
-from whymask.training.device import make_fabric, precision_of
+from whymask.runs import RunFolder, write_arrays, write_json
+from whymask.stages.context import Context
+from whymask.training.device import make_fabric
 
 
 def explain(
@@ -60,12 +59,13 @@ def explain(
     fabric = make_fabric(settings.runtime)
     prepared = prepare(data, config, preprocessing=first.encoder.transform, reader=reader, say=say, progress=Decoding())
     prepared.require_labels()
-    return explain_arms(fabric, prepared, arms, glyphs_of(data), Path(out), settings, images=images, names=names)
+    return explain_arms(
+        Context(fabric, prepared), arms, glyphs_of(data), Path(out), settings, images=images, names=names
+    )
 
 
 def explain_arms(
-    fabric: Fabric,
-    prepared: Prepared,
+    context: Context,
     arms: tuple[dict[int, Run], dict[int, Run]],
     glyphs: Glyphs | None,
     out: Path,
@@ -75,12 +75,12 @@ def explain_arms(
     names: bool = True,
 ) -> Explanation:
     """`explain` for data that are prepared: two arms, a run a seed each."""
-    cast = Cast.of(fabric, prepared, arms)
-    rows = choose_images(prepared, glyphs, settings)
-    folder = _open(fabric, out, prepared, cast, settings)
+    cast = Cast.of(context, arms)
+    rows = choose_images(context.prepared, glyphs, settings)
+    folder = _open(context, out, cast, settings)
     if folder.result is None:
         cast.add_controls(out / "controls", settings.controls)
-        explanation = Measuring(cast, rows, glyphs, settings).explanation(folder)
+        explanation = explanation_of(cast, rows, glyphs, settings, folder)
         write_arrays(out / "pictures.npz", explanation.pictures)
         write_json(out / "explain.json", explanation.to_dict())
         folder.finish({"lead": explanation.lead})
@@ -100,8 +100,8 @@ def _data_config(settings: ExplainSettings, first: Network) -> Any:
     return config
 
 
-def _open(fabric: Fabric, out: Path, prepared: Prepared, cast: Cast, settings: ExplainSettings) -> RunFolder:
+def _open(context: Context, out: Path, cast: Cast, settings: ExplainSettings) -> RunFolder:
     told = {key: value for key, value in asdict(settings).items() if key not in ("runtime", "data")}
     folders = {arm: [str(run.folder) for run in runs.values()] for arm, runs in cast.runs.items()}
-    config = {"stage": "explain", "runs": folders, "data": prepared.images.fingerprint, "settings": told}
-    return RunFolder.open(out, config, provenance(fabric.device.type, precision_of(fabric)))
+    config = {"stage": "explain", "runs": folders, "data": context.fingerprint, "settings": told}
+    return RunFolder.open(out, config, context.provenance())

@@ -1,22 +1,23 @@
 """What an explanation is told."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from whymask.data.settings import DataSettings
 from whymask.errors import WhymaskError
 from whymask.flags import Flat
 from whymask.training.settings import RuntimeSettings
 
-Measure = Literal["features", "views", "lottery", "interactions", "retention", "robustness"]
-MEASURES: tuple[Measure, ...] = ("features", "views", "lottery", "interactions", "retention", "robustness")
+MeasureName = Literal["features", "views", "lottery", "interactions", "retention", "robustness"]
+NAMES: tuple[MeasureName, ...] = get_args(MeasureName)
+"""Of `whymask.explain.measures.MEASURES`, which need torch, as a flag does not."""
 
 
 @dataclass(frozen=True)
 class ExplainSettings:
     """Why pretraining helped, or did not: which features the networks captured."""
 
-    measures: tuple[Measure, ...] = MEASURES
+    measures: tuple[MeasureName, ...] = NAMES
     """Which to take. features is for glyphs alone, whose features are known."""
     test_images: int = 500
     """Test images, the classes in equal numbers as far as they go."""
@@ -33,9 +34,9 @@ class ExplainSettings:
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.measures if name not in MEASURES]
+        unknown = [name for name in self.measures if name not in NAMES]
         if unknown or not self.measures:
-            raise WhymaskError(f"measures {self.measures}; some of {', '.join(MEASURES)} were expected; change them")
+            raise WhymaskError(f"measures {self.measures}; some of {', '.join(NAMES)} were expected; change them")
         for name in ("test_images", "view_images", "interaction_images"):
             if getattr(self, name) < 2:
                 raise WhymaskError(f"{name} {getattr(self, name)} was given; at least 2 are needed; give more")

@@ -14,8 +14,7 @@ from whymask.encoders.names import ATTENTION, FROM_TRANSFORMERS
 from whymask.errors import WhymaskError
 from whymask.export.network import Exported
 from whymask.export.to_timm import data_config, licence_of, write_timm
-from whymask.methods import MAE
-from whymask.methods.mae import TokenDecoder
+from whymask.methods.mae import MAE
 from whymask.runs import read_json, write_json
 
 PROCESSOR = "timm_preprocessing.json"
@@ -63,7 +62,7 @@ def write_transformers(what: Exported, folder: Path) -> str:
     if not is_plain_vit(what):
         return _write_wrapped(what, folder)
     square = what.encoder.size[0] == what.encoder.size[1]  # transformers' MAE takes no others
-    if square and isinstance(what.method, MAE) and isinstance(what.method.decoder, TokenDecoder):
+    if square and isinstance(what.method, MAE):
         kind, attribute = "ViTMAEForPreTraining", ".logits"
         model = transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**_sizes(what), **_decoder_sizes(what)))
         model.load_state_dict(_encoder_state(what, model.vit, "vit.") | _decoder_state(what, model.decoder))
@@ -93,7 +92,7 @@ def is_plain_vit(what: Exported) -> bool:
     net: Any = what.encoder.net
     if type(net) is not VisionTransformer or net.num_prefix_tokens != 1 or net.cls_token is None:
         return False
-    if what.classifier is not None and what.encoder.config.pool != "token":
+    if what.classifier is not None and what.encoder.config.asked().pool != "token":
         return False
     block: Any = net.blocks[0]
     usual = type(block.mlp.act).__name__ == "GELU" and not net.no_embed_class

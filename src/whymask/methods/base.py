@@ -1,68 +1,68 @@
-"""What every method is, and the settings that methods share."""
+"""What every method is, and the fields that methods' configs share."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from whymask import masks
-from whymask.encoders import Encoder, EncoderConfig, encoder_class
+from whymask.encoders.base import Encoder, EncoderConfig, Size
 from whymask.errors import WhymaskError
 from whymask.masks import Ratio, from_squares, take, to_squares
+from whymask.methods.settings import MethodSettings
 
-Size = tuple[int, int]
-"""(height, width) in pixels."""
+Asked = TypeVar("Asked", bound=MethodSettings)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MethodConfig:
-    """Settings of a method. What is None is derived from the encoder by `resolve`."""
+    """What a method is built from, everything decided. Its fields are those settings that the method has."""
 
-    def resolve(self, encoder: EncoderConfig, size: Size) -> Self:
-        """Every None filled in, for a resolved encoder and images of `size`.
+    told: ClassVar[str] = "this method"
+    """Who has no setting, in the error for one that it has not."""
+
+    @classmethod
+    def resolve(cls, asked: MethodSettings, encoder: EncoderConfig, size: Size) -> Self:
+        """What is asked, the rest derived, for an encoder and images of `size`.
 
         Raises:
-            WhymaskError: for a setting out of its range, or one that does not fit the encoder.
+            WhymaskError: for a setting that the method has not, is out of its range, or does not fit the encoder.
         """
-        given = {key: value for key, value in vars(self).items() if value is not None}
-        config = replace(self, **(self.derived(encoder, size) | given))
-        config.check_choices()
+        own = {part.name for part in fields(cls)}
+        given = {part.name: value for part in fields(asked) if (value := getattr(asked, part.name)) is not None}
+        left = {part.name: getattr(cls, part.name, part.default) for part in fields(asked) if part.name not in own}
+        unused = [name for name in left if name in given and given[name] != left[name]]
+        if unused:
+            raise WhymaskError(f"{cls.told} has no {', '.join(unused)}; leave it out")
+        wanted = {name: value for name, value in given.items() if name in own}
+        config = cls(**(cls.derived(asked, encoder, size) | wanted))
         config.check(encoder, size)
         return config
 
-    def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
-        """The values of settings that are not given."""
+    @classmethod
+    def derived(cls, asked: Any, encoder: Any, size: Size) -> dict[str, Any]:
+        """The values of fields that need not be asked for."""
         return {}
 
-    def check_choices(self) -> None:
-        """Raises WhymaskError when a setting that is one of several words is another one."""
-        for name, hint in get_type_hints(type(self)).items():
-            words = [w for part in (hint, *get_args(hint)) if get_origin(part) is Literal for w in get_args(part)]
-            given = getattr(self, name)
-            if words and given is not None and given not in words:
-                raise WhymaskError(f"{name} {given!r}; it is one of {', '.join(words)}")
+    def check(self, encoder: Any, size: Size) -> None:
+        """Raises WhymaskError when a field is out of its range or does not fit the encoder."""
 
-    def check(self, encoder: EncoderConfig, size: Size) -> None:
-        """Raises WhymaskError when a resolved setting is out of its range or does not fit the encoder."""
+    def asked(self, settings: type[Asked]) -> Asked:
+        """The settings that ask for exactly this, for files and comparisons."""
+        return settings(**{part.name: getattr(self, part.name, part.default) for part in fields(settings)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MaskedConfig(MethodConfig):
-    """How squares are hidden. The class that inherits this says what its paper does."""
+    """How squares are hidden, see `MaskedSettings`."""
 
-    mask_ratio: Ratio | None = None
-    """Share of the squares that is hidden; or two numbers, between which each batch's share is drawn (R2MAE,
-    arXiv 2509.21650). Default: the method's own."""
-    mask: Literal["uniform", "block", "inverse-block"] | None = None
-    """uniform: every square alike, in aligned groups of mask_block; block: blocks of mask_block anywhere are hidden;
-    inverse-block: such blocks stay visible. Default: the method's own."""
-    mask_block: int | None = None
-    """Side of a block, or of an aligned group, in mask squares. Default: the method's own."""
+    mask_ratio: Ratio
+    mask: Literal["uniform", "block", "inverse-block"]
+    mask_block: int
 
-    def check(self, encoder: EncoderConfig, size: Size) -> None:
-        assert self.mask_ratio is not None and self.mask_block is not None
+    def check(self, encoder: Any, size: Size) -> None:
         masks.check_ratio(self.mask_ratio)
         grid = encoder.grid(size)
         masks.check_block(grid, self.mask_block)
@@ -70,9 +70,8 @@ class MaskedConfig(MethodConfig):
 
     def hide(self, batch: int, grid: tuple[int, int], generator: torch.Generator) -> Tensor:
         """BoolTensor (batch, *grid), True = hidden, equally many in every sample."""
-        assert self.mask_ratio is not None and self.mask_block is not None
         sampler = {"uniform": masks.uniform, "block": masks.block, "inverse-block": masks.inverse_block}
-        return sampler[self.mask or "uniform"](batch, grid, self.mask_ratio, generator, self.mask_block)
+        return sampler[self.mask](batch, grid, self.mask_ratio, generator, self.mask_block)
 
 
 def whole_positions(encoder: EncoderConfig, size: Size) -> dict[str, Any]:
@@ -81,12 +80,17 @@ def whole_positions(encoder: EncoderConfig, size: Size) -> dict[str, Any]:
     A ViT's mask squares are its positions. A CNN's positions are several squares wide: aligned groups of squares as
     large as a position; where these do not divide the grid, blocks of twice their side anywhere.
     """
-    stride = encoder_class(encoder.name).stride_of(encoder, size)
-    side = max(1, stride // encoder.square)
+    side = max(1, encoder.stride(size) // encoder.square)
     grid = encoder.grid(size)
     if grid[0] % side == grid[1] % side == 0 and max(grid) > side:
         return {"mask": "uniform", "mask_block": side}
     return {"mask": "block", "mask_block": max(1, min(2 * side, min(grid) - 1))}
+
+
+def masks_by_kind(encoder: EncoderConfig, size: Size, **papers: Any) -> dict[str, Any]:
+    """Mask settings, for `derived`: the `papers`, which are for a ViT, where every square is a token, else such that
+    whole positions are hidden."""
+    return papers if encoder.patchwise else whole_positions(encoder, size)
 
 
 def block_side(encoder: EncoderConfig, size: Size) -> int:
@@ -99,35 +103,46 @@ class Method(nn.Module):
 
     Args:
         encoder: built by `whymask.encoders.build_encoder`.
-        config: settings, a `Config`; `self.config` is the resolved form.
+        config: a `Config`, resolved for that encoder; without it, that of the default settings.
         seed: of the weights that the method adds.
 
     Raises:
-        WhymaskError: when method and encoder do not fit each other, or a setting is out of its range.
+        WhymaskError: when method and encoder do not fit each other.
     """
 
+    Settings: ClassVar[type[MethodSettings]]
     Config: ClassVar[type[MethodConfig]]
     encoders: ClassVar[tuple[str, ...]]
     """Kinds of encoders that fit, the one that "auto" takes first."""
+    forms: ClassVar[Mapping[str, type["Method"]]] = {}
+    """The kinds of encoders on which this method is another one, by a file of its own."""
     source: ClassVar[str]
     """The paper's arXiv number."""
-    views: int = 1
-    """Masks of each image in a step, whose batch has so many fewer images: equally many masked ones are seen."""
+    masks_per_image: int = 1
+    """In a step, whose batch has so many fewer images: equally many masked ones are seen."""
+    config: MethodConfig
+    encoder: Encoder
 
-    def __init__(self, encoder: Encoder, config: Any = None, seed: int = 0) -> None:
+    def __init__(self, encoder: Encoder, config: MethodConfig | None = None, seed: int = 0) -> None:
         super().__init__()
-        if encoder.kind not in self.encoders:
+        own = [kind for kind in self.encoders if kind not in self.forms]
+        if encoder.kind not in own:
             raise WhymaskError(
-                f"{type(self).__name__} does not fit encoder {encoder.kind!r}; "
-                f"it pretrains {' or '.join(self.encoders)}"
+                f"{type(self).__name__} does not fit encoder {encoder.kind!r}; it pretrains {' or '.join(own)}"
             )
-        self.config: Any = (config or self.Config()).resolve(encoder.config, encoder.size)
-        self.encoder: Any = encoder
+        self.config = config or self.Config.resolve(self.Settings(), encoder.config, encoder.size)
+        self.encoder = encoder
+
+    @classmethod
+    def form(cls, kind: str, settings: MethodSettings | MethodConfig) -> type["Method"]:
+        """The method that this one is on encoders of this kind, with these settings."""
+        return cls.forms.get(kind, cls)
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The masks of a step, on the CPU: what `forward` takes after the images. BoolTensors (batch, gh, gw), True =
         hidden. The first says what the student does not see. Here: one mask, by the settings of `MaskedConfig`."""
-        return (self.config.hide(batch, self.encoder.grid, generator),)
+        config: Any = self.config
+        return (config.hide(batch, self.encoder.grid, generator),)
 
     forward: Callable[..., dict[str, Tensor]]
     """(images (B, C, h, w), *masks) -> {"loss": scalar, and further scalars that are worth logging}."""

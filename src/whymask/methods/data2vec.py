@@ -8,46 +8,35 @@ Baevski et al., "data2vec: A General Framework for Self-supervised Learning in S
 import math
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whymask.encoders import Encoder, EncoderConfig, encoder_class
+from whymask.encoders import Encoder, EncoderConfig
 from whymask.errors import WhymaskError
-from whymask.methods.base import MaskedConfig, Method, Size, block_side, whole_positions
+from whymask.methods.base import MaskedConfig, Method, Size, block_side, masks_by_kind
+from whymask.methods.settings import Data2VecSettings
 from whymask.methods.teacher import Teacher, TeacherConfig, compare, decay_at
 from whymask.randomness import seeded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Data2VecConfig(TeacherConfig, MaskedConfig):
-    """Defaults: 60 % hidden in blocks on a ViT, the top half of the blocks, at most 6, as the paper's for ImageNet.
-    Blocks are of 2 x 2 patches, where BEiT's have 16 or more of 196; and the mean over blocks is not normalised again,
-    which the paper's code does and the paper does not say.
+    """See `Data2VecSettings`."""
 
-    Source: ViT-B 84.2 % fine-tuned on ImageNet after 800 epochs.
-    """
+    top_layers: int
+    beta: float
 
-    top_layers: int | None = None
-    """How many of the last blocks' outputs are averaged to the target. ViT: half of them, at most 6. CNN: those whose
-    maps have the size and width of the last one's."""
-    beta: float = 2.0
-    """Where the smooth L1 loss turns from square to linear."""
-
-    def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
-        if encoder_class(encoder.name).kind == "vit":
-            assert encoder.depth
-            masking: dict[str, Any] = {"mask": "block", "mask_block": block_side(encoder, size)}
-            return masking | {"mask_ratio": 0.6, "top_layers": max(1, min(6, encoder.depth // 2))}
-        return whole_positions(encoder, size) | {"mask_ratio": 0.6, "top_layers": alike(encoder, size)}
+    @classmethod
+    def derived(cls, asked: Any, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
+        masking = masks_by_kind(encoder, size, mask="block", mask_block=block_side(encoder, size))
+        return masking | {"mask_ratio": 0.6, "top_layers": encoder.upper(size)}
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         super().check(encoder, size)
-        most = encoder.depth if encoder_class(encoder.name).kind == "vit" else alike(encoder, size)
-        assert most and self.top_layers is not None
+        most = encoder.alike(size)
         if not 1 <= self.top_layers <= most:
             raise WhymaskError(
                 f"top_layers {self.top_layers}; the {encoder.name} has {most} blocks of the last one's size: "
@@ -60,9 +49,11 @@ class Data2VecConfig(TeacherConfig, MaskedConfig):
 class Data2Vec(Method):
     """student(masked image) -> linear head -> smooth L1 to the teacher's averaged features at hidden positions."""
 
+    Settings = Data2VecSettings
     Config = Data2VecConfig
     encoders = ("cnn", "vit", "swin")
     source = "2202.03555"
+    config: Data2VecConfig
 
     def __init__(self, encoder: Encoder, config: Data2VecConfig | None = None, seed: int = 0) -> None:
         super().__init__(encoder, config)
@@ -88,9 +79,3 @@ class Data2Vec(Method):
 
     def after_step(self, step: int, steps: int) -> None:
         self.teacher.follow(self.encoder, decay_at(step, steps, 0.9998, 0.9998, self.config.decay))
-
-
-def alike(encoder: EncoderConfig, size: Size) -> int:
-    """How many of the last layers of a CNN or Swin have maps of the last one's size and width."""
-    layers = encoder_class(encoder.name).layers_of(encoder, size)
-    return len(list(takewhile(lambda layer: layer == layers[-1], reversed(layers))))

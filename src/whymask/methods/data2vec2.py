@@ -12,50 +12,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whymask.encoders import Encoder, EncoderConfig
-from whymask.encoders.vit import ViTEncoder
+from whymask.encoders import Encoder
+from whymask.encoders.vit import ViTConfig, ViTEncoder
 from whymask.errors import WhymaskError
 from whymask.masks import indices
 from whymask.methods.base import MaskedConfig, Method, Size
+from whymask.methods.settings import Data2Vec2Settings
 from whymask.methods.teacher import Teacher, TeacherConfig, compare, decay_at
 from whymask.randomness import seeded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Data2Vec2Config(TeacherConfig, MaskedConfig):
-    """Defaults, as the paper's for ImageNet: 80 % hidden around visible blocks of 3 x 3 patches, the last 10 of 12
-    blocks. On grids of less than 8 patches a side 60 % and single patches, as 3 visible patches of 16 taught nothing on
-    glyphs.
+    """See `Data2Vec2Settings`."""
 
-    Source: ViT-L 86.8 % fine-tuned on ImageNet after 150 epochs; MAE's accuracy in 16.4 times less pretraining time.
-    """
+    top_layers: int
+    masks: int
+    target_norm: Literal["layer", "instance"]
+    decoder_depth: int
+    class_weight: float
 
-    top_layers: int | None = None
-    """How many of the last blocks' outputs are averaged to the target; all but the first sixth."""
-    masks: int = 2
-    """Masks of an image for each pass of the teacher, which share a step's batch size between them. 16 in the paper,
-    whose runs are of 375,000 steps; with fewer, a batch has more images."""
-    target_norm: Literal["layer", "instance"] = "layer"
-    """How a block's output is normalised before the mean. layer: each patch over the channels, as in data2vec;
-    instance: each channel over the image's patches, as in the paper's code, which leaves only what tells patches of an
-    image apart: on glyphs, whose patches do not tell of their neighbours, little could be learnt from it."""
-    decoder_depth: int | None = None
-    """Convolutions of the decoder: 6 for encoders of 12 or more blocks, else 3."""
-    class_weight: float = 0.01
-    """Weight of the class token's loss, a mean over images; without such a token there is none. (The paper's code sums
-    it over a batch's masked images.)"""
-
-    def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
-        assert encoder.depth
+    @classmethod
+    def derived(cls, asked: Any, encoder: ViTConfig, size: Size) -> dict[str, Any]:
         small = min(encoder.grid(size)) < 8
         ratio, side = (0.6, 1) if small else (0.8, 3)
         masking: dict[str, Any] = {"mask_ratio": ratio, "mask": "inverse-block", "mask_block": side}
         depth = 6 if encoder.depth >= 12 else 3
         return masking | {"top_layers": encoder.depth - encoder.depth // 6, "decoder_depth": depth}
 
-    def check(self, encoder: EncoderConfig, size: Size) -> None:
+    def check(self, encoder: ViTConfig, size: Size) -> None:
         super().check(encoder, size)
-        assert encoder.depth and self.top_layers is not None and self.decoder_depth is not None
         if not 1 <= self.top_layers <= encoder.depth:
             raise WhymaskError(
                 f"top_layers {self.top_layers}; the encoder has {encoder.depth} blocks: choose 1 to {encoder.depth}"
@@ -74,14 +60,17 @@ class Data2Vec2(Method):
     that normalises after it; in timm's, which normalises before, that branch collapsed on glyphs (target_std 0.004).
     """
 
+    Settings = Data2Vec2Settings
     Config = Data2Vec2Config
     encoders = ("vit",)
     source = "2212.07525"
+    config: Data2Vec2Config
+    encoder: ViTEncoder
 
     def __init__(self, encoder: Encoder, config: Data2Vec2Config | None = None, seed: int = 0) -> None:
         super().__init__(encoder, config)
         self.teacher = Teacher(encoder)
-        self.views = self.config.masks
+        self.masks_per_image = self.config.masks
         with seeded(seed, "decoder"):
             self.decoder = GridDecoder(self.encoder, self.config.decoder_depth)
 

@@ -9,7 +9,8 @@ from safetensors.torch import save as tensors_to_bytes
 
 from whymask.encoders import Encoder, load_encoder, load_strictly, read_tensors
 from whymask.errors import WhymaskError
-from whymask.methods import Method, method_of
+from whymask.methods.base import Method
+from whymask.methods.build import build_method, method_of, resolve_method, settings_for
 from whymask.runs import write_bytes, write_json
 
 DECODER, ABOUT = "decoder.safetensors", "decoder.json"
@@ -21,7 +22,8 @@ def save_method(model: Method, name: str, folder: Path) -> None:
     """decoder.safetensors and decoder.json in `folder`, from which `load_method` makes the method again."""
     state = {key: value.detach().cpu().contiguous() for key, value in _own(model).items()}
     write_bytes(folder / DECODER, tensors_to_bytes(state))
-    write_json(folder / ABOUT, {"schema": 1, "method": name, "config": asdict(model.config)})
+    config = asdict(settings_for(name, model.config))
+    write_json(folder / ABOUT, {"schema": 1, "method": name, "config": config})
 
 
 def load_method(path: str | Path, encoder: Encoder | None = None) -> Method:
@@ -35,12 +37,13 @@ def load_method(path: str | Path, encoder: Encoder | None = None) -> Method:
         raise WhymaskError(f"{folder} keeps no method ({ABOUT}, {DECODER}); give a finished pretraining run")
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        method: Any = method_of(about["method"])
+        name = about["method"]
         listed = {key: tuple(value) if isinstance(value, list) else value for key, value in about["config"].items()}
-        config = method.Config(**listed)
+        asked = method_of(name).Settings(**listed)
     except (ValueError, KeyError, TypeError) as error:
         raise WhymaskError(f"{folder / ABOUT} is damaged ({error!r}); use another copy of the run") from error
-    model = method(encoder or load_encoder(folder), config)
+    encoder = encoder or load_encoder(folder)
+    model = build_method(name, encoder, resolve_method(name, asked, encoder.config, encoder.size), seed=0)
     load_own(model, folder)
     return model.eval()
 

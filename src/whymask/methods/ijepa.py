@@ -15,47 +15,36 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from whymask import masks
-from whymask.encoders import Encoder, EncoderConfig
-from whymask.encoders.vit import ViTEncoder, initialise_transformer, sincos_positions
+from whymask.encoders import Encoder
+from whymask.encoders.vit import ViTConfig, ViTEncoder, initialise_transformer, sincos_positions
 from whymask.errors import WhymaskError
 from whymask.linear import speed_up
 from whymask.masks import indices, take
 from whymask.methods.base import Method, Size
+from whymask.methods.settings import IJEPASettings
 from whymask.methods.teacher import Teacher, TeacherConfig, compare, decay_at
 from whymask.randomness import seeded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IJEPAConfig(TeacherConfig):
-    """Defaults, as the paper's for ImageNet.
+    """See `IJEPASettings`."""
 
-    The student is what is kept; the paper evaluates the teacher.
+    targets: int
+    target_scale: tuple[float, float]
+    target_aspect: tuple[float, float]
+    context_scale: tuple[float, float]
+    predictor_width: int
+    predictor_depth: int
 
-    Source, linear classifier on frozen features: ViT-B/16 72.9 % (600 epochs), ViT-L/16 77.5 %, ViT-H/14 79.3 %.
-    """
-
-    targets: int = 4
-    """Target blocks of an image; each is predicted by itself."""
-    target_scale: tuple[float, float] = (0.15, 0.2)
-    """Area of a target, as a share of the grid's; drawn for each batch."""
-    target_aspect: tuple[float, float] = (0.75, 1.5)
-    """Height / width of a target; drawn for each batch."""
-    context_scale: tuple[float, float] = (0.85, 1.0)
-    """Area of the context block, before the targets are taken out of it."""
-    predictor_width: int | None = None
-    """Width of the predictor's tokens; half of the encoder's (384 for ViT-B, as in the paper), at least 64."""
-    predictor_depth: int | None = None
-    """Blocks of the predictor; half of the encoder's, as the paper's 6 of ViT-B's 12."""
-
-    def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
-        assert encoder.width and encoder.depth and encoder.heads
+    @classmethod
+    def derived(cls, asked: Any, encoder: ViTConfig, size: Size) -> dict[str, Any]:
         multiple = 4 * encoder.heads
         width = max(-(-64 // multiple), encoder.width // 2 // multiple) * multiple
         return {"predictor_width": width, "predictor_depth": max(1, encoder.depth // 2)}
 
-    def check(self, encoder: EncoderConfig, size: Size) -> None:
+    def check(self, encoder: ViTConfig, size: Size) -> None:
         super().check(encoder, size)
-        assert encoder.heads and self.predictor_width is not None and self.predictor_depth is not None
         for name in ("target_scale", "target_aspect", "context_scale"):
             low, high = getattr(self, name)
             if not 0 < low <= high or (name != "target_aspect" and high > 1):
@@ -86,9 +75,12 @@ class IJEPAConfig(TeacherConfig):
 class IJEPA(Method):
     """student(context) -> predictor, one target block at a time -> smooth L1 to the teacher's features there."""
 
+    Settings = IJEPASettings
     Config = IJEPAConfig
     encoders = ("vit",)
     source = "2301.08243"
+    config: IJEPAConfig
+    encoder: ViTEncoder
 
     def __init__(self, encoder: Encoder, config: IJEPAConfig | None = None, seed: int = 0) -> None:
         super().__init__(encoder, config)
@@ -122,7 +114,6 @@ class Predictor(nn.Module):
     def __init__(self, encoder: ViTEncoder, config: IJEPAConfig) -> None:
         super().__init__()
         width, depth = config.predictor_width, config.predictor_depth
-        assert width and depth and encoder.config.heads
         norm: Any = partial(nn.LayerNorm, eps=1e-6)
         heads = encoder.config.heads
         self.embed = nn.Linear(encoder.dim, width)

@@ -11,48 +11,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whymask.encoders import Encoder, EncoderConfig, encoder_class
+from whymask.encoders import Encoder, EncoderConfig
 from whymask.errors import WhymaskError
 from whymask.masks import to_squares
-from whymask.methods.base import MaskedConfig, Method, Size, block_side, whole_positions
+from whymask.methods.base import MaskedConfig, Method, Size, block_side, masks_by_kind
+from whymask.methods.settings import MaskFeatSettings
 from whymask.randomness import seeded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MaskFeatConfig(MaskedConfig):
-    """Defaults: 40 % hidden, 9 bins, cells of half a patch, as the paper's for images; blocks are of 2 x 2 patches.
-    Gradients are central differences, as scikit-image's, where the paper's code has Sobel filters.
+    """See `MaskFeatSettings`."""
 
-    Source: ViT-B 84.0 %, ViT-L 85.7 % fine-tuned on ImageNet after 1600 epochs.
-    """
+    bins: int
+    cell: int
 
-    bins: int = 9
-    """Bins of the gradient's direction, over half a turn."""
-    cell: int | None = None
-    """Side, in pixels, of the cell that a histogram is made of; half of a patch, or of a CNN's position."""
-
-    def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
-        stride = encoder_class(encoder.name).stride_of(encoder, size)
-        settings = {"mask_ratio": 0.4, "cell": stride // 2 if stride % 2 == 0 else stride}
-        if encoder_class(encoder.name).kind != "vit":
-            return whole_positions(encoder, size) | settings
-        return settings | {"mask": "block", "mask_block": block_side(encoder, size)}
+    @classmethod
+    def derived(cls, asked: Any, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
+        stride = encoder.stride(size)
+        masking = masks_by_kind(encoder, size, mask="block", mask_block=block_side(encoder, size))
+        return masking | {"mask_ratio": 0.4, "cell": stride // 2 if stride % 2 == 0 else stride}
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         super().check(encoder, size)
-        stride = encoder_class(encoder.name).stride_of(encoder, size)
+        stride = encoder.stride(size)
         if self.bins < 2:
             raise WhymaskError(f"{self.bins} bins; a histogram of directions needs at least 2, such as 9")
-        if not self.cell or self.cell < 1 or stride % self.cell:
+        if self.cell < 1 or stride % self.cell:
             raise WhymaskError(f"cell of {self.cell} pixels; it must divide the {stride} pixels of a patch or position")
 
 
 class MaskFeat(Method):
     """encoder(image with mask tokens) -> linear head -> mean squared error to hidden positions' histograms."""
 
+    Settings = MaskFeatSettings
     Config = MaskFeatConfig
     encoders = ("cnn", "vit", "swin")
     source = "2112.09133"
+    config: MaskFeatConfig
 
     def __init__(self, encoder: Encoder, config: MaskFeatConfig | None = None, seed: int = 0) -> None:
         super().__init__(encoder, config)

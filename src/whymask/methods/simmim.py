@@ -11,34 +11,32 @@ import torch
 from torch import Tensor, nn
 
 from whymask import masks
-from whymask.encoders import Encoder, EncoderConfig, encoder_class
+from whymask.encoders import Encoder, EncoderConfig
 from whymask.masks import to_pixels
-from whymask.methods.base import MaskedConfig, Method, Size, whole_positions
+from whymask.methods.base import MaskedConfig, Method, Size, masks_by_kind
+from whymask.methods.settings import SimMIMSettings
 from whymask.randomness import seeded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SimMIMConfig(MaskedConfig):
-    """Defaults, as the paper's: 60 % hidden. Its mask patches of 32 of 224 pixels, a seventh of a side, are groups of
-    2 x 2 patches on a ViT where the grid has 14 patches a side or more.
+    """See `SimMIMSettings`."""
 
-    Source: ViT-B 83.8 %, Swin-B 84.0 % fine-tuned on ImageNet after 800 epochs.
-    """
-
-    def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
-        if encoder_class(encoder.name).kind != "vit":
-            return whole_positions(encoder, size) | {"mask_ratio": 0.6}
+    @classmethod
+    def derived(cls, asked: Any, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
         grid = encoder.grid(size)
         side = 2 if min(grid) >= 14 and grid[0] % 2 == grid[1] % 2 == 0 else 1
-        return {"mask_ratio": 0.6, "mask": "uniform", "mask_block": side}
+        return masks_by_kind(encoder, size, mask="uniform", mask_block=side) | {"mask_ratio": 0.6}
 
 
 class SimMIM(Method):
     """encoder(image with mask tokens) -> linear head -> mean absolute error at hidden pixels."""
 
+    Settings = SimMIMSettings
     Config = SimMIMConfig
     encoders = ("cnn", "vit", "swin")
     source = "2111.09886"
+    config: SimMIMConfig
 
     def __init__(self, encoder: Encoder, config: SimMIMConfig | None = None, seed: int = 0) -> None:
         super().__init__(encoder, config)

@@ -12,45 +12,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whymask.encoders import Encoder, EncoderConfig, encoder_class
+from whymask.encoders import Encoder, EncoderConfig
 from whymask.encoders.cnn import CNNEncoder
 from whymask.encoders.masked_forms import at_visible
 from whymask.errors import WhymaskError
 from whymask.masks import indices, take, to_squares
 from whymask.methods.base import MaskedConfig, Method, Size, fill_in, standardised, whole_positions
+from whymask.methods.settings import SparKSettings
 from whymask.randomness import seeded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SparKConfig(MaskedConfig):
-    """Defaults, as the paper's: 60 % hidden, in groups as large as a position of the last map.
+    """See `SparKSettings`."""
 
-    Source: ResNet-50 80.6 %, ConvNeXt-B 84.8 % fine-tuned on ImageNet after 1600 epochs.
-    """
+    normalise_targets: bool
+    decoder_width: int
 
-    normalise_targets: bool = True
-    """Predict the pixels of each hidden group of squares after subtracting their mean and dividing by their standard
-    deviation."""
-    decoder_width: int | None = None
-    """Channels of the decoder at the lowest resolution, halved at every doubling; 3/8 of the encoder's, as the paper's
-    768 of ResNet-50's 2048."""
-
-    def derived(self, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
-        width = encoder_class(encoder.name).layers_of(encoder, size)[-1][0]
+    @classmethod
+    def derived(cls, asked: Any, encoder: EncoderConfig, size: Size) -> dict[str, Any]:
+        width, _ = encoder.layers(size)[-1]
         return whole_positions(encoder, size) | {"mask_ratio": 0.6, "decoder_width": max(1, width * 3 // 8)}
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         super().check(encoder, size)
-        if self.decoder_width is None or self.decoder_width < 1:
+        if self.decoder_width < 1:
             raise WhymaskError(f"decoder of width {self.decoder_width}; it needs at least 1 channel, such as 48")
 
 
 class SparK(Method):
     """masked encoder -> maps of every resolution, holes filled with tokens -> U-shaped decoder -> squared error."""
 
+    Settings = SparKSettings
     Config = SparKConfig
     encoders = ("cnn",)
     source = "2301.03580"
+    config: SparKConfig
+    encoder: CNNEncoder
 
     def __init__(self, encoder: Encoder, config: SparKConfig | None = None, seed: int = 0) -> None:
         super().__init__(encoder, config)

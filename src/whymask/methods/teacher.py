@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whymask.encoders import Encoder, EncoderConfig
+from whymask.encoders import Encoder
 from whymask.errors import WhymaskError
 from whymask.methods.base import MethodConfig, Size
 
@@ -17,15 +17,13 @@ HORIZON = 0.05
 in which the teacher follows the student; in a run of 500 it would stay the random network that it began as."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TeacherConfig(MethodConfig):
-    """How the teacher follows the student."""
+    """`decay`: of the teacher's moving average, fixed; None is the paper's, see `decay_at`."""
 
     decay: float | None = None
-    """Decay of the teacher's moving average, fixed. Default: the paper's, which may rise over the run, but never so
-    much that the averaging horizon 1 / (1 - decay) exceeds 5 % of the run's steps."""
 
-    def check(self, encoder: EncoderConfig, size: Size) -> None:
+    def check(self, encoder: Any, size: Size) -> None:
         super().check(encoder, size)
         if self.decay is not None and not 0 <= self.decay < 1:
             raise WhymaskError(f"teacher decay {self.decay}; it must lie in [0, 1), 0 being the student itself")

@@ -15,23 +15,22 @@ from torch import Tensor, nn
 
 from whymask import masks
 from whymask.encoders import Encoder, EncoderConfig
+from whymask.encoders.two_layer import TwoLayerEncoder
 from whymask.errors import WhymaskError
 from whymask.masks import to_squares
 from whymask.methods.base import Method, MethodConfig, Size
+from whymask.methods.settings import TwoLayerSettings
 from whymask.methods.teacher import compare
 from whymask.randomness import seeded
 
 
-@dataclass(frozen=True)
-class TwoLayerConfig(MethodConfig):
-    """Defaults as in the theory lab. The paper states no number for this network on images."""
+@dataclass(frozen=True, kw_only=True)
+class TwoLayerMethodConfig(MethodConfig):
+    """See `TwoLayerSettings`."""
 
-    mask_ratio: float = 0.5
-    """Share of the patches that is hidden, 1 - theta; each independently."""
-    objective: Literal["teacher", "pixels"] = "teacher"
-    """teacher: the features of the whole image by kernels tau times as large; pixels: the hidden patches' pixels."""
-    tau: float = 2 ** (1 / 3)
-    """Scale of the teacher's kernels; growth needs more than 1. Only for the teacher's objective."""
+    mask_ratio: float
+    objective: Literal["teacher", "pixels"]
+    tau: float
 
     def check(self, encoder: EncoderConfig, size: Size) -> None:
         masks.check_ratio(self.mask_ratio)
@@ -61,14 +60,17 @@ class TwoLayerMethod(Method):
     steps (the logged `stopped` is 1), after which a run changes nothing.
     """
 
-    Config = TwoLayerConfig
+    Settings = TwoLayerSettings
+    Config = TwoLayerMethodConfig
     encoders = ("two-layer",)
     source = "2206.03826"
+    config: TwoLayerMethodConfig
+    encoder: TwoLayerEncoder
     stopped: Tensor
     final: Tensor
     reach: Tensor
 
-    def __init__(self, encoder: Encoder, config: TwoLayerConfig | None = None, seed: int = 0) -> None:
+    def __init__(self, encoder: Encoder, config: TwoLayerMethodConfig | None = None, seed: int = 0) -> None:
         super().__init__(encoder, config)
         net = self.encoder.net
         if self.config.objective == "pixels":

@@ -14,15 +14,14 @@ from whymask.report import text
 
 
 @cache
-def _environment(folder: Path | None) -> Environment:
-    own = PackageLoader("whymask.report")
+def _environment(folder: Path) -> Environment:
     environment = Environment(
-        loader=own if folder is None else ChoiceLoader([own, FileSystemLoader(folder)]),
+        loader=ChoiceLoader([PackageLoader("whymask.report"), FileSystemLoader(folder)]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (text.number, text.signed, text.count, text.words, text.duration, text.size, text.metric_name)
+    filters = (text.number, text.signed, text.count, text.words, text.duration, text.size)
     environment.filters |= {function.__name__: function for function in filters}
     environment.tests["known"] = text.known
     return environment
@@ -36,16 +35,16 @@ def _script() -> tuple[Markup, str]:
     return Markup(source), f"sha256-{digest}"
 
 
-def render_part(template: str, **context: Any) -> str:
-    """A part of a page, or of a notebook, as HTML."""
-    return _environment(None).get_template(template).render(**context)
+def render_part(template: str, folder: Path, **context: Any) -> str:
+    """A part of a page, or of a notebook, as HTML: as `render`, of a template that stands alone."""
+    return _environment(folder).get_template(template).render(**context)
 
 
-def render(template: str, folder: Path | None = None, **context: Any) -> bytes:
+def render(template: str, folder: Path, **context: Any) -> bytes:
     """The page as UTF-8 bytes. Every string in `context` is escaped, unless it is a `Markup`.
 
-    The template, one of `whymask.report` or in `folder`, extends ``base.html.j2`` (blocks ``title``, ``style``,
-    ``content``); the filters are the functions of `whymask.report.text`.
+    The template, in `folder`, extends ``base.html.j2`` (blocks ``title``, ``style``, ``content``); the filters are the
+    functions of `whymask.report.text`.
     """
     script, script_hash = _script()
     page = _environment(folder).get_template(template).render(script=script, script_hash=script_hash, **context)

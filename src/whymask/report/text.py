@@ -4,9 +4,6 @@ import math
 from numbers import Real
 from typing import Any
 
-from whymask.errors import WhymaskError
-from whymask.stages.metrics import describe
-
 DASH = "–"
 _SCALES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -77,15 +74,6 @@ def size(nbytes: Any) -> str:
     """12345678 -> "12.3 MB" (powers of 1000)."""
     scaled = words(nbytes)
     return scaled if scaled == DASH else f"{scaled}B" if scaled[-1].isalpha() else f"{scaled} B"
-
-
-def metric_name(metric: str) -> str:
-    """ "accuracy/single_view" -> "single-view accuracy"; "log_loss" -> "log loss (lower is better)"."""
-    try:
-        about = describe(metric)
-    except WhymaskError:  # a page is made from what is there
-        return metric.replace("_", " ")
-    return about.title if about.higher_is_better else f"{about.title} (lower is better)"
 
 
 def setting_value(value: Any) -> str:

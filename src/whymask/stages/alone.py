@@ -1,91 +1,27 @@
 """The stages alone, each from data to a run folder: `pretrain`, `finetune` and `probe`."""
 
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-import tyro
-from lightning_fabric import Fabric
 
 from whymask.data.prepare import Prepared
-from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
-from whymask.data.splits import labelled_subset, parse_budget
-from whymask.encoders import EncoderConfig, notes, resolve
-from whymask.flags import Flat
-from whymask.methods import METHODS, PerMethod, config_of, encoder_for
+from whymask.data.splits import parse_budget
+from whymask.encoders import notes, resolve
+from whymask.methods import asked_of, encoder_for, resolve_method
 from whymask.progress import say
-from whymask.runs import RunFolder, provenance, write_arrays, write_csv
-from whymask.stages.augment import AugmentName, augment_of, resolve_augment
-from whymask.stages.classify import classification_task, train_classifier
-from whymask.stages.pretrain import Pretraining, Recipe, pretrain_encoder, pretraining_task
+from whymask.runs import write_arrays
+from whymask.stages.augment import resolve_augment
+from whymask.stages.classify import ClassifierJob, train_classifier
+from whymask.stages.context import Context
+from whymask.stages.pretrain import PretrainJob, pretrain_encoder, pretraining
 from whymask.stages.probe import probe_encoder
-from whymask.stages.recipes import Finetuning
-from whymask.stages.start import POOL, Start, hashes_seen
-from whymask.training.device import make_fabric, precision_of
-from whymask.training.settings import RuntimeSettings
-
-SCRATCH = "scratch"
-
-
-@dataclass(frozen=True)
-class PretrainSettings(PerMethod):  # type: ignore[misc, valid-type]
-    """Pretrain an encoder on unlabelled images."""
-
-    method: Literal[tuple(METHODS)] = "mae"  # type: ignore[valid-type]
-    """How to pretrain; one of `whymask.methods.METHODS`."""
-    origin: Annotated[str | None, tyro.conf.arg(name="from")] = None
-    """Weights to start from: a run's folder, or a local checkpoint of timm or transformers. Default: new weights."""
-    partial: bool = False
-    """Start from weights that do not all match; what does not, stays new."""
-    seed: int = 0
-    """Seed of weights, order, augmentation and masks."""
-    augment: AugmentName = "auto"
-    """Augmentation. auto: random crops and flips; none for glyphs."""
-    data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
-    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
-    training: Annotated[Pretraining, Flat] = field(default_factory=Pretraining)
-    runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
-
-
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """Train a classifier on labelled images, from a pretrained encoder or from scratch."""
-
-    origin: Annotated[str, tyro.conf.arg(name="from")] = SCRATCH
-    """A pretraining run's folder, a local checkpoint of timm or transformers, or scratch."""
-    partial: bool = False
-    """Start from weights that do not all match; what does not, stays new."""
-    budget: str = "all"
-    """How many labels to train on: a number a class (10), a share (1%), or all."""
-    seed: int = 0
-    """Seed of the label subset, order, augmentation and initial weights."""
-    augment: AugmentName = "auto"
-    """Augmentation. auto: random crops and flips; none for glyphs."""
-    data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
-    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
-    training: Annotated[Finetuning, Flat] = field(default_factory=Finetuning)
-    runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
-
-
-@dataclass(frozen=True)
-class ProbeSettings:
-    """Ask what a frozen encoder knows: nearest neighbours, and a linear classifier, on its features."""
-
-    origin: Annotated[str, tyro.conf.arg(name="from")]
-    """A pretraining run's folder, or a local checkpoint of timm or transformers."""
-    partial: bool = False
-    """Take weights that do not all match; what does not, stays new."""
-    budget: str = "all"
-    """How many labels to use: a number a class (10), a share (1%), or all."""
-    seed: int = 0
-    """Seed of the label subset."""
-    neighbours: int = 20
-    """How many nearest neighbours vote."""
-    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
-    data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
-    runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
+from whymask.stages.recipes import resolve_finetuning, resolve_pretraining
+from whymask.stages.record import RunRecord
+from whymask.stages.settings import SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings
+from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by
+from whymask.training.device import make_fabric
 
 
 def pretrain(
@@ -104,23 +40,26 @@ def pretrain(
     start = Start.of(settings.origin, settings.encoder, settings.partial)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
-    prep = prepared.images.preprocessing
+    context, prep = Context(fabric, prepared), prepared.images.preprocessing
     encoder = resolve(encoder_for(settings.method, start.encoder), prep.size, prep.channels)
     for note in notes(encoder, prep.size):
         say(note)
-    augment = resolve_augment(settings.augment, prepared.name)
-    training = replace(settings.training, epochs=settings.training.epochs_for(len(prepared.pool)))
-    method_config = config_of(settings).resolve(encoder, prep.size)
-    recipe = Recipe(
-        encoder, settings.method, method_config, training, augment_of(augment), settings.origin, settings.partial
+    job = PretrainJob(
+        config=encoder,
+        method=settings.method,
+        method_config=resolve_method(settings.method, asked_of(settings), encoder, prep.size),
+        training=resolve_pretraining(settings.training, len(prepared.pool)),
+        augment=resolve_augment(settings.augment, prepared.name),
+        seed=settings.seed,
+        origin=settings.origin,
+        partial=settings.partial,
     )
     for warning in prepared.warnings():
         say(f"warning: {warning}")
-    if recipe.origin is not None:
-        pretraining_task(fabric, prepared, recipe, settings.seed)  # what does not fit is told before a folder is made
-    run = _open(fabric, Path(out), {"stage": "pretrain", "seed": settings.seed, **asdict(recipe)}, prepared)
-    result = pretrain_encoder(fabric, prepared, recipe, seed=settings.seed, run=run)
-    say(f"loss {result['loss']:.4f} after {result['steps']} steps; the encoder: {run.path / 'encoder'}")
+    if job.origin is not None:
+        pretraining(context, job)  # what does not fit is told before a folder is made
+    result = pretrain_encoder(context, job, Path(out), "pretrain", alone=True)
+    say(f"loss {result['loss']:.4f} after {result['steps']} steps; the encoder: {Path(out) / 'encoder'}")
     return result
 
 
@@ -138,36 +77,38 @@ def finetune(
     """
     settings = settings or FinetuneSettings()
     fabric = make_fabric(settings.runtime)
-    start = Start.of(None if settings.origin == SCRATCH else settings.origin, settings.encoder, settings.partial)
+    origin = None if settings.origin == SCRATCH else settings.origin
+    start = Start.of(origin, settings.encoder, settings.partial)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
+    context, out = Context(fabric, prepared), Path(out)
     encoder = start.build(prepared, settings.seed)
     budget = parse_budget(settings.budget)
-    rows = labelled_subset(prepared.images.labels, prepared.train, budget, settings.seed, prepared.classes)
-    training = settings.training.resolve(len(rows), prepared, encoder.config)
+    rows = context.labelled_rows(budget, settings.seed)
+    training = resolve_finetuning(settings.training, len(rows), prepared, encoder.config)
     say(training.text())
-    augment = resolve_augment(settings.augment, prepared.name)
-    config = {
-        "stage": "finetune",
-        "from": settings.origin,
-        "budget": budget.name,
-        "seed": settings.seed,
-        "encoder": asdict(encoder.config),
-        "training": asdict(training),
-        "augment": augment,
-    }
-    run = _open(fabric, Path(out), config, prepared)
-    if run.result is not None:
-        return run.result
-    warn_of_seen(settings.origin, prepared)
-    task = classification_task(fabric, prepared, rows, encoder, training, augment_of(augment), settings.seed)
-    result = train_classifier(
-        fabric, prepared, task, prepared.test, training, seed=settings.seed, run=run, label="finetune"
+    job = ClassifierJob(
+        **pretrained_by(start.origin),
+        seed=settings.seed,
+        budget=budget.name,
+        rows=rows,
+        test=prepared.test,
+        config=encoder.config,
+        build=lambda: encoder,
+        training=training,
+        augment=resolve_augment(settings.augment, prepared.name),
+        origin=origin,
+        partial=settings.partial,
     )
-    if fabric.is_global_zero and (seen := hashes_seen(start.origin)) is not None:
-        write_arrays(run.path / POOL, {"hashes": seen})
-    _say_metrics(result["metrics"])
+    finished = (out / "result.json").exists()
+    if not finished:
+        warn_of_seen(origin, prepared)
+    result = train_classifier(context, job, out, "finetune", alone=True)
+    if not finished:
+        if fabric.is_global_zero and (seen := hashes_seen(start.origin)) is not None:
+            write_arrays(out / POOL, {"hashes": seen})
+        _say_metrics(result["metrics"])
     return result
 
 
@@ -182,11 +123,21 @@ def probe(
     start = Start.of(settings.origin, settings.encoder, settings.partial)
     prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
+    context = Context(fabric, prepared)
     encoder = start.build(prepared, settings.seed)
     budget = parse_budget(settings.budget)
-    rows = labelled_subset(prepared.images.labels, prepared.train, budget, settings.seed, prepared.classes)
-    config = {"stage": "probe", "from": settings.origin, "budget": budget.name, "seed": settings.seed}
-    run = _open(fabric, Path(out), config | {"neighbours": settings.neighbours}, prepared)
+    rows = context.labelled_rows(budget, settings.seed)
+    record = RunRecord(
+        stage="probe",
+        **pretrained_by(start.origin),
+        seed=settings.seed,
+        data=context.fingerprint,
+        budget=budget.name,
+        origin=settings.origin,
+        partial=settings.partial,
+        about={"neighbours": settings.neighbours},
+    )
+    run = context.open(Path(out), record, alone=True)
     if run.result is not None:
         return run.result
     warn_of_seen(settings.origin, prepared)
@@ -198,22 +149,13 @@ def probe(
     return result
 
 
-def warn_of_seen(origin: str, prepared: Prepared) -> None:
+def warn_of_seen(origin: str | None, prepared: Prepared) -> None:
     """Say so when pretraining saw, without labels, images that are now test images."""
-    hashes = hashes_seen(Path(origin))
+    hashes = hashes_seen(None if origin is None else Path(origin))
     if hashes is not None:
         seen = int(np.isin(prepared.images.hashes[prepared.test], hashes).sum())
         if seen:
             say(f"warning: {seen:,} of {len(prepared.test):,} test images were in the pretraining of {origin}")
-
-
-def _open(fabric: Fabric, out: Path, config: dict[str, Any], prepared: Prepared) -> RunFolder:
-    origin = provenance(fabric.device.type, precision_of(fabric)) | {"data": prepared.describe()}
-    with fabric.rank_zero_first():
-        run = RunFolder.open(out, config | {"data": prepared.images.fingerprint}, origin)
-    if fabric.is_global_zero:
-        write_csv(out / "skipped.csv", ["image", "reason"], prepared.images.skipped)
-    return run
 
 
 def _say_metrics(values: dict[str, float]) -> None:

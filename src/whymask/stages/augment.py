@@ -1,12 +1,7 @@
 """Which augmentation a data set gets when none is named."""
 
-from typing import Literal
-
 from whymask.data.batches import Augment
-
-AugmentName = Literal["auto", "none", "crop", "crop-flip"]
-"""crop: a random crop of 40 to 100 % of the area, resized; crop-flip: and mirrored half the time.
-auto: crop-flip, but none for glyphs, whose features are patterns of fixed size and orientation."""
+from whymask.stages.settings import AugmentName
 
 
 def resolve_augment(name: AugmentName, source: str) -> AugmentName:

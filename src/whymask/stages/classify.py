@@ -1,29 +1,32 @@
 """Classification: an encoder, pretrained or not, and a linear head, trained together on labelled images."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import save as tensors_to_bytes
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from whymask.data.batches import Augment, Batch, in_order
+from whymask.data.batches import Batch, in_order
 from whymask.data.prepare import Prepared
-from whymask.encoders import Encoder, load_encoder, load_strictly, read_tensors, save_encoder
+from whymask.encoders import Encoder, EncoderConfig, load_encoder, load_strictly, read_tensors, save_encoder
+from whymask.encoders.branches import branches_of, drop_branches
 from whymask.errors import WhymaskError
 from whymask.randomness import seeded
-from whymask.runs import RunFolder, read_json, write_arrays, write_bytes, write_json
+from whymask.runs import read_json, write_arrays, write_bytes, write_json
+from whymask.stages.augment import augment_of
+from whymask.stages.context import Context
 from whymask.stages.metrics import metrics
-from whymask.stages.recipes import DROP_PLACES, Finetuning, branches_of
+from whymask.stages.recipes import FinetuneTrainingConfig
+from whymask.stages.record import RunRecord
+from whymask.stages.settings import AugmentName
 from whymask.training.device import batches_on
-from whymask.training.loop import LossOf, Task, fit
+from whymask.training.loop import LossOf, Training, fit
 
 EVALUATION_BATCH = 256
 HEAD = "head.safetensors"
@@ -57,38 +60,125 @@ class Classifier(nn.Module):
         return self.head(self.norm(self.encoder.pool(self.encoder(images))))
 
 
-def classification_task(
-    fabric: Fabric,
-    prepared: Prepared,
-    rows: np.ndarray,
-    encoder: Encoder,
-    training: Finetuning,
-    augment: Augment | None,
-    seed: int,
-    extra_operations: float = 0.0,
-) -> Task:
-    """A classifier over labelled `rows`. `extra_operations` lengthens the schedule until it costs that much more.
+@dataclass(frozen=True, kw_only=True)
+class ClassifierJob:
+    """One classifier that is to be trained, and tested once.
 
-    Raises WhymaskError where the recipe does not fit the images, the encoder or their number.
+    Attributes:
+        arm, budget, origin, method, method_settings, partial, about: as in `RunRecord`.
+        seed: of the head's first weights, the order, and all augmentation.
+        rows, test: rows of the images that it learns from, and is tested on.
+        config: of the encoder; `build` makes it with its first weights, once the run is known not to be finished.
+        further_operations: counts by how many the schedule is lengthened, where it is.
+        change: of the loss, such as hiding parts of the images.
     """
-    training = training.resolve(len(rows), prepared, encoder.config)
-    set_drop_path(encoder, training.drop_path or 0.0)
-    strong = training.strong(prepared)
-    batches = batches_on(fabric, prepared.images, rows, training.batch_size, augment, seed, strong)
-    if training.train == "head" and batches.share == 1:
+
+    arm: str
+    seed: int
+    budget: str
+    rows: np.ndarray
+    test: np.ndarray
+    config: EncoderConfig
+    build: Callable[[], Encoder]
+    training: FinetuneTrainingConfig
+    augment: AugmentName
+    origin: str | None = None
+    partial: bool = False
+    method: str | None = None
+    method_settings: dict[str, Any] | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    further_operations: Callable[[], float] | None = None
+    change: Callable[[LossOf], LossOf] = lambda loss_of: loss_of
+
+    def record(self, data: str) -> RunRecord:
+        return RunRecord(
+            stage="finetune",
+            arm=self.arm,
+            seed=self.seed,
+            data=data,
+            budget=self.budget,
+            encoder=asdict(self.config.asked()),
+            augment=self.augment,
+            origin=self.origin,
+            partial=self.partial,
+            method=self.method,
+            method_settings=self.method_settings,
+            training=asdict(self.training),
+            about=self.about,
+        )
+
+
+def train_classifier(
+    context: Context, job: ClassifierJob, folder: Path, label: str, *, alone: bool = False
+) -> dict[str, Any]:
+    """Train, test once after the last step, and leave the classifier and result.json in `folder`.
+
+    A finished run is kept as it is; `alone` as in `Context.open`.
+
+    Returns {"stage", "seed", "metrics": {...}, "operations", "images_seen", "seconds", ...}; also written are
+    encoder/, head.safetensors and predictions.npz (log_probabilities float32 (n, k), labels, rows). Raises WhymaskError
+    where `folder` holds another run, or the job does not fit the images, the encoder or their number.
+    """
+    run = context.open(folder, job.record(context.fingerprint), alone=alone)
+    if run.result is not None:
+        return run.result
+    fabric, prepared = context.fabric, context.prepared
+    training = classifier_training(context, job)
+    per_image = training.operations_per_image()
+    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label)
+    model: Any = training.model
+    log_probabilities = predict(model, prepared, job.test)
+    labels, tags = prepared.images.labels[job.test], prepared.images.tags
+    result = {
+        "stage": "classify",
+        "seed": job.seed,
+        "metrics": metrics(log_probabilities, labels, None if tags is None else tags[job.test]),
+        "labelled_images": len(job.rows),
+        "training": {key: value for key, value in asdict(job.training).items() if value is not None},
+        "operations": per_image * fitted["images_seen"],
+        "operations_per_image": per_image,
+        **fitted,
+    }
+    if fabric.is_global_zero:
+        save_classifier(model, prepared, run.path)
+        predictions = {"log_probabilities": log_probabilities, "labels": labels, "rows": job.test}
+        write_arrays(run.path / "predictions.npz", predictions)
+        run.finish(result)
+        run.drop_checkpoints()
+    fabric.barrier()
+    return result
+
+
+def classifier_training(context: Context, job: ClassifierJob) -> Training:
+    """The job's classifier with its first weights, its loss and its batches."""
+    config, prepared = job.training, context.prepared
+    encoder = job.build()
+    set_drop_path(encoder, config.drop_path)
+    batches = batches_on(
+        context.fabric,
+        prepared.images,
+        job.rows,
+        config.batch_size,
+        augment_of(job.augment),
+        job.seed,
+        config.strong(prepared),
+    )
+    if config.train == "head" and batches.share == 1:
         raise WhymaskError(
             "train head with one image a step: a batch norm needs at least 2; give more labels or a larger batch_size"
         )
     classes = len(prepared.classes)
-    model = Classifier(encoder, classes, seed, frozen=training.train == "head").to(fabric.device)
-    task = Task(model, loss_of(training, classes), batches, training.epochs_for(len(rows)) * batches.steps_per_epoch)
-    if extra_operations == 0:
-        return task
-    return replace(task, steps=task.steps + round(extra_operations / task.operations_per_image() / batches.batch_size))
+    model = Classifier(encoder, classes, job.seed, frozen=config.train == "head").to(context.fabric.device)
+    loss = job.change(loss_of(config, classes))
+    training = Training(model, loss, batches, config.epochs * batches.steps_per_epoch)
+    if job.further_operations is None:
+        return training
+    further = round(job.further_operations() / training.operations_per_image() / batches.batch_size)
+    return replace(training, steps=training.steps + further)
 
 
-def loss_of(training: Finetuning, classes: int) -> LossOf:
-    """Cross-entropy of a resolved recipe: smoothed labels, and each batch mixed by mixup or cutmix."""
+def loss_of(training: FinetuneTrainingConfig, classes: int) -> LossOf:
+    """Cross-entropy with smoothed labels, each batch mixed by mixup or cutmix."""
     mixes: list[nn.Module] = []
     if training.mixup:
         mixes.append(v2.MixUp(alpha=training.mixup, num_classes=classes))
@@ -99,7 +189,7 @@ def loss_of(training: Finetuning, classes: int) -> LossOf:
         images, labels = batch.images, batch.labels
         if mixes:
             images, labels = mixes[int(torch.randint(len(mixes), ()))](images, labels)
-        return {"loss": F.cross_entropy(model(images), labels, label_smoothing=training.label_smoothing or 0.0)}
+        return {"loss": F.cross_entropy(model(images), labels, label_smoothing=training.label_smoothing)}
 
     return cross_entropy
 
@@ -112,55 +202,9 @@ def set_drop_path(encoder: Encoder, rate: float) -> None:
     """
     if rate == 0:
         return
-    blocks = branches_of(encoder.net)
-    if not blocks:
+    if not branches_of(encoder.net):
         raise WhymaskError(f"{encoder.timm_name} has no residual branches that can be dropped; leave drop_path out")
-    for share, block in zip(np.linspace(0, rate, len(blocks)).tolist(), blocks, strict=True):
-        for place in DROP_PLACES:
-            if hasattr(block, place):
-                setattr(block, place, (DropPath(share) if share else nn.Identity()).train(block.training))
-
-
-def train_classifier(
-    fabric: Fabric,
-    prepared: Prepared,
-    task: Task,
-    test: np.ndarray,
-    training: Finetuning,
-    *,
-    seed: int,
-    run: RunFolder,
-    label: str,
-) -> dict[str, Any]:
-    """Train, test once on `test` after the last step, and leave the classifier and result.json in `run`.
-
-    Returns {"stage", "seed", "metrics": {...}, "operations", "images_seen", "seconds", ...}; also written are
-    encoder/, head.safetensors and predictions.npz (log_probabilities float32 (n, k), labels, rows).
-    """
-    model = task.model
-    assert isinstance(model, Classifier)
-    per_image = task.operations_per_image()
-    fitted = fit(fabric, task, training, seed=seed, run=run, label=label)
-    log_probabilities = predict(model, prepared, test)
-    labels, tags = prepared.images.labels[test], prepared.images.tags
-    result = {
-        "stage": "classify",
-        "seed": seed,
-        "metrics": metrics(log_probabilities, labels, None if tags is None else tags[test]),
-        "labelled_images": len(task.batches.rows),
-        "training": {key: value for key, value in asdict(training).items() if value is not None},
-        "operations": per_image * fitted["images_seen"],
-        "operations_per_image": per_image,
-        **fitted,
-    }
-    if fabric.is_global_zero:
-        save_classifier(model, prepared, run.path)
-        predictions = {"log_probabilities": log_probabilities, "labels": labels, "rows": test}
-        write_arrays(run.path / "predictions.npz", predictions)
-        run.finish(result)
-        run.drop_checkpoints()
-    fabric.barrier()
-    return result
+    drop_branches(encoder.net, rate)
 
 
 @torch.inference_mode()

@@ -1,142 +1,151 @@
 """Pretraining: a method, unlabelled images and the loop make an encoder."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from whymask.data.batches import Augment, Batch, Batches, in_order
+from whymask.data.batches import Batch, Batches, in_order
 from whymask.data.prepare import Prepared
 from whymask.encoders import EncoderConfig, build_encoder, read_tensors, save_encoder
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.masks import to_pixels
-from whymask.methods import Method, method_of
+from whymask.methods import Method, MethodConfig, build_method, settings_for
 from whymask.methods.files import DECODER, folder_of, kept_method, load_own, save_method
 from whymask.methods.teacher import collapse
 from whymask.progress import say
 from whymask.randomness import torch_generator
 from whymask.runs import RunFolder, write_arrays
+from whymask.stages.augment import augment_of
+from whymask.stages.context import Context
+from whymask.stages.record import RunRecord
+from whymask.stages.settings import AugmentName
 from whymask.stages.start import POOL, hashes_seen
 from whymask.training.device import batches_on
-from whymask.training.loop import Task, fit
-from whymask.training.settings import Optimisation
+from whymask.training.loop import Training, fit
+from whymask.training.optimisation import TrainingConfig
 
 GALLERY_IMAGES = 8
 
 
-@dataclass(frozen=True)
-class Pretraining(Optimisation):
-    """How an encoder is pretrained. The recipe is the masked autoencoder's (arXiv 2111.06377), for short runs: a
-    higher learning rate than its 1.5e-4 * batch / 256, which is meant for 800 epochs of ImageNet."""
+@dataclass(frozen=True, kw_only=True)
+class PretrainJob:
+    """One encoder that is to be pretrained.
 
-    epochs: int | None = None
-    """Passes over the unlabelled images; default: 50,000 image passes, but at least 10 and at most 50 epochs."""
-    batch_size: int = 128
-    """Masked images a step: a method with several masks an image takes so many fewer images. Fewer than this make one
-    batch."""
-    beta2: float = 0.95
-    """AdamW's averaging of squared gradients."""
+    Attributes:
+        config: of the encoder; `method_config` of the method.
+        seed: of all first weights, order, augmentation and masks.
+        origin: run folder or checkpoint that it starts from, `partial` where some of its weights may be missing; None
+            for new weights.
+    """
 
-    def epochs_for(self, images: int) -> int:
-        return self.epochs or int(np.clip(round(50_000 / images), 10, 50))
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """An encoder, a method, how they are trained, and the weights that they start from: all resolved."""
-
-    encoder: EncoderConfig
+    config: EncoderConfig
     method: str
-    method_config: Any
-    training: Pretraining
-    augment: Augment | None
+    method_config: MethodConfig
+    training: TrainingConfig
+    augment: AugmentName
+    seed: int
     origin: str | None = None
-    """A run folder or a checkpoint; None for new weights."""
     partial: bool = False
 
+    def record(self, data: str) -> RunRecord:
+        return RunRecord(
+            stage="pretrain",
+            arm=self.method,
+            seed=self.seed,
+            data=data,
+            encoder=asdict(self.config.asked()),
+            augment=self.augment,
+            origin=self.origin,
+            partial=self.partial,
+            method=self.method,
+            method_settings=asdict(settings_for(self.method, self.method_config)),
+            training=asdict(self.training),
+        )
 
-def pretraining_task(
-    fabric: Fabric, prepared: Prepared, recipe: Recipe, seed: int, tell: Callable[[str], None] = lambda line: None
-) -> Task:
-    """A new encoder in its method, over `prepared.pool`; `tell` is told what its weights start from."""
-    prep = prepared.images.preprocessing
-    encoder = build_encoder(recipe.encoder, prep.size, prep.channels, seed)
-    if recipe.origin is not None:
-        encoder.origin = load_checkpoint(encoder, Path(recipe.origin), recipe.partial)
+
+def pretraining(context: Context, job: PretrainJob, tell: Callable[[str], None] = lambda line: None) -> Training:
+    """A new encoder in its method, over the pool of images; `tell` is told what its weights start from."""
+    prep, pool = context.preprocessing, context.prepared.pool
+    encoder = build_encoder(job.config, prep.size, prep.channels, job.seed)
+    if job.origin is not None:
+        encoder.origin = load_checkpoint(encoder, Path(job.origin), job.partial)
         tell(encoder.origin)
-    model = method_of(recipe.method)(encoder, recipe.method_config, seed)
-    if recipe.origin is not None:
-        tell(_continue_method(model, recipe))
-    batch_size = max(1, recipe.training.batch_size // model.views)
-    batches = batches_on(fabric, prepared.images, prepared.pool, batch_size, recipe.augment, seed)
+    model = build_method(job.method, encoder, job.method_config, job.seed)
+    if job.origin is not None:
+        tell(_continue_method(model, job.method, job.origin))
+    batch_size = max(1, job.training.batch_size // model.masks_per_image)
+    augment = augment_of(job.augment)
+    batches = batches_on(context.fabric, context.prepared.images, pool, batch_size, augment, job.seed)
 
     def loss_of(wrapped: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
-        return wrapped(batch.images, *masks_of(model, batches, step, seed))
+        return wrapped(batch.images, *masks_of(model, batches, step, job.seed))
 
-    steps = recipe.training.epochs_for(len(prepared.pool)) * batches.steps_per_epoch
-    return Task(model.to(fabric.device), loss_of, batches, steps, collapse)
+    steps = job.training.epochs * batches.steps_per_epoch
+    return Training(model.to(context.fabric.device), loss_of, batches, steps, collapse)
 
 
-def _continue_method(model: Method, recipe: Recipe) -> str:
+def _continue_method(model: Method, method: str, origin: str) -> str:
     """Takes the method's own weights from the run that is continued, if its method is the same; says so."""
-    assert recipe.origin is not None
-    folder = folder_of(Path(recipe.origin))
+    folder = folder_of(Path(origin))
     kept = kept_method(folder)
-    anew = f"the weights of {recipe.method} itself (decoder and the like) start anew"
-    if kept is None or kept[0] != recipe.method:
+    anew = f"the weights of {method} itself (decoder and the like) start anew"
+    if kept is None or kept[0] != method:
         return anew
     read_tensors(folder / DECODER)  # a damaged file is an error, other settings are none
     try:
         load_own(model, folder)
     except WhymaskError:
-        return f"{anew}: those of {recipe.origin} are of other settings"
-    return f"the weights of {recipe.method} itself (decoder and the like) are those of {recipe.origin}"
+        return f"{anew}: those of {origin} are of other settings"
+    return f"the weights of {method} itself (decoder and the like) are those of {origin}"
 
 
 def pretrain_encoder(
-    fabric: Fabric, prepared: Prepared, recipe: Recipe, *, seed: int, run: RunFolder, label: str = "pretrain"
+    context: Context, job: PretrainJob, folder: Path, label: str, *, alone: bool = False
 ) -> dict[str, Any]:
-    """Pretrain and leave encoder/, gallery.npz and result.json in `run`. A finished run is kept as it is.
+    """Pretrain and leave encoder/, gallery.npz and result.json in `folder`. A finished run is kept as it is;
+    `alone` as in `Context.open`.
 
     Returns the result: {"stage", "method", "seed", "loss", "operations", "images_seen", "seconds", "data_wait", ...}.
-    `operations` counts multiplications and additions of forward and backward passes, over the whole run.
+    `operations` counts multiplications and additions of forward and backward passes, over the whole run. Raises
+    WhymaskError where `folder` holds another run.
     """
+    run = context.open(folder, job.record(context.fingerprint), alone=alone)
     if run.result is not None:
         return run.result
-    task = pretraining_task(fabric, prepared, recipe, seed, tell=say)
-    per_image = task.operations_per_image()
-    fitted = fit(fabric, task, recipe.training, seed=seed, run=run, label=label)
+    fabric, prepared = context.fabric, context.prepared
+    training = pretraining(context, job, tell=say)
+    per_image = training.operations_per_image()
+    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label)
     result = {
         "stage": "pretrain",
-        "method": recipe.method,
-        "seed": seed,
+        "method": job.method,
+        "seed": job.seed,
         "operations": per_image * fitted["images_seen"],
         "operations_per_image": per_image,
         **fitted,
     }
     if fabric.is_global_zero:
-        model: Any = task.model
-        save_encoder(
-            model.encoder, prepared.images.preprocessing, run.path / "encoder", {"method": recipe.method, "seed": seed}
-        )
-        save_method(model, recipe.method, run.path)
-        save_gallery(model, prepared, run, seed)
-        write_arrays(run.path / POOL, {"hashes": seen_hashes(prepared, recipe)})
+        model: Any = training.model
+        about = {"method": job.method, "seed": job.seed}
+        save_encoder(model.encoder, context.preprocessing, run.path / "encoder", about)
+        save_method(model, job.method, run.path)
+        save_gallery(model, prepared, run, job.seed)
+        write_arrays(run.path / POOL, {"hashes": seen_hashes(prepared, job)})
         run.finish(result)
     fabric.barrier()
     return result
 
 
-def seen_hashes(prepared: Prepared, recipe: Recipe) -> np.ndarray:
+def seen_hashes(prepared: Prepared, job: PretrainJob) -> np.ndarray:
     """Of every image that the encoder was pretrained on, also in the run that it started from."""
     own = prepared.images.hashes[prepared.pool]
-    before = hashes_seen(None if recipe.origin is None else Path(recipe.origin))
+    before = hashes_seen(None if job.origin is None else Path(job.origin))
     return own if before is None else np.union1d(own, before)
 
 

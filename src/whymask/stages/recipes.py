@@ -1,19 +1,16 @@
 """How a classifier is trained, and what the field adds to that when there are many labels."""
 
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import timm
-import torch
-from torch import nn
 
 from whymask.data.prepare import Prepared
 from whymask.data.strong import Strong
 from whymask.encoders import EncoderConfig
 from whymask.errors import WhymaskError
-from whymask.training.settings import Optimisation
+from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
+from whymask.training.optimisation import TrainingConfig
 
 MANY, LONG = 1000, 100
 """Labels a class, and epochs, from which on the recipe is "many" where none is named: about ImageNet's and the paper's.
@@ -40,116 +37,68 @@ RECIPES: dict[str, dict[str, Any]] = {
 """few: crops and flips alone. many: what the masked autoencoder's end-to-end fine-tuning on ImageNet adds (arXiv
 2111.06377, table 9; random erasing as in its code). Epochs, learning rate, batch and clipping are the same in both."""
 
-DROP_PLACES = ("drop_path", "drop_path1", "drop_path2")
-"""Attributes of timm's blocks that may leave a residual branch out."""
 
+@dataclass(frozen=True, kw_only=True)
+class FinetuneTrainingConfig(TrainingConfig):
+    """`FinetuneTrainingSettings` of which nothing is left open: the recipe's defaults are filled in."""
 
-def branches_of(network: nn.Module) -> list[nn.Module]:
-    """The blocks of a network, in order, that have residual branches which drop path can leave out."""
-    return [block for block in network.modules() if any(hasattr(block, place) for place in DROP_PLACES)]
-
-
-@cache
-def has_branches(name: str) -> bool:
-    """Whether an encoder of this name has such blocks. No memory is taken for its weights."""
-    if name in ("vit", "cnn", "two-layer"):
-        return name == "vit"
-    with torch.device("meta"):
-        return bool(branches_of(timm.create_model(name)))
-
-
-@dataclass(frozen=True)
-class Finetuning(Optimisation):
-    """How a classifier is trained: the same for a pretrained encoder and for one from scratch, but for what an arm
-    of a study sets (learning rate, layer decay). What is not given is the recipe's."""
-
-    epochs: int | None = None
-    """Passes over the labelled images; default: 20,000 image passes, but at least 8 and at most 40 epochs."""
-    batch_size: int = 32
-    """Images a step."""
-    train: Literal["all", "head"] = "all"
-    """all: fine-tuning. head: the encoder stays as it is, and a linear head behind a batch norm without parameters
-    is trained (the linear probe of arXiv 2111.06377)."""
-    recipe: Literal["auto", "few", "many"] = "auto"
-    """Defaults of the settings below. few: none of them; many: what is usual with many labels and long training; auto:
-    many from 1,000 labels a class and 100 epochs on."""
-    drop_path: float | None = None
-    """Share of images for which the last residual branch is left out, rising from 0 over the blocks (stochastic depth,
-    arXiv 1603.09382). few 0, many 0.1."""
-    mixup: float | None = None
-    """Alpha of mixup (arXiv 1710.09412); with cutmix, each batch gets one of both. few 0 (none), many 0.8."""
-    cutmix: float | None = None
-    """Alpha of cutmix (arXiv 1905.04899). few 0 (none), many 1."""
-    rand_augment: str | None = None
-    """timm's description of RandAugment (arXiv 1909.13719), for 8-bit images with 1 or 3 channels. few none (""), many
-    rand-m9-mstd0.5-inc1."""
-    random_erasing: float | None = None
-    """Share of images in which a box is replaced by noise (arXiv 1708.04896). few 0, many 0.25."""
-    label_smoothing: float | None = None
-    """Share of a label that is spread over all classes (arXiv 1512.00567). few 0, many 0.1."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        shares = {"drop_path": self.drop_path, "label_smoothing": self.label_smoothing}
-        for name, value in shares.items():
-            if value is not None and not 0 <= value < 1:
-                raise WhymaskError(f"{name} {value} was given; a share from 0 to below 1 was expected; change it")
-        if self.random_erasing is not None and not 0 <= self.random_erasing <= 1:
-            raise WhymaskError(
-                f"random_erasing {self.random_erasing} was given; expected a share from 0 to 1; change it"
-            )
-        for name, value in {"mixup": self.mixup, "cutmix": self.cutmix}.items():
-            if value is not None and not 0 <= value < np.inf:
-                raise WhymaskError(f"{name} {value} was given; an alpha of 0 (none) or more was expected; change it")
-        if self.recipe not in ("auto", *RECIPES):
-            raise WhymaskError(f"recipe {self.recipe!r} was given; expected auto, {' or '.join(RECIPES)}; choose one")
-        if self.train not in ("all", "head"):
-            raise WhymaskError(f"train {self.train!r} was given; expected all or head; choose one")
-        Strong(self.rand_augment or "")  # a description that timm does not read is told now, not after pretraining
-
-    def epochs_for(self, images: int) -> int:
-        return self.epochs or int(np.clip(round(20_000 / images), 8, 40))
-
-    def resolve(self, labels: int, prepared: Prepared, encoder: EncoderConfig) -> "Finetuning":
-        """Every None filled in, for `labels` labelled images and this kind of encoder.
-
-        What a recipe asks for and the images or the encoder do not allow is left out; where it was given, that is an
-        error.
-
-        Raises:
-            WhymaskError: for drop_path of a network without residual branches, rand_augment of images that are not
-                8-bit with 1 or 3 channels.
-        """
-        a_class = labels / max(1, len(prepared.classes))
-        enough = a_class >= MANY and self.epochs_for(labels) >= LONG
-        name = ("many" if enough else "few") if self.recipe == "auto" else self.recipe
-        recipe = dict(RECIPES[name])
-        prep = prepared.images.preprocessing
-        if prep.dtype != np.uint8 or prep.channels not in (1, 3):
-            if self.rand_augment:
-                raise WhymaskError(
-                    f"rand_augment works on 8-bit images with 1 or 3 channels; these have {prep.channels} channels and "
-                    f"are stored as {prep.dtype}; leave it out"
-                )
-            recipe["rand_augment"] = ""
-        if not has_branches(encoder.name):
-            if self.drop_path:
-                raise WhymaskError(f"encoder {encoder.name!r} has no residual branches to drop; leave drop_path out")
-            recipe["drop_path"] = 0.0
-        given = {key: value for key in recipe if (value := getattr(self, key)) is not None}
-        return replace(self, recipe=name, epochs=self.epochs_for(labels), **(recipe | given))
+    train: Literal["all", "head"]
+    recipe: Literal["few", "many"]
+    drop_path: float
+    mixup: float
+    cutmix: float
+    rand_augment: str
+    random_erasing: float
+    label_smoothing: float
 
     def strong(self, prepared: Prepared) -> Strong | None:
-        """The augmentation beyond crops and flips of a resolved recipe."""
+        """The augmentation beyond crops and flips."""
         if not self.rand_augment and not self.random_erasing:
             return None
         mean = tuple(255 * value for value in prepared.images.preprocessing.mean)
-        return Strong(self.rand_augment or "", self.random_erasing or 0.0, mean)
+        return Strong(self.rand_augment, self.random_erasing, mean)
 
     def text(self) -> str:
-        """A resolved recipe in a line, with what is left out of it."""
+        """The recipe in a line, with what is left out of it."""
         own = {key: getattr(self, key) for key in RECIPES[self.recipe]}
         added = ", ".join(f"{key} {value}" for key, value in own.items() if value) or "nothing added"
         missing = ", ".join(key for key, usual in RECIPES[self.recipe].items() if usual and not own[key])
         text = f"recipe {self.recipe}: {self.epochs} epochs, {added}{'; without ' if missing else ''}{missing}"
         return text.replace("_", " ")
+
+
+def resolve_pretraining(asked: PretrainTrainingSettings, images: int) -> TrainingConfig:
+    """The epochs filled in, for so many unlabelled images."""
+    return TrainingConfig(**(vars(asked) | {"epochs": asked.epochs_for(images)}))
+
+
+def resolve_finetuning(
+    asked: FinetuneTrainingSettings, labels: int, prepared: Prepared, encoder: EncoderConfig
+) -> FinetuneTrainingConfig:
+    """Every None filled in, for `labels` labelled images and this kind of encoder.
+
+    What a recipe asks for and the images or the encoder do not allow is left out; where it was given, that is an error.
+
+    Raises:
+        WhymaskError: for drop_path of a network without residual branches, rand_augment of images that are not 8-bit
+            with 1 or 3 channels, or in words that timm does not read.
+    """
+    Strong(asked.rand_augment or "")
+    epochs = asked.epochs_for(labels)
+    enough = labels / max(1, len(prepared.classes)) >= MANY and epochs >= LONG
+    name: Literal["few", "many"] = ("many" if enough else "few") if asked.recipe == "auto" else asked.recipe
+    recipe = dict(RECIPES[name])
+    prep = prepared.images.preprocessing
+    if prep.dtype != np.uint8 or prep.channels not in (1, 3):
+        if asked.rand_augment:
+            raise WhymaskError(
+                f"rand_augment works on 8-bit images with 1 or 3 channels; these have {prep.channels} channels and "
+                f"are stored as {prep.dtype}; leave it out"
+            )
+        recipe["rand_augment"] = ""
+    if not encoder.has_branches():
+        if asked.drop_path:
+            raise WhymaskError(f"encoder {encoder.name!r} has no residual branches to drop; leave drop_path out")
+        recipe["drop_path"] = 0.0
+    given = {key: value for key, value in vars(asked).items() if value is not None}
+    return FinetuneTrainingConfig(**(recipe | given | {"epochs": epochs, "recipe": name}))

@@ -9,12 +9,16 @@ import numpy as np
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
-from whymask.encoders import Encoder, EncoderConfig, build_encoder, load_encoder, notes
+from whymask.encoders import Encoder, EncoderSettings, build_encoder, load_encoder, notes, resolve
 from whymask.encoders.checkpoints import Described, described, is_run, load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding, say
+from whymask.stages.record import read_record
+from whymask.stages.settings import SCRATCH
 
 POOL = "pool.npz"
+UNKNOWN = "pretrained"
+"""The arm of weights of which nothing says what pretrained them."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,13 @@ class Start:
     """
 
     origin: Path | None
-    encoder: EncoderConfig
+    encoder: EncoderSettings
     run: Encoder | None = None
     about: Described = field(default_factory=Described)
     partial: bool = False
 
     @classmethod
-    def of(cls, origin: str | None, asked: EncoderConfig, partial: bool = False) -> "Start":
+    def of(cls, origin: str | None, asked: EncoderSettings, partial: bool = False) -> "Start":
         """Raises WhymaskError for what is no checkpoint, one that needs the encoder's name, or another architecture."""
         if origin is None:
             return cls(None, asked)
@@ -43,9 +47,9 @@ class Start:
         if is_run(path) or (path.is_dir() and not (path / "model.safetensors").exists()):
             run = load_encoder(path.parent if path.is_file() else path)
             _check_same(origin, run, asked)
-            if asked.pool is not None and run.kind == "vit":
-                run.use_pool(asked.pool)  # type: ignore[operator]
-            return cls(path, run.config, run)
+            if asked.pool is not None:
+                run.use_pool(asked.pool)
+            return cls(path, run.config.asked(), run)
         about = described(path)
         encoder = about.merged(asked)
         if encoder.name == "auto":
@@ -89,14 +93,31 @@ class Start:
                 say(f"weights from {self.origin}, which began as {self.run.origin}")
             return self.run
         prep = prepared.images.preprocessing
-        encoder = build_encoder(self.encoder, prep.size, prep.channels, seed)
-        for note in notes(encoder.config, prep.size):
+        config = resolve(self.encoder, prep.size, prep.channels)
+        encoder = build_encoder(config, prep.size, prep.channels, seed)
+        for note in notes(config, prep.size):
             say(note)
         if self.origin is not None:
             encoder.origin = load_checkpoint(encoder, self.origin, self.partial)
             say(encoder.origin)
         encoder.transform = prep
         return encoder
+
+
+def run_of(path: Path) -> Path:
+    """The run folder that a path into it, such as its encoder's, belongs to; the path itself where there is none."""
+    return next((folder for folder in (path, *path.parents[:2]) if (folder / "config.json").exists()), path)
+
+
+def pretrained_by(origin: Path | None) -> dict[str, Any]:
+    """What a `RunRecord` says of weights from `origin`: the arm, and method and settings of their pretraining."""
+    if origin is None:
+        return {"arm": SCRATCH}
+    folder = run_of(origin)
+    before = read_record(folder) if is_run(folder) and (folder / "config.json").exists() else None
+    if before is None or before.stage != "pretrain":
+        return {"arm": UNKNOWN}
+    return {"arm": before.arm, "method": before.method, "method_settings": before.method_settings}
 
 
 def hashes_seen(origin: Path | None) -> np.ndarray | None:
@@ -107,9 +128,9 @@ def hashes_seen(origin: Path | None) -> np.ndarray | None:
     return None if pool is None else np.load(pool)["hashes"]
 
 
-def _check_same(origin: str, run: Encoder, asked: EncoderConfig) -> None:
+def _check_same(origin: str, run: Encoder, asked: EncoderSettings) -> None:
     """Raises WhymaskError when the settings asked for are others than the run's; how it is pooled may change."""
-    found = asdict(run.config)
+    found = asdict(run.config.asked())
     wanted = {key: value for key, value in asdict(asked).items() if value not in (None, "auto") and key != "pool"}
     differing = {key: (found[key], value) for key, value in wanted.items() if found[key] != value}
     if differing:

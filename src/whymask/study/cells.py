@@ -1,28 +1,28 @@
 """The cells of a study: arm x label budget x seed, each a run folder, each run once."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning_fabric import Fabric
 
-from whymask.data.prepare import Prepared
-from whymask.data.splits import Budget, labelled_subset
+from whymask.data.splits import Budget
 from whymask.encoders import Encoder, build_encoder, load_encoder
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
+from whymask.methods import settings_for
 from whymask.progress import say
-from whymask.runs import RunFolder, provenance, read_json, write_json
-from whymask.stages.augment import augment_of
-from whymask.stages.classify import classification_task, train_classifier
-from whymask.stages.pretrain import pretrain_encoder, pretraining_task
-from whymask.stages.recipes import Finetuning
-from whymask.study.settings import INIT, SCRATCH, SCRATCH_LONG, StudySettings
-from whymask.training.device import precision_of
-from whymask.training.loop import Interrupted, Task
+from whymask.runs import read_json, write_json
+from whymask.stages.classify import ClassifierJob, train_classifier
+from whymask.stages.context import Context
+from whymask.stages.pretrain import pretrain_encoder, pretraining
+from whymask.stages.recipes import FinetuneTrainingConfig, resolve_finetuning
+from whymask.stages.settings import FinetuneTrainingSettings
+from whymask.study.config import StudyConfig
+from whymask.study.settings import INIT, SCRATCH, SCRATCH_LONG
+from whymask.training.loop import Interrupted
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,25 @@ class Cell:
             return f"pretrain-{self.arm}-{self.seed}"
         return f"{self.arm}-{self.budget.name.replace('%', 'percent')}-{self.seed}"
 
+    @property
+    def labels(self) -> Budget:
+        """The budget of a cell that has one. Raises ValueError for a pretraining."""
+        if self.budget is None:
+            raise ValueError(f"{self.name} is a pretraining and has no labels")
+        return self.budget
 
-def all_cells(settings: StudySettings, budgets: list[Budget], worth: list[Budget]) -> Iterator[Cell]:
+
+def all_cells(config: StudyConfig) -> Iterator[Cell]:
     """Every cell, whole seeds one after the other, so that a study that was cut short has complete seeds."""
-    for seed in settings.seed_list:
-        yield Cell(settings.method, None, seed)
-        for position, budget in enumerate(budgets):
+    for seed in config.seed_list:
+        yield Cell(config.method, None, seed)
+        for position, budget in enumerate(config.budgets):
             yield Cell(SCRATCH, budget, seed)
-            for arm in settings.pretrained_arms():
+            for arm in config.pretrained_arms:
                 yield Cell(arm, budget, seed)
-            if settings.scratch_long == "all" or (settings.scratch_long == "smallest" and position == 0):
+            if config.scratch_long == "all" or (config.scratch_long == "smallest" and position == 0):
                 yield Cell(SCRATCH_LONG, budget, seed)
-        for budget in worth:
+        for budget in config.worth_budgets:
             yield Cell(SCRATCH, budget, seed)
 
 
@@ -71,12 +78,17 @@ def share_of(cells: list[Cell], share: str | None) -> list[Cell]:
     return [cell for unit in list(units.values())[index - 1 :: count] for cell in unit]
 
 
+@dataclass(frozen=True)
 class Runner:
-    """Runs cells of one study into `out`/cells; a finished one is never run again."""
+    """Runs cells of one study into `out`/cells; a finished one is never run again.
 
-    def __init__(self, fabric: Fabric, prepared: Prepared, settings: StudySettings, out: Path):
-        self.fabric, self.prepared, self.settings, self.out = fabric, prepared, settings, out
-        self.tuned: dict[str, Finetuning] = {}
+    `tuned` holds what a search chose for an arm, where there was one.
+    """
+
+    context: Context
+    config: StudyConfig
+    out: Path
+    tuned: Mapping[str, FinetuneTrainingSettings] = field(default_factory=dict)
 
     def folder(self, cell: Cell) -> Path:
         return self.out / "cells" / cell.name
@@ -90,7 +102,7 @@ class Runner:
         error_file = self.folder(cell) / "error.json"
         error_file.unlink(missing_ok=True)  # of an earlier attempt
         try:
-            return self.pretrain(cell.seed) if cell.budget is None else self._classify(cell)
+            return self.pretrain(cell.seed) if cell.budget is None else self.train(cell)
         except Interrupted:
             raise
         except Exception as error:
@@ -99,70 +111,65 @@ class Runner:
             return failed
 
     def pretrain(self, seed: int) -> dict[str, Any]:
-        cell = Cell(self.settings.method, None, seed)
-        recipe = self.settings.recipe
-        return pretrain_encoder(
-            self.fabric, self.prepared, recipe, seed=seed, run=self._open(cell.name), label=cell.name
-        )
+        cell = Cell(self.config.method, None, seed)
+        return pretrain_encoder(self.context, self.config.pretraining(seed), self.folder(cell), cell.name)
 
-    def _classify(self, cell: Cell) -> dict[str, Any]:
-        return self.train(cell.name, cell, self.rows_of(cell), self.prepared.test, self.finetuning_of(cell.arm))
+    def train(self, cell: Cell) -> dict[str, Any]:
+        rows = self.rows_of(cell)
+        job = self.job(cell, rows, self.context.prepared.test, self.training_of(cell.arm, len(rows)))
+        return train_classifier(self.context, job, self.folder(cell), cell.name)
 
-    def train(self, name: str, cell: Cell, rows: np.ndarray, test: np.ndarray, training: Finetuning) -> dict[str, Any]:
-        """Train the cell's arm on `rows` and test it on `test`, in the folder cells/`name`; a finished one is kept."""
-        run = self._open(name)
-        if run.result is not None:
-            return run.result
-        training = training.resolve(len(rows), self.prepared, self.settings.encoder)
-        task = self.task(cell, rows, training)
-        return train_classifier(self.fabric, self.prepared, task, test, training, seed=cell.seed, run=run, label=name)
-
-    def task(self, cell: Cell, rows: np.ndarray, training: Finetuning) -> Task:
-        return classification_task(
-            self.fabric,
-            self.prepared,
-            rows,
-            self.encoder_of(cell.arm, cell.seed),
-            training,
-            augment_of(self.settings.augment),
-            cell.seed,
-            self.pretraining_operations if cell.arm == SCRATCH_LONG else 0.0,
+    def job(self, cell: Cell, rows: np.ndarray, test: np.ndarray, training: FinetuneTrainingConfig) -> ClassifierJob:
+        """The cell's arm, trained on `rows` and tested on `test`."""
+        config, arm, seed = self.config, cell.arm, cell.seed
+        origins = {config.method: f"../{Cell(arm, None, seed).name}", INIT: str(config.init)}
+        pretrained = arm == config.method
+        return ClassifierJob(
+            arm=arm,
+            seed=seed,
+            budget=cell.labels.name,
+            rows=rows,
+            test=test,
+            config=config.encoder,
+            build=lambda: self.encoder_of(arm, seed),
+            training=training,
+            augment=config.augment,
+            origin=origins.get(arm),
+            partial=arm == INIT and config.init_partial,
+            method=config.method if pretrained else None,
+            method_settings=asdict(settings_for(config.method, config.method_config)) if pretrained else None,
+            further_operations=partial(self.pretraining_operations, seed) if arm == SCRATCH_LONG else None,
         )
 
     def rows_of(self, cell: Cell) -> np.ndarray:
         """The cell's labelled images: a function of its budget and seed, the same in every arm."""
-        assert cell.budget is not None
-        return labelled_subset(self.prepared.images.labels, self.prepared.train, cell.budget, cell.seed)
+        return self.context.labelled_rows(cell.labels, cell.seed)
 
-    def finetuning_of(self, arm: str) -> Finetuning:
+    def finetuning_of(self, arm: str) -> FinetuneTrainingSettings:
         """The search's choice for the arm where there was one; scratch-long follows scratch."""
         chosen = self.tuned.get(SCRATCH if arm == SCRATCH_LONG else arm)
-        return chosen or self.settings.finetuning_of(arm)
+        return chosen or self.config.finetuning_of(arm)
+
+    def training_of(self, arm: str, labels: int) -> FinetuneTrainingConfig:
+        """How the arm is trained on so many labelled images."""
+        return resolve_finetuning(self.finetuning_of(arm), labels, self.context.prepared, self.config.encoder)
 
     def encoder_of(self, arm: str, seed: int) -> Encoder:
         """A fresh encoder as the arm starts from it. Scratch's weights are those that pretraining began with."""
-        prep = self.prepared.images.preprocessing
-        if arm == self.settings.method:
+        config, prep = self.config, self.context.preprocessing
+        if arm == config.method:
             folder = self.folder(Cell(arm, None, seed))
             if (folder / "error.json").exists():
                 raise WhymaskError(f"its pretraining failed: {read_json(folder / 'error.json')['error']}")
             if not (folder / "result.json").exists():
                 self.pretrain(seed)
             return load_encoder(folder)
-        encoder = build_encoder(self.settings.encoder, prep.size, prep.channels, seed)
-        if arm == INIT:
-            assert self.settings.init is not None
-            encoder.origin = load_checkpoint(encoder, self.settings.init, self.settings.init_partial)
+        encoder = build_encoder(config.encoder, prep.size, prep.channels, seed)
+        if arm == INIT and config.init is not None:
+            encoder.origin = load_checkpoint(encoder, config.init, config.init_partial)
             say(encoder.origin)
         return encoder
 
-    @cached_property
-    def pretraining_operations(self) -> float:
-        """What one pretraining costs, counted without running it."""
-        task = pretraining_task(self.fabric, self.prepared, self.settings.recipe, seed=0)
-        return task.operations_per_image() * task.steps * task.batches.batch_size
-
-    def _open(self, name: str) -> RunFolder:
-        origin = provenance(self.fabric.device.type, precision_of(self.fabric))
-        config = {"cell": name, "settings": self.settings.compared(), "data": self.prepared.images.fingerprint}
-        return RunFolder.open(self.out / "cells" / name, config, origin)
+    def pretraining_operations(self, seed: int) -> float:
+        """What the seed's pretraining costs, counted without running it."""
+        return pretraining(self.context, self.config.pretraining(seed)).operations()

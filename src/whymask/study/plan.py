@@ -8,14 +8,13 @@ from typing import Any
 import torch
 
 from whymask.data.batches import in_order
-from whymask.data.splits import parse_budget
-from whymask.stages.classify import EVALUATION_BATCH
-from whymask.stages.pretrain import pretraining_task
+from whymask.stages.classify import EVALUATION_BATCH, classifier_training
+from whymask.stages.pretrain import pretraining
+from whymask.stages.recipes import resolve_finetuning
 from whymask.study.cells import Cell, Runner
 from whymask.study.settings import SCRATCH, SCRATCH_LONG
-from whymask.training.loop import Task
-from whymask.training.optimisation import make_optimiser
-from whymask.training.settings import Optimisation
+from whymask.training.loop import Training
+from whymask.training.optimisation import TrainingConfig, make_optimiser
 
 TIMED_STEPS = 20
 WARM_UP_STEPS = 3
@@ -38,10 +37,14 @@ class Plan:
         return self.pretraining_seconds + self.other_seconds
 
     def epochs_within(self, seconds: float, epochs: int) -> int:
-        """Pretraining epochs, `epochs` being what was planned, with which the study takes about `seconds`; at least 1.
+        """Pretraining epochs, `epochs` being what was planned, with which the study takes about `seconds`; 0 or more.
 
         What depends on the epochs is the pretraining itself and scratch-long, which is as dear."""
-        return max(1, int((seconds - self.other_seconds) / self.pretraining_seconds * epochs))
+        return max(0, int((seconds - self.other_seconds) / self.pretraining_seconds * epochs))
+
+    def seconds_with(self, share: float) -> float:
+        """What the study takes with this share of the planned epochs."""
+        return self.other_seconds + share * self.pretraining_seconds
 
     def text(self) -> str:
         cells = ", ".join(f"{count} {arm}" for arm, count in self.cells.items())
@@ -63,48 +66,48 @@ def make_plan(runner: Runner, cells: list[Cell], explain: bool = False) -> Plan:
     With `explain`, also the networks that an explanation trains: as many as seeds, and one, as from scratch.
     """
     cells = [cell for cell in cells if not (runner.folder(cell) / "result.json").exists()]
-    prepared, settings = runner.prepared, runner.settings
-    pretraining = pretraining_task(runner.fabric, prepared, settings.recipe, seed=0)
-    pretraining_step = time_steps(pretraining)
-    one_pretraining = pretraining.steps * pretraining_step
-    assert settings.budgets
-    smallest = Cell(SCRATCH, parse_budget(settings.budgets[0]), settings.first_seed)
-    classification = runner.task(smallest, runner.rows_of(smallest), settings.finetune)
-    classification_step = time_steps(classification)
-    testing = time_testing(classification, runner) * len(prepared.test)
+    context, config = runner.context, runner.config
+    pretrained = pretraining(context, config.pretraining(seed=0))
+    pretraining_step = time_steps(pretrained)
+    smallest = Cell(SCRATCH, config.budgets[0], config.first_seed)
+    rows = runner.rows_of(smallest)
+    usual = resolve_finetuning(config.finetune, len(rows), context.prepared, config.encoder)
+    classified = classifier_training(context, runner.job(smallest, rows, context.prepared.test, usual))
+    classification_step = time_steps(classified)
+    testing = time_testing(classified, runner) * len(context.prepared.test)
     dear, other = 0.0, 0.0
-    controls = settings.seeds + 1 if explain and not (runner.out / "why" / "result.json").exists() else 0
+    controls = config.seeds + 1 if explain and not (runner.out / "why" / "result.json").exists() else 0
     for cell in [*cells, *[smallest] * controls]:
         if cell.budget is None:
-            dear += one_pretraining
+            dear += pretrained.steps * pretraining_step
             continue
-        rows = len(runner.rows_of(cell))
-        batch = min(settings.finetune.batch_size, rows)
-        steps = settings.finetune.epochs_for(rows) * (rows // batch)
-        other += steps * classification_step * batch / classification.batches.batch_size + testing
+        labels = len(runner.rows_of(cell))
+        batch = min(config.finetune.batch_size, labels)
+        steps = config.finetune.epochs_for(labels) * (labels // batch)
+        other += steps * classification_step * batch / classified.batches.batch_size + testing
         if cell.arm == SCRATCH_LONG:
-            per_second = classification.operations_per_image() * classification.batches.batch_size / classification_step
-            dear += runner.pretraining_operations / per_second
+            per_second = classified.operations_per_image() * classified.batches.batch_size / classification_step
+            dear += pretrained.operations() / per_second
     return Plan(
         cells=dict(Counter("pretraining" if cell.budget is None else cell.arm for cell in cells))
         | ({"controls of the explanation": controls} if controls else {}),
-        images=len(prepared.images.keys),
-        store_bytes=prepared.images.nbytes,
-        pretraining_images_per_second=pretraining.batches.batch_size / pretraining_step,
-        classification_images_per_second=classification.batches.batch_size / classification_step,
+        images=len(context.prepared.images.keys),
+        store_bytes=context.prepared.images.nbytes,
+        pretraining_images_per_second=pretrained.batches.batch_size / pretraining_step,
+        classification_images_per_second=classified.batches.batch_size / classification_step,
         pretraining_seconds=dear,
         other_seconds=other,
     )
 
 
-def time_steps(task: Task) -> float:
-    """Median seconds of a training step: data, forward, backward and optimiser. The task's model is changed."""
-    optimiser = make_optimiser(task.model, Optimisation())
+def time_steps(training: Training) -> float:
+    """Median seconds of a training step: data, forward, backward and optimiser. Its model is changed."""
+    optimiser = make_optimiser(training.model, TrainingConfig(epochs=1))
     seconds = []
-    task.model.train()
+    training.model.train()
     for step in range(WARM_UP_STEPS + TIMED_STEPS):
         began = time.perf_counter()
-        loss = task.loss_of(task.model, task.batches(step), step)["loss"]
+        loss = training.loss_of(training.model, training.batches(step), step)["loss"]
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -114,11 +117,11 @@ def time_steps(task: Task) -> float:
 
 
 @torch.inference_mode()
-def time_testing(task: Task, runner: Runner) -> float:
+def time_testing(training: Training, runner: Runner) -> float:
     """Seconds that testing takes an image."""
-    rows = runner.prepared.test[:EVALUATION_BATCH]
-    task.model.eval()
+    rows = runner.context.prepared.test[:EVALUATION_BATCH]
+    training.model.eval()
     began = time.perf_counter()
-    for batch in in_order(runner.prepared.images, rows, EVALUATION_BATCH, task.batches.device):
-        task.model(batch.images).cpu()
+    for batch in in_order(runner.context.prepared.images, rows, EVALUATION_BATCH, training.batches.device):
+        training.model(batch.images).cpu()
     return (time.perf_counter() - began) / len(rows)

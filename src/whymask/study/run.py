@@ -1,7 +1,6 @@
 """`study`: the whole job, from a folder of images to a verdict and a page."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +8,21 @@ import numpy as np
 
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
-from whymask.data.splits import Budget, auto_budgets, labelled_subset, parse_budget
-from whymask.encoders import notes, resolve
-from whymask.errors import WhymaskError
-from whymask.methods import encoder_for, setting_of
+from whymask.encoders import notes
 from whymask.progress import Decoding, say
-from whymask.report import write_study_page
-from whymask.runs import RunFolder, command, provenance, read_json, write_arrays, write_csv, write_json
-from whymask.stages.augment import resolve_augment
-from whymask.stages.metrics import describe
-from whymask.stages.recipes import Finetuning
+from whymask.runs import RunFolder, command, write_arrays, write_csv, write_json
+from whymask.stages.context import Context
+from whymask.stages.recipes import resolve_finetuning
 from whymask.study.cells import Cell, Runner, all_cells, share_of
+from whymask.study.config import resolve_study
+from whymask.study.hours import fit_hours
+from whymask.study.page import write_study_page
 from whymask.study.plan import make_plan
 from whymask.study.search import search
 from whymask.study.settings import INIT, SCRATCH, StudySettings
 from whymask.study.table import assemble, labels_per_class
 from whymask.study.why import explain_study
-from whymask.training.device import make_fabric, precision_of
+from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
 
 SAMPLES = 40
@@ -58,56 +55,77 @@ def study(
     Returns study.json's content. Raises WhymaskError when `out` holds another study (the difference is listed) or the
     data cannot be used, and Interrupted after Ctrl-C; the same call continues.
     """
-    out = Path(out)
-    settings = settings or StudySettings()
-    fabric = make_fabric(settings.runtime)
-    prepared = prepare(
-        data, settings.data, multiple_of=settings.encoder.square, reader=reader, say=say, progress=Decoding()
-    )
-    prepared.require_labels()
-    settings = resolve_settings(settings, prepared)
-    everything = _cells(settings)
+    context = _prepare(data, settings or StudySettings(), reader)
+    runner = _resolve(context, settings or StudySettings(), Path(out), hours, explain)
+    everything = list(all_cells(runner.config))
     mine = share_of(everything, cells)
-    _check_budgets(prepared, everything)
-    runner = Runner(fabric, prepared, settings, out)
-    if settings.init is not None:
-        runner.encoder_of(INIT, settings.first_seed)  # a checkpoint that does not fit is told now, not after hours
-    if hours is not None:
-        settings = _fit_hours(runner, hours, explain)
-        runner.settings = settings
-    for warning in prepared.warnings():
-        say(f"warning: {warning}")
     if plan:
         drawn = make_plan(runner, mine, explain)
         say(drawn.text())
         return {"plan": drawn.to_dict()}
 
-    origin = provenance(fabric.device.type, precision_of(fabric))
-    config = {"settings": settings.compared(), "fingerprint": prepared.images.fingerprint, "hours": hours}
-    folder = RunFolder.open(out, config, origin)
-    _save_samples(out, prepared)
-    write_csv(out / "skipped.csv", ["image", "reason"], prepared.images.skipped)
-    if settings.search:
-        runner.tuned = search(runner)
-
-    def finish() -> dict[str, Any]:
-        setting = _describe(settings, prepared, everything, runner)
-        table = assemble(out, prepared, settings, everything, setting) | {"provenance": folder.provenance}
-        write_json(out / "study.json", table)
-        write_study_page(out, images=images, names=names)
-        return table
-
+    folder = _begin(runner, hours)
+    if runner.config.search:
+        runner = replace(runner, tuned=search(runner))
     try:
         run_cells(runner, mine)
     except Interrupted:
-        finish()
+        _report(runner, everything, folder, images=images, names=names)
         raise
-    table = finish()
+    table = _report(runner, everything, folder, images=images, names=names)
     if explain and all(runner.is_done(cell) for cell in everything):
         explain_study(runner, data, images=images, names=names)
-        write_study_page(out, images=images, names=names)
+        write_study_page(runner.out, images=images, names=names)
     folder.finish({"verdict": table["verdict"]})
-    say(f"{table['verdict']['text']}\nThe page: {out / 'report.html'}")
+    say(f"{table['verdict']['text']}\nThe page: {runner.out / 'report.html'}")
+    return table
+
+
+def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
+    fabric = make_fabric(asked.runtime)
+    prepared = prepare(data, asked.data, multiple_of=asked.encoder.square, reader=reader, say=say, progress=Decoding())
+    prepared.require_labels()
+    return Context(fabric, prepared)
+
+
+def _resolve(context: Context, asked: StudySettings, out: Path, hours: float | None, explain: bool) -> Runner:
+    """What is to be run, said and checked: what does not fit is told now, and not after hours."""
+    prepared = context.prepared
+    config = resolve_study(asked, prepared)
+    say(config.text())
+    for note in notes(config.encoder, context.preprocessing.size):
+        say(note)
+    runner = Runner(context, config, out)
+    for budget in config.budgets:
+        labels = len(context.labelled_rows(budget, config.first_seed))
+        say(f"{budget.name} labels a class, {runner.training_of(SCRATCH, labels).text()}")
+    for budget in config.worth_budgets:
+        context.labelled_rows(budget, config.first_seed)
+    if config.init is not None:
+        runner.encoder_of(INIT, config.first_seed)
+    if hours is not None:
+        runner = replace(runner, config=fit_hours(runner, list(all_cells(config)), hours, explain))
+    for warning in prepared.warnings():
+        say(f"warning: {warning}")
+    return runner
+
+
+def _begin(runner: Runner, hours: float | None) -> RunFolder:
+    """The study's folder. Raises WhymaskError where another study is in it."""
+    context, out = runner.context, runner.out
+    config = {"settings": runner.config.to_dict(), "fingerprint": context.fingerprint, "hours": hours}
+    folder = RunFolder.open(out, config, context.provenance())
+    _save_samples(out, context.prepared)
+    write_csv(out / "skipped.csv", ["image", "reason"], context.prepared.images.skipped)
+    return folder
+
+
+def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: bool, names: bool) -> dict[str, Any]:
+    """study.json and the page, from the cells that are finished."""
+    table = assemble(runner.out, runner.context.prepared, runner.config, cells, _describe(runner, cells))
+    table |= {"provenance": folder.provenance}
+    write_json(runner.out / "study.json", table)
+    write_study_page(runner.out, images=images, names=names)
     return table
 
 
@@ -118,154 +136,38 @@ def run_cells(runner: Runner, cells: list[Cell]) -> None:
         if "error" in result:
             say(f"[{position}/{len(cells)}] {cell.name} failed: {result['error']}")
         else:
-            shown = result.get("metrics", {}).get(runner.settings.metric, result.get("loss"))
+            shown = result.get("metrics", {}).get(runner.config.metric, result.get("loss"))
             say(f"[{position}/{len(cells)}] {cell.name}: {shown:.4f} ({result['seconds']:.0f} s)")
-
-
-# settings ----------------------------------------------------------------------------------------------------
-
-
-def resolve_settings(settings: StudySettings, prepared: Prepared) -> StudySettings:
-    """Every None and "auto" filled in from the data; printed, saved, and equal for all arms."""
-    prep = prepared.images.preprocessing
-    encoder = resolve(encoder_for(settings.method, settings.encoder), prep.size, prep.channels)
-    budgets = _ascending(settings.budgets, prepared) if settings.budgets else auto_budgets(prepared.train_counts)
-    if settings.worth_budgets is None:
-        worth = _further_budgets(budgets, prepared)
-    else:
-        worth = [b for b in _ascending(settings.worth_budgets, prepared) if b not in budgets]
-    metric = settings.metric or ("accuracy/single_view" if _has_single_view(prepared) else "balanced_accuracy")
-    _check(settings, metric, prepared)
-    resolved = replace(
-        settings,
-        encoder=encoder,
-        budgets=tuple(budget.name for budget in budgets),
-        worth_budgets=tuple(budget.name for budget in worth),
-        metric=metric,
-        augment=resolve_augment(settings.augment, prepared.name),
-        pretrain=replace(settings.pretrain, epochs=settings.pretrain.epochs_for(len(prepared.pool))),
-    )
-    method_config = settings.method_config.resolve(encoder, prep.size)
-    if setting_of(settings.method) in {field.name for field in fields(resolved)}:  # not so for a method added later
-        resolved = replace(resolved, **{setting_of(settings.method): method_config})
-    say(_summary(resolved))
-    for note in notes(encoder, prep.size):
-        say(note)
-    for budget in budgets:
-        rows = labelled_subset(prepared.images.labels, prepared.train, budget, settings.first_seed, prepared.classes)
-        labels = len(rows)
-        say(f"{budget.name} labels a class, {settings.finetune.resolve(labels, prepared, encoder).text()}")
-    return resolved
-
-
-def _check(settings: StudySettings, metric: str, prepared: Prepared) -> None:
-    """Raise WhymaskError for what would make a study that says nothing, or one that is not fair."""
-    describe(metric)
-    tag = metric.partition("/")[2]
-    tags = sorted(set(prepared.test_tags.tolist()) - {""}) if prepared.test_tags is not None else []
-    if tag and tag not in tags:
-        raise WhymaskError(
-            f"--metric {metric}: no test image of {prepared.name} has the tag {tag!r}; "
-            f"the tags are: {', '.join(tags) or 'none'}. Choose another metric."
-        )
-    if settings.seeds < 1:
-        raise WhymaskError(f"--seeds {settings.seeds}: at least 1 is needed, and 3 for a verdict.")
-    if settings.finetune.layer_decay != 1:
-        raise WhymaskError(
-            f"--finetune.layer-decay {settings.finetune.layer_decay:g}: scratch is trained without layer decay. "
-            "Give --layer-decay, which is that of the pretrained arms, or --search."
-        )
-
-
-def _has_single_view(prepared: Prepared) -> bool:
-    tags = prepared.test_tags
-    return tags is not None and "single_view" in tags
-
-
-def _ascending(names: Sequence[str], prepared: Prepared) -> list[Budget]:
-    """Budgets from the smallest, at which the verdict is given, to the largest; each once."""
-    largest = max(prepared.train_counts)
-    return sorted({parse_budget(name) for name in names}, key=lambda budget: budget.count(largest))
-
-
-def _further_budgets(budgets: list[Budget], prepared: Prepared) -> list[Budget]:
-    """Twice and four times a smallest budget that is a number, where each class has as many."""
-    smallest = budgets[0]
-    if smallest.kind != "count":
-        return []
-    largest = min(n for n in prepared.train_counts if n)
-    further = [Budget("count", smallest.value * factor) for factor in (2, 4) if smallest.value * factor <= largest]
-    return [budget for budget in further if budget not in budgets]
-
-
-def _summary(settings: StudySettings) -> str:
-    encoder = ", ".join(f"{key} {value}" for key, value in asdict(settings.encoder).items() if value is not None)
-    further = f"; scratch also at {', '.join(settings.worth_budgets)}" if settings.worth_budgets else ""
-    return (
-        f"encoder: {encoder}\n"
-        f"pretraining: {settings.method}, {settings.pretrain.epochs} epochs, augmentation {settings.augment}\n"
-        f"labels a class: {', '.join(settings.budgets or ())}{further}\n"
-        f"verdict: {settings.metric} at {(settings.budgets or ('?',))[0]}, {settings.seeds} seeds"
-    )
-
-
-def _cells(settings: StudySettings) -> list[Cell]:
-    budgets, worth = ([parse_budget(b) for b in names or ()] for names in (settings.budgets, settings.worth_budgets))
-    return list(all_cells(settings, budgets, worth))
-
-
-def _check_budgets(prepared: Prepared, cells: list[Cell]) -> None:
-    """Raise WhymaskError now, and not after hours, where a class is smaller than a budget."""
-    for budget in {cell.budget for cell in cells if cell.budget is not None}:
-        labelled_subset(prepared.images.labels, prepared.train, budget, 0, prepared.classes)
-
-
-def _fit_hours(runner: Runner, hours: float, explain: bool) -> StudySettings:
-    """Pretraining epochs (and with them scratch-long) that make the whole study take about `hours`.
-
-    A study that is continued keeps the epochs that it began with.
-    """
-    begun = runner.out / "config.json"
-    settings = runner.settings
-    config = read_json(begun)["config"] if begun.exists() else {}
-    if "hours" in config:
-        epochs = config["settings"]["pretrain"]["epochs"]
-    else:
-        epochs = make_plan(runner, _cells(settings), explain).epochs_within(hours * 3600, settings.pretrain.epochs or 1)
-    say(f"{hours:g} hours allow {epochs} pretraining epochs")
-    return replace(settings, pretrain=replace(settings.pretrain, epochs=epochs))
 
 
 # what the page needs ------------------------------------------------------------------------------------------
 
 
-def _describe(settings: StudySettings, prepared: Prepared, cells: list[Cell], runner: Runner) -> dict[str, Any]:
-    first = next(cell for cell in cells if cell.budget is not None)
-    arms = {cell.arm for cell in cells if cell.budget is not None}
-    labels = len(runner.rows_of(first))
-    budgets = {cell.budget.name: cell for cell in cells if cell.arm == SCRATCH and cell.budget is not None}
+def _describe(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
+    config, prepared = runner.config, runner.context.prepared
+    classified = [cell for cell in cells if cell.budget is not None]
+    arms = sorted({cell.arm for cell in classified}, key=lambda arm: (arm != SCRATCH, arm))
+    scratch = {cell.labels.name: cell for cell in classified if cell.arm == SCRATCH}
     recipes = {
-        name: settings.finetune.resolve(len(runner.rows_of(cell)), prepared, settings.encoder).text()
-        for name, cell in budgets.items()
+        name: resolve_finetuning(config.finetune, len(runner.rows_of(cell)), prepared, config.encoder).text()
+        for name, cell in scratch.items()
     }
     return {
-        **settings.compared(),
+        **config.to_dict(),
         "command": command(),
-        "seeds": settings.seed_list,
-        "verdict_labels_per_class": labels_per_class(first, prepared),
+        "seeds": config.seed_list,
+        "verdict_labels_per_class": labels_per_class(classified[0], prepared),
         "recipes": recipes,
-        "normalise_targets": getattr(settings.method_config, "normalise_targets", None),
-        "arms": {
-            arm: _shown(runner.finetuning_of(arm), labels, runner) | {"augment": settings.augment}
-            for arm in sorted(arms, key=lambda arm: (arm != SCRATCH, arm))
-        },
+        "normalise_targets": getattr(config.method_config, "normalise_targets", None),
+        "arms": {arm: _shown(runner, arm, classified[0]) | {"augment": config.augment} for arm in arms},
     }
 
 
-def _shown(training: Finetuning, labels: int, runner: Runner) -> dict[str, Any]:
+def _shown(runner: Runner, arm: str, smallest: Cell) -> dict[str, Any]:
     """How the arm is trained at the smallest budget; the epochs are others at another one, unless they were given."""
-    resolved = training.resolve(labels, runner.prepared, runner.settings.encoder)
-    return {k: v for k, v in asdict(replace(resolved, epochs=training.epochs)).items() if v is not None}
+    training = asdict(runner.training_of(arm, len(runner.rows_of(smallest))))
+    shown = training | {"epochs": runner.finetuning_of(arm).epochs}
+    return {key: value for key, value in shown.items() if value is not None}
 
 
 def _save_samples(out: Path, prepared: Prepared) -> None:

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from whymask.data.splits import hold_out, parse_budget
+from whymask.data.splits import hold_out
 from whymask.errors import WhymaskError
 from whymask.progress import say
 from whymask.runs import write_json
-from whymask.stages.recipes import Finetuning
+from whymask.stages.classify import train_classifier
+from whymask.stages.recipes import resolve_finetuning
+from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.study.cells import Cell, Runner
 from whymask.study.settings import SCRATCH
 
@@ -16,21 +18,19 @@ RATE_FACTORS = (1 / 3, 1.0, 3.0)
 LAYER_DECAYS = (1.0, 0.75)
 
 
-def search(runner: Runner) -> dict[str, Finetuning]:
+def search(runner: Runner) -> dict[str, FinetuneTrainingSettings]:
     """Each arm's best of 3 learning rates x 2 layer decays, by balanced accuracy on a held-out fifth of its labels at
     the smallest budget, trained with that budget's recipe. Written to search.json; finished trials are not run again.
     """
-    settings = runner.settings
-    assert settings.budgets
-    seed = settings.first_seed - 1
-    budget = parse_budget(settings.budgets[0])
+    config, prepared = runner.config, runner.context.prepared
+    seed, budget = config.first_seed - 1, config.budgets[0]
     trials, chosen = [], {}
-    for arm in [SCRATCH, *settings.pretrained_arms()]:
+    for arm in [SCRATCH, *config.pretrained_arms]:
         cell = Cell(arm, budget, seed)
         everything = runner.rows_of(cell)
-        rows, held = hold_out(runner.prepared.images.labels, everything, runner.prepared.groups, seed)
-        recipe = settings.finetune.resolve(len(everything), runner.prepared, settings.encoder).recipe
-        scores = {t: _trial(runner, cell, replace(t, recipe=recipe), rows, held) for t in _grid(settings.finetune)}
+        rows, held = hold_out(prepared.images.labels, everything, prepared.groups, seed)
+        recipe = resolve_finetuning(config.finetune, len(everything), prepared, config.encoder).recipe
+        scores = {t: _trial(runner, cell, replace(t, recipe=recipe), rows, held) for t in _grid(config.finetune)}
         chosen[arm] = _best(arm, scores)
         trials += [
             {"arm": arm, "learning_rate": t.learning_rate, "layer_decay": t.layer_decay, "balanced_accuracy": score}
@@ -42,7 +42,7 @@ def search(runner: Runner) -> dict[str, Finetuning]:
     return chosen
 
 
-def _grid(training: Finetuning) -> list[Finetuning]:
+def _grid(training: FinetuneTrainingSettings) -> list[FinetuneTrainingSettings]:
     return [
         replace(training, learning_rate=training.learning_rate * factor, layer_decay=decay)
         for factor in RATE_FACTORS
@@ -50,17 +50,22 @@ def _grid(training: Finetuning) -> list[Finetuning]:
     ]
 
 
-def _trial(runner: Runner, cell: Cell, training: Finetuning, rows: np.ndarray, held: np.ndarray) -> float | None:
+def _trial(
+    runner: Runner, cell: Cell, asked: FinetuneTrainingSettings, rows: np.ndarray, held: np.ndarray
+) -> float | None:
     """The trial's score; None where training failed, as it may at a high learning rate."""
-    name = f"search-{cell.name}-lr{training.learning_rate:.2g}-decay{training.layer_decay:g}"
+    name = f"search-{cell.name}-lr{asked.learning_rate:.2g}-decay{asked.layer_decay:g}"
+    training = resolve_finetuning(asked, len(rows), runner.context.prepared, runner.config.encoder)
+    job = runner.job(cell, rows, held, training)
     try:
-        return runner.train(name, cell, rows, held, training)["metrics"]["balanced_accuracy"]
+        result = train_classifier(runner.context, job, runner.out / "cells" / name, name)
     except WhymaskError as error:
         say(f"{name} failed: {error}")
         return None
+    return result["metrics"]["balanced_accuracy"]
 
 
-def _best(arm: str, scores: dict[Finetuning, float | None]) -> Finetuning:
+def _best(arm: str, scores: dict[FinetuneTrainingSettings, float | None]) -> FinetuneTrainingSettings:
     """The first of those that scored highest."""
     finished = {training: score for training, score in scores.items() if score is not None}
     if not finished:

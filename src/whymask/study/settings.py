@@ -1,19 +1,20 @@
 """What a study is told: its settings, their defaults, and the arms they make."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from whymask.data.settings import DataSettings
-from whymask.encoders import EncoderConfig, encoder_class
+from whymask.encoders import EncoderSettings
 from whymask.flags import Flat
-from whymask.methods import METHODS, PerMethod, config_of, setting_of
-from whymask.stages.augment import AugmentName, augment_of
-from whymask.stages.pretrain import Pretraining, Recipe
-from whymask.stages.recipes import Finetuning
+from whymask.methods import SETTINGS, PerMethod
+from whymask.stages.settings import SCRATCH, AugmentName, FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.settings import RuntimeSettings
 
-SCRATCH, SCRATCH_LONG, INIT = "scratch", "scratch-long", "init"
+SCRATCH_LONG, INIT = "scratch-long", "init"
+ScratchLong = Literal["smallest", "all", "none"]
+
+__all__ = ["INIT", "SCRATCH", "SCRATCH_LONG", "ScratchLong", "StudySettings"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,13 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
     worth_budgets: tuple[str, ...] | None = None
     """Further budgets at which only scratch is trained, to tell what pretraining is worth in labels. Default: twice
     and four times the smallest budget, where the classes are large enough."""
-    scratch_long: Literal["smallest", "all", "none"] = "smallest"
+    scratch_long: ScratchLong = "smallest"
     """At which budgets scratch is also trained as long as pretraining and fine-tuning together cost, counted in
     operations. It is as dear as the pretraining, so by default it is done at the verdict's budget alone."""
     metric: str | None = None
     """The verdict's metric, fixed before the run: balanced_accuracy (default; accuracy/single_view for glyphs),
     accuracy, macro_f1, auroc, log_loss or accuracy/TAG. Its budget is the smallest."""
-    method: Literal[tuple(METHODS)] = "mae"  # type: ignore[valid-type]
+    method: Literal[tuple(SETTINGS)] = "mae"  # type: ignore[valid-type]
     """How to pretrain; one of `whymask.methods.METHODS`."""
     init: Path | None = None
     """A further arm that starts from this local checkpoint (an encoder of whymask, timm or transformers; safetensors,
@@ -51,39 +52,7 @@ class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
     """First try 3 learning rates x layer decay {1, 0.75} for every arm alike, on a seed outside the study and a
     held-out fifth of its labels, and use each arm's best."""
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
-    encoder: Annotated[EncoderConfig, Flat] = field(default_factory=EncoderConfig)
-    pretrain: Pretraining = field(default_factory=Pretraining)
-    finetune: Finetuning = field(default_factory=Finetuning)
+    encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
+    pretrain: PretrainTrainingSettings = field(default_factory=PretrainTrainingSettings)
+    finetune: FinetuneTrainingSettings = field(default_factory=FinetuneTrainingSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
-
-    @property
-    def seed_list(self) -> list[int]:
-        return list(range(self.first_seed, self.first_seed + self.seeds))
-
-    @property
-    def method_config(self) -> Any:
-        return config_of(self)
-
-    @property
-    def recipe(self) -> Recipe:
-        """How the encoders of the method's arm are pretrained, once everything is resolved."""
-        return Recipe(self.encoder, self.method, self.method_config, self.pretrain, augment_of(self.augment))
-
-    def pretrained_arms(self) -> list[str]:
-        return [self.method] + ([INIT] if self.init is not None else [])
-
-    def finetuning_of(self, arm: str) -> Finetuning:
-        """The arm's defaults, fit for it: what is already learnt in the lower layers should change slowly."""
-        if arm in (SCRATCH, SCRATCH_LONG):
-            return self.finetune
-        default = 0.75 if encoder_class(self.encoder.name).kind in ("vit", "swin") else 1.0
-        return replace(self.finetune, layer_decay=default if self.layer_decay is None else self.layer_decay)
-
-    def compared(self) -> dict[str, Any]:
-        """What must be equal for a study to be continued: all but where it computes and keeps its decoded images."""
-        others = {setting_of(name) for name in METHODS}
-        settings = {name: value for name, value in asdict(self).items() if name not in others}
-        settings[setting_of(self.method)] = asdict(self.method_config)
-        del settings["runtime"]
-        del settings["data"]["store"]
-        return settings

@@ -13,7 +13,8 @@ from whymask.intervals import mean_interval
 from whymask.runs import SCHEMA, read_json
 from whymask.stages.metrics import confusion, describe, per_class_recall
 from whymask.study.cells import Cell
-from whymask.study.settings import SCRATCH, SCRATCH_LONG, StudySettings
+from whymask.study.config import StudyConfig
+from whymask.study.settings import SCRATCH, SCRATCH_LONG
 from whymask.study.statistics import bootstrap_images, paired_difference
 from whymask.study.verdict import verdict
 from whymask.study.worth import label_worth
@@ -44,7 +45,7 @@ class Group:
         return {seed: row["metrics"][metric] for seed, row in self.cells.items() if metric in row["metrics"]}
 
 
-def assemble(out: Path, prepared: Prepared, settings: StudySettings, cells: list[Cell], setting: Row) -> Row:
+def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cell], setting: Row) -> Row:
     """study.json's content (schema 1) from whatever cells are finished under `out`.
 
     `setting` is the resolved setting as the page shows it; it holds the verdict's metric and budgets.
@@ -59,7 +60,7 @@ def assemble(out: Path, prepared: Prepared, settings: StudySettings, cells: list
     def bootstrap(arm: Group, baseline: Group) -> dict[str, tuple[float, float]]:
         return bootstrap_images(arm.predictions, baseline.predictions, labels, tags=tags, groups=test_groups)
 
-    pairs = _pairs(groups, settings, rows, bootstrap)
+    pairs = _pairs(groups, config, rows, bootstrap)
     first = setting["verdict_labels_per_class"]
     return {
         "schema": SCHEMA,
@@ -71,24 +72,23 @@ def assemble(out: Path, prepared: Prepared, settings: StudySettings, cells: list
         "pairs": pairs,
         "per_class": [row for group in groups.values() for row in _per_class(group, prepared.classes, labels)],
         "confusion": [_confusion(group, labels) for group in groups.values() if group.cells],
-        "label_worth": _worths(groups, settings, setting["metric"]),
+        "label_worth": _worths(groups, config, setting["metric"]),
         "verdict": verdict(
             pairs,
             setting["metric"],
             first,
-            arm=settings.method,
+            arm=config.method,
             levels=levels,
-            equal_compute=settings.scratch_long != "none",
+            equal_compute=config.scratch_long != "none",
         ),
     }
 
 
 def labels_per_class(cell: Cell, prepared: Prepared) -> float:
     """Labels a class that the cell's budget buys: the number itself, or the mean over classes."""
-    assert cell.budget is not None
-    if cell.budget.kind == "count":
-        return int(cell.budget.value)
-    return round(float(np.mean([cell.budget.count(n) for n in prepared.train_counts if n])), 2)
+    if cell.labels.kind == "count":
+        return int(cell.labels.value)
+    return round(float(np.mean([cell.labels.count(n) for n in prepared.train_counts if n])), 2)
 
 
 def _pretraining_row(out: Path, cell: Cell) -> Row | None:
@@ -103,7 +103,6 @@ def _pretraining_row(out: Path, cell: Cell) -> Row | None:
 
 
 def _cell_row(out: Path, cell: Cell, prepared: Prepared) -> Row:
-    assert cell.budget is not None
     folder = out / "cells" / cell.name
     result = _outcome(folder)
     names = ("operations", "images_seen", "steps", "seconds", "error")
@@ -111,7 +110,7 @@ def _cell_row(out: Path, cell: Cell, prepared: Prepared) -> Row:
         {
             "arm": cell.arm,
             "labels_per_class": labels_per_class(cell, prepared),
-            "budget": cell.budget.name,
+            "budget": cell.labels.name,
             "seed": cell.seed,
             "metrics": {},
             "folder": f"cells/{cell.name}",
@@ -160,7 +159,7 @@ def _levels(group: Group) -> list[Row]:
 
 def _pairs(
     groups: Mapping[tuple[str, float], Group],
-    settings: StudySettings,
+    config: StudyConfig,
     rows: list[Row],
     bootstrap: Callable[[Group, Group], dict[str, tuple[float, float]]],
 ) -> list[Row]:
@@ -169,7 +168,7 @@ def _pairs(
     pairs = []
     for (name, budget), arm in groups.items():
         for baseline in (groups.get((other, budget)) for other in (SCRATCH, SCRATCH_LONG)):
-            if name not in settings.pretrained_arms() or baseline is None:
+            if name not in config.pretrained_arms or baseline is None:
                 continue
             images = bootstrap(arm, baseline)
             dropped = {seed for other in (arm, baseline) for a, b, seed in failed if (a, b) == (other.arm, budget)}
@@ -213,7 +212,7 @@ def _confusion(group: Group, labels: np.ndarray) -> Row:
     return {"arm": group.arm, "labels_per_class": group.labels_per_class, "counts": counts.round(2).tolist()}
 
 
-def _worths(groups: Mapping[tuple[str, float], Group], settings: StudySettings, metric: str) -> list[Row]:
+def _worths(groups: Mapping[tuple[str, float], Group], config: StudyConfig, metric: str) -> list[Row]:
     curves: dict[int, dict[float, float]] = {}
     for (arm, budget), group in groups.items():
         if arm == SCRATCH:
@@ -223,6 +222,6 @@ def _worths(groups: Mapping[tuple[str, float], Group], settings: StudySettings, 
     worths = [
         label_worth(arm, budget, group.values(metric), curves, higher_is_better=better)
         for (arm, budget), group in groups.items()
-        if arm in settings.pretrained_arms()
+        if arm in config.pretrained_arms
     ]
     return [dict(worth) for worth in worths if worth is not None]

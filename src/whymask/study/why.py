@@ -19,13 +19,13 @@ FOLDER = "why"
 def explain_study(runner: Runner, data: Any, *, images: bool, names: bool) -> None:
     """Explain the finished networks of the verdict's budget. What goes wrong is said, and costs a study no more."""
     folder = runner.out / FOLDER
-    if runner.fabric.world_size > 1:
+    if runner.context.fabric.world_size > 1:
         say(f"no explanation: it is made by one process; make it with whymask explain {runner.out} --data ...")
         return
     try:
         arms = two_arms(open_runs([runner.out]))
         _drop_stale(folder, [run.folder for arm in arms for run in arm.values()])
-        explain_arms(runner.fabric, runner.prepared, arms, glyphs_of(data), folder, BRIEF, images=images, names=names)
+        explain_arms(runner.context, arms, glyphs_of(data), folder, BRIEF, images=images, names=names)
     except Interrupted:
         raise
     except Exception as error:

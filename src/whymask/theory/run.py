@@ -18,6 +18,7 @@ from whymask.theory.claims.controls import controls
 from whymask.theory.claims.scale import classes_up_to, scale
 from whymask.theory.lab import CLOCKS, Lab
 from whymask.theory.measures import captured, own_overlap
+from whymask.theory.page.write import write_theory_page
 from whymask.theory.setting import IDEALISATIONS, Setting
 from whymask.theory.store import Store, numpy
 
@@ -169,8 +170,6 @@ class _Done:
 
 def _write(folder: RunFolder, table: dict[str, Any], lab: Lab) -> None:
     """claims.json, arrays.npz, and the page that is made of them."""
-    from whymask.report.theory import write_theory_page
-
     write_json(folder.path / "claims.json", table)
     write_arrays(folder.path / "arrays.npz", _arrays(lab))
     write_theory_page(folder.path)

@@ -24,8 +24,7 @@ from whymask.errors import WhymaskError
 from whymask.progress import Steps, say
 from whymask.randomness import derive
 from whymask.runs import Checkpoint, RunFolder, write_json
-from whymask.training.optimisation import ema_at, make_optimiser, rate_at
-from whymask.training.settings import Optimisation
+from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
 
 LossOf = Callable[[nn.Module, Batch, int], Mapping[str, Tensor]]
 """(model, batch, step) -> {"loss": scalar, and further scalars to log}."""
@@ -42,7 +41,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 @dataclass(frozen=True)
-class Task:
+class Training:
     """What is to be learnt: a model, its loss, its batches, and for how many steps."""
 
     model: nn.Module
@@ -57,6 +56,10 @@ class Task:
         with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
             self.loss_of(copy.deepcopy(self.model).train(), self.batches(0), 0)["loss"].backward()
         return counter.get_total_flops() / self.batches.share
+
+    def operations(self) -> float:
+        """Those of all steps, over all processes."""
+        return self.operations_per_image() * self.steps * self.batches.batch_size
 
 
 @dataclass
@@ -80,24 +83,24 @@ class Clock:
 
 def fit(
     fabric: Fabric,
-    task: Task,
-    optimisation: Optimisation,
+    training: Training,
+    config: TrainingConfig,
     *,
     seed: int,
     run: RunFolder,
     label: str,
 ) -> dict[str, Any]:
-    """Train `task.model` in place, continuing from the run's last whole checkpoint.
+    """Train `training.model` in place, continuing from the run's last whole checkpoint.
 
     Returns {"loss", "steps", "images_seen", "seconds", "data_wait"}.
     Raises Interrupted on SIGINT or SIGTERM, after saving a checkpoint, and WhymaskError on a non-finite loss or
     gradient: the last good checkpoint stays, and nonfinite.json names the images and the seed of the step.
     """
-    model: Any = task.model
-    batches, steps = task.batches, task.steps
-    optimiser = make_optimiser(model, optimisation)
+    model: Any = training.model
+    batches, steps = training.batches, training.steps
+    optimiser = make_optimiser(model, config)
     wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
-    average = {} if optimisation.ema is None else {k: v.clone() for k, v in model.state_dict().items()}
+    average = {} if config.ema is None else {k: v.clone() for k, v in model.state_dict().items()}
     state = State(model, optimiser, average)
     log = Log(run if fabric.is_global_zero else None, steps, batches)
     clock = log.clock
@@ -110,14 +113,14 @@ def fit(
             batch = batches(step)
             waited = time.perf_counter() - began
 
-            rate = rate_at(step, steps, optimisation)
+            rate = rate_at(step, steps, config)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["scale"]
             torch.manual_seed(derive(seed, "step", step))
-            losses = task.loss_of(wrapped, batch, step)
+            losses = training.loss_of(wrapped, batch, step)
             fabric.backward(losses["loss"])
             norm: Any = fabric.clip_gradients(
-                wrapped, wrapped_optimiser, max_norm=optimisation.clip, error_if_nonfinite=False
+                wrapped, wrapped_optimiser, max_norm=config.clip, error_if_nonfinite=False
             )
             mean_loss: Any = fabric.all_reduce(losses["loss"].detach())
             loss = float(mean_loss)
@@ -127,17 +130,17 @@ def fit(
             wrapped_optimiser.zero_grad()
             if hasattr(model, "after_step"):
                 model.after_step(step, steps)
-            state.update_average(ema_at(step, optimisation))
+            state.update_average(ema_at(step, config))
 
             clock.seconds += time.perf_counter() - began
             clock.waiting += waited
             clock.images += batches.batch_size
-            if log.add(step, {**losses, "loss": mean_loss}, rate) and task.watch is not None:
-                log.warn(task.watch(log.first, log.means))
+            if log.add(step, {**losses, "loss": mean_loss}, rate) and training.watch is not None:
+                log.warn(training.watch(log.first, log.means))
             bar.update(step + 1, f"loss {loss:.4f}, {clock.rate:.0f} images/s, data wait {clock.data_wait:.1%}")
 
             done = step + 1
-            if fabric.is_global_zero and (stop.requested or done == steps or _is_due(done, last_saved, optimisation)):
+            if fabric.is_global_zero and (stop.requested or done == steps or _is_due(done, last_saved, config)):
                 run.save_checkpoint(state.checkpoint(done, log))
                 last_saved = time.monotonic()
             if stop.requested:
@@ -149,13 +152,13 @@ def fit(
         "images_seen": clock.images,
         "seconds": clock.seconds,
         "data_wait": clock.data_wait,
-        "warning": task.watch(log.first, log.means) if task.watch is not None else None,
+        "warning": training.watch(log.first, log.means) if training.watch is not None else None,
     }
 
 
-def _is_due(done: int, last_saved: float, optimisation: Optimisation) -> bool:
-    if optimisation.checkpoint_every is not None:
-        return done % optimisation.checkpoint_every == 0
+def _is_due(done: int, last_saved: float, config: TrainingConfig) -> bool:
+    if config.checkpoint_every is not None:
+        return done % config.checkpoint_every == 0
     return time.monotonic() - last_saved > SECONDS_BETWEEN_CHECKPOINTS
 
 

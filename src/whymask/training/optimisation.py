@@ -2,40 +2,57 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from whymask.encoders import Encoder
-from whymask.training.settings import Optimisation
 
 
-def rate_at(step: int, steps: int, optimisation: Optimisation) -> float:
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """`TrainingSettings` of which nothing is left open; without `ema` the last weights are the result, without
+    `checkpoint_every` a checkpoint is made about once a minute."""
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    beta2: float = 0.999
+    warmup: float = 0.1
+    clip: float = 3.0
+    layer_decay: float = 1.0
+    ema: float | None = None
+    checkpoint_every: int | None = None
+
+
+def rate_at(step: int, steps: int, config: TrainingConfig) -> float:
     """Learning rate of step 0..steps-1: linear warm-up, then half a cosine down to 0."""
-    warm = max(1, round(optimisation.warmup * steps))
+    warm = max(1, round(config.warmup * steps))
     if step < warm:
-        return optimisation.learning_rate * (step + 1) / warm
+        return config.learning_rate * (step + 1) / warm
     progress = (step - warm) / max(1, steps - warm)
-    return optimisation.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def ema_at(step: int, optimisation: Optimisation) -> float | None:
+def ema_at(step: int, config: TrainingConfig) -> float | None:
     """Decay of the moving average at step 0, 1, ...: that of TensorFlow's ExponentialMovingAverage with num_updates."""
-    return None if optimisation.ema is None else min(optimisation.ema, (1 + step) / (10 + step))
+    return None if config.ema is None else min(config.ema, (1 + step) / (10 + step))
 
 
-def make_optimiser(model: nn.Module, optimisation: Optimisation) -> torch.optim.AdamW:
+def make_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW over `model`, one group for each (layer, decayed or not). Fused: one kernel for all tensors."""
     return torch.optim.AdamW(
-        list(_groups(model, optimisation)),
-        lr=optimisation.learning_rate,
-        betas=(0.9, optimisation.beta2),
+        list(_groups(model, config)),
+        lr=config.learning_rate,
+        betas=(0.9, config.beta2),
         fused=True,
     )
 
 
-def _groups(model: nn.Module, optimisation: Optimisation) -> Iterator[dict[str, Any]]:
+def _groups(model: nn.Module, config: TrainingConfig) -> Iterator[dict[str, Any]]:
     encoder = model.encoder
     assert isinstance(encoder, Encoder)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -44,8 +61,8 @@ def _groups(model: nn.Module, optimisation: Optimisation) -> Iterator[dict[str, 
             continue
         scale = 1.0
         if name.startswith("encoder."):
-            scale = optimisation.layer_decay ** (encoder.layers - encoder.layer_of(name.removeprefix("encoder.")))
-        decay = optimisation.weight_decay if _is_matrix(name, parameter) else 0.0
+            scale = config.layer_decay ** (encoder.layers - encoder.layer_of(name.removeprefix("encoder.")))
+        decay = config.weight_decay if _is_matrix(name, parameter) else 0.0
         groups.setdefault((scale, decay), []).append(parameter)
     for (scale, decay), parameters in groups.items():
         yield {"params": parameters, "weight_decay": decay, "scale": scale}

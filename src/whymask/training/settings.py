@@ -21,8 +21,8 @@ class RuntimeSettings:
 
 
 @dataclass(frozen=True)
-class Optimisation:
-    """How a network is trained, in any stage."""
+class TrainingSettings:
+    """How a network is to be trained, in any stage."""
 
     epochs: int | None = None
     """Passes over the training images; the stage says what the default is."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from whymask.report import theory_figures as figures
 from whymask.report.text import count, known
+from whymask.theory.page import figures
 
 Row = dict[str, Any]
 Arrays = dict[str, np.ndarray]

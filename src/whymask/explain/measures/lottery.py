@@ -12,17 +12,30 @@ from itertools import combinations
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from scipy.stats import hypergeom
 from torch import Tensor
 
-from whymask.explain.evidence import ranks
-from whymask.explain.numbers import RESAMPLES, Number, bounds_of, jackknife
+from whymask.explain.cast import Cast
+from whymask.explain.choice import in_turn, tagged
+from whymask.explain.compared import Compared
+from whymask.explain.controls import RANDOM, random_network
+from whymask.explain.drawing import Told, dots, select
+from whymask.explain.evidence import evidence, ranks, top_cells
+from whymask.explain.measure import AGAINST, Drawing, Expectation, Measure
+from whymask.explain.networks import Network, Role
+from whymask.explain.numbers import RESAMPLES, Number, bounds_of, jackknife, mean_of, percent
+from whymask.explain.shown import Shown, groups_of, images_of
 from whymask.intervals import resampled_weights, units_of
+
+NAME = "lottery"
+AGREEMENT, ERROR_CONSISTENCY, ENSEMBLE_GAIN, ACCURACY = "agreement", "error consistency", "ensemble gain", "accuracy"
+EVIDENCE_OVERLAP, OVERLAP_BY_CHANCE = "evidence overlap", "evidence overlap by chance"
 
 SEEDS = 5
 """Networks that an arm should have, for its lottery to be told."""
-TOP = 1 / 4
-"""Of the cells of an image, the strongest evidence, that is compared between networks."""
+ROLES: tuple[Role, ...] = ("pretrained", "baseline", "erased", "readout")
+"""Whose networks of several seeds are told apart."""
 
 Seen = dict[int, tuple[Tensor, Tensor]]
 """seed -> what a network says of images, logits (n, k), and its evidence for their classes, (n, gh, gw)."""
@@ -30,8 +43,51 @@ Statistics = Callable[[Sequence[int], np.ndarray], dict[str, np.ndarray]]
 """Some of the seeds, and weights of the images (n, r), r weightings -> each quantity under each of these (r,)."""
 
 
+def take(cast: Cast, shown: Shown) -> list[Number]:
+    """On the single-view images of glyphs, which show what each network lacks; else on those of all measures."""
+    rows = shown.rows
+    if shown.glyphs is not None and len(single := tagged(cast.prepared, "single_view")):
+        rows = in_turn(cast.prepared, single)[: shown.settings.test_images]
+    (images, labels), groups = images_of(cast.prepared, rows), groups_of(cast.prepared, rows)
+
+    def seen_by(networks: dict[int, Network]) -> Seen:
+        return {
+            seed: (network(images), evidence(network, images, labels, shown.cells, shown.means[network.arm]))
+            for seed, network in networks.items()
+        }
+
+    several = {role: cast.networks[role] for role in ROLES if len(cast.networks.get(role, {})) > 1}
+    seen = {role: seen_by(networks) for role, networks in several.items()}
+    numbers = []
+    for role, own in seen.items():
+        numbers += lottery_numbers(cast.arm(role), own, labels, groups)
+    numbers += lottery_numbers(RANDOM, seen_by(_never_trained(cast)), labels, groups)
+    for role in AGAINST:
+        if {"pretrained", role} <= seen.keys():
+            names = (cast.pretrained, cast.arm(role))
+            numbers += lottery_difference(names, seen["pretrained"], seen[role], labels, groups)
+    _note_few_seeds(cast)
+    return numbers
+
+
+def _never_trained(cast: Cast) -> dict[int, Network]:
+    """Networks with random weights, one for each seed of the baseline."""
+    like, classes = next(iter(cast.networks["random"].values())).encoder, len(cast.prepared.classes)
+    return {
+        seed: random_network(like, classes, seed, cast.view, cast.fabric.device) for seed in cast.networks["baseline"]
+    }
+
+
+def _note_few_seeds(cast: Cast) -> None:
+    fewest = min(len(cast.networks[role]) for role in ("pretrained", "baseline"))
+    if fewest == 1:
+        cast.notes.append("The lottery needs several seeds, and there is one: it is left out.")
+    elif fewest < SEEDS:
+        cast.notes.append(f"The lottery is told from {fewest} networks an arm; at least {SEEDS} seeds are advised.")
+
+
 def lottery_numbers(arm: str, seen: Seen, labels: Tensor, groups: np.ndarray | None = None) -> list[Number]:
-    """Measure 3 of one arm, whose networks were all asked about the same images.
+    """Numbers of one arm, whose networks were all asked about the same images.
 
     "agreement": share of pairs of networks that say the same; "error consistency", see there; "evidence overlap":
     intersection over union of their strongest quarter of cells, which by chance would be "evidence overlap by chance";
@@ -43,7 +99,7 @@ def lottery_numbers(arm: str, seen: Seen, labels: Tensor, groups: np.ndarray | N
     rows = _numbers(arm, sorted(seen), _statistics(seen, labels), len(labels), groups)
     cells = next(iter(seen.values()))[1][0].numel()
     chance = overlap_by_chance(cells, top_cells(cells))
-    return [*rows, Number("lottery", "evidence overlap by chance", arm, chance, None, None, len(labels), "images")]
+    return [*rows, Number(NAME, OVERLAP_BY_CHANCE, arm, chance, None, None, len(labels), "images")]
 
 
 def lottery_difference(
@@ -81,11 +137,11 @@ def _statistics(seen: Seen, labels: Tensor) -> Statistics:
         members = mean([right[seed] for seed in seeds])
         together = torch.stack([probabilities[seed] for seed in seeds]).mean(dim=0).argmax(dim=1) == labels
         return {
-            "agreement": mean([agree[pair] for pair in among]),
-            "error consistency": error_consistency(np.stack([right[seed] for seed in seeds]), weights),
-            "evidence overlap": mean([overlap[pair] for pair in among]),
-            "accuracy": members,
-            "ensemble gain": mean([together.double().numpy()]) - members,
+            AGREEMENT: mean([agree[pair] for pair in among]),
+            ERROR_CONSISTENCY: error_consistency(np.stack([right[seed] for seed in seeds]), weights),
+            EVIDENCE_OVERLAP: mean([overlap[pair] for pair in among]),
+            ACCURACY: members,
+            ENSEMBLE_GAIN: mean([together.double().numpy()]) - members,
         }
 
     return statistics
@@ -130,15 +186,10 @@ def _numbers(
         if np.isnan(value):
             continue
         low, high = bounds_of(np.concatenate([part[name] for part in drawn]))
-        rows.append(Number("lottery", name, arm, float(value), low, high, images, "images"))
+        rows.append(Number(NAME, name, arm, float(value), low, high, images, "images"))
         low, high = jackknife(float(value), [float(left[name][0]) for left in without])
-        rows.append(Number("lottery", name, arm, float(value), low, high, len(seeds), "seeds"))
+        rows.append(Number(NAME, name, arm, float(value), low, high, len(seeds), "seeds"))
     return rows
-
-
-def top_cells(cells: int) -> int:
-    """How many of an image's cells are its strongest evidence."""
-    return max(1, round(TOP * cells))
 
 
 def _overlap(a: Tensor, b: Tensor) -> Tensor:
@@ -150,3 +201,44 @@ def overlap_by_chance(cells: int, top: int) -> float:
     """Expected intersection over union of two random sets of `top` of `cells` (hypergeometric)."""
     common = np.arange(top + 1)
     return float((hypergeom.pmf(common, cells, top, top) * common / (2 * top - common)).sum())
+
+
+def _lead(numbers: Sequence[Number], compared: Compared, features: int | None) -> str | None:
+    ours, theirs = (mean_of(numbers, NAME, AGREEMENT, arm) for arm in compared.arms)
+    if ours is None or theirs is None:
+        return None
+    return (
+        f"Two {compared.ours} agree on {percent(ours)} of the test images, two {compared.theirs} on {percent(theirs)}."
+    )
+
+
+def alike(told: Told, name: str) -> Figure | None:
+    """Agreement, error consistency, evidence overlap and ensemble gain of each arm."""
+    quantities = (AGREEMENT, ERROR_CONSISTENCY, EVIDENCE_OVERLAP, ENSEMBLE_GAIN)
+    panels = [(quantity, select(told, NAME, quantity)) for quantity in quantities]
+    if not panels[0][1]:
+        return None
+    chance = select(told, NAME, OVERLAP_BY_CHANCE, "images")
+    marks = {EVIDENCE_OVERLAP: (chance[0]["value"], "by chance")} if chance else {}
+    return dots(told, name, panels, 11.0, marks)
+
+
+LOTTERY = Measure(
+    name=NAME,
+    title="The lottery",
+    about="Agreement: two networks of different seeds say the same. Error consistency: how far they are right on the "
+    "same images, beyond what their accuracies imply (Cohen's kappa). Evidence overlap: intersection over union of "
+    "their strongest quarter of cells. Ensemble gain: accuracy of their averaged probabilities, less their mean "
+    "accuracy. Networks that captured all have less of a reason to differ.",
+    take=take,
+    expectations=(
+        Expectation(
+            quantities=(ERROR_CONSISTENCY, EVIDENCE_OVERLAP),
+            supported="{theirs} are more of a lottery than {ours}: from seed to seed they err, and look, less alike.",
+            against="{ours} are more of a lottery than {theirs}: from seed to seed they err, and look, less alike.",
+            open="Whether {theirs} are more of a lottery than {ours}, and err and look less alike, is not certain.",
+        ),
+    ),
+    lead=_lead,
+    figures={"lottery": Drawing("Networks of different seeds: how alike they are", alike)},
+)

@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 
 from whymask.errors import WhymaskError
-from whymask.report import figures, pictures, results
+from whymask.explain.page.write import part_of_study
+from whymask.report.figures import arm_styles, inline, write_figures
 from whymask.report.page import render
-from whymask.report.privacy import without_names
-from whymask.report.text import clean, count, flatten, known, metric_name
-from whymask.report.why import part_of_study
+from whymask.report.text import clean, count, flatten, known
 from whymask.runs import read_json, write_bytes
+from whymask.study.equal_compute import unequal_compute
+from whymask.study.page import figures, pictures, results
+from whymask.study.page.privacy import without_names
+from whymask.study.page.results import metric_name
 
 CURVE_POINTS = 150
 SKIPPED_SHOWN = 20
 _LISTS = ("pretraining", "cells", "levels", "pairs", "per_class", "confusion", "label_worth")
-_OWN_FIGURES = ("curve-*.svg", "recall-*.svg", "loss-*.svg", "theory-*.svg")
+_OWN_FIGURES = ("curve-*.svg", "recall-*.svg", "loss-*.svg")
+_TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -> Path:
@@ -39,18 +43,20 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "study": study,
         "names": names,
         "images": images,
-        "styles": figures.arm_styles(results.arms_of(study)),
+        "styles": arm_styles(results.arms_of(study)),
         "captions": {name: label for name, (_, label) in drawings.items()},
-        "figures": {name: figures.inline(svg, label) for name, (svg, label) in drawings.items()},
+        "figures": {name: inline(svg, label) for name, (svg, label) in drawings.items()},
         "galleries": pictures.galleries(folder, study["pretraining"]) if images else [],
         "samples": pictures.samples(folder, study["data"].get("classes") or []) if images else [],
         "skipped": skipped,
+        "metric_name": metric_name,
         "why": part_of_study(folder / "why", images=images, names=names),
         **results_context(study),
         **settings_context(study),
     }
-    page = render("study.html.j2", **context)
-    write_figures(folder / "figures", {name: svg for name, (svg, _) in drawings.items()})
+    page = render("study.html.j2", _TEMPLATES, **context)
+    files = {f"{name}.svg": svg.encode() for name, (svg, _) in drawings.items()}
+    write_figures(folder / "figures", files, *_OWN_FIGURES)
     write_bytes(folder / "report.html", page)
     return folder / "report.html"
 
@@ -76,6 +82,7 @@ def results_context(study: dict[str, Any]) -> dict[str, Any]:
     ordered = sorted(budgets, key=lambda labels: labels != lead)
     return {
         "verdict": results.verdict(study),
+        "unequal_compute": unequal_compute(study),
         "tiles": results.tiles(study),
         "levels": results.level_table(study),
         "pair_tables": results.pair_tables(study),
@@ -103,7 +110,7 @@ def settings_context(study: dict[str, Any]) -> dict[str, Any]:
 def draw_figures(folder: Path, study: dict[str, Any]) -> dict[str, tuple[str, str]]:
     """Every figure there is data for: name -> (SVG document, what it shows)."""
     drawn: dict[str, tuple[str, str]] = {}
-    styles = figures.arm_styles(results.arms_of(study))
+    styles = arm_styles(results.arms_of(study))
     metric = results.lead_of(study)[0]
     shown = [row for row in study["levels"] if known(row["mean"]) and known(row["labels_per_class"])]
     for name in [m for m in results.metrics_of(shown, metric) if m in (metric, "accuracy", "balanced_accuracy")][:2]:
@@ -122,17 +129,6 @@ def draw_figures(folder: Path, study: dict[str, Any]) -> dict[str, tuple[str, st
     if curves := loss_curves(folder, [(record["method"], record) for record in study["pretraining"]]):
         drawn["loss-pretraining"] = figures.losses("loss-pretraining", curves, styles), "loss of pretraining"
     return drawn
-
-
-def write_figures(folder: Path, drawings: dict[str, str]) -> None:
-    """Write the figures, and remove ours of an earlier page: they may show names that this page hides."""
-    folder.mkdir(exist_ok=True)
-    for pattern in _OWN_FIGURES:
-        for path in folder.glob(pattern):
-            if path.stem not in drawings:
-                path.unlink()
-    for name, svg in drawings.items():
-        write_bytes(folder / f"{name}.svg", svg.encode())
 
 
 def loss_curves(folder: Path, records: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, np.ndarray]]:

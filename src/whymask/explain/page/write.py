@@ -9,23 +9,20 @@ from typing import Any
 from markupsafe import Markup
 
 from whymask.errors import WhymaskError
-from whymask.report.figures import inline, to_png, to_svg
+from whymask.explain.drawing import Row, Told, styles_of
+from whymask.explain.fill import FILLED
+from whymask.explain.measure import Measure
+from whymask.explain.measures import MEASURES
+from whymask.explain.page.figures import Arrays, figures_of, overlay, rgb, shown_arms
+from whymask.explain.page.privacy import explanation_without_names
+from whymask.report.figures import inline, to_png, to_svg, write_figures
 from whymask.report.page import render, render_part
 from whymask.report.pictures import arrays_of, data_uri
-from whymask.report.privacy import explanation_without_names
 from whymask.report.text import clean, flatten
-from whymask.report.why_figures import FILLINGS, Arrays, Told, figures_of, overlay, rgb, shown_arms, styles_of
 from whymask.runs import read_json, write_bytes
 
-MEASURES = {
-    "features": "Captured features",
-    "views": "Views",
-    "lottery": "The lottery",
-    "interactions": "Interactions",
-    "retention": "Retention",
-    "robustness": "Robustness",
-}
 COLUMNS = ("measure", "quantity", "arm", "seed", "filling", "at", "item", "value", "low", "high", "count", "over")
+_TEMPLATES = Path(__file__).with_name("templates")
 SIDE = 96
 """Pixels a side of a picture of evidence."""
 
@@ -43,17 +40,20 @@ def write_why_page(folder: Path, *, images: bool = True, names: bool = True) -> 
     figures = {name: (figure, to_svg(name, figure), label) for name, (figure, label) in drawn.items()}
     page = render(
         "why.html.j2",
+        _TEMPLATES,
         told=told,
         figures={name: inline(svg, label) for name, (_, svg, label) in figures.items()},
         captions={name: label for name, (_, _, label) in figures.items()},
         examples=examples(told, arrays),
-        measures=[section for name in MEASURES if (section := measure_of(told, name))],
+        measures=[section for measure in MEASURES.values() if (section := section_of(told, measure))],
         settings=flatten({key: value for key, value in told["setting"].items() if key not in ("classes", "command")}),
         provenance=flatten({key: value for key, value in told["provenance"].items() if key != "command"}),
         styles=styles_of(told),
         names=names,
     )
-    _write_figures(folder / "figures", {n: (svg, to_png(n, figure)) for n, (figure, svg, _) in figures.items()})
+    files = {f"{name}.svg": svg.encode() for name, (_, svg, _) in figures.items()}
+    files |= {f"{name}.png": to_png(name, figure) for name, (figure, _, _) in figures.items()}
+    write_figures(folder / "figures", files, "why-*.svg", "why-*.png")
     write_bytes(folder / "report.html", page)
     return folder / "report.html"
 
@@ -76,6 +76,7 @@ def html_of(told: Told, arrays: Arrays) -> str:
     drawn = figures_of(clean(told), arrays)
     return render_part(
         "why_part.html.j2",
+        _TEMPLATES,
         told=clean(told),
         figures={name: inline(to_svg(name, figure), label) for name, (figure, label) in drawn.items()},
         captions={name: label for name, (_, label) in drawn.items()},
@@ -116,33 +117,35 @@ def examples(told: Told, arrays: Arrays) -> list[dict[str, Any]]:
     return shown
 
 
-def measure_of(told: Told, name: str) -> dict[str, Any] | None:
-    """One measure's table and CSV file; None where it was not taken."""
-    rows = [row for row in told["numbers"] if row["measure"] == name]
+def section_of(told: Told, measure: Measure) -> dict[str, Any] | None:
+    """One measure's section: figures, table and CSV file; None where it was not taken."""
+    rows = [row for row in told["numbers"] if row["measure"] == measure.name]
     if not rows:
         return None
     return {
-        "name": name,
-        "title": MEASURES[name],
+        "name": measure.name,
+        "title": measure.title,
+        "about": measure.about,
+        "figures": [f"why-{name}" for name in measure.figures],
         "table": table_of(rows),
         "numbers": len(rows),
         "csv": csv_uri(rows),
     }
 
 
-def table_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def table_of(rows: list[Row]) -> list[dict[str, Any]]:
     """A row for each mean over seeds: what it is of, its value, and its intervals over seeds and over images."""
     table: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         if row["seed"] is not None:
             continue
         key = tuple(row[name] for name in ("quantity", "arm", "filling", "at", "item"))
-        entry = table.setdefault(key, {**row, "filling": FILLINGS.get(row["filling"], ""), "intervals": {}})
+        entry = table.setdefault(key, {**row, "filling": FILLED.get(row["filling"], ""), "intervals": {}})
         entry["intervals"]["seeds" if row["over"] == "seeds" else "other"] = row
     return list(table.values())
 
 
-def csv_uri(rows: list[dict[str, Any]]) -> str:
+def csv_uri(rows: list[Row]) -> str:
     """The rows as they are in explain.json, as a CSV file in a data URI; None is empty, numbers are exact."""
     text = io.StringIO()
     writer = csv.writer(text)
@@ -150,13 +153,3 @@ def csv_uri(rows: list[dict[str, Any]]) -> str:
     writer.writerows(["" if row[name] is None else row[name] for name in COLUMNS] for row in rows)
     encoded = base64.b64encode(text.getvalue().encode("utf-8", "replace")).decode()
     return f"data:text/csv;charset=utf-8;base64,{encoded}"
-
-
-def _write_figures(folder: Path, drawings: dict[str, tuple[str, bytes]]) -> None:
-    """Write the figures, and remove ours of an earlier page: they may show what this page hides."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in [*folder.glob("why-*.svg"), *folder.glob("why-*.png")]:
-        path.unlink()
-    for name, (svg, png) in drawings.items():
-        write_bytes(folder / f"{name}.svg", svg.encode())
-        write_bytes(folder / f"{name}.png", png)

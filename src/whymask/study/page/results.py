@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from whymask.report.text import count, known, metric_name
+from whymask.errors import WhymaskError
+from whymask.report.text import count, known
+from whymask.stages.metrics import describe
 
 Row = dict[str, Any]
 BASELINES = ("scratch", "scratch-long")
@@ -57,6 +59,15 @@ def metrics_of(rows: Iterable[Row], lead: str) -> list[str]:
         return metric != lead, "/" in metric, _METRICS.index(base) if base in _METRICS else len(_METRICS), metric
 
     return sorted({row["metric"] for row in rows}, key=place)
+
+
+def metric_name(metric: str) -> str:
+    """ "accuracy/single_view" -> "single-view accuracy"; "log_loss" -> "log loss (lower is better)"."""
+    try:
+        about = describe(metric)
+    except WhymaskError:  # a page is made from what is there
+        return metric.replace("_", " ")
+    return about.title if about.higher_is_better else f"{about.title} (lower is better)"
 
 
 def verdict(study: Row) -> Row:

@@ -1,18 +1,15 @@
 """The page of a theory run: claims.json and arrays.npz -> report.html and figures/*.svg."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from whymask.errors import WhymaskError
-from whymask.report import figures
+from whymask.report.figures import inline, write_figures
 from whymask.report.page import render
-from whymask.report.study import write_figures
+from whymask.report.pictures import arrays_of
 from whymask.report.text import clean, count, flatten, known, number, setting_value
-from whymask.report.theory_sections import CLOCKS, sections
 from whymask.runs import read_json, write_bytes
+from whymask.theory.page.sections import CLOCKS, sections
 
 Row = dict[str, Any]
 NAMES = {
@@ -41,6 +38,7 @@ REGIME = {
 }  # fmt: skip
 """The settings that stand above the table, with what they are."""
 _COLUMNS = ("what", "measured", "low", "high", "threshold", "count", "seeds", "worst_seed", "worst", "holds")
+_TEMPLATES = Path(__file__).with_name("templates")
 _REGION = ("region", "scale", "kernel_rate", "head_rate")
 
 
@@ -52,11 +50,12 @@ def write_theory_page(folder: Path) -> Path:
     """
     folder = Path(folder)
     run = load_run(folder)
-    shown = sections(run, load_arrays(folder / "arrays.npz"))
-    drawings = {picture.name: picture.svg for section in shown for picture in section.pictures}
-    inlined = {p.name: figures.inline(p.svg, p.caption) for section in shown for p in section.pictures}
+    shown = sections(run, arrays_of(folder / "arrays.npz"))
+    drawings = {f"{picture.name}.svg": picture.svg.encode() for section in shown for picture in section.pictures}
+    inlined = {p.name: inline(p.svg, p.caption) for section in shown for p in section.pictures}
     page = render(
         "theory.html.j2",
+        _TEMPLATES,
         run=run,
         summary=summary(run),
         regime=regime(run["setting"]),
@@ -67,7 +66,7 @@ def write_theory_page(folder: Path) -> Path:
         settings=flatten(run["setting"]),
         provenance=flatten({key: value for key, value in run["provenance"].items() if key != "command"}),
     )
-    write_figures(folder / "figures", drawings)
+    write_figures(folder / "figures", drawings, "theory-*.svg")
     write_bytes(folder / "report.html", page)
     return folder / "report.html"
 
@@ -91,15 +90,6 @@ def load_run(folder: Path) -> Row:
         claims = [claim for claim in run[section] if isinstance(claim, dict)]
         run[section] = [_described(claim, f"{section}-{place}") for place, claim in enumerate(claims)]
     return run
-
-
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of the run; none where the file is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return {}
 
 
 def _described(claim: Row, anchor: str) -> Row:

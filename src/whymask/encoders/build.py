@@ -1,0 +1,65 @@
+"""The kinds of encoders by name, and the one place where what is asked of an encoder becomes what is built."""
+
+from dataclasses import replace
+from difflib import get_close_matches
+
+import timm
+
+from whymask.encoders.base import Encoder, EncoderConfig, Size, check_known
+from whymask.encoders.cnn import PlainCNNConfig, TimmCNNConfig
+from whymask.encoders.settings import EncoderSettings
+from whymask.encoders.swin import SwinConfig
+from whymask.encoders.timm_names import is_timm, kind_of
+from whymask.encoders.two_layer import TwoLayerConfig
+from whymask.encoders.vit import ViTConfig
+from whymask.errors import WhymaskError
+from whymask.randomness import seeded
+
+ENCODERS: dict[str, type[EncoderConfig]] = {"cnn": PlainCNNConfig, "vit": ViTConfig, "two-layer": TwoLayerConfig}
+"""whymask's own names; any other name is a network of timm."""
+
+OF_TIMM: dict[str, type[EncoderConfig]] = {"cnn": TimmCNNConfig, "vit": ViTConfig, "swin": SwinConfig}
+"""What timm's networks become, by `kind_of` their names."""
+
+
+def kinds() -> list[str]:
+    """The names of all kinds."""
+    return list(dict.fromkeys([*OF_TIMM, *(config.kind for config in ENCODERS.values())]))
+
+
+def config_class(name: str) -> type[EncoderConfig]:
+    """The kind of the encoder `name`. Raises WhymaskError, with the nearest names, for one that does not exist."""
+    if name in ENCODERS or name == "auto":
+        return ENCODERS["cnn" if name == "auto" else name]
+    if is_timm(name):
+        return OF_TIMM[kind_of(name)]
+    near = get_close_matches(name, [*ENCODERS, *filter(is_timm, timm.list_models())], cutoff=0.3) or list(ENCODERS)
+    raise WhymaskError(
+        f"unknown encoder {name!r}; nearest: {', '.join(near)} (all: auto, {', '.join(ENCODERS)}, and timm's names)"
+    )
+
+
+def resolve(asked: EncoderSettings, size: Size, channels: int) -> EncoderConfig:
+    """Every setting decided, for images of `size` (height, width) in pixels and `channels`.
+
+    Raises:
+        WhymaskError: for an unknown name, a setting that the encoder does not have, or one that does not fit the size.
+    """
+    if channels < 1:
+        raise WhymaskError(f"images of {channels} channels; at least 1 is needed")
+    if asked.name == "auto":
+        asked = replace(asked, name="cnn")
+    kind = config_class(asked.name)
+    check_known(asked, kind)
+    return kind.resolve(asked, size)
+
+
+def notes(config: EncoderConfig, size: Size) -> list[str]:
+    """What a user should know of how the network was fitted to images of `size`, a sentence each."""
+    return config.notes(size)
+
+
+def build_encoder(config: EncoderConfig, size: Size, channels: int, seed: int) -> Encoder:
+    """A new encoder with weights drawn from `seed`: the same seed and config give the same weights."""
+    with seeded(seed, "encoder"):
+        return config.build(size, channels)

@@ -1,0 +1,134 @@
+"""How figures of an explanation are drawn from the content of explain.json: a colour an arm, lines, dots, legends."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from whymask.report.figures import NEUTRAL, ArmStyle, arm_styles, make
+
+Row = dict[str, Any]
+Told = dict[str, Any]
+"""The content of explain.json."""
+FEWEST = 10
+"""Images that a share may rest on without saying so."""
+CONTROLS = {
+    "readout": ArmStyle("#7d6bd1", "P"),
+    "erased": ArmStyle("#c2609a", "s"),
+    "random": ArmStyle("#8a8a8a", "X"),
+    "shuffled": ArmStyle("#5a5a5a", "v"),
+}
+MAIN = ("pretrained", "baseline")
+"""The roles of those that are compared."""
+
+
+def styles_of(told: Told) -> dict[str, ArmStyle]:
+    """One style an arm: the two that are compared as on a study's page, the controls their own."""
+    styles = arm_styles([arm["name"] for arm in told["arms"] if arm["role"] in MAIN])
+    return {arm["name"]: styles.get(arm["name"]) or CONTROLS[arm["role"]] for arm in told["arms"]}
+
+
+def arm_names(told: Told) -> list[str]:
+    return [arm["name"] for arm in told["arms"]]
+
+
+def select(told: Told, measure: str, quantity: str, over: str = "seeds") -> list[Row]:
+    """Means over seeds of each arm, with the interval over seeds where there is one, else over images."""
+    arms = set(arm_names(told))
+    rows = [
+        row
+        for row in told["numbers"]
+        if row["measure"] == measure and row["quantity"] == quantity and row["seed"] is None and row["arm"] in arms
+    ]
+    return list(_preferred(rows, over))
+
+
+def _preferred(rows: list[Row], over: str) -> Iterator[Row]:
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["arm"], row["filling"], row["at"], row["item"]), []).append(row)
+    for group in groups.values():
+        yield min(group, key=lambda row: (row["low"] is None, row["over"] != over))
+
+
+def named(told: Told, rows: list[Row]) -> dict[str, str]:
+    """What the arms of `rows` are called: with the number of images that they rest on, where these are few."""
+    arms, quantities = {row["arm"] for row in rows}, {row["quantity"] for row in rows}
+    names = {arm: arm for arm in arms}
+    for row in told["numbers"]:
+        own = row["seed"] is None and row["over"] == "images" and row["arm"] in arms
+        if own and row["measure"] == rows[0]["measure"] and row["quantity"] in quantities and row["count"] < FEWEST:
+            names[row["arm"]] = f"{row['arm']} ({row['count']} image{'s' * (row['count'] > 1)})"
+    return names
+
+
+def lines(axes: Axes, told: Told, rows: list[Row], start: dict[str, Row], dotted: bool = False) -> None:
+    """A line an arm, with a band for its interval; controls are thin and have no band."""
+    styles, names = styles_of(told), named(told, rows) if rows else {}
+    for arm in told["arms"]:
+        name, main = arm["name"], arm["role"] in MAIN
+        own = sorted((row for row in rows if row["arm"] == name), key=lambda row: row["at"])
+        if not own:
+            continue
+        if name in start:
+            own = [start[name] | {"at": 0.0}, *own]
+        x, y = [row["at"] for row in own], [row["value"] for row in own]
+        line: dict[str, Any] = {"color": styles[name].colour, "linewidth": 2.2 if main else 1.1}
+        if dotted:
+            axes.plot(x, y, linestyle=(0, (1, 2)), **line | {"linewidth": 1.3})
+            continue
+        axes.plot(x, y, marker=styles[name].marker, markersize=4.5 if main else 3, label=names[name], **line)
+        bounds = [(row["low"], row["high"]) for row in own]
+        if main and all(low is not None for low, _ in bounds):
+            low, high = zip(*bounds, strict=True)
+            axes.fill_between(x, low, high, color=line["color"], alpha=0.18, linewidth=0)
+
+
+def dots(
+    told: Told,
+    name: str,
+    panels: list[tuple[str, list[Row]]],
+    width: float,
+    marks: dict[str, tuple[float, str]] | None = None,
+) -> Figure:
+    """A panel each: one dot an arm with its interval; `marks` are dotted lines."""
+    styles = styles_of(told)
+    arms = [arm for arm in arm_names(told) if any(row["arm"] == arm for _, rows in panels for row in rows)]
+
+    def paint(figure: Figure) -> None:
+        places = figure.subplots(1, len(panels), sharey=True, squeeze=False)
+        for axes, (title, rows) in zip(places[0], panels, strict=True):
+            for place, arm in enumerate(arms):
+                for row in rows:
+                    if row["arm"] == arm:
+                        axes.plot(row["value"], place, styles[arm].marker, color=styles[arm].colour, markersize=7)
+                        if row["low"] is not None:
+                            ends = [row["low"], row["high"]]
+                            axes.plot(ends, [place] * 2, color=styles[arm].colour, linewidth=1.6)
+            if marks and title in marks:
+                value, text = marks[title]
+                axes.axvline(value, color=NEUTRAL, linestyle=(0, (1, 2)), linewidth=1.3)
+                axes.annotate(text, (value, 1), (3, -3), textcoords="offset points", va="top",
+                              xycoords=("data", "axes fraction"), fontsize=9)  # fmt: skip
+            axes.set_xlabel(title)
+            axes.set_yticks(range(len(arms)), arms)
+            axes.set_ylim(len(arms) - 0.4, -0.6)
+            axes.grid(axis="y", visible=False)
+
+    return make(name, width, 1.2 + 0.36 * len(arms), paint)
+
+
+def legend_of(figure: Figure) -> None:
+    """The names above all panels, each once."""
+    pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    handles = {label: handle for handle, label in reversed(pairs)}
+    labels = list(dict.fromkeys(label for _, label in pairs))
+    if labels:
+        options: dict[str, Any] = {"handlelength": 1.4, "columnspacing": 1.4, "handletextpad": 0.5}
+        columns = 6 if len(labels) < 4 else 3
+        figure.legend([handles[n] for n in labels], labels, loc="outside upper left", ncols=columns, **options)
+
+
+def shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

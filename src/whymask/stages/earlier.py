@@ -1,0 +1,54 @@
+"""config.json as the first versions wrote it: cells by their folder's name, each stage with keys of its own."""
+
+import re
+from typing import Any
+
+PRETRAIN = "pretrain-"
+CELL = re.compile(r"(?:search-)?(?P<arm>.+)-(?P<budget>[^-]+)-(?P<seed>-?\d+)(?:-lr.*)?")
+"""ARM-BUDGET-SEED, and of a search's trials search-ARM-BUDGET-SEED-lr..-decay.."""
+
+
+def told_by_earlier_versions(config: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a `RunRecord` that such a config tells; what it does not tell is left out."""
+    if "cell" in config:
+        return _cell(config)
+    if "control" in config:
+        about = {"mask_ratio": config["mask_ratio"]} if "mask_ratio" in config else {}
+        told = {"stage": "finetune", "arm": config["control"], "training": config["like"], "about": about}
+        return told | {key: config[key] for key in ("budget", "seed", "data")}
+    match config.get("stage"):
+        case "pretrain":
+            told = {key: config[key] for key in ("stage", "seed", "data", "encoder", "method", "training")}
+            told |= {"arm": config["method"], "method_settings": config["method_config"]}
+            return told | {"augment": _augment(config["augment"]), "origin": config["origin"]}
+        case "finetune":
+            told = {key: config[key] for key in ("stage", "budget", "seed", "encoder", "training", "augment", "data")}
+            scratch = config["from"] == "scratch"
+            return told | {"arm": "scratch" if scratch else "pretrained", "origin": None if scratch else config["from"]}
+        case "probe":
+            told = {key: config[key] for key in ("stage", "budget", "seed", "data")}
+            about = {"neighbours": config["neighbours"]}
+            return told | {"arm": "pretrained", "origin": config["from"], "about": about}
+    return config  # of another kind of run
+
+
+def _augment(drawn: dict[str, Any] | None) -> str:
+    return "none" if drawn is None else "crop-flip" if drawn["flip"] else "crop"
+
+
+def _cell(config: dict[str, Any]) -> dict[str, Any]:
+    name, settings = config["cell"], config["settings"]
+    method = settings["method"]
+    about = {"method": method, "method_settings": settings[method.replace("-", "_")]}
+    common = {"data": config["data"], "encoder": settings["encoder"], "augment": settings["augment"]}
+    if name.startswith(PRETRAIN):
+        arm, seed = name.removeprefix(PRETRAIN).rsplit("-", 1)
+        return common | about | {"stage": "pretrain", "arm": arm, "seed": int(seed), "training": settings["pretrain"]}
+    match = CELL.fullmatch(name)
+    if match is None:
+        return config
+    arm, seed, budget = match["arm"], int(match["seed"]), match["budget"].replace("percent", "%")
+    told = common | {"stage": "finetune", "arm": arm, "budget": budget, "seed": seed}
+    if arm == method:
+        return told | about | {"origin": f"../{PRETRAIN}{arm}-{seed}"}
+    return told | ({"origin": settings["init"], "partial": settings["init_partial"]} if arm == "init" else {})

@@ -1,0 +1,148 @@
+"""What is asked of the stages: how to pretrain, how to fine-tune, what to probe."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from whymask.data.settings import DataSettings
+from whymask.encoders import EncoderSettings
+from whymask.errors import WhymaskError
+from whymask.flags import Flat
+from whymask.methods import SETTINGS, PerMethod
+from whymask.training.settings import RuntimeSettings, TrainingSettings
+
+SCRATCH = "scratch"
+
+AugmentName = Literal["auto", "none", "crop", "crop-flip"]
+"""crop: a random crop of 40 to 100 % of the area, resized; crop-flip: and mirrored half the time.
+auto: crop-flip, but none for glyphs, whose features are patterns of fixed size and orientation."""
+
+
+@dataclass(frozen=True)
+class PretrainTrainingSettings(TrainingSettings):
+    """How an encoder is pretrained. The recipe is the masked autoencoder's (arXiv 2111.06377), for short runs: a
+    higher learning rate than its 1.5e-4 * batch / 256, which is meant for 800 epochs of ImageNet."""
+
+    epochs: int | None = None
+    """Passes over the unlabelled images; default: 50,000 image passes, but at least 10 and at most 50 epochs."""
+    batch_size: int = 128
+    """Masked images a step: a method with several masks an image takes so many fewer images. Fewer than this make one
+    batch."""
+    beta2: float = 0.95
+    """AdamW's averaging of squared gradients."""
+
+    def epochs_for(self, images: int) -> int:
+        return self.epochs or min(max(round(50_000 / images), 10), 50)
+
+
+@dataclass(frozen=True)
+class FinetuneTrainingSettings(TrainingSettings):
+    """How a classifier is trained: the same for a pretrained encoder and for one from scratch, but for what an arm
+    of a study sets (learning rate, layer decay). What is not given is the recipe's."""
+
+    epochs: int | None = None
+    """Passes over the labelled images; default: 20,000 image passes, but at least 8 and at most 40 epochs."""
+    batch_size: int = 32
+    """Images a step."""
+    train: Literal["all", "head"] = "all"
+    """all: fine-tuning. head: the encoder stays as it is, and a linear head behind a batch norm without parameters
+    is trained (the linear probe of arXiv 2111.06377)."""
+    recipe: Literal["auto", "few", "many"] = "auto"
+    """Defaults of the settings below. few: none of them; many: what is usual with many labels and long training; auto:
+    many from 1,000 labels a class and 100 epochs on."""
+    drop_path: float | None = None
+    """Share of images for which the last residual branch is left out, rising from 0 over the blocks (stochastic depth,
+    arXiv 1603.09382). few 0, many 0.1."""
+    mixup: float | None = None
+    """Alpha of mixup (arXiv 1710.09412); with cutmix, each batch gets one of both. few 0 (none), many 0.8."""
+    cutmix: float | None = None
+    """Alpha of cutmix (arXiv 1905.04899). few 0 (none), many 1."""
+    rand_augment: str | None = None
+    """timm's description of RandAugment (arXiv 1909.13719), for 8-bit images with 1 or 3 channels. few none (""), many
+    rand-m9-mstd0.5-inc1."""
+    random_erasing: float | None = None
+    """Share of images in which a box is replaced by noise (arXiv 1708.04896). few 0, many 0.25."""
+    label_smoothing: float | None = None
+    """Share of a label that is spread over all classes (arXiv 1512.00567). few 0, many 0.1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shares = {"drop_path": self.drop_path, "label_smoothing": self.label_smoothing}
+        for name, value in shares.items():
+            if value is not None and not 0 <= value < 1:
+                raise WhymaskError(f"{name} {value} was given; a share from 0 to below 1 was expected; change it")
+        if self.random_erasing is not None and not 0 <= self.random_erasing <= 1:
+            raise WhymaskError(
+                f"random_erasing {self.random_erasing} was given; expected a share from 0 to 1; change it"
+            )
+        for name, value in {"mixup": self.mixup, "cutmix": self.cutmix}.items():
+            if value is not None and not 0 <= value < math.inf:
+                raise WhymaskError(f"{name} {value} was given; an alpha of 0 (none) or more was expected; change it")
+        if self.recipe not in ("auto", "few", "many"):
+            raise WhymaskError(f"recipe {self.recipe!r} was given; expected auto, few or many; choose one")
+        if self.train not in ("all", "head"):
+            raise WhymaskError(f"train {self.train!r} was given; expected all or head; choose one")
+
+    def epochs_for(self, images: int) -> int:
+        return self.epochs or min(max(round(20_000 / images), 8), 40)
+
+
+@dataclass(frozen=True)
+class PretrainSettings(PerMethod):  # type: ignore[misc, valid-type]
+    """Pretrain an encoder on unlabelled images."""
+
+    method: Literal[tuple(SETTINGS)] = "mae"  # type: ignore[valid-type]
+    """How to pretrain; one of `whymask.methods.METHODS`."""
+    origin: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """Weights to start from: a run's folder, or a local checkpoint of timm or transformers. Default: new weights."""
+    partial: bool = False
+    """Start from weights that do not all match; what does not, stays new."""
+    seed: int = 0
+    """Seed of weights, order, augmentation and masks."""
+    augment: AugmentName = "auto"
+    """Augmentation. auto: random crops and flips; none for glyphs."""
+    data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
+    encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
+    training: Annotated[PretrainTrainingSettings, Flat] = field(default_factory=PretrainTrainingSettings)
+    runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """Train a classifier on labelled images, from a pretrained encoder or from scratch."""
+
+    origin: Annotated[str, tyro.conf.arg(name="from")] = SCRATCH
+    """A pretraining run's folder, a local checkpoint of timm or transformers, or scratch."""
+    partial: bool = False
+    """Start from weights that do not all match; what does not, stays new."""
+    budget: str = "all"
+    """How many labels to train on: a number a class (10), a share (1%), or all."""
+    seed: int = 0
+    """Seed of the label subset, order, augmentation and initial weights."""
+    augment: AugmentName = "auto"
+    """Augmentation. auto: random crops and flips; none for glyphs."""
+    data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
+    encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
+    training: Annotated[FinetuneTrainingSettings, Flat] = field(default_factory=FinetuneTrainingSettings)
+    runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """Ask what a frozen encoder knows: nearest neighbours, and a linear classifier, on its features."""
+
+    origin: Annotated[str, tyro.conf.arg(name="from")]
+    """A pretraining run's folder, or a local checkpoint of timm or transformers."""
+    partial: bool = False
+    """Take weights that do not all match; what does not, stays new."""
+    budget: str = "all"
+    """How many labels to use: a number a class (10), a share (1%), or all."""
+    seed: int = 0
+    """Seed of the label subset."""
+    neighbours: int = 20
+    """How many nearest neighbours vote."""
+    encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
+    data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
+    runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)

@@ -1,0 +1,137 @@
+"""What a run is: written into its folder, read back as the same, and read from folders of the first versions."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiny import GLYPHS, tiny_settings
+from whymask import study
+from whymask.errors import WhymaskError
+from whymask.runs import RunFolder, as_json, read_json, write_json
+from whymask.stages.earlier import told_by_earlier_versions
+from whymask.stages.record import RunRecord, origin_of, read_record
+
+SETTINGS: dict[str, Any] = {
+    "method": "mae",
+    "mae": {"mask_ratio": 0.5},
+    "encoder": {"name": "cnn", "width": 4},
+    "augment": "none",
+    "pretrain": {"epochs": 1},
+    "init": "weights.safetensors",
+    "init_partial": True,
+}
+
+
+@given(
+    st.builds(
+        RunRecord,
+        stage=st.sampled_from(["pretrain", "finetune", "probe"]),
+        arm=st.text(),
+        seed=st.integers(),
+        data=st.text(),
+        budget=st.none() | st.text(),
+        origin=st.none() | st.text(),
+        augment=st.none() | st.sampled_from(["none", "crop", "crop-flip"]),
+        method_settings=st.none() | st.dictionaries(st.text(), st.integers()),
+    )
+)
+def test_a_record_is_read_back_as_it_was_written(record: RunRecord) -> None:
+    assert RunRecord(**as_json(record.to_dict())) == record
+
+
+def test_a_studys_cells_say_what_they_are(finished: Path) -> None:
+    pretrained = read_record(finished / "cells/pretrain-mae-1")
+    assert (pretrained.stage, pretrained.arm, pretrained.seed, pretrained.budget) == ("pretrain", "mae", 1, None)
+    tuned = read_record(finished / "cells/mae-2-1")
+    assert (tuned.stage, tuned.arm, tuned.seed, tuned.budget, tuned.mask_ratio) == ("finetune", "mae", 1, "2", 0.5)
+    origin = origin_of(finished / "cells/mae-2-1", tuned)
+    assert origin is not None and origin.resolve() == (finished / "cells/pretrain-mae-1").resolve()
+    scratch = read_record(finished / "cells/scratch-long-2-0")
+    assert (scratch.arm, scratch.origin, scratch.method) == ("scratch-long", None, None)
+    assert scratch.training is not None and scratch.training["epochs"] == 2
+
+
+def test_a_moved_study_still_knows_where_its_weights_came_from(finished: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(finished, tmp_path / "moved")
+    origin = origin_of(moved / "cells/mae-2-0", read_record(moved / "cells/mae-2-0"))
+    assert origin is not None and origin.resolve() == moved / "cells/pretrain-mae-0"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("scratch-10-0", {"arm": "scratch", "budget": "10", "seed": 0}),
+        ("scratch-long-1percent-3", {"arm": "scratch-long", "budget": "1%", "seed": 3}),
+        ("mae-all-2", {"arm": "mae", "budget": "all", "seed": 2, "origin": "../pretrain-mae-2", "method": "mae"}),
+        ("init-5-1", {"arm": "init", "budget": "5", "seed": 1, "origin": "weights.safetensors", "partial": True}),
+        ("search-scratch-4--1-lr0.003-decay0.75", {"arm": "scratch", "budget": "4", "seed": -1}),
+    ],
+)
+def test_a_cell_of_the_first_versions_is_told_by_its_name(name: str, expected: dict[str, Any]) -> None:
+    told = told_by_earlier_versions({"cell": name, "settings": SETTINGS, "data": "f"})
+    assert expected.items() <= told.items()
+    record = RunRecord(**told)
+    assert (record.stage, record.data, record.encoder) == ("finetune", "f", SETTINGS["encoder"])
+
+
+def test_a_pretraining_of_the_first_versions_is_told_by_its_name_or_its_keys() -> None:
+    cell = RunRecord(**told_by_earlier_versions({"cell": "pretrain-mae-4", "settings": SETTINGS, "data": "f"}))
+    assert (cell.stage, cell.arm, cell.seed, cell.training) == ("pretrain", "mae", 4, {"epochs": 1})
+    stage = {"stage": "pretrain", "seed": 4, "method": "mae", "method_config": {"mask_ratio": [0.25, 0.75]}}
+    stage |= {"encoder": {}, "training": {}, "augment": {"min_scale": 0.4, "flip": False}, "origin": None, "data": "f"}
+    alone = RunRecord(**told_by_earlier_versions(stage))
+    assert (alone.arm, alone.seed, alone.augment, alone.mask_ratio) == ("mae", 4, "crop", 0.5)
+
+
+def as_first_versions_wrote_it(study_folder: Path) -> None:
+    """Every config.json in the folder in its first form."""
+    settings = read_json(study_folder / "config.json")["config"]["settings"]
+    for path in (study_folder / "cells").glob("*/config.json"):
+        told = read_json(path)
+        config = {"cell": path.parent.name, "settings": settings, "data": told["config"]["data"]}
+        write_json(path, told | {"schema": 1, "config": config})
+    write_json(study_folder / "config.json", read_json(study_folder / "config.json") | {"schema": 1})
+
+
+def test_a_study_that_the_first_versions_began_is_continued(finished: Path, tmp_path: Path) -> None:
+    old = shutil.copytree(finished, tmp_path / "old")
+    as_first_versions_wrote_it(old)
+    shutil.rmtree(old / "cells/mae-2-1")
+    (old / "cells/scratch-2-0/result.json").unlink()
+    before = (old / "cells/pretrain-mae-1/result.json").stat().st_mtime_ns
+    table = study(GLYPHS, out=old, settings=tiny_settings(), explain=False)
+    assert all(cell["error"] is None for cell in table["cells"])
+    assert (old / "cells/pretrain-mae-1/result.json").stat().st_mtime_ns == before
+    for cell in ("mae-2-1", "scratch-2-0"):
+        assert (old / "cells" / cell / "head.safetensors").read_bytes() == (
+            finished / "cells" / cell / "head.safetensors"
+        ).read_bytes()
+
+
+def test_an_unfinished_cell_of_another_study_is_refused(finished: Path, tmp_path: Path) -> None:
+    old = shutil.copytree(finished, tmp_path / "old")
+    as_first_versions_wrote_it(old)
+    (old / "cells/scratch-2-0/result.json").unlink()
+    path = old / "cells/scratch-2-0/config.json"
+    told = json.loads(path.read_text())
+    told["config"]["settings"]["encoder"]["width"] = 8
+    write_json(path, told)
+    table = study(GLYPHS, out=old, settings=tiny_settings(), explain=False)
+    broken = next(cell for cell in table["cells"] if cell["folder"] == "cells/scratch-2-0")
+    assert "encoder.width: 8 there, 4 now" in broken["error"]
+
+
+def test_another_kind_of_run_is_neither_read_nor_continued(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(WhymaskError, match="not of a run of pretrain, finetune or probe"):
+        read_record(finished)
+    with pytest.raises(WhymaskError, match=r"no config\.json"):
+        read_record(tmp_path)
+    with pytest.raises(WhymaskError, match="holds a run with other settings"):
+        study(GLYPHS, out=finished / "cells/scratch-2-0", settings=replace(tiny_settings(), seeds=1))
+    assert RunFolder(finished / "cells/scratch-2-0").config["arm"] == "scratch"
