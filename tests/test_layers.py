@@ -9,7 +9,7 @@ import whymask
 FROM_THE_GROUND_UP = (
     "errors", "lazy", "progress", "randomness", "flags", "intervals", "activations", "linear", "devices", "runs",
     "report", "theory",
-    "masks", "data", "encoders", "methods", "training", "tasks", "stages",
+    "masks", "tasks", "data", "encoders", "methods", "training", "stages",
     "explanations", "exports", "studies",
     "listing", "__init__", "cli",
 )  # fmt: skip

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.source import Source
 from whymask.randomness import numpy_generator
+from whymask.tasks import Classification
 
 VERSION = 1  # of the generator: raise it when equal settings no longer give equal images
 BLOCK = 1024  # images drawn together; part of the definition of the data
@@ -125,7 +126,7 @@ def glyph_source(glyphs: Glyphs) -> Source:
         read=_reader(glyphs, {name: s for name, _, s in parts}, names, index),
         stamp=hashlib.blake2b(f"{VERSION} {glyphs!r}".encode(), digest_size=16).hexdigest(),
         labels=np.where(names == "unlabelled", -1, index % glyphs.classes),
-        classes=tuple(f"class {c}" for c in range(glyphs.classes)),
+        task=Classification(tuple(f"class {c}" for c in range(glyphs.classes))),
         splits=np.where(testing, "test", "train"),
         tags=np.where(testing, names, ""),
         columns={},

@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from whymask.data.glyph_settings import parse_glyphs
 from whymask.errors import WhymaskError
@@ -16,7 +17,21 @@ def default_store() -> Path:
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class LabelSettings:
+    """What labels are, and where a table has them."""
+
+    task: Literal["auto", "classification", "multilabel", "regression"] = "auto"
+    """What is to be learnt: one class an image, several, or numbers. auto: classification, but multilabel where labels
+    are lists, 0 and 1 in several columns, or texts such as cat|dog, and regression where a column is called target."""
+    label_columns: tuple[str, ...] | None = None
+    """Columns of a CSV or parquet file, or names of arrays, that hold the labels; several are several classes (0 or 1)
+    or several numbers. Default: label, else target."""
+    label_separator: str = "|"
+    """What stands between the classes of one image in a text."""
+
+
+@dataclass(frozen=True)
+class DataSettings(LabelSettings):
     """Which images, how they are prepared, and who may see which."""
 
     labels: str | None = None

@@ -1,4 +1,4 @@
-"""What a measure is; each of `whymask.explanations.measures` is one, in a file of its own, to be read from top to bottom."""
+"""What a measure is; each of `whymask.explanations.measures` is one, a file to be read from top to bottom."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

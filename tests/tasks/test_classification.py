@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
@@ -10,7 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 
 from whymask.errors import WhymaskError
-from whymask.stages.metrics import METRICS, confusion, describe, metrics, per_class_recall
+from whymask.tasks import Classification, LossConfig, RawLabels
+from whymask.tasks.classification import METRICS
+
+TASK = Classification()
+describe, metrics, confusion, per_class_recall = TASK.describe, TASK.metrics, TASK.confusion, TASK.per_name
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +126,34 @@ def test_any_predictions_give_json_and_stay_in_range(classes, images, seed):
     recalls = [recall for recall in per_class_recall(log_probabilities, labels) if recall is not None]
     assert np.mean(recalls) == pytest.approx(values["balanced_accuracy"])
     assert confusion(log_probabilities, labels).trace() / images == pytest.approx(values["accuracy"])
+
+
+def test_labels_are_numbered_in_order_of_their_names():
+    def encoded(values):
+        task, labels = Classification.encode(RawLabels(values), "x")
+        return task.names, labels.tolist()
+
+    assert encoded(["dog", "", "ant", None, "dog"]) == (("ant", "dog"), [1, -1, 0, -1, 1])
+    assert encoded(["10", "9", "-1", ""]) == (("9", "10"), [1, 0, -1, -1])
+    assert encoded(np.array([3.0, np.nan, 7.0, -1.0])) == (("3", "7"), [0, -1, 1, -1])
+    assert encoded(np.array([0.5, np.nan, 1.25])) == (("0.5", "1.25"), [0, -1, 1])  # asked for, or it would not be here
+
+
+def test_the_loss_is_cross_entropy_of_smoothed_weighted_and_mixed_labels():
+    outputs, labels = torch.randn(4, 2, generator=torch.manual_seed(0)), torch.tensor([0, 1, 1, 1])
+    plain = Classification(("a", "b")).objective(labels.numpy(), LossConfig(label_smoothing=0.1))
+    assert plain(outputs, labels) == F.cross_entropy(outputs, labels, label_smoothing=0.1)
+    assert plain.width == 2 and plain.about() == {} and plain.read(outputs) is outputs
+    weighted = Classification(("a", "b")).objective(labels.numpy(), LossConfig(class_weights="balanced"))
+    weights = torch.tensor([2.0, 2 / 3])
+    assert weighted(outputs, labels) == pytest.approx(F.cross_entropy(outputs, labels, weights).item())
+    mixed = 0.7 * F.one_hot(labels, 2) + 0.3 * F.one_hot(labels.roll(1), 2)
+    assert weighted(outputs, mixed) == pytest.approx(F.cross_entropy(outputs, mixed, weights).item())
+    assert weighted.about()["class_weights"] == pytest.approx([2.0, 2 / 3])
+
+
+def test_what_predict_writes():
+    task = Classification(("cat", "dog"))
+    assert task.header == ["class", "probability of cat", "probability of dog"]
+    shown = task.shown(torch.tensor([[0.0, 1.0]]))[0].numpy()
+    assert task.row(shown) == ["dog", "0.268941", "0.731059"]
