@@ -22,7 +22,7 @@ from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings, load_encoder
 from whymask.encoders.checkpoints import described, load_checkpoint
 from whymask.errors import WhymaskError
-from whymask.exports import gather
+from whymask.exports.network import gather
 from whymask.exports.to_onnx import refuse_dynamic_sizes
 from whymask.exports.to_timm import crop_share, data_config
 from whymask.methods.files import load_method

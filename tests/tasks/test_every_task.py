@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from whymask.study.statistics import bootstrap_images
 
 from whymask.data.settings import LabelSettings
 from whymask.errors import WhymaskError
 from whymask.intervals import resampled_weights
+from whymask.studies.statistics import bootstrap_images
 from whymask.tasks import TASKS, Classification, LossConfig, Multilabel, RawLabels, Regression, Task, task_from
 from whymask.tasks.budgets import Budget, auto_budgets
 from whymask.tasks.resampling import Units
