@@ -93,10 +93,10 @@ def finetune(data: Data, settings: Annotated[FinetuneSettings, Flat], out: Path 
 
 
 def probe(data: Data, settings: Annotated[ProbeSettings, Flat], out: Path = Path("runs/probe")) -> None:
-    """Nearest neighbours and a linear classifier on a frozen encoder's features.
+    """Nearest neighbours and a linear model on a frozen encoder's features.
 
     Args:
-        out: Run folder, with both classifiers' numbers in result.json.
+        out: Run folder, with the numbers of both in result.json.
     """
     begin("probe", data, settings.data.labels, out=out, origin=settings.origin)
     whymask.probe(data, out=out, settings=settings)

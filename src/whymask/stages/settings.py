@@ -132,7 +132,7 @@ class FinetuneSettings:
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """Ask what a frozen encoder knows: nearest neighbours, and a linear classifier, on its features."""
+    """Ask what a frozen encoder knows: nearest neighbours, and a linear model, on its features."""
 
     origin: Annotated[str, tyro.conf.arg(name="from")]
     """A pretraining run's folder, or a local checkpoint of timm or transformers."""

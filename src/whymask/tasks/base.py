@@ -241,6 +241,17 @@ class Task(ABC):
         return None
 
     @abstractmethod
+    def nearest(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, neighbours: int) -> np.ndarray:
+        """Predictions (m, k), as they are kept, for features (m, D): by the nearest of those (n, D) with known labels.
+
+        The distance is the cosine's, a neighbour's weight 1 / distance.
+        """
+
+    @abstractmethod
+    def linear(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+        """The same by a linear model of standardised features, with an L2 penalty of 1, to convergence."""
+
+    @abstractmethod
     def guess(self, labels: np.ndarray) -> np.ndarray:
         """The predictions (k,) that one would make from training labels without looking at an image."""
 

@@ -20,6 +20,7 @@ from whymask.randomness import numpy_generator
 from whymask.tasks.balance import class_weights
 from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, ordered
 from whymask.tasks.budgets import Budget
+from whymask.tasks.probing import LEAST_SHARE, by_distance
 from whymask.tasks.resampling import Units, Weighted
 from whymask.tasks.weighted import ClassTotals
 
@@ -194,6 +195,25 @@ class Classification(Task):
 
         _check(predictions, labels)
         return confusion_matrix(labels, predictions.argmax(axis=1), labels=np.arange(predictions.shape[1]))
+
+    def nearest(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, neighbours: int) -> np.ndarray:
+        from sklearn.neighbors import KNeighborsClassifier
+
+        return self._log_shares(KNeighborsClassifier(**by_distance(neighbours)).fit(train, labels), test)
+
+    def linear(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+        """By logistic regression."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        return self._log_shares(model.fit(train, labels), test)
+
+    def _log_shares(self, fitted: Any, test: np.ndarray) -> np.ndarray:
+        shares = np.full((len(test), len(self.names)), LEAST_SHARE)
+        shares[:, fitted.classes_] += fitted.predict_proba(test)
+        return np.log(shares / shares.sum(axis=1, keepdims=True))
 
     def guess(self, labels: np.ndarray) -> np.ndarray:
         """How often each class is, counted as if once more, so that none is impossible."""

@@ -13,8 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whymask.errors import WhymaskError
-from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, checked, known, ordered, permuted
+from whymask.tasks.base import (
+    LossConfig,
+    Metric,
+    Objective,
+    RawLabels,
+    Task,
+    checked,
+    known,
+    ordered,
+    permuted,
+)
 from whymask.tasks.budgets import Budget
+from whymask.tasks.probing import LEAST_SHARE, by_distance
 from whymask.tasks.resampling import Units, Weighted, difference, mean_known, mean_of, mean_ratio
 from whymask.tasks.weighted import Ranking
 
@@ -162,6 +173,25 @@ class Multilabel(Task):
         values = [Ranking(p, y, units).of(one)[0][0] for p, y in zip(predictions.T, labels.T, strict=True)]
         return [float(value) if np.isfinite(value) else None for value in values]
 
+    def nearest(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, neighbours: int) -> np.ndarray:
+        """By the share of the neighbours that show each class."""
+        from sklearn.neighbors import KNeighborsRegressor
+
+        shares = KNeighborsRegressor(**by_distance(neighbours)).fit(train, labels).predict(test)
+        return _log_odds(shares)
+
+    def linear(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+        """By a logistic regression a class; a class that all training images show, or none, is predicted for all."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
+        scaler = StandardScaler().fit(train)
+        train, test = scaler.transform(train), scaler.transform(test)
+        log_odds = np.tile(_log_odds(labels.mean(axis=0)), (len(test), 1))
+        for c in np.flatnonzero(np.ptp(labels, axis=0)):
+            log_odds[:, c] = LogisticRegression(max_iter=1000).fit(train, labels[:, c]).decision_function(test)
+        return log_odds
+
     def guess(self, labels: np.ndarray) -> np.ndarray:
         """The log odds of how often each class is, counted as if once more in both ways."""
         positive = labels.sum(axis=0) + 1.0
@@ -205,6 +235,10 @@ class _Scores:
             "macro_f1": mean_ratio(hits, sizes, self.positive @ weights > 0),
             "micro_f1": mean_ratio(hits.sum(axis=0, keepdims=True), total, total > 0),
         }
+
+
+def _log_odds(shares: np.ndarray) -> np.ndarray:
+    return np.log((shares + LEAST_SHARE) / (1 - shares + LEAST_SHARE))
 
 
 def _of_matrix(cls: type[Multilabel], raw: RawLabels, source: str) -> tuple[Multilabel, np.ndarray]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from whymask.errors import WhymaskError
 from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, checked, known, permuted
 from whymask.tasks.budgets import Budget
+from whymask.tasks.probing import by_distance
 from whymask.tasks.resampling import Units, Weighted, difference
 from whymask.tasks.weighted import Fit
 
@@ -199,6 +200,20 @@ class Regression(Task):
         """Mean absolute error."""
         checked(predictions, labels, predictions.shape)
         return np.abs(predictions - labels).mean(axis=0).tolist()
+
+    def nearest(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, neighbours: int) -> np.ndarray:
+        """By the neighbours' mean."""
+        from sklearn.neighbors import KNeighborsRegressor
+
+        return KNeighborsRegressor(**by_distance(neighbours)).fit(train, labels).predict(test)
+
+    def linear(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+        """By ridge regression, whose predictions are the same whether or not targets are standardised."""
+        from sklearn.linear_model import Ridge
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        return make_pipeline(StandardScaler(), Ridge()).fit(train, labels).predict(test).reshape(len(test), -1)
 
     def guess(self, labels: np.ndarray) -> np.ndarray:
         """The targets' means."""
