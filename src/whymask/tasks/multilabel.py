@@ -13,17 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whymask.errors import WhymaskError
-from whymask.tasks.base import (
-    LossConfig,
-    Metric,
-    Objective,
-    RawLabels,
-    Task,
-    checked,
-    known,
-    ordered,
-    permuted,
-)
+from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, checked, known, ordered, permuted
 from whymask.tasks.budgets import Budget
 from whymask.tasks.probing import LEAST_SHARE, by_distance
 from whymask.tasks.resampling import Units, Weighted, difference, mean_known, mean_of, mean_ratio
