@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from whymask.explain.cast import Cast
 from whymask.explain.compared import Compared
 from whymask.explain.drawing import Told
-from whymask.explain.networks import ROLES, Network, Role
+from whymask.explain.networks import ROLES, Member, Role
 from whymask.explain.numbers import Number, Scores, differences, summarise
 from whymask.explain.shown import Shown
 from whymask.report.privacy import HIDDEN
@@ -75,7 +75,7 @@ class Measure:
     unnamed: Callable[[str, Mapping[str, str]], str] = lambda item, classes: HIDDEN
 
 
-def of_each(cast: Cast, ask: Callable[[Network], Result]) -> dict[Role, dict[int, Result]]:
+def of_each(cast: Cast, ask: Callable[[Member], Result]) -> dict[Role, dict[int, Result]]:
     """What `ask` gives of every network, by role and seed."""
     return {
         role: {seed: ask(network) for seed, network in cast.networks[role].items()}
