@@ -18,17 +18,18 @@ import torch
 import tyro
 from torch import Tensor
 
-from whymask.data.glyphs import Glyphs, generate, render
+from whymask.data.glyph_settings import Glyphs
+from whymask.data.glyphs import generate, render
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings, build_encoder, resolve
-from whymask.explain.evidence import means_of
-from whymask.explain.fill import FILLINGS, fillers
-from whymask.explain.measures.features import features_alone, recognised
-from whymask.explain.measures.interactions import effective_count, interactions, masked_values
-from whymask.explain.measures.views import count_views
-from whymask.explain.networks import BATCH, Member
-from whymask.explain.regions import regions
+from whymask.explanations.evidence import means_of
+from whymask.explanations.fill import FILLINGS, fillers
+from whymask.explanations.measures.features import features_alone, recognised
+from whymask.explanations.measures.interactions import effective_count, interactions, masked_values
+from whymask.explanations.measures.views import count_views
+from whymask.explanations.networks import BATCH, Member
+from whymask.explanations.regions import regions
 from whymask.intervals import clopper_pearson, mean_interval
 from whymask.progress import say
 from whymask.randomness import numpy_generator

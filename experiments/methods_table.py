@@ -10,7 +10,7 @@ from whymask.intervals import mean_interval
 from whymask.report.figures import NEUTRAL, draw, inline
 from whymask.report.page import render
 from whymask.runs import read_json, write_bytes, write_json
-from whymask.study.page.results import metric_name
+from whymask.studies.page.results import metric_name
 
 Measured = dict[Cell, dict[str, Any]]
 ACCURACY = "accuracy"

@@ -3,9 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from tiny import new_encoder
 from whymask.encoders import Encoder, EncoderSettings
 from whymask.methods import METHODS, Method, build_method, resolve_method
+from whymask.randomness import derive, torch_generator
 
 SMALL = {
     "vit": EncoderSettings("vit", width=32, depth=2, heads=2, patch=4),
@@ -29,6 +33,7 @@ CASES: dict[str, Case] = {
 }
 CASES["mae-vit-cross"] = Case("mae", "vit", {"decoder": "cross", "decode_share": 0.5})
 CASES["two-layer-pixels"] = Case("two-layer", "two-layer", {"objective": "pixels"})
+WITH_TEACHER = ("data2vec-cnn", "data2vec-vit", "data2vec2-vit", "ijepa-vit")
 
 
 def build(
@@ -44,3 +49,10 @@ def new_method(name: str, encoder: Encoder, seed: int = 0, **settings: Any) -> M
     """The method over this encoder, with new weights of its own."""
     asked = METHODS[name].Settings(**settings)
     return build_method(name, encoder, resolve_method(name, asked, encoder.config, encoder.size), seed)
+
+
+def losses_of(model: Method, images: Tensor, step: int = 0) -> dict[str, Tensor]:
+    """One forward pass with the masks, and the noise that a method draws, of `step`."""
+    masks = model.draw(len(images), torch_generator(0, "mask", step))
+    torch.manual_seed(derive(0, "step", step))
+    return model(images, *masks)

@@ -9,9 +9,9 @@ import whymask
 FROM_THE_GROUND_UP = (
     "errors", "lazy", "progress", "randomness", "flags", "intervals", "activations", "linear", "devices", "runs",
     "report", "theory",
-    "masks", "data", "encoders", "methods", "training", "tasks", "stages",
-    "explain", "export", "study",
-    "__init__", "cli",
+    "masks", "tasks", "data", "encoders", "methods", "training", "stages",
+    "explanations", "exports", "studies",
+    "listing", "__init__", "cli",
 )  # fmt: skip
 """Every room: a module or package of whymask, and `__init__`, what `import whymask` gives. A room imports only rooms
 that stand before it; so no two import each other, and the theory lab knows no images."""

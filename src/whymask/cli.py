@@ -1,25 +1,26 @@
-"""The command line. Every flag is a field of the same typed settings that the Python functions take."""
+"""The command line. Every flag is a field of the same typed settings that the Python functions take.
+
+What computes is imported where it is used: help, and what is wrong with a command, are there at once.
+"""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-import timm
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 import whymask
-import whymask.theory
-from whymask.encoders import kinds
-from whymask.encoders.catalogue import support_of
-from whymask.encoders.timm_names import PROVEN
+from whymask.data.settings import check_there
 from whymask.errors import WhymaskError
-from whymask.export import TARGETS
+from whymask.explanations.settings import ExplainSettings
+from whymask.exports.settings import Target
 from whymask.flags import Flat
-from whymask.methods import METHODS
 from whymask.progress import say
-from whymask.training.loop import Interrupted
+from whymask.stages.settings import FinetuneSettings, PretrainSettings, ProbeSettings, check_origin
+from whymask.studies.settings import StudySettings
+from whymask.theory.settings import TheorySettings
 from whymask.training.settings import RuntimeSettings
 
 Positional = tyro.conf.Positional
@@ -37,7 +38,7 @@ Run = Annotated[str, Positional, tyro.conf.arg(metavar="RUN", help="Folder of a 
 
 def study(
     data: Data,
-    settings: Annotated[whymask.StudySettings, Flat],
+    settings: Annotated[StudySettings, Flat],
     out: Path = Path("runs/study"),
     cells: str | None = None,
     hours: float | None = None,
@@ -57,6 +58,7 @@ def study(
         images: Show images on the page; --no-images for data that must not leave.
         names: Show file and class names on the page; --no-names for data that must not leave.
     """
+    begin("study", data, settings.data.labels, out=out)
     whymask.study(
         data,
         out=out,
@@ -70,34 +72,33 @@ def study(
     )
 
 
-def pretrain(
-    data: Data, settings: Annotated[whymask.PretrainSettings, Flat], out: Path = Path("runs/pretrain")
-) -> None:
+def pretrain(data: Data, settings: Annotated[PretrainSettings, Flat], out: Path = Path("runs/pretrain")) -> None:
     """Pretrain an encoder on unlabelled images.
 
     Args:
         out: Run folder. The same command continues it.
     """
+    begin("pretrain", data, settings.data.labels, out=out, origin=settings.origin)
     whymask.pretrain(data, out=out, settings=settings)
 
 
-def finetune(
-    data: Data, settings: Annotated[whymask.FinetuneSettings, Flat], out: Path = Path("runs/finetune")
-) -> None:
+def finetune(data: Data, settings: Annotated[FinetuneSettings, Flat], out: Path = Path("runs/finetune")) -> None:
     """Train a classifier on labelled images, from a pretrained encoder or from scratch, and test it.
 
     Args:
         out: Run folder. The same command continues it.
     """
+    begin("finetune", data, settings.data.labels, out=out, origin=settings.origin)
     whymask.finetune(data, out=out, settings=settings)
 
 
-def probe(data: Data, settings: Annotated[whymask.ProbeSettings, Flat], out: Path = Path("runs/probe")) -> None:
+def probe(data: Data, settings: Annotated[ProbeSettings, Flat], out: Path = Path("runs/probe")) -> None:
     """Nearest neighbours and a linear classifier on a frozen encoder's features.
 
     Args:
         out: Run folder, with both classifiers' numbers in result.json.
     """
+    begin("probe", data, settings.data.labels, out=out, origin=settings.origin)
     whymask.probe(data, out=out, settings=settings)
 
 
@@ -115,6 +116,7 @@ def predict(
         cell: Which network of a study, a name under its cells/. Default: the pretrained arm (scratch where
             pretraining hurts), at the largest budget, first seed.
     """
+    begin("predict", data, out=out, runs=[run])
     whymask.predict(run, data, out=out, cell=cell, runtime=runtime)
 
 
@@ -131,6 +133,7 @@ def embed(
         out: File to write.
         cell: Which network of a study, a name under its cells/. Default: the first seed's pretrained encoder.
     """
+    begin("embed", data, out=out, runs=[run])
     whymask.embed(run, data, out=out, cell=cell, runtime=runtime)
 
 
@@ -141,7 +144,7 @@ def explain(
         tyro.conf.arg(metavar="RUNS", help="Fine-tuning runs of two arms, a seed each or several, or one study."),
     ],
     data: Annotated[str, tyro.conf.arg(help="The labelled images that the runs were trained and tested on.")],
-    settings: Annotated[whymask.ExplainSettings, Flat],
+    settings: Annotated[ExplainSettings, Flat],
     out: Path = Path("runs/why"),
     images: bool = True,
     names: bool = True,
@@ -153,12 +156,13 @@ def explain(
         images: Show images on the page; --no-images for data that must not leave.
         names: Show file and class names on the page; --no-names for data that must not leave.
     """
+    begin("explain", data, out=out, runs=runs)
     whymask.explain(runs, data, out=out, settings=settings, images=images, names=names)
 
 
 def export(
     run: Run,
-    to: Annotated[Literal[tuple(TARGETS)], tyro.conf.arg(help="The program that is to open it.")],  # type: ignore[valid-type]
+    to: Annotated[Target, tyro.conf.arg(help="The program that is to open it.")],
     out: Path | None = None,
     cell: str | None = None,
     names: bool = True,
@@ -170,16 +174,20 @@ def export(
         cell: Which network of a study, a name under its cells/. Default: the one that predict takes.
         names: Class names and paths in the card; --no-names leaves them out.
     """
+    begin("export", out=out, runs=[run])
     whymask.export(run, to, out=out, cell=cell, names=names)
 
 
-def theory(settings: Annotated[whymask.theory.TheorySettings, Flat], out: Path = Path("runs/theory")) -> None:
+def theory(settings: Annotated[TheorySettings, Flat], out: Path = Path("runs/theory")) -> None:
     """Run the paper's two-layer model as an experiment: each claim a row of prediction against measurement.
 
     Args:
         out: Folder of claims.json, arrays.npz and the page. The same command continues; claims and seeds are added.
     """
-    whymask.theory.theory(out, settings)
+    begin("theory", out=out)
+    from whymask.theory.run import theory as run_theory
+
+    run_theory(out, settings)
 
 
 def list_methods(names: Annotated[tuple[str, ...], Positional] = ()) -> None:
@@ -189,27 +197,33 @@ def list_methods(names: Annotated[tuple[str, ...], Positional] = ()) -> None:
         names: timm networks, such as resnet18 or "convnext*": shows of each whether it is proven to work as an
             encoder, untested, or impossible, and why.
     """
+    from whymask.listing import encoders_table, methods_table, proven
+
     Console().print(encoders_table(names) if names else methods_table())
     if not names:
         say("cnn, vit and two-layer are whymask's own encoders; any network of timm may be given by its name.")
-        say(f"Proven: timm's {', '.join(PROVEN)}. 'whymask list NAME' says what a network's layers allow.")
+        say(f"Proven: timm's {proven()}. 'whymask list NAME' says what a network's layers allow.")
 
 
-def methods_table() -> Table:
-    table = Table("method", *kinds(), "arXiv", "what it does")
-    for name, method in METHODS.items():
-        fits = ["yes" if kind in method.encoders else "" for kind in kinds()]
-        table.add_row(name, *fits, method.source, (method.__doc__ or "").partition("\n")[0])
-    return table
-
-
-def encoders_table(patterns: tuple[str, ...]) -> Table:
-    table = Table("encoder", "kind", "status", "why")
-    for pattern in patterns:
-        for name in timm.list_models(pattern) or [pattern]:
-            found = support_of(name)
-            table.add_row(found.name, found.kind, found.status, found.reason)
-    return table
+def begin(
+    command: str,
+    data: str | None = None,
+    labels: str | None = None,
+    *,
+    out: Path | None = None,
+    origin: str | None = None,
+    runs: Iterable[str] = (),
+) -> None:
+    """The first line. Raises WhymaskError for what is plainly not there, before anything slow is imported."""
+    for source in (data, labels):
+        if source is not None:
+            check_there(source)
+    if origin is not None:
+        check_origin(origin)
+    for run in runs:
+        if not Path(run).exists():
+            raise WhymaskError(f"{run}: no such folder; give the folder of a finished run or study")
+    say(f"{command}{'' if data is None else f' of {data}'}{'' if out is None else f', kept in {out}'}")
 
 
 COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, explain, predict, embed, export, theory)} | {
@@ -228,7 +242,7 @@ def main() -> None:
     except WhymaskError as error:
         say(f"error: {error}")
         sys.exit(2)
-    except (Interrupted, KeyboardInterrupt) as stopped:
+    except KeyboardInterrupt as stopped:  # and training.loop's Interrupted, which says where
         say(str(stopped) or "stopped")
         sys.exit(130)
 

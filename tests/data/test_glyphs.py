@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from whymask.data.glyphs import BLOCK, Glyphs, generate, glyph_source, parse_glyphs, patterns, render
+from whymask.data.glyph_settings import Glyphs, parse_glyphs
+from whymask.data.glyphs import BLOCK, generate, glyph_source, patterns, render
 from whymask.errors import WhymaskError
 
 GLYPHS = Glyphs()

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whymask.data.source import Source, encode_labels, split_column
+from whymask.data.settings import LabelSettings
+from whymask.data.source import Source, split_column
 from whymask.data.sources import merge, open_source
 from whymask.errors import WhymaskError
+from whymask.tasks import Classification, RawLabels
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10-jpeg"
 
@@ -252,10 +254,10 @@ def test_parquet_without_images_is_an_error(tmp_path):
         open_source(tmp_path)
 
 
-def test_several_labels_an_image_are_an_error(tmp_path):
+def test_several_labels_an_image_are_no_classification(tmp_path):
     datasets.Dataset.from_dict({"image": [png(5), png(6)], "label": [[1, 2], [1]]}).to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(WhymaskError, match="not covered yet"):
-        open_source(tmp_path)
+    with pytest.raises(WhymaskError, match=r"one class an image was expected.*--task multilabel"):
+        open_source(tmp_path, labels=LabelSettings("classification"))
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
@@ -349,7 +351,7 @@ def test_further_arrays_are_columns(tmp_path):
     ("data", "message"),
     [
         ((IMAGES, np.zeros(3, int)), "4 images and labels of shape"),
-        ((IMAGES, np.zeros((4, 2), int)), "not covered yet"),
+        ((IMAGES, np.full((4, 2), 7)), "not 0 or 1; one class an image"),
         ((IMAGES, np.array([0.5, 1, 2, 3])), "regression"),
         (np.zeros((5, 3, 32, 32), np.uint8), "moveaxis"),
         (np.zeros((5, 3)), "channels"),
@@ -372,14 +374,14 @@ def test_glyphs_by_name():
 
 
 def test_labels_without_any():
-    labels, classes = encode_labels([None, "", None], "x")
-    assert labels.tolist() == [-1, -1, -1] and labels.dtype == np.int64 and classes == ()
+    task, labels = Classification.encode(RawLabels([None, "", None]), "x")
+    assert labels.tolist() == [-1, -1, -1] and labels.dtype == np.int64 and task.names == ()
 
 
 def test_split_column_without_both_sides_is_none():
-    labels = np.zeros(2, np.int64)
-    assert split_column(["train", "extra"], labels) is None
-    assert split_column(["test", "test"], labels) is None
+    labelled = np.ones(2, bool)
+    assert split_column(["train", "extra"], labelled) is None
+    assert split_column(["test", "test"], labelled) is None
 
 
 # merge

@@ -6,11 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whymask.data import splits
-from whymask.data.glyphs import Glyphs, glyph_source
+from whymask.data.glyph_settings import Glyphs
+from whymask.data.glyphs import glyph_source
 from whymask.data.preprocessing import derive
 from whymask.data.splits import Budget, auto_budgets, groups_of, hold_out, labelled_subset, leaking_rows, parse_budget
 from whymask.data.store import ImageSet, open_images
 from whymask.errors import WhymaskError
+from whymask.tasks import Classification
 
 seeds = st.integers(0, 10_000)
 budgets = st.one_of(
@@ -28,7 +30,7 @@ def image_set(labels, *, fingerprint="data", keys=None, hashes=None, columns=Non
         images=np.zeros((n, 2, 2, 1), np.uint8),
         keys=keys or [f"image {i}" for i in range(n)],
         labels=labels,
-        classes=tuple("abcdefghij"[: labels.max(initial=0) + 1]),
+        task=Classification(tuple("abcdefghij"[: labels.max(initial=0) + 1])),
         splits=None if source_splits is None else np.asarray(source_splits),
         tags=None,
         columns=columns or {},
@@ -146,7 +148,7 @@ def test_decoded_images_are_split_and_their_copies_leak(tmp_path):
         read=lambda i: source.read(i if i < 50 else i - 30),
         stamp="copies",
         labels=np.concatenate([source.labels, np.full(30, -1)]),
-        classes=source.classes,
+        task=source.task,
     )
     images = open_images(copies, derive(copies), tmp_path)
     test = splits.test_rows(images, None)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from timm.models import register_model
+from timm.models.mlp_mixer import MlpMixer
 from torch import Tensor, nn
 
 from method_cases import new_method
@@ -15,8 +17,8 @@ from whymask.encoders import ENCODERS, Encoder, EncoderConfig, EncoderSettings, 
 from whymask.encoders.base import Size, check_divides, square_side
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
-from whymask.explain.evidence import evidence, means_of
-from whymask.explain.networks import Network
+from whymask.explanations.evidence import evidence, means_of
+from whymask.explanations.networks import Network
 from whymask.masks import to_pixels
 from whymask.methods import METHODS, encoder_for
 from whymask.methods.files import load_method, save_method
@@ -25,6 +27,18 @@ from whymask.stages.classify import Classifier, set_drop_path
 
 SIZE = (32, 32)
 METHODS_OF_TOKENS = ("data2vec", "simmim", "maskfeat")
+
+
+@register_model
+def small_mixer(
+    pretrained: bool = False,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: Any = None,
+    cache_dir: Any = None,
+    **kwargs: Any,
+) -> MlpMixer:
+    """timm's own names have fixed sizes."""
+    return MlpMixer(**kwargs)
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,7 @@ class MixerConfig(EncoderConfig):
 
     @property
     def timm_name(self) -> str:
-        return "mixer_s32_224"
+        return "small_mixer"
 
     def timm_kwargs(self, size: Size, channels: int) -> dict[str, Any]:
         sizes = {"embed_dim": self.width, "num_blocks": self.depth, "patch_size": self.patch}
@@ -117,7 +131,7 @@ def small(seed: int = 0) -> Encoder:
 def test_it_is_listed_and_its_settings_are_its_own() -> None:
     assert kinds() == ["cnn", "vit", "swin", "two-layer", "mixer"]
     assert small().config == MixerConfig("mixer", width=32, depth=2, patch=4)
-    with pytest.raises(WhymaskError, match="encoder 'mixer' has no setting 'heads' .* it has width, depth, patch;"):
+    with pytest.raises(WhymaskError, match=r"encoder 'mixer' has no setting 'heads' .* it has width, depth, patch;"):
         new_encoder(EncoderSettings("mixer", heads=2))
     with pytest.raises(WhymaskError, match="method 'spark' does not fit encoder 'mixer'; it pretrains cnn"):
         encoder_for("spark", EncoderSettings("mixer"))
@@ -160,5 +174,5 @@ def test_it_is_saved_and_its_weights_are_taken_over(tmp_path: Path) -> None:
     other = small(seed=4).eval()
     load_checkpoint(other, tmp_path)
     assert torch.equal(other(digits(2)), encoder(digits(2)))
-    with pytest.raises(WhymaskError, match="another architecture|do not fit"):
+    with pytest.raises(WhymaskError, match=r"another architecture|do not fit"):
         load_checkpoint(new_encoder(replace(EncoderSettings("mixer"), width=16, depth=2)), tmp_path)

@@ -1,8 +1,8 @@
 """What must hold for every method on every encoder that it fits (`method_cases.CASES`).
 
 tests/methods/golden/<case>.json holds the losses of 50 steps. After a change that is meant to alter them, run
-``python tests/test_methods.py`` (all cases) or ``python tests/test_methods.py spark-cnn mae-vit`` (some), and commit
-the files with the change.
+``PYTHONPATH=tests python tests/methods/test_every_method.py`` (all cases), or with the names of some behind it, such as
+``spark-cnn mae-vit``, and commit the files with the change.
 """
 
 import copy
@@ -20,23 +20,22 @@ from typing import Any
 import pytest
 import timm
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from method_cases import CASES, SMALL, Case, build
+from method_cases import CASES, SMALL, WITH_TEACHER, Case, build, losses_of
 from tiny import digits, new_encoder
 from whymask.data.batches import Batches
-from whymask.data.glyphs import Glyphs, generate
+from whymask.data.glyph_settings import Glyphs
+from whymask.data.glyphs import generate
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings, load_encoder, resolve
 from whymask.errors import WhymaskError
 from whymask.masks import to_pixels, uniform
 from whymask.methods import METHODS, Method, encoder_for, method_of, resolve_method
-from whymask.methods.teacher import HORIZON, Teacher, collapse, decay_at
-from whymask.randomness import derive, torch_generator
+from whymask.methods.teacher import collapse
+from whymask.randomness import torch_generator
 from whymask.runs import read_json
 from whymask.stages.context import Context
 from whymask.stages.pretrain import PretrainJob, pretrain_encoder
@@ -49,8 +48,6 @@ STEPS = 50
 
 EVERY = pytest.mark.parametrize("name", list(CASES))
 MASKED = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.method != "two-layer"])
-WITH_TEACHER = ("data2vec-cnn", "data2vec-vit", "data2vec2-vit", "ijepa-vit")
-TAUGHT = pytest.mark.parametrize("name", WITH_TEACHER)
 
 
 @pytest.fixture(autouse=True)
@@ -59,13 +56,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def losses_of(model: Method, images: Tensor, step: int = 0) -> dict[str, Tensor]:
-    """One forward pass with the masks, and the noise that a method draws, of `step`."""
-    masks = model.draw(len(images), torch_generator(0, "mask", step))
-    torch.manual_seed(derive(0, "step", step))
-    return model(images, *masks)
 
 
 @cache
@@ -222,90 +212,6 @@ def test_hidden_pixels_change_no_encoders_outputs(kind: str, with_token: bool, r
     assert torch.equal(encoder(images, hidden, token), encoder(other, hidden, token))
 
 
-# The teacher
-
-
-@TAUGHT
-def test_a_teacher_is_a_copy_that_shares_nothing_with_its_student(name: str) -> None:
-    model: Any = build(name)
-    student, teacher = (module.state_dict() for module in (model.encoder, model.teacher.encoder))
-    assert student.keys() == teacher.keys()
-    assert all(torch.equal(student[key], teacher[key]) for key in student)
-    places = [{tensor.data_ptr() for tensor in state.values()} for state in (student, teacher)]
-    assert not places[0] & places[1]
-
-
-@TAUGHT
-def test_a_teacher_changes_only_when_it_follows(name: str) -> None:
-    model: Any = build(name)
-    optimiser = make_optimiser(model, TrainingConfig(epochs=1, learning_rate=0.1, beta2=0.95))
-    before = copy.deepcopy(dict(model.teacher.named_parameters()))
-    start = copy.deepcopy(dict(model.encoder.named_parameters()))
-    losses_of(model, digits(8))["loss"].backward()
-    optimiser.step()
-    assert all(torch.equal(value, before[key]) for key, value in model.teacher.named_parameters())
-    assert any(not torch.equal(value, start[key]) for key, value in model.encoder.named_parameters())
-    model.after_step(0, 10)  # too few steps to average over: the student itself
-    student = dict(model.encoder.named_parameters())
-    assert all(torch.equal(value, student[key]) for key, value in model.teacher.encoder.named_parameters())
-
-
-@TAUGHT
-@pytest.mark.parametrize("decay", [0.0, 0.25, 0.9, 0.9999])
-def test_a_teacher_follows_by_the_formula(name: str, decay: float) -> None:
-    model: Any = build(name)
-    teacher: Teacher = model.teacher
-    for i, tensor in enumerate(model.encoder.state_dict().values()):
-        with torch.no_grad():  # buffers too
-            tensor.copy_(torch.randint(1, 9, tensor.shape, generator=torch_generator(i)))
-    before, student = (copy.deepcopy(module.state_dict()) for module in (teacher.encoder, model.encoder))
-    teacher.follow(model.encoder, decay)
-    for key, now in teacher.encoder.state_dict().items():
-        if decay == 0 or not now.is_floating_point():
-            assert torch.equal(now, student[key]), key
-        else:
-            torch.testing.assert_close(now, decay * before[key] + (1 - decay) * student[key], msg=key)
-        assert torch.equal(model.encoder.state_dict()[key], student[key]), key
-
-
-@given(
-    steps=st.integers(1, 10**7),
-    place=st.floats(0, 1),
-    decays=st.tuples(st.floats(0, 1), st.floats(0, 1)),
-    fixed=st.floats(0, 1, exclude_max=True),
-)
-def test_a_teacher_averages_over_a_twentieth_of_the_run_at_most(
-    steps: int, place: float, decays: tuple[float, float], fixed: float
-) -> None:
-    step, (start, end) = min(int(place * steps), steps - 1), sorted(decays)
-    decay = decay_at(step, steps, start, end, None)
-    assert 0 <= decay < 1
-    assert decay == 0 or 1 / (1 - decay) <= HORIZON * steps * (1 + 1e-6)
-    assert decay <= decay_at(min(step + 1, steps - 1), steps, start, end, None) <= end + 1e-12
-    assert decay_at(step, steps, start, end, fixed) == fixed
-
-
-@pytest.mark.parametrize(
-    ("name", "start", "end"),
-    [
-        ("data2vec-cnn", 0.9998, 0.9998),
-        ("data2vec-vit", 0.9998, 0.9998),
-        ("data2vec2-vit", 0.9998, 0.99999),
-        ("ijepa-vit", 0.996, 1 - 1 / (HORIZON * 10**7)),
-    ],
-)
-def test_in_a_long_run_the_decay_is_the_papers(
-    name: str, start: float, end: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decays: list[float] = []
-    monkeypatch.setattr(Teacher, "follow", lambda self, encoder, decay: decays.append(decay))
-    model, fixed = build(name), build(name, decay=0.5)
-    for step, steps in ((0, 10**7), (10**7 - 1, 10**7), (0, 50), (49, 50)):
-        model.after_step(step, steps)
-    fixed.after_step(49, 50)
-    assert decays == pytest.approx([start, end, 0.6, 0.6, 0.5], abs=1e-9)
-
-
 # Learning
 
 TILED = Glyphs(classes=4, features=1, others=0, copies=16, noise=0.2)
@@ -361,25 +267,6 @@ def test_a_teachers_features_are_predicted_better_than_by_their_mean(name: str, 
     assert logged[-1]["target_std"] >= logged[0]["target_std"] / 2
     assert logged[-1]["prediction_std"] > 0.3 * logged[-1]["target_std"]
     assert sum(fit_loss(model, line) for line in last) < 0.95 * sum(line["mean_loss"] for line in last)
-
-
-@pytest.mark.parametrize("now", [0.0, 0.2, 0.49, math.nan])
-def test_collapse_is_told_with_its_value(now: float) -> None:
-    warning = collapse({"loss": 1.0, "target_std": 1.0}, {"loss": 1.0, "target_std": now})
-    assert warning is not None and "collapsing" in warning and f"by {now:.3g} " in warning and "1 at first" in warning
-
-
-@pytest.mark.parametrize(
-    ("first", "now"),
-    [
-        ({"target_std": 1.0}, {"target_std": 0.5}),
-        ({"target_std": 0.01}, {"target_std": 3.0}),
-        ({"target_std": 0.0}, {"target_std": 0.0}),
-        ({"loss": 1.0}, {"loss": 0.1}),
-    ],
-)
-def test_where_nothing_collapses_nothing_is_said(first: dict[str, float], now: dict[str, float]) -> None:
-    assert collapse(first, now) is None
 
 
 # Through the stage
@@ -582,51 +469,6 @@ def test_masks_out_of_range_are_refused(name: str, settings: dict[str, Any], mes
     if CASES[name].method != "ijepa":  # it has masks of its own
         with pytest.raises(WhymaskError, match=message):
             build(name, **settings)
-
-
-@TAUGHT
-@pytest.mark.parametrize("decay", [1.0, -0.1, math.nan])
-def test_a_decay_out_of_range_is_refused(name: str, decay: float) -> None:
-    with pytest.raises(WhymaskError, match=rf"teacher decay {decay}; it must lie in \[0, 1\)"):
-        build(name, decay=decay)
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "message"),
-    [
-        ("data2vec-vit", {"top_layers": 3}, "top_layers 3; the vit has 2 blocks .* choose 1 to 2"),
-        ("data2vec-vit", {"top_layers": 0}, "choose 1 to 2"),
-        ("data2vec-cnn", {"top_layers": 3}, "the cnn has 2 blocks of the last one's size"),
-        ("data2vec-cnn", {"beta": -1.0}, "beta -1.0"),
-        ("data2vec-vit", {"beta": math.nan}, "beta nan"),
-        ("data2vec2-vit", {"top_layers": 3}, "top_layers 3; the encoder has 2 blocks: choose 1 to 2"),
-        ("data2vec2-vit", {"top_layers": 0}, "choose 1 to 2"),
-        ("data2vec2-vit", {"masks": 0}, "masks 0"),
-        ("data2vec2-vit", {"decoder_depth": 0}, "decoder_depth 0"),
-        ("data2vec2-vit", {"class_weight": -1.0}, "class_weight -1"),
-        ("data2vec2-vit", {"class_weight": math.nan}, "class_weight nan"),
-        ("maskfeat-vit", {"cell": 3}, "cell of 3 pixels; it must divide the 4 pixels"),
-        ("maskfeat-cnn", {"cell": 5}, "cell of 5 pixels; it must divide the 8 pixels"),
-        ("maskfeat-vit", {"cell": 0}, "cell of 0 pixels"),
-        ("maskfeat-vit", {"bins": 1}, "1 bins"),
-        ("spark-cnn", {"decoder_width": 0}, "decoder of width 0"),
-        ("ijepa-vit", {"predictor_width": 36}, "predictor of width 36; it must be a multiple of 4 times .* 2 heads"),
-        ("ijepa-vit", {"predictor_width": 0}, "predictor of width 0"),
-        ("ijepa-vit", {"predictor_width": -8}, "predictor of width -8"),
-        ("ijepa-vit", {"predictor_depth": 0}, "depth 0"),
-        ("ijepa-vit", {"targets": 0}, "0 targets"),
-        ("ijepa-vit", {"target_scale": (0.3, 0.2)}, "target_scale from 0.3 to 0.2"),
-        ("ijepa-vit", {"target_scale": (0.9, 1.0)}, "leave no context in a grid of 8x8"),
-        ("ijepa-vit", {"context_scale": (0.5, 1.5)}, "context_scale from 0.5 to 1.5"),
-        ("two-layer-two-layer", {"tau": 0.0}, "tau 0.0"),
-        ("two-layer-two-layer", {"tau": math.nan}, "tau nan"),
-        ("two-layer-two-layer", {"mask_ratio": 1.0}, "between 0 and 1"),
-        ("mae-cnn", {"decoder": "cross"}, "the CNN's decoder is linear"),
-    ],
-)
-def test_settings_out_of_range_are_refused(name: str, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(WhymaskError, match=message):
-        build(name, **settings)
 
 
 @pytest.mark.parametrize("name", ["data2vec-cnn", "maskfeat-cnn", "simmim-cnn", "spark-cnn", "mae-cnn"])

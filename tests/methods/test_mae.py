@@ -321,6 +321,7 @@ def test_what_is_told_of_a_form_of_mae_has_the_names_of_its_flags():
         ("vit", MAESettings(decoder_width=0), "positive"),
         ("cnn", MAESettings(decoder_width=32), "no decoder_width"),
         ("cnn", MAESettings(decode_share=0.5), "no decode_share"),
+        ("cnn", MAESettings(decoder="cross"), "the CNN's decoder is linear"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(kind, config, message):

@@ -35,9 +35,9 @@ from whymask.stages.classify import (
 from whymask.stages.context import Context
 from whymask.stages.recipes import LONG, MANY, RECIPES, resolve_finetuning
 from whymask.stages.settings import FinetuneSettings, FinetuneTrainingSettings
-from whymask.study.cells import Runner
-from whymask.study.config import resolve_study
-from whymask.study.search import search
+from whymask.studies.cells import Runner
+from whymask.studies.config import resolve_study
+from whymask.studies.search import search
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
 from whymask.training.settings import RuntimeSettings

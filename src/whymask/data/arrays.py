@@ -7,36 +7,51 @@ from typing import Any
 
 import numpy as np
 
-from whymask.data.source import SPLITS, RawImage, Source, encode_labels, split_column, stamp_files
+from whymask.data.labels import LABEL, TARGET, Column, find_labels, read_labels
+from whymask.data.settings import LabelSettings
+from whymask.data.source import SPLITS, RawImage, Source, split_column, stamp_files
 from whymask.errors import WhymaskError
 
+ALIASES = {LABEL: ("labels", "y", "label"), TARGET: ("target", "targets")}
 
-def from_npz(name: str, path: Path) -> Source:
+
+def from_npz(name: str, path: Path, asked: LabelSettings | None) -> Source:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except Exception as error:
         raise WhymaskError(f"{name}: cannot be read as .npz ({error}); save it with numpy.savez") from error
-    return _from_named(name, str(path.resolve()), arrays, stamp_files([path], [path.name]))
+    return _from_named(name, str(path.resolve()), arrays, stamp_files([path], [path.name]), asked)
 
 
-def from_arrays(data: Any) -> Source:
+def from_arrays(data: Any, asked: LabelSettings | None) -> Source:
     if isinstance(data, Mapping):
-        arrays = {str(key): np.asarray(value) for key, value in data.items()}
+        arrays = {str(key): _as_array(value) for key, value in data.items()}
     elif isinstance(data, tuple) and len(data) == 2:
-        arrays = {"images": np.asarray(data[0]), "labels": np.asarray(data[1])}
+        arrays = {"images": np.asarray(data[0]), "labels": _as_array(data[1])}
     else:
         arrays = {"images": np.asarray(data)}
     digest = hashlib.blake2b(digest_size=16)
     for key, array in arrays.items():
         digest.update(f"{key} {array.shape} {array.dtype.str}".encode())
-        digest.update(
-            np.ascontiguousarray(array).tobytes() if array.dtype == object else np.ascontiguousarray(array).data
-        )
-    return _from_named("arrays", f"array-{digest.hexdigest()[:8]}", arrays, digest.hexdigest())
+        is_object = array.dtype == object  # whose bytes are addresses
+        digest.update(repr(array.tolist()).encode() if is_object else np.ascontiguousarray(array).data)
+    return _from_named("arrays", f"array-{digest.hexdigest()[:8]}", arrays, digest.hexdigest(), asked)
 
 
-def _from_named(name: str, prefix: str, arrays: Mapping[str, np.ndarray], stamp: str) -> Source:
+def _as_array(values: Any) -> np.ndarray:
+    """Lists of several lengths, such as the classes of each image, become an array of lists (N,)."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        array = np.empty(len(values), dtype=object)
+        array[:] = values
+        return array
+
+
+def _from_named(
+    name: str, prefix: str, arrays: Mapping[str, np.ndarray], stamp: str, asked: LabelSettings | None
+) -> Source:
     """Named arrays: images and labels, or a pair of them for each split."""
     parts = {split: _named(arrays, split, ("images", "x")) for split in ("", *SPLITS)}
     images = {split: _checked_images(name, part) for split, part in parts.items() if part is not None}
@@ -45,9 +60,11 @@ def _from_named(name: str, prefix: str, arrays: Mapping[str, np.ndarray], stamp:
             f"{name}: no images in the arrays {', '.join(arrays)}; images and labels, or x_train, y_train, x_test and "
             "y_test, were expected; rename them"
         )
-    labels, classes = encode_labels(
-        [value for split, part in images.items() for value in _label_list(name, arrays, split, len(part))], name
-    )
+    counts = {split: len(part) for split, part in images.items()}
+    wanted = [LABEL, TARGET, *((asked and asked.label_columns) or ())]
+    there = [column for column in wanted if any(_labels_of(arrays, split, column) is not None for split in counts)]
+    used, raw = find_labels(name, [*there, *arrays], lambda column: _column(name, arrays, counts, column), asked)
+    task, labels = read_labels(raw, sum(counts.values()), asked, name)
     splits = [split for split, part in images.items() for _ in range(len(part))]
     starts = np.cumsum([0, *map(len, images.values())])
     stacks = list(images.values())
@@ -56,30 +73,55 @@ def _from_named(name: str, prefix: str, arrays: Mapping[str, np.ndarray], stamp:
         stack = int(np.searchsorted(starts, index, side="right")) - 1
         return stacks[stack][index - starts[stack]]
 
-    own = {"images", "x", "labels", "y"}
+    own = {"images", "x", "labels", "y", *(form for column in used for form in ALIASES.get(column, (column,)))}
     return Source(
         name=name,
         keys=[f"{prefix}#{row}" for row in range(len(splits))],
         read=read,
         stamp=stamp,
         labels=labels,
-        classes=classes,
-        splits=split_column(splits, labels),
+        task=task,
+        splits=split_column(splits, task.labelled(labels)),
         columns={k: v.astype(str) for k, v in arrays.items() if k not in own and v.shape == (len(splits),)},
     )
 
 
-def _label_list(name: str, arrays: Mapping[str, np.ndarray], split: str, count: int) -> list:
-    """One label for each of the `count` images of a split; (N, 1) is taken for (N,), as MedMNIST has it."""
-    labels = _named(arrays, split, ("labels", "y"))
-    if labels is None:
-        return [None] * count
-    if len(labels) != count or labels.size != count:
-        raise WhymaskError(
-            f"{name}: {count} images and labels of shape {labels.shape}; one class an image was expected (several "
-            "labels an image are not covered yet); give class numbers or names"
-        )
-    return labels.ravel().tolist()
+def _labels_of(arrays: Mapping[str, np.ndarray], split: str, column: str) -> np.ndarray | None:
+    return _named(arrays, split, ALIASES.get(column, (column,)))
+
+
+def _column(name: str, arrays: Mapping[str, np.ndarray], counts: Mapping[str, int], column: str) -> Column:
+    """The labels of all images, split after split: (N, L) where they are rows of numbers, else a list of N.
+
+    A split without labels has None or NaN; (N, 1) is taken for (N,), as MedMNIST has it.
+    """
+    parts = {split: _labels_of(arrays, split, column) for split in counts}
+    for split, part in parts.items():
+        if part is not None and (not part.ndim or len(part) != counts[split]):
+            raise WhymaskError(
+                f"{name}: {counts[split]} images and labels of shape {part.shape}; one label, or one row of labels, an "
+                "image was expected; give as many"
+            )
+    widths = {part.size // max(1, len(part)) for part in parts.values() if part is not None}
+    if widths == {1}:
+        return [
+            value
+            for split, part in parts.items()
+            for value in ([None] * counts[split] if part is None else part.ravel().tolist())
+        ]
+    if any(part is not None and (part.ndim != 2 or len(widths) > 1) for part in parts.values()):
+        shapes = ", ".join(str(part.shape) for part in parts.values() if part is not None)
+        raise WhymaskError(f"{name}: labels of shape {shapes}; (N, L), with one L, was expected; reshape them")
+    if any(part is not None and part.dtype.kind not in "buif" for part in parts.values()):
+        return [
+            value
+            for split, part in parts.items()
+            for value in ([None] * counts[split] if part is None else part.tolist())
+        ]
+    (width,) = widths
+    return np.concatenate(
+        [np.full((counts[s], width), np.nan) if part is None else part.astype(np.float64) for s, part in parts.items()]
+    )
 
 
 def _named(arrays: Mapping[str, np.ndarray], split: str, names: tuple[str, ...]) -> np.ndarray | None:

@@ -29,7 +29,7 @@ class Images(Protocol):
     @property
     def images(self) -> np.ndarray: ...  # uint8 or uint16 (N, H, W, C)
     @property
-    def labels(self) -> np.ndarray: ...  # int64 (N,), -1 = unlabelled
+    def labels(self) -> np.ndarray: ...  # int64 or float64, N rows
     @property
     def preprocessing(self) -> Preprocessing: ...
 
@@ -48,7 +48,8 @@ class Augment:
 
 @dataclass
 class Batch:
-    """Images float32 (B, C, h, w), normalised; labels int64 (B,); and the rows of the image set they came from."""
+    """Images float32 (B, C, h, w), normalised; labels, int64 or float32, such as (B,) or (B, L); and the rows of the
+    image set they came from."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -159,7 +160,8 @@ def _load(
 ) -> Batch:
     """`change` works on the cropped bytes (B, h, w, C), on the CPU."""
     preprocessing = images.preprocessing
-    labels = _to(torch.from_numpy(np.asarray(images.labels[rows], np.int64)), device)
+    kind = np.float32 if images.labels.dtype.kind == "f" else np.int64
+    labels = _to(torch.from_numpy(np.asarray(images.labels[rows], kind)), device)
     if change is not None:
         pixels = torch.from_numpy(images.images[rows])
         if crops is None:

@@ -5,27 +5,33 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from whymask.data.source import SPLITS, RawImage, Reader, Source, encode_labels, split_column, stamp_files
+from whymask.data.labels import find_labels, read_labels
+from whymask.data.settings import LabelSettings
+from whymask.data.source import SPLITS, RawImage, Reader, Source, split_column, stamp_files
 from whymask.errors import WhymaskError
+from whymask.tasks import RawLabels
 
 PATH_COLUMNS = ("path", "image", "file", "filename")
 NOT_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF")  # Pillow knows the names, not the pixels
 
 
-def from_folder(name: str, root: Path, files: list[str], reader: Reader | None) -> Source:
+def from_folder(name: str, root: Path, files: list[str], reader: Reader | None, asked: LabelSettings | None) -> Source:
     """The image files of a folder: perhaps split folders, then perhaps class folders, then any depth."""
+    if asked is not None and asked.task == "auto":
+        asked = replace(asked, task="classification")  # a subfolder is a class, whatever its name
     parts = [Path(file).parts for file in files]
     has_splits = all(len(part) > 1 and part[0].lower() in SPLITS for part in parts)
     bases = [part[0].lower() if has_splits else "" for part in parts]
     inner = [part[1:] if has_splits else part for part in parts]
     unsorted = {base for base, part in zip(bases, inner, strict=True) if len(part) == 1}
     names = ["" if base in unsorted else part[0] for base, part in zip(bases, inner, strict=True)]
-    labels, classes = encode_labels(names, name)
+    task, labels = read_labels(RawLabels(names) if any(names) else None, len(names), asked, name)
     paths = [root / file for file in files]
     return Source(
         name=name,
@@ -33,12 +39,12 @@ def from_folder(name: str, root: Path, files: list[str], reader: Reader | None) 
         read=_file_reader(paths, reader),
         stamp=stamp_files(paths, files, reader),
         labels=labels,
-        classes=classes,
-        splits=split_column(bases, labels) if has_splits else None,
+        task=task,
+        splits=split_column(bases, task.labelled(labels)) if has_splits else None,
     )
 
 
-def from_csv(name: str, path: Path, reader: Reader | None) -> Source:
+def from_csv(name: str, path: Path, reader: Reader | None, asked: LabelSettings | None) -> Source:
     """The files that a CSV names, relative to its folder."""
     header, rows = _read_csv(name, path)
     lower = [title.lower() for title in header]
@@ -53,29 +59,30 @@ def from_csv(name: str, path: Path, reader: Reader | None) -> Source:
         raise WhymaskError(
             f"{name}: row {bad} has not the {len(header)} fields of the header; quote values with commas"
         )
-    titles = [low if low in ("label", "split") else title for low, title in zip(lower, header, strict=True)]
+    titles = [low if low == "split" else title for low, title in zip(lower, header, strict=True)]
     columns = {title: np.array([row[i] for row in rows]) for i, title in enumerate(titles) if i != at}
     parents: dict[str, str] = {}
     paths = [_resolved(os.path.join(path.parent, row[at]), parents) for row in rows]  # noqa: PTH118
     twice = [str(file) for file, count in Counter(paths).items() if count > 1]
     if twice:
         raise WhymaskError(
-            f"{name}: {len(twice)} paths stand in several rows, {twice[0]} for one; one row an image was expected "
-            "(several labels an image are not covered yet); delete the others"
+            f"{name}: {len(twice)} paths stand in several rows, {twice[0]} for one; one row an image was expected; "
+            "delete the others, or write several classes into one row, such as cat|dog"
         )
     splits = columns.pop("split", None)
     if splits is not None and (unknown := {s.lower() for s in splits.tolist()} - {*SPLITS, ""}):
         raise WhymaskError(f"{name}: the splits {sorted(unknown)}; {', '.join(SPLITS)} were expected; rename them")
-    labels, classes = encode_labels(columns.pop("label", [""] * len(rows)), name)
+    used, raw = find_labels(name, columns, lambda column: columns[column].tolist(), asked)
+    task, labels = read_labels(raw, len(rows), asked, name)
     return Source(
         name=name,
         keys=[str(file) for file in paths],
         read=_file_reader(paths, reader),
         stamp=stamp_files(paths, [row[at] for row in rows], reader),
         labels=labels,
-        classes=classes,
-        splits=None if splits is None else split_column((s.lower() for s in splits.tolist()), labels),
-        columns=columns,
+        task=task,
+        splits=None if splits is None else split_column((s.lower() for s in splits.tolist()), task.labelled(labels)),
+        columns={title: values for title, values in columns.items() if title not in used},
     )
 
 

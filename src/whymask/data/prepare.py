@@ -12,6 +12,7 @@ from whymask.data.sources import Reader, Source, merge, open_source
 from whymask.data.splits import groups_of, leaking_rows, test_rows
 from whymask.data.store import ImageSet, open_images, store_size
 from whymask.errors import WhymaskError
+from whymask.tasks import Classification, Task
 
 FEW_UNLABELLED = 1_000
 
@@ -37,33 +38,40 @@ class Prepared:
     config: DataSettings
 
     @property
+    def task(self) -> Task:
+        return self.images.task
+
+    @property
     def classes(self) -> tuple[str, ...]:
         return self.images.classes
 
     @property
     def train_counts(self) -> list[int]:
-        return np.bincount(self.images.labels[self.train], minlength=len(self.classes)).tolist()
+        """Training images of each class."""
+        return self.task.counts(self.images.labels[self.train])
+
+    @property
+    def stock(self) -> list[int]:
+        """The numbers of training images that a budget counts in: of each class, or of all."""
+        return self.task.stock(self.images.labels[self.train])
 
     @property
     def test_tags(self) -> np.ndarray | None:
         return None if self.images.tags is None else self.images.tags[self.test]
 
     def require_labels(self) -> None:
-        """Raise WhymaskError unless there are at least two classes with training and test images."""
+        """Raise WhymaskError unless there are training labels from which something can be learnt, and test images."""
         if len(self.train) == 0:
             raise WhymaskError(
                 f"{self.name} has no labelled images, and this needs some. Put each class in a subfolder of its own, "
                 "or give labelled images with --labels FOLDER|CSV."
             )
-        present = np.unique(self.images.labels[self.train])
-        if len(present) < 2:
-            raise WhymaskError(
-                f"{self.name} has the single class {self.classes[present[0]]!r}; a classifier needs at least two. "
-                "Add labelled images of another class."
-            )
+        self.task.check(self.images.labels[self.train], self.name)
         if len(self.test) == 0:
+            raise WhymaskError(f"{self.name} has too few labelled images to keep any for testing; {self.task.least}.")
+        if not isinstance(self.task, Classification):  # until stages train other tasks
             raise WhymaskError(
-                f"{self.name} has too few labelled images to keep any for testing; at least two in a class are needed."
+                f"{self.name}: {self.task.text()}, which cannot be trained yet; give --task classification"
             )
 
     def warnings(self) -> list[str]:
@@ -76,18 +84,19 @@ class Prepared:
     def describe(self) -> dict[str, Any]:
         """What the run folder and the page say about the data."""
         images, prep = self.images, self.images.preprocessing
-        test_counts = np.bincount(images.labels[self.test], minlength=len(self.classes))
         return {
             "name": self.name,
             "fingerprint": images.fingerprint,
             "images": len(images.keys),
             "pool": len(self.pool),
-            "labelled": int((images.labels >= 0).sum()),
+            "labelled": int(images.labelled.sum()),
             "train": len(self.train),
             "test": len(self.test),
+            "task": self.task.name,
             "classes": list(self.classes),
             "train_counts": self.train_counts,
-            "test_counts": test_counts.tolist(),
+            "test_counts": self.task.counts(images.labels[self.test]),
+            **self.task.summary(images.labels[self.train]),
             "size": list(prep.size),
             "channels": prep.channels,
             "mean": list(prep.mean),
@@ -122,15 +131,19 @@ def prepare(
     `moments`: mean and std that are taken instead, where there is one for each channel.
     `say` is told what was derived before anything slow begins. Raises WhymaskError where `data` cannot be used.
     """
-    source = open_source(data, reader=reader)
-    if config.labels is not None:
-        source = merge(source, open_source(config.labels, reader=reader))
+    if config.labels is None:
+        source = open_source(data, reader=reader, labels=config)
+    else:
+        pool = open_source(data, reader=reader, labels=None)
+        source = merge(pool, open_source(config.labels, reader=reader, labels=config))
     prep = preprocessing or derive(source, size=config.size, channels=config.channels, multiple_of=multiple_of)
     if moments is not None and preprocessing is None and len(moments[0]) == prep.channels:
         prep = replace(prep, mean=moments[0], std=moments[1])
     store = config.store or default_store()
     height, width = prep.size
     say(f"{source.name}: {len(source.keys):,} images, seen at {height}x{width} pixels, {prep.channels} channels")
+    if (labelled := int(source.labelled.sum())) > 0:
+        say(f"{labelled:,} labelled images: {source.task.text()}")
     say(f"decoded images are kept in {store} ({store_size(source, prep) / 2**20:,.0f} MiB)")
     images = open_images(source, prep, store, progress=progress)
     if images.skipped:
@@ -143,7 +156,7 @@ def split(source: Source, images: ImageSet, config: DataSettings, say: Callable[
     groups = groups_of(images, config.group_by)
     test = test_rows(images, groups)
     leaking = leaking_rows(images, test, groups)
-    labelled = images.labels >= 0
+    labelled = images.labelled
     train = np.flatnonzero(labelled & ~test & ~leaking)
     pool = np.arange(len(images.keys)) if config.transductive else np.flatnonzero(~test & ~leaking)
     if leaking.any():

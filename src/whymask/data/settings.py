@@ -1,8 +1,13 @@
 """What is asked of the data: which images, how they are prepared, and who may see which."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from whymask.data.glyph_settings import parse_glyphs
+from whymask.errors import WhymaskError
 
 
 def default_store() -> Path:
@@ -12,7 +17,21 @@ def default_store() -> Path:
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class LabelSettings:
+    """What labels are, and where a table has them."""
+
+    task: Literal["auto", "classification", "multilabel", "regression"] = "auto"
+    """What is to be learnt: one class an image, several, or numbers. auto: classification, but multilabel where labels
+    are lists, 0 and 1 in several columns, or texts such as cat|dog, and regression where a column is called target."""
+    label_columns: tuple[str, ...] | None = None
+    """Columns of a CSV or parquet file, or names of arrays, that hold the labels; several are several classes (0 or 1)
+    or several numbers. Default: label, else target."""
+    label_separator: str = "|"
+    """What stands between the classes of one image in a text."""
+
+
+@dataclass(frozen=True)
+class DataSettings(LabelSettings):
     """Which images, how they are prepared, and who may see which."""
 
     labels: str | None = None
@@ -28,3 +47,12 @@ class DataSettings:
     """Keep the test images, without their labels, in pretraining. The page then says so."""
     store: Path | None = None
     """Folder for decoded images, memory-mapped and shared by runs; default: $WHYMASK_STORE or ~/.cache/whymask."""
+
+
+def check_there(data: str) -> None:
+    """Raises WhymaskError where `data`, as a user names images, is neither glyphs, nor a file or folder, nor like the
+    id of a data set on the Hugging Face hub: known before anything slow is imported or opened."""
+    if data.partition(":")[0] == "glyphs":
+        parse_glyphs(data)
+    elif not Path(data).expanduser().exists() and (not re.fullmatch(r"[\w.-]+/[\w.-]+", data) or data.startswith(".")):
+        raise WhymaskError(f"{data}: no such file or folder; images were expected there; check the path")

@@ -9,24 +9,31 @@ import numpy as np
 
 from whymask.data.arrays import from_arrays, from_npz
 from whymask.data.files import files_under, from_csv, from_folder, image_suffixes
-from whymask.data.glyphs import glyph_source, parse_glyphs
+from whymask.data.glyph_settings import parse_glyphs
+from whymask.data.glyphs import glyph_source
+from whymask.data.settings import LabelSettings
 from whymask.data.source import RawImage, Reader, Source, digest_of
 from whymask.data.tables import from_disk, from_hub, from_parquet
 from whymask.errors import WhymaskError
 
 __all__ = ["RawImage", "Reader", "Source", "merge", "open_source"]
 
+DERIVED = LabelSettings()
+"""What labels are is derived from them."""
 
-def open_source(data: Any, *, reader: Reader | None = None) -> Source:
+
+def open_source(data: Any, *, reader: Reader | None = None, labels: LabelSettings | None = DERIVED) -> Source:
     """Opens images of any kind; nothing is decoded yet.
 
     - a folder, at any depth. Its subfolders may be the splits (train, test, val ...). Where every image lies in a
       subfolder, the subfolders are the classes; otherwise the images are unlabelled. Hidden files do not count.
-    - a CSV file with the columns path and label (empty: unlabelled), and perhaps split; further columns are kept
+    - a CSV file with the columns path and label (empty: unlabelled; "cat|dog": several), or path and target (numbers),
+      and perhaps split; further columns are kept
     - a parquet file or a folder of them, a `datasets.save_to_disk` folder, or the id of a data set on the hub, with
-      columns image and label
+      columns image and label (a class, or a list of them) or target
     - images (N, H, W) or (N, H, W, C), a pair (images, labels), a dict or `.npz` of images and labels (also named
-      x, y; x_train, y_train, x_test, y_test; or as MedMNIST train_images, train_labels ...)
+      x, y; x_train, y_train, x_test, y_test; or as MedMNIST train_images, train_labels ...) or target. Labels (N, L) of
+      0 and 1 are several classes an image.
     - "glyphs" or "glyphs:unlabelled=2000,seed=1": built-in images whose features are known
     - a Source, returned as it is
 
@@ -38,28 +45,30 @@ def open_source(data: Any, *, reader: Reader | None = None) -> Source:
 
         source = open_source("scans/", reader=reader)
 
-    Raises WhymaskError when nothing is there, nothing in it is an image, or its labels are not one a image.
+    `labels` says what labels are and which columns hold them; None that they do not matter: all images are then
+    unlabelled. Raises WhymaskError when nothing is there, nothing in it is an image, or its labels are not what was
+    asked for, or could be two things.
     """
     if isinstance(data, Source):
         return data
     if not isinstance(data, str | os.PathLike):
-        return from_arrays(data)
+        return from_arrays(data, labels)
     text, path = os.fspath(data), Path(data).expanduser()
     if text == "glyphs" or text.startswith("glyphs:"):
         return glyph_source(parse_glyphs(text))
     if path.is_dir():
-        return _from_directory(text, path, reader)
+        return _from_directory(text, path, reader, labels)
     if path.is_file():
-        return _from_file(text, path, reader)
-    return from_hub(text)
+        return _from_file(text, path, reader, labels)
+    return from_hub(text, labels)
 
 
 def merge(pool: Source, labelled: Source) -> Source:
     """`pool` as unlabelled images together with `labelled`; an image in both appears once, labelled.
 
-    The pool's own labels, splits and tags are dropped: its rows come first, with label -1, in the training split.
+    The pool's own labels, splits and tags are dropped: its rows come first, without label, in the training split.
     """
-    if (labelled.labels < 0).all():
+    if not labelled.labelled.any():
         raise WhymaskError(
             f"{labelled.name}: no labels in it; a folder with one subfolder a class, or a CSV of path and label, was "
             "expected; sort the labelled images so"
@@ -80,8 +89,8 @@ def merge(pool: Source, labelled: Source) -> Source:
         keys=[pool.keys[row] for row in rows] + labelled.keys,
         read=read,
         stamp=digest_of(["merge", pool.stamp, labelled.stamp, ",".join(map(str, rows))]),
-        labels=np.concatenate([np.full(len(rows), -1, np.int64), labelled.labels]),
-        classes=labelled.classes,
+        labels=np.concatenate([labelled.task.unlabelled(len(rows)), labelled.labels]),
+        task=labelled.task,
         splits=None if labelled.splits is None else column(None, labelled.splits, "train"),
         tags=None if labelled.tags is None else column(None, labelled.tags, ""),
         columns={
@@ -91,17 +100,17 @@ def merge(pool: Source, labelled: Source) -> Source:
     )
 
 
-def _from_directory(name: str, folder: Path, reader: Reader | None) -> Source:
+def _from_directory(name: str, folder: Path, reader: Reader | None, labels: LabelSettings | None) -> Source:
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
-        return from_disk(name, folder)
+        return from_disk(name, folder, labels)
     files = files_under(folder)
     suffixes = image_suffixes()
     images = files if reader else [file for file in files if Path(file).suffix.lower() in suffixes]
     if images:
-        return from_folder(name, folder.resolve(), images, reader)
+        return from_folder(name, folder.resolve(), images, reader, labels)
     tables = [file for file in files if file.endswith(".parquet")]
     if tables:
-        return from_parquet(name, folder.resolve(), tables)
+        return from_parquet(name, folder.resolve(), tables, labels)
     found = Counter(Path(file).suffix.lower() or "without suffix" for file in files).most_common(3)
     listed = ", ".join(f"{count} {suffix}" for suffix, count in found) or "no files"
     raise WhymaskError(
@@ -110,14 +119,14 @@ def _from_directory(name: str, folder: Path, reader: Reader | None) -> Source:
     )
 
 
-def _from_file(name: str, path: Path, reader: Reader | None) -> Source:
+def _from_file(name: str, path: Path, reader: Reader | None, labels: LabelSettings | None) -> Source:
     match path.suffix.lower():
         case ".csv":
-            return from_csv(name, path, reader)
+            return from_csv(name, path, reader, labels)
         case ".parquet":
-            return from_parquet(name, path.parent.resolve(), [path.name])
+            return from_parquet(name, path.parent.resolve(), [path.name], labels)
         case ".npz":
-            return from_npz(name, path)
+            return from_npz(name, path, labels)
     raise WhymaskError(
         f"{name}: a file that is no image source; a folder of images, .csv, .parquet or .npz was expected; give the "
         "folder that holds it"

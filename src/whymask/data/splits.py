@@ -1,38 +1,41 @@
-"""Who is tested on, what leaks, and which labels a budget buys.
+"""Who is tested on, and what leaks.
 
 The test images depend on the data alone: their pixels and labels, not where the files lie nor the study's seed.
-Label subsets are prefixes of one permutation per class and seed, so that every budget contains the smaller ones.
 """
 
 import hashlib
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from whymask.data.store import ImageSet
 from whymask.errors import WhymaskError
 from whymask.randomness import numpy_generator
+from whymask.tasks import Classification, Task
+from whymask.tasks.budgets import Budget as Budget
+from whymask.tasks.budgets import auto_budgets as auto_budgets
+from whymask.tasks.budgets import parse_budget as parse_budget
+
+CLASSES = Classification()  # their names do not matter here
 
 
 def test_rows(images: ImageSet, groups: np.ndarray | None, share: float = 0.2) -> np.ndarray:
     """Which images are tested on, bool (N,); all of them are labelled.
 
     The source's test split if it has labelled images. Else a stratified `share`, drawn by ranking the images by a
-    hash of the data's fingerprint and their pixels: `share` of each class, rounded, at least one of two. With
-    `groups` (N,), whole groups, their classes as near to the share as they allow.
+    hash of the data's fingerprint and their pixels: `share` of each class (or part of the targets' range), rounded, at
+    least one of two. With `groups` (N,), whole groups, their classes as near to the share as they allow.
     """
-    labelled = images.labels >= 0
+    labelled = images.labelled
     if images.splits is not None:
         test = labelled & (images.splits == "test")
         if test.any():
             return test
     rows = np.flatnonzero(labelled)
     lots = np.array([_lot(images.fingerprint, bytes(pixels)) for pixels in images.hashes[rows]])
-    drawn = _draw_share(images.labels[rows], None if groups is None else groups[rows], lots, share)
+    drawn = _draw_share(images.task, images.labels[rows], None if groups is None else groups[rows], lots, share)
     test = np.zeros(len(labelled), bool)
     test[rows[drawn]] = True
     return test
@@ -82,7 +85,7 @@ def groups_of(images: ImageSet, group_by: str | None) -> np.ndarray | None:
 def _column_groups(images: ImageSet, column: str) -> np.ndarray:
     values = images.columns[column].tolist()
     missing = np.array([value is None or value == "" or value != value for value in values])
-    wanting = np.flatnonzero(missing & (images.labels >= 0))
+    wanting = np.flatnonzero(missing & images.labelled)
     if len(wanting):
         raise WhymaskError(
             f"column {column!r} has no value for {len(wanting)} labelled images, such as {images.keys[wanting[0]]}; "
@@ -93,103 +96,56 @@ def _column_groups(images: ImageSet, column: str) -> np.ndarray:
     )
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How many labels of each class: a `count`, a `fraction` of the class, or `all`."""
-
-    kind: Literal["count", "fraction", "all"]
-    value: float = 1.0
-
-    @property
-    def name(self) -> str:
-        """As the user writes it: "10", "1%", "all"."""
-        return {"count": f"{self.value:.0f}", "fraction": f"{100 * self.value:.10g}%", "all": "all"}[self.kind]
-
-    def count(self, n: int) -> int:
-        """Labels taken from a class of `n` images; more than `n` if the class is too small."""
-        return int(self.value) if self.kind == "count" else math.ceil(round(self.value * n, 9))
-
-
-def parse_budget(given: str | int) -> Budget:
-    """10 or "10" labels a class, "1%" of each class, or "all"; WhymaskError for anything else."""
-    text = str(given).strip()
-    if text == "all":
-        return Budget("all")
-    if re.fullmatch(r"[0-9]+", text) and int(text) > 0:
-        return Budget("count", int(text))
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?%", text) and 0 < float(text[:-1]) <= 100:
-        return Budget("fraction", float(text[:-1]) / 100)
-    raise WhymaskError(f"budget {given!r}; expected labels a class such as 10, a percentage such as 1%, or all")
-
-
-def auto_budgets(class_counts: Sequence[int]) -> list[Budget]:
-    """Two budgets for classes of these sizes: of 1, 2, 5, 10, ... the largest within a fifth of the smallest class
-    that is not empty, and within all of it; one budget where they agree."""
-    counts = [int(n) for n in class_counts if n > 0]
-    if not counts:
-        raise WhymaskError("there are no labelled images to derive a budget from; give labels")
-    smallest = min(counts)
-    return [Budget("count", n) for n in sorted({_nice(max(1, smallest // 5)), _nice(smallest)})]
-
-
-def _nice(limit: int) -> int:
-    """The largest of 1, 2, 5, 10, 20, 50, ... that is at most `limit`."""
-    power = 10 ** (len(str(limit)) - 1)
-    return max(step * power for step in (1, 2, 5) if step * power <= limit)
-
-
 def labelled_subset(
     labels: np.ndarray, rows: np.ndarray, budget: Budget, seed: int, classes: Sequence[str] = ()
 ) -> np.ndarray:
-    """The rows whose labels `budget` buys, ascending, out of `rows`.
-
-    Stratified; for one seed nested over all kinds of budget. `labels` int64 (N,); `rows` with label -1 are never taken.
-    WhymaskError if the budget is larger than a class, with the counts; `classes` are their names.
-    """
-    members = {int(c): np.sort(rows[labels[rows] == c]) for c in np.unique(labels[rows]) if c >= 0}
-    if any(budget.count(len(m)) > len(m) for m in members.values()):
-        counts = ", ".join(f"{classes[c] if classes else f'class {c}'}: {len(m)}" for c, m in members.items())
-        raise WhymaskError(
-            f"budget {budget.name} is larger than a class; labelled images, less the test images: {counts}. "
-            "Choose a smaller budget, or leave small classes out."
-        )
-    taken = [numpy_generator(seed, "labels", c).permutation(m)[: budget.count(len(m))] for c, m in members.items()]
-    return np.sort(np.concatenate([rows[:0], *taken]))
+    """`Task.draw` of a classification."""
+    return Classification(tuple(classes)).draw(labels, rows, budget, seed)
 
 
 def hold_out(
-    labels: np.ndarray, rows: np.ndarray, groups: np.ndarray | None, seed: int, share: float = 0.2
+    labels: np.ndarray,
+    rows: np.ndarray,
+    groups: np.ndarray | None,
+    seed: int,
+    share: float = 0.2,
+    task: Task = CLASSES,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divide labelled `rows` into those to train on and a stratified `share` to validate on; groups stay whole.
 
     `labels` and `groups` are of all images (N,). Of two or more images of a class at least one is held out.
     """
     lots = numpy_generator(seed, "hold out").permutation(len(rows))
-    held = _draw_share(labels[rows], None if groups is None else groups[rows], lots, share)
+    held = _draw_share(task, labels[rows], None if groups is None else groups[rows], lots, share)
     return rows[~held], rows[held]
 
 
-def _draw_share(labels: np.ndarray, groups: np.ndarray | None, lots: np.ndarray, share: float) -> np.ndarray:
-    """A stratified `share` of labelled images, bool (n,): those with the smallest `lots` (n,) of each class."""
+def _draw_share(
+    task: Task, labels: np.ndarray, groups: np.ndarray | None, lots: np.ndarray, share: float
+) -> np.ndarray:
+    """A `share` of labelled images, bool (n,), of each of the task's strata, the smallest stratum first: those with the
+    smallest `lots` (n,) among the images that no stratum before has decided on."""
     if groups is not None:
-        return _draw_groups(labels, groups, lots, share)
-    drawn = np.zeros(len(labels), bool)
-    for c in np.unique(labels):
-        members = np.flatnonzero(labels == c)
+        return _draw_groups(task, labels, groups, lots, share)
+    drawn, decided = np.zeros((2, len(labels)), bool)
+    for members in sorted(task.strata(labels, len(labels)), key=len):
         count = min(max(1, math.floor(share * len(members) + 0.5)), len(members) - 1)
-        drawn[members[np.argsort(lots[members], kind="stable")[:count]]] = True
+        rest = members[~decided[members]]
+        drawn[rest[np.argsort(lots[rest], kind="stable")[: max(0, count - drawn[members].sum())]]] = True
+        decided[members] = True
     return drawn
 
 
-def _draw_groups(labels: np.ndarray, groups: np.ndarray, lots: np.ndarray, share: float) -> np.ndarray:
-    """Whole groups, bool (n,): in the order of their smallest lot, those that bring the classes nearer to the share.
+def _draw_groups(task: Task, labels: np.ndarray, groups: np.ndarray, lots: np.ndarray, share: float) -> np.ndarray:
+    """Whole groups, bool (n,): in the order of their smallest lot, those that bring the strata nearer to the share.
 
-    Then, for a class that is still without, the group that does least harm. No class is taken entirely.
+    Then, for a stratum that is still without, the group that does least harm. No stratum is taken entirely.
     """
-    _, label = np.unique(labels, return_inverse=True)
-    _, group = np.unique(groups, return_inverse=True)
-    table = np.zeros((group.max(initial=-1) + 1, label.max(initial=-1) + 1), int)
-    np.add.at(table, (group, label), 1)
+    names, group = np.unique(groups, return_inverse=True)
+    strata = task.strata(labels, len(names))
+    table = np.zeros((len(names), len(strata)), int)
+    for s, members in enumerate(strata):
+        np.add.at(table[:, s], group[members], 1)
     total, taken = table.sum(0), np.zeros(table.shape[1], int)
     by_lot = group[np.argsort(lots, kind="stable")]
     order = by_lot[np.sort(np.unique(by_lot, return_index=True)[1])]

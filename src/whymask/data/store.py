@@ -22,6 +22,7 @@ import numpy as np
 from whymask.data.preprocessing import Preprocessing, native_pixels
 from whymask.data.source import Source
 from whymask.errors import WhymaskError
+from whymask.tasks import Task
 
 VERSION = 2  # of the files and of the decoding rules: a new number makes new stores
 BLOCK = 64  # images that one task decodes
@@ -34,8 +35,8 @@ class ImageSet:
 
     images: np.ndarray  # memory-mapped (N, H, W, C) uint8 or uint16
     keys: list[str]
-    labels: np.ndarray  # int64 (N,), -1 = unlabelled
-    classes: tuple[str, ...]
+    labels: np.ndarray  # N rows, as the task has them
+    task: Task
     splits: np.ndarray | None  # str (N,): "train", "test"
     tags: np.ndarray | None
     columns: dict[str, np.ndarray]
@@ -48,6 +49,16 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes or targets."""
+        return self.task.names
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Which images have labels, bool (N,)."""
+        return self.task.labelled(self.labels)
 
 
 def store_size(source: Source, preprocessing: Preprocessing) -> int:
@@ -89,7 +100,7 @@ def open_images(
         images=images,
         keys=[key for key, keep in zip(source.keys, kept.tolist(), strict=True) if keep],
         labels=labels,
-        classes=source.classes,
+        task=source.task,
         splits=None if source.splits is None else source.splits[kept],
         tags=None if source.tags is None else source.tags[kept],
         columns={name: column[kept] for name, column in source.columns.items()},
@@ -103,9 +114,9 @@ def open_images(
 
 
 def _fingerprint(hashes: np.ndarray, labels: np.ndarray) -> str:
-    order = np.lexsort((labels, hashes))
+    order = np.lexsort((*np.atleast_2d(labels.T), hashes))
     digest = hashlib.blake2b(hashes[order].tobytes(), digest_size=16)
-    digest.update(labels[order].astype("<i8").tobytes())
+    digest.update(labels[order].astype("<f8" if labels.dtype.kind == "f" else "<i8").tobytes())
     return digest.hexdigest()
 
 

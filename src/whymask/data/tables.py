@@ -6,6 +6,7 @@ Cells are taken from the arrow storage, so that nothing is decoded here and a da
 import io
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,16 @@ import numpy as np
 from PIL import Image
 
 from whymask.data.files import files_under
-from whymask.data.source import SPLITS, RawImage, Source, encode_labels, split_column, stamp_files
+from whymask.data.labels import Column, find_labels, read_labels
+from whymask.data.settings import LabelSettings, check_there
+from whymask.data.source import SPLITS, RawImage, Source, split_column, stamp_files
 from whymask.errors import WhymaskError
 
 if TYPE_CHECKING:  # takes a second to import, which folders and arrays need not pay
     import datasets
 
 
-def from_parquet(name: str, root: Path, files: list[str]) -> Source:
+def from_parquet(name: str, root: Path, files: list[str], asked: LabelSettings | None) -> Source:
     """Parquet files under `root`; a file's split is the first split name among the words of its path."""
     import datasets
     from pyarrow import parquet
@@ -35,10 +38,10 @@ def from_parquet(name: str, root: Path, files: list[str]) -> Source:
     words = [re.split(r"[^a-z]+", file.lower()) for file in files]
     splits = [next((word for word in parts if word in SPLITS), "train") for parts in words]
     keys = [f"{path}#{row}" for path, count in zip(paths, counts, strict=True) for row in range(count)]
-    return _from_tables(name, [table], [keys], np.repeat(splits, counts).tolist(), stamp_files(paths, files))
+    return _from_tables(name, [table], [keys], np.repeat(splits, counts).tolist(), stamp_files(paths, files), asked)
 
 
-def from_disk(name: str, folder: Path) -> Source:
+def from_disk(name: str, folder: Path, asked: LabelSettings | None) -> Source:
     """What `datasets.save_to_disk` wrote."""
     import datasets
 
@@ -48,13 +51,12 @@ def from_disk(name: str, folder: Path) -> Source:
         raise WhymaskError(f"{name}: cannot be read by datasets.load_from_disk ({error}); save it again") from error
     files = files_under(folder)
     stamp = stamp_files([folder / file for file in files], files)
-    return _from_loaded(name, str(folder.resolve()), loaded, stamp)
+    return _from_loaded(name, str(folder.resolve()), loaded, stamp, asked)
 
 
-def from_hub(name: str) -> Source:
+def from_hub(name: str, asked: LabelSettings | None) -> Source:
     """A data set of the Hugging Face hub, or of its local cache."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
-        raise WhymaskError(f"{name}: no such file or folder; images were expected there; check the path")
+    check_there(name)
     import datasets
 
     try:
@@ -65,22 +67,27 @@ def from_hub(name: str) -> Source:
             f"hub ({error}); check the path, or the name and the connection"
         ) from error
     files = [Path(file["filename"]) for table in loaded.values() for file in table.cache_files]
-    return _from_loaded(name, name, loaded, stamp_files(files, [file.name for file in files]))
+    return _from_loaded(name, name, loaded, stamp_files(files, [file.name for file in files]), asked)
 
 
-def _from_loaded(name: str, prefix: str, loaded: Any, stamp: str) -> Source:
+def _from_loaded(name: str, prefix: str, loaded: Any, stamp: str, asked: LabelSettings | None) -> Source:
     """A Dataset or a DatasetDict."""
     tables = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     keys = [[f"{prefix}/{split}#{row}" for row in range(len(table))] for split, table in tables.items()]
     splits = [split for split, table in tables.items() for _ in range(len(table))]
-    return _from_tables(name, list(tables.values()), keys, splits, stamp)
+    return _from_tables(name, list(tables.values()), keys, splits, stamp, asked)
 
 
 def _from_tables(
-    name: str, tables: "list[datasets.Dataset]", keys: list[list[str]], splits: list[str], stamp: str
+    name: str,
+    tables: "list[datasets.Dataset]",
+    keys: list[list[str]],
+    splits: list[str],
+    stamp: str,
+    asked: LabelSettings | None,
 ) -> Source:
     tables = [table.flatten_indices() if table._indices is not None else table for table in tables]
-    image, label = _image_column(name, tables[0]), _label_column(tables[0])
+    image = _image_column(name, tables[0])
     images = [table.data.column(image) for table in tables]  # arrow storage: nothing is decoded
     starts = np.cumsum([0, *map(len, images)])
 
@@ -88,26 +95,45 @@ def _from_tables(
         table = int(np.searchsorted(starts, index, side="right")) - 1
         return _open_cell(images[table][index - int(starts[table])].as_py())
 
-    values = (
-        [value for table in tables for value in table.data.column(label).to_pylist()]
-        if label
-        else [""] * int(starts[-1])
-    )
-    labels, classes = encode_labels(values, name)
-    names = getattr(tables[0].features.get(label), "names", None)
+    columns = [column for column in tables[0].features if column != image]
+    used, raw = find_labels(name, columns, lambda column: _values(tables, column), asked, _label_column(tables[0]))
+    if raw is not None and len(used) == 1:
+        raw = replace(raw, names=_class_names(tables[0].features[used[0]]))
+    task, labels = read_labels(raw, int(starts[-1]), asked, name)
     return Source(
         name=name,
         keys=[key for column, part in zip(images, keys, strict=True) for key in _with_paths(column, part)],
         read=read,
         stamp=stamp,
         labels=labels,
-        classes=tuple(names[int(number)] for number in classes) if names else classes,
-        splits=split_column(splits, labels),
-        columns=_other_columns(tables, {image, label}),
+        task=task,
+        splits=split_column(splits, task.labelled(labels)),
+        columns=_other_columns(tables, {image, *used}),
     )
 
 
-def _other_columns(tables: "list[datasets.Dataset]", used: set[str | None]) -> dict[str, np.ndarray]:
+def _values(tables: "list[datasets.Dataset]", column: str) -> Column:
+    """A column of labels. Lists that are 0 or 1 for each class, rather than numbers of classes, become an array (N, L):
+    they have one length, and say one of both twice."""
+    values = [value for table in tables for value in table.data.column(column).to_pylist()]
+    lists = [value for value in values if isinstance(value, list)]
+    lengths = {len(value) for value in lists}
+    if len(lengths) != 1 or _class_names(tables[0].features[column]):
+        return values
+    are_bits = all(item in (0, 1) for value in lists for item in value)
+    if not are_bits or all(len(set(value)) == len(value) for value in lists):
+        return values
+    nothing = [np.nan] * lengths.pop()
+    return np.array([value if isinstance(value, list) else nothing for value in values], np.float64)
+
+
+def _class_names(kind: Any) -> tuple[str, ...]:
+    """The names of the class numbers in a column, or in the lists of a column; () where they have none."""
+    inner = kind[0] if isinstance(kind, list) else getattr(kind, "feature", kind)
+    return tuple(getattr(inner, "names", None) or ())
+
+
+def _other_columns(tables: "list[datasets.Dataset]", used: set[str]) -> dict[str, np.ndarray]:
     """Columns of single values as text, "" where empty."""
     import datasets
 
@@ -132,10 +158,10 @@ def _image_column(name: str, table: "datasets.Dataset") -> str:
 
 
 def _label_column(table: "datasets.Dataset") -> str | None:
-    import datasets
-
-    numbered = [column for column, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)]
-    return "label" if "label" in table.features else numbered[0] if len(numbered) == 1 else None
+    """The column of labels where none is called so: the only one of class numbers, or lists called labels."""
+    numbered = [column for column, kind in table.features.items() if _class_names(kind)]
+    listed = isinstance(table.features.get("labels"), list) or hasattr(table.features.get("labels"), "feature")
+    return numbered[0] if len(numbered) == 1 else "labels" if listed else None
 
 
 def _open_cell(cell: Any) -> RawImage:

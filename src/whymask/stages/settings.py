@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -146,3 +147,9 @@ class ProbeSettings:
     encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
+
+
+def check_origin(origin: str) -> None:
+    """Raises WhymaskError where there is nothing that weights could be read from."""
+    if origin != SCRATCH and not Path(origin).exists():
+        raise WhymaskError(f"--from {origin}: no such file or folder; give a run folder or a checkpoint")

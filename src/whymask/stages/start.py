@@ -14,7 +14,7 @@ from whymask.encoders.checkpoints import Described, described, is_run, load_chec
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding, say
 from whymask.stages.record import read_record
-from whymask.stages.settings import SCRATCH
+from whymask.stages.settings import SCRATCH, check_origin
 
 POOL = "pool.npz"
 UNKNOWN = "pretrained"
@@ -41,9 +41,8 @@ class Start:
         """Raises WhymaskError for what is no checkpoint, one that needs the encoder's name, or another architecture."""
         if origin is None:
             return cls(None, asked)
+        check_origin(origin)
         path = Path(origin)
-        if not path.exists():
-            raise WhymaskError(f"--from {origin}: no such file or folder; give a run folder or a checkpoint")
         if is_run(path) or (path.is_dir() and not (path / "model.safetensors").exists()):
             run = load_encoder(path.parent if path.is_file() else path)
             _check_same(origin, run, asked)

@@ -1,0 +1,128 @@
+"""Which labels a source has, and which task they make where none was named."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from whymask.data.settings import LabelSettings
+from whymask.errors import WhymaskError
+from whymask.tasks import TASKS, Classification, Multilabel, RawLabels, Regression, Task
+
+LABEL, TARGET = "label", "target"
+Column = Sequence | np.ndarray
+
+
+def find_labels(
+    source: str,
+    columns: Iterable[str],
+    read: Callable[[str], Column],
+    asked: LabelSettings | None,
+    default: str | None = None,
+) -> tuple[list[str], RawLabels | None]:
+    """The columns of a source that hold labels, and what they hold; none where it has no such column.
+
+    `read` gives the values of a column: one for each image, or an array (N, L). Those that were asked for are taken,
+    else "label", else `default`, else "target", in any case; for regression "target" first. Without a task, a target
+    that is no number is no label.
+    """
+    columns, asked = list(columns), asked or LabelSettings()
+    if asked.label_columns:
+        missing = [column for column in asked.label_columns if column not in columns]
+        if missing:
+            raise WhymaskError(
+                f"{source}: label columns {', '.join(missing)} were asked for; there are "
+                f"{', '.join(columns) or 'none'}; choose among these"
+            )
+        return list(asked.label_columns), _read(source, list(asked.label_columns), read, asked)
+    by_name = {column.lower(): column for column in reversed(columns)}
+    label, target = by_name.get(LABEL) or default, by_name.get(TARGET)
+    found = (target or label) if asked.task == Regression.name else (label or target)
+    if found is None:
+        return [], None
+    raw = _read(source, [found], read, asked)
+    if asked.task == "auto" and found == target and not _are_numbers(raw.values):
+        return [], None
+    return [found], raw
+
+
+def read_labels(raw: RawLabels | None, count: int, asked: LabelSettings | None, source: str) -> tuple[Task, np.ndarray]:
+    """The task, with the names of its classes or targets, and the labels of `count` images.
+
+    Where nothing was `asked`, labels do not matter and are not read.
+    """
+    if asked is None or raw is None:
+        task = TASKS.get(asked.task if asked else "auto", Classification)()
+        return task, task.unlabelled(count)
+    kind = _derived(raw, source) if asked.task == "auto" else TASKS[asked.task]
+    return kind.encode(raw, source)
+
+
+def _read(source: str, columns: list[str], read: Callable[[str], Column], asked: LabelSettings) -> RawLabels:
+    if len(columns) == 1:
+        return RawLabels(read(columns[0]), column=columns[0], separator=asked.label_separator)
+    numbers = [_numbers(source, column, read(column)) for column in columns]
+    return RawLabels(np.stack(numbers, axis=1), tuple(columns), separator=asked.label_separator)
+
+
+def _numbers(source: str, column: str, values: Column) -> np.ndarray:
+    """float64 (N,), NaN where there is no value."""
+    words = {"": np.nan, "true": 1.0, "false": 0.0}
+    try:
+        return np.array(
+            [
+                np.nan
+                if value is None
+                else words[key]
+                if (key := str(value).strip().lower()) in words
+                else float(value)
+                for value in values
+            ]
+        )
+    except (ValueError, TypeError) as error:
+        raise WhymaskError(
+            f"{source}: the label column {column} holds no numbers ({error}); with several label columns, 0 or 1 for "
+            "each class, or the numbers to predict, were expected; name one column, or clean it"
+        ) from None
+
+
+def _derived(raw: RawLabels, source: str) -> type[Task]:
+    """What labels plainly are; WhymaskError, which asks, where they could be two things."""
+    is_target = raw.column.lower() == TARGET
+    if isinstance(raw.values, np.ndarray) and raw.values.ndim == 2:
+        if is_target:
+            return Regression
+        if np.isin(raw.values[~np.isnan(raw.values)], (-1, 0, 1)).all():
+            return Multilabel
+        raise WhymaskError(
+            f"{source}: labels of shape {raw.values.shape} that are not 0 or 1; one class an image, or 0 or 1 for each "
+            "of several, was expected; give --task regression where they are numbers to predict"
+        )
+    if any(isinstance(value, list | tuple | np.ndarray) for value in raw.values):
+        return Regression if is_target else Multilabel
+    texts = {str(value).strip() for value in raw.values if value is not None} - {"", "nan"}
+    if is_target and len(texts) > 2:
+        return Regression
+    if is_target or (any(map(_is_decimal, texts)) and all(map(_is_number, texts))):
+        raise WhymaskError(
+            f"{source}: the column {raw.column} holds numbers, such as {', '.join(sorted(texts)[:2])}, which may be "
+            "classes or amounts; give --task classification, where each is a class, or --task regression"
+        )
+    return Multilabel if any(raw.separator in text for text in texts) else Classification
+
+
+def _are_numbers(values: Column) -> bool:
+    texts = {str(value).strip() for value in np.asarray(values, dtype=object).ravel() if value is not None} - {""}
+    return bool(texts) and all(_is_number(text) for text in texts)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_decimal(text: str) -> bool:
+    return _is_number(text) and math.isfinite(float(text)) and float(text) % 1 != 0

@@ -1,0 +1,156 @@
+"""The networks of one explanation: both arms, and the controls beside them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from whymask.data.preprocessing import Preprocessing
+from whymask.explanations import controls
+from whymask.explanations.choice import check_unseen
+from whymask.explanations.compared import Compared
+from whymask.explanations.evidence import Means
+from whymask.explanations.networks import ROLES, Member, Role, Run, check_comparable, load_network, load_pretrained
+from whymask.stages.context import Context
+from whymask.stages.settings import SCRATCH
+
+
+class Cast:
+    """The networks, by role and seed, and what had to be left out."""
+
+    def __init__(self, context: Context, runs: dict[str, dict[int, Run]]) -> None:
+        self.context, self.fabric, self.prepared, self.runs = context, context.fabric, context.prepared, runs
+        self.pretrained, self.baseline = runs
+        self.networks: dict[Role, dict[int, Member]] = {}
+        self.kinds = {arm: next(iter(own.values())).kind for arm, own in runs.items()}
+        self.warnings: list[str] = []
+        self.notes: list[str] = []
+
+    @classmethod
+    def of(cls, context: Context, arms: tuple[dict[int, Run], dict[int, Run]]) -> "Cast":
+        """Both arms' networks. Raises WhymaskError where they cannot be compared on these images."""
+        runs = {next(iter(arm.values())).arm: arm for arm in arms}
+        cast, prepared, preprocessing = cls(context, runs), context.prepared, context.preprocessing
+        for role, arm in zip(("pretrained", "baseline"), arms, strict=True):
+            cast.networks[role] = {  # type: ignore[index]
+                seed: replace(load_network(role, run, preprocessing, context.fabric.device), seed=seed)  # type: ignore[arg-type]
+                for seed, run in arm.items()
+            }
+        members = [network for role in cast.networks.values() for network in role.values()]
+        every = [run for arm in arms for run in arm.values()]
+        check_comparable(every, [member.encoder for member in members], prepared.classes, prepared.name)
+        cast.warnings = check_unseen(every, prepared)
+        budgets = {run.budget.name for run in every}
+        if len(budgets) > 1:
+            cast.notes.append(
+                f"The runs were trained with different numbers of labels a class: {', '.join(sorted(budgets))}."
+            )
+        seeds = [{run.seed for run in arm.values()} for arm in arms]
+        if not seeds[0] & seeds[1]:
+            cast.notes.append(
+                "The two runs have different seeds, and so different labels; they are compared all the same."
+            )
+        return cast
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.prepared.images.preprocessing
+
+    @property
+    def members(self) -> list[Member]:
+        return [self.networks[role][seed] for role in ROLES for seed in sorted(self.networks.get(role, {}))]
+
+    @property
+    def compared(self) -> Compared:
+        return Compared(self.pretrained, self.baseline, (self.kinds[self.pretrained], self.kinds[self.baseline]))
+
+    @property
+    def baseline_is_scratch(self) -> bool:
+        return self.kinds[self.baseline] == SCRATCH
+
+    def arm(self, role: Role) -> str:
+        return next(iter(self.networks[role].values())).arm
+
+    def add_controls(self, out: Path, train: bool) -> None:
+        """Random weights, the read-out of the pretrained encoders, and, with `train`, those that must be trained."""
+        like = next(iter(self.networks["baseline"].values())).encoder
+        first = min(self.networks["baseline"])
+        classes, device = len(self.prepared.classes), self.fabric.device
+        self.networks["random"] = {first: controls.random_network(like, classes, first, self.preprocessing, device)}
+        self._add_readouts()
+        baseline = self.runs[self.baseline]
+        obstacle = self._obstacle(baseline, train)
+        if obstacle:
+            self.notes.append(f"No network was trained with random erasing or on shuffled labels: {obstacle}.")
+            return
+        ratio = self._mask_ratio()
+        self.networks["erased"] = {
+            seed: controls.train_erased(self.context, run, like, ratio, out / f"erased-{seed}")
+            for seed, run in baseline.items()
+        }
+        self.networks["shuffled"] = {
+            first: controls.train_shuffled(self.context, baseline[first], like, out / f"shuffled-{first}")
+        }
+
+    def _obstacle(self, baseline: dict[int, Run], train: bool) -> str | None:
+        if not train:
+            return "that was not asked for"
+        if not self.baseline_is_scratch:
+            return f"{self.baseline} was not trained from scratch, whose recipe they would follow"
+        if self.kinds[self.pretrained] == SCRATCH:
+            return "neither arm was pretrained"
+        found = (controls.can_be_trained(run, self.prepared) for run in baseline.values())
+        return next((reason for reason in found if reason), None)
+
+    def _mask_ratio(self) -> float:
+        ratios = [run.mask_ratio for run in self.runs[self.pretrained].values()]
+        known = next((ratio for ratio in ratios if ratio is not None), None)
+        if known is None:
+            self.notes.append(f"What share pretraining hid is not recorded; random erasing hid {controls.MASK_RATIO}.")
+        return known or controls.MASK_RATIO
+
+    def _add_readouts(self) -> None:
+        arm = f"{self.pretrained} encoder"
+        found: dict[int, Member] = {}
+        for seed, run in self.runs[self.pretrained].items():
+            encoder = load_pretrained(run)
+            if encoder is not None and run.fingerprint == self.prepared.images.fingerprint:
+                encoder = encoder.to(self.fabric.device)
+                found[seed] = controls.readout_network(arm, encoder, self.context, run)
+        if found:
+            self.networks["readout"] = found
+        else:
+            self.notes.append(
+                f"The encoders that {self.pretrained} started from, or the labels that it was trained on, are not "
+                "there: what they held before fine-tuning, and whether it was kept, is left out."
+            )
+
+    def _training_of(self, arm: str) -> str:
+        kind = self.kinds[arm]
+        if kind == SCRATCH:
+            return "trained from scratch"
+        return "fine-tuned after pretraining" if kind == "pretrained" else f"fine-tuned after {kind} pretraining"
+
+    def about(self, means: Mapping[str, Means]) -> list[dict[str, Any]]:
+        """What explain.json says of each arm; `means` is how its evidence was found."""
+        texts = {
+            "pretrained": self._training_of(self.pretrained),
+            "baseline": self._training_of(self.baseline),
+            "erased": "from scratch, with parts of its training images hidden as pretraining hides them",
+            "readout": "the pretrained encoder before fine-tuning, with a linear read-out",
+            "random": "weights as drawn, never trained",
+            "shuffled": "from scratch on shuffled labels",
+        }
+        return [
+            {
+                "name": self.arm(role),
+                "role": role,
+                "kind": self.kinds.get(self.arm(role)),
+                "about": texts[role],
+                "seeds": sorted(self.networks[role]),
+                "folders": [str(run.folder) for network in self.networks[role].values() if (run := network.run)],
+                "evidence": means[self.arm(role)],
+            }
+            for role in ROLES
+            if role in self.networks
+        ]

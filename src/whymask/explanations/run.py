@@ -1,0 +1,107 @@
+"""`explain`: from two runs, or two arms of runs, and labelled images to numbers, conclusions, pictures and a page."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from whymask.data.glyph_settings import Glyphs, glyphs_of
+from whymask.data.prepare import prepare
+from whymask.data.sources import Reader
+from whymask.errors import WhymaskError
+from whymask.explanations.cast import Cast
+from whymask.explanations.choice import choose_images
+from whymask.explanations.explanation import Explanation
+from whymask.explanations.measuring import explanation_of
+from whymask.explanations.networks import (
+    Member,
+    Run,
+    load_network,
+    open_runs,
+    two_arms,
+)
+from whymask.explanations.settings import ExplainSettings
+from whymask.progress import Decoding, say
+from whymask.runs import RunFolder, write_arrays, write_json
+from whymask.stages.context import Context
+from whymask.training.device import make_fabric
+
+
+def explain(
+    runs: Sequence[str | Path] | str | Path,
+    data: Any,
+    *,
+    out: str | Path = "runs/why",
+    settings: ExplainSettings | None = None,
+    reader: Reader | None = None,
+    images: bool = True,
+    names: bool = True,
+) -> Explanation:
+    """Which features pretrained networks captured, which those from scratch, and whether that explains a gain.
+
+    Args:
+        runs: a study's folder, or fine-tuning runs of two arms (pretrained and scratch), one or more seeds each.
+        data: the labelled images that the runs were trained and tested on; the test images among them are used.
+        images, names: whether the page may show images, and file and class names.
+
+    Returns the explanation, which a notebook shows; `out` gets explain.json, pictures.npz, figures and report.html.
+    Raises WhymaskError when the runs have other classes than the images, sizes that differ, or no classifier.
+    """
+    settings = settings or ExplainSettings()
+    if settings.runtime.devices > 1:
+        raise WhymaskError(
+            f"--devices {settings.runtime.devices} was given; an explanation is made by one process; leave it out"
+        )
+    given = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
+    arms = two_arms(open_runs(given))
+    first = load_network("pretrained", next(iter(arms[0].values())))
+    config = _data_config(settings, first)
+    fabric = make_fabric(settings.runtime)
+    prepared = prepare(data, config, preprocessing=first.encoder.transform, reader=reader, say=say, progress=Decoding())
+    prepared.require_labels()
+    return explain_arms(
+        Context(fabric, prepared), arms, glyphs_of(data), Path(out), settings, images=images, names=names
+    )
+
+
+def explain_arms(
+    context: Context,
+    arms: tuple[dict[int, Run], dict[int, Run]],
+    glyphs: Glyphs | None,
+    out: Path,
+    settings: ExplainSettings,
+    *,
+    images: bool = True,
+    names: bool = True,
+) -> Explanation:
+    """`explain` for data that are prepared: two arms, a run a seed each."""
+    cast = Cast.of(context, arms)
+    rows = choose_images(context.prepared, glyphs, settings)
+    folder = _open(context, out, cast, settings)
+    if folder.result is None:
+        cast.add_controls(out / "controls", settings.controls)
+        explanation = explanation_of(cast, rows, glyphs, settings, folder)
+        write_arrays(out / "pictures.npz", explanation.pictures)
+        write_json(out / "explain.json", explanation.to_dict())
+        folder.finish({"lead": explanation.lead})
+    explanation = Explanation.load(out)
+    explanation.write_page(images=images, names=names)
+    say(f"{explanation.lead}\nThe page: {out / 'report.html'}")
+    return explanation
+
+
+def _data_config(settings: ExplainSettings, first: Member) -> Any:
+    config, encoder = settings.data, first.encoder
+    if config.size not in (None, encoder.size[0]) or config.channels not in (None, encoder.channels):
+        raise WhymaskError(
+            f"the runs see images of {encoder.size[0]}x{encoder.size[1]} pixels and {encoder.channels} channels; "
+            "leave --size and --channels out"
+        )
+    return config
+
+
+def _open(context: Context, out: Path, cast: Cast, settings: ExplainSettings) -> RunFolder:
+    told = {key: value for key, value in asdict(settings).items() if key not in ("runtime", "data")}
+    folders = {arm: [str(run.folder) for run in runs.values()] for arm, runs in cast.runs.items()}
+    config = {"stage": "explain", "runs": folders, "data": context.fingerprint, "settings": told}
+    return RunFolder.open(out, config, context.provenance())

@@ -1,0 +1,142 @@
+"""The model card: README.md beside exported weights, as the hubs read it."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from whymask.exports.network import Exported
+from whymask.exports.to_timm import is_plain, licence_of
+from whymask.runs import read_json, write_bytes
+from whymask.stages.metrics import describe
+
+LIBRARIES = {"timm": "timm", "transformers": "transformers", "onnx": "onnx", "safetensors": "whymask"}
+
+
+def write_card(what: Exported, to: str, opening: str, folder: Path) -> None:
+    """README.md in `folder`; `opening` is the code that opens it, with {folder} for where it lies."""
+    sections = [
+        f"# {what.title}",
+        summary(what, (folder / "decoder.safetensors").exists() or "ViTMAE" in opening),
+        "## Opening it",
+        f"```python\n{opening.replace('{folder}', '.')}```\n\n(`.` is this folder.) {seeing(what)}",
+        "## Training",
+        training(what),
+        "## Numbers",
+        numbers(what),
+        "## Licence",
+        licence(what),
+        f"Written by whymask {version('whymask')}.",
+    ]
+    write_bytes(folder / "README.md", (front_matter(what, to) + "\n\n".join(sections) + "\n").encode())
+
+
+def front_matter(what: Exported, to: str) -> str:
+    task = "image-classification" if what.classifier else "image-feature-extraction"
+    about = {
+        **(licence_of(what) or {"license": "other", "license_name": "yours-to-choose"}),
+        "library_name": LIBRARIES[to],
+        "pipeline_tag": task,
+        "tags": ["whymask", "masked-image-modeling", what.encoder.timm_name],
+    }
+    lines = [f"{key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in about.items()]
+    return "\n".join(["---", *lines, "---", "", ""])
+
+
+def summary(what: Exported, with_decoder: bool) -> str:
+    encoder = what.encoder
+    height, width = encoder.size
+    kind = f"A classifier of {len(what.labels)} classes: " if what.classifier else "An encoder: "
+    decoder = f", with the decoder of {what.method_name}" if with_decoder else ""
+    classes = f"\n\nClasses: {', '.join(what.labels)}." if what.labels and what.names else ""
+    return (
+        f"{kind}`{encoder.timm_name}` for images of {height}x{width} pixels and {encoder.channels} channels, features "
+        f"of width {encoder.dim}{decoder}.{classes}"
+    )
+
+
+def seeing(what: Exported) -> str:
+    prep = what.encoder.transform
+    mean, std = (", ".join(f"{value:.4f}" for value in moments) for moments in (prep.mean, prep.std))
+    text = (
+        f"Raw images are resized to {prep.store[0]}x{prep.store[1]} pixels (bicubic, antialiased; the shorter side, "
+        f"then the middle), cropped to {prep.size[0]}x{prep.size[1]}, brought to 0 to 1, and normalised by mean "
+        f"({mean}) and standard deviation ({std})."
+    )
+    if not is_plain(what):
+        text += (
+            f" Pillow's images cannot be these: {prep.channels} channels, raw values {prep.low:g} to {prep.high:g}. "
+            "Give the network normalised arrays."
+        )
+    return text
+
+
+def training(what: Exported) -> str:
+    data, config = data_of(what), what.about["config"]
+    rows = []
+    if data:
+        name = Path(data["name"]).name if what.names else "(not named)"
+        rows.append(f"data: {name}, {data['images']:,} images, fingerprint `{data['fingerprint']}`")
+        rows.append(
+            f"{data['pool']:,} images to pretrain on, {data['train']:,} labelled ones, {data['test']:,} to test"
+        )
+    settings = config.get("settings", config)
+    method = what.method_name or settings.get("method")
+    if method:
+        own = settings.get("method_config") or settings.get(method.replace("-", "_")) or {}
+        rows.append(f"pretraining: {method}{listed(own)}")
+    trained = what.about["result"].get("training") or config.get("training")
+    if trained:
+        rows.append(f"{'fine-tuning' if what.classifier else 'optimisation'}: {listed(trained).strip(' ()')}")
+    if config.get("from") and what.names:
+        rows.append(f"started from: {config['from']}")
+    return "\n".join(f"- {row}" for row in rows)
+
+
+def numbers(what: Exported) -> str:
+    if what.study is not None:
+        return of_study(read_json(what.study / "study.json"), what)
+    result = what.about["result"]
+    values = result.get("metrics") or {key: result[key] for key in ("loss", "steps", "images_seen") if key in result}
+    if not result.get("metrics"):
+        return "\n".join(f"- {key.replace('_', ' ')}: {value:,.6g}" for key, value in values.items())
+    rows = "\n".join(f"| {describe(key).title} | {value:.4f} |" for key, value in values.items())
+    tests = "On the test images, from one run; one run has no interval over seeds."
+    return f"| metric | value |\n| --- | ---: |\n{rows}\n\n{tests}"
+
+
+def of_study(study: dict[str, Any], what: Exported) -> str:
+    """The verdict, and every arm's mean with its 95 % interval over seeds."""
+    metric = study["verdict"]["metric"]
+    lines = [study["verdict"]["text"], "", f"| arm | labels a class | {describe(metric).title} | 95 % over seeds |"]
+    lines.append("| --- | ---: | ---: | --- |")
+    for level in study["levels"]:
+        if level["metric"] == metric:
+            low, high = level["low"], level["high"]
+            interval = "one seed" if low is None else f"{low:.3f} to {high:.3f}, {level['seeds']} seeds"
+            lines.append(f"| {level['arm']} | {level['labels_per_class']:g} | {level['mean']:.3f} | {interval} |")
+    own = what.about["result"].get("metrics")
+    if own:
+        lines += ["", f"This network, of cell {what.source.name}: {describe(metric).title} {own[metric]:.4f}."]
+    return "\n".join(lines)
+
+
+def licence(what: Exported) -> str:
+    if what.encoder.origin:
+        return f"The weights began as: {what.encoder.origin if what.names else licence_line(what)}."
+    return "Trained from new weights: the licence is the choice of whoever trained it, and of its images' owner."
+
+
+def licence_line(what: Exported) -> str:
+    return (what.encoder.origin or "").partition("; ")[2] or "somebody else's weights"
+
+
+def data_of(what: Exported) -> dict[str, Any]:
+    if what.study is not None:
+        return read_json(what.study / "study.json")["data"]
+    return what.about["provenance"].get("data", {})
+
+
+def listed(settings: dict[str, Any]) -> str:
+    shown = [f"{key} {value}" for key, value in settings.items() if value not in (None, "", 0.0)]
+    return f" ({', '.join(shown)})" if shown else ""

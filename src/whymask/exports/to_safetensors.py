@@ -1,0 +1,30 @@
+"""Weights alone: the encoder as whymask keeps it, with its head, or the decoder that it was pretrained with."""
+
+import shutil
+from pathlib import Path
+
+from whymask.encoders import load_encoder
+from whymask.exports.network import Exported
+from whymask.runs import read_json, write_json
+
+OPENING = """from PIL import Image
+from whymask import load_encoder
+
+encoder = load_encoder("{folder}")
+features = encoder.pool(encoder(encoder.transform(Image.open("photo.jpg"))[None]))
+"""
+
+
+def write_safetensors(what: Exported, folder: Path) -> str:
+    shutil.copytree(what.source / "encoder", folder / "encoder")
+    if not what.names and what.encoder.origin is not None:
+        about = read_json(folder / "encoder" / "encoder.json")
+        write_json(folder / "encoder" / "encoder.json", about | {"origin": what.encoder.origin.partition("; ")[2]})
+    if what.labels:
+        shutil.copyfile(what.source / "head.safetensors", folder / "head.safetensors")
+        write_json(folder / "head.json", read_json(what.source / "head.json") | {"classes": list(what.labels)})
+    images = what.sample()
+    encoder = load_encoder(folder)
+    features = encoder.pool(encoder(images))
+    what.check("safetensors", images, features if what.classifier is None else what.classifier.head(features))
+    return OPENING

@@ -1,0 +1,1 @@
+"""A study: arms x label budgets x seeds, paired statistics, and a verdict."""

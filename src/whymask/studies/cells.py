@@ -1,0 +1,175 @@
+"""The cells of a study: arm x label budget x seed, each a run folder, each run once."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whymask.data.splits import Budget
+from whymask.encoders import Encoder, build_encoder, load_encoder
+from whymask.encoders.checkpoints import load_checkpoint
+from whymask.errors import WhymaskError
+from whymask.methods import settings_for
+from whymask.progress import say
+from whymask.runs import read_json, write_json
+from whymask.stages.classify import ClassifierJob, train_classifier
+from whymask.stages.context import Context
+from whymask.stages.pretrain import pretrain_encoder, pretraining
+from whymask.stages.recipes import FinetuneTrainingConfig, resolve_finetuning
+from whymask.stages.settings import FinetuneTrainingSettings
+from whymask.studies.config import StudyConfig
+from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG
+from whymask.training.loop import Interrupted
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network to train. A cell without budget is a pretraining, which others start from."""
+
+    arm: str
+    budget: Budget | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        if self.budget is None:
+            return f"pretrain-{self.arm}-{self.seed}"
+        return f"{self.arm}-{self.budget.name.replace('%', 'percent')}-{self.seed}"
+
+    @property
+    def labels(self) -> Budget:
+        """The budget of a cell that has one. Raises ValueError for a pretraining."""
+        if self.budget is None:
+            raise ValueError(f"{self.name} is a pretraining and has no labels")
+        return self.budget
+
+
+def all_cells(config: StudyConfig) -> Iterator[Cell]:
+    """Every cell, whole seeds one after the other, so that a study that was cut short has complete seeds."""
+    for seed in config.seed_list:
+        yield Cell(config.method, None, seed)
+        for position, budget in enumerate(config.budgets):
+            yield Cell(SCRATCH, budget, seed)
+            for arm in config.pretrained_arms:
+                yield Cell(arm, budget, seed)
+            if config.scratch_long == "all" or (config.scratch_long == "smallest" and position == 0):
+                yield Cell(SCRATCH_LONG, budget, seed)
+        for budget in config.worth_budgets:
+            yield Cell(SCRATCH, budget, seed)
+
+
+def share_of(cells: list[Cell], share: str | None) -> list[Cell]:
+    """The cells of share "i/n", counted from 1. What starts from one pretraining stays together with it."""
+    if share is None:
+        return cells
+    try:
+        index, count = (int(part) for part in share.split("/"))
+        if not 1 <= index <= count:
+            raise ValueError
+    except ValueError:
+        raise WhymaskError(f"--cells {share}: expected i/n with 1 <= i <= n, such as 1/4.") from None
+    units: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        alone = cell.arm in (SCRATCH, SCRATCH_LONG, INIT)
+        units.setdefault((cell.arm, cell.seed, cell.name if alone else ""), []).append(cell)
+    return [cell for unit in list(units.values())[index - 1 :: count] for cell in unit]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs cells of one study into `out`/cells; a finished one is never run again.
+
+    `tuned` holds what a search chose for an arm, where there was one.
+    """
+
+    context: Context
+    config: StudyConfig
+    out: Path
+    tuned: Mapping[str, FinetuneTrainingSettings] = field(default_factory=dict)
+
+    def folder(self, cell: Cell) -> Path:
+        return self.out / "cells" / cell.name
+
+    def is_done(self, cell: Cell) -> bool:
+        """Whether it was run, with a result or an error."""
+        return any((self.folder(cell) / name).exists() for name in ("result.json", "error.json"))
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """The cell's result. A cell that fails is marked with its error and raises nothing but Interrupted."""
+        error_file = self.folder(cell) / "error.json"
+        error_file.unlink(missing_ok=True)  # of an earlier attempt
+        try:
+            return self.pretrain(cell.seed) if cell.budget is None else self.train(cell)
+        except Interrupted:
+            raise
+        except Exception as error:
+            failed = {"error": f"{type(error).__name__}: {error}"}
+            write_json(error_file, failed)
+            return failed
+
+    def pretrain(self, seed: int) -> dict[str, Any]:
+        cell = Cell(self.config.method, None, seed)
+        return pretrain_encoder(self.context, self.config.pretraining(seed), self.folder(cell), cell.name)
+
+    def train(self, cell: Cell) -> dict[str, Any]:
+        rows = self.rows_of(cell)
+        job = self.job(cell, rows, self.context.prepared.test, self.training_of(cell.arm, len(rows)))
+        return train_classifier(self.context, job, self.folder(cell), cell.name)
+
+    def job(self, cell: Cell, rows: np.ndarray, test: np.ndarray, training: FinetuneTrainingConfig) -> ClassifierJob:
+        """The cell's arm, trained on `rows` and tested on `test`."""
+        config, arm, seed = self.config, cell.arm, cell.seed
+        origins = {config.method: f"../{Cell(arm, None, seed).name}", INIT: str(config.init)}
+        pretrained = arm == config.method
+        return ClassifierJob(
+            arm=arm,
+            seed=seed,
+            budget=cell.labels.name,
+            rows=rows,
+            test=test,
+            config=config.encoder,
+            build=lambda: self.encoder_of(arm, seed),
+            training=training,
+            augment=config.augment,
+            origin=origins.get(arm),
+            partial=arm == INIT and config.init_partial,
+            method=config.method if pretrained else None,
+            method_settings=asdict(settings_for(config.method, config.method_config)) if pretrained else None,
+            further_operations=partial(self.pretraining_operations, seed) if arm == SCRATCH_LONG else None,
+        )
+
+    def rows_of(self, cell: Cell) -> np.ndarray:
+        """The cell's labelled images: a function of its budget and seed, the same in every arm."""
+        return self.context.labelled_rows(cell.labels, cell.seed)
+
+    def finetuning_of(self, arm: str) -> FinetuneTrainingSettings:
+        """The search's choice for the arm where there was one; scratch-long follows scratch."""
+        chosen = self.tuned.get(SCRATCH if arm == SCRATCH_LONG else arm)
+        return chosen or self.config.finetuning_of(arm)
+
+    def training_of(self, arm: str, labels: int) -> FinetuneTrainingConfig:
+        """How the arm is trained on so many labelled images."""
+        return resolve_finetuning(self.finetuning_of(arm), labels, self.context.prepared, self.config.encoder)
+
+    def encoder_of(self, arm: str, seed: int) -> Encoder:
+        """A fresh encoder as the arm starts from it. Scratch's weights are those that pretraining began with."""
+        config, prep = self.config, self.context.preprocessing
+        if arm == config.method:
+            folder = self.folder(Cell(arm, None, seed))
+            if (folder / "error.json").exists():
+                raise WhymaskError(f"its pretraining failed: {read_json(folder / 'error.json')['error']}")
+            if not (folder / "result.json").exists():
+                self.pretrain(seed)
+            return load_encoder(folder)
+        encoder = build_encoder(config.encoder, prep.size, prep.channels, seed)
+        if arm == INIT and config.init is not None:
+            encoder.origin = load_checkpoint(encoder, config.init, config.init_partial)
+            say(encoder.origin)
+        return encoder
+
+    def pretraining_operations(self, seed: int) -> float:
+        """What the seed's pretraining costs, counted without running it."""
+        return pretraining(self.context, self.config.pretraining(seed)).operations()

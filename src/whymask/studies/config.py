@@ -1,0 +1,160 @@
+"""A study of which nothing is left open: what is asked of it, fitted to the images once, and equal for all arms."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from whymask.data.prepare import Prepared
+from whymask.data.settings import DataSettings
+from whymask.data.splits import Budget, auto_budgets, parse_budget
+from whymask.encoders import EncoderConfig, resolve
+from whymask.errors import WhymaskError
+from whymask.methods import MethodConfig, asked_of, encoder_for, resolve_method, setting_of, settings_for
+from whymask.stages.augment import resolve_augment
+from whymask.stages.metrics import describe
+from whymask.stages.pretrain import PretrainJob
+from whymask.stages.recipes import resolve_pretraining
+from whymask.stages.settings import AugmentName, FinetuneTrainingSettings
+from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG, ScratchLong, StudySettings
+from whymask.training.optimisation import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """`StudySettings` resolved, which says what each is. How classifiers are trained (`finetune`) is resolved further
+    for each number of labels; `layer_decay` is of the pretrained arms, None for what is usual of the encoder."""
+
+    seeds: int
+    first_seed: int
+    budgets: tuple[Budget, ...]
+    worth_budgets: tuple[Budget, ...]
+    scratch_long: ScratchLong
+    metric: str
+    method: str
+    method_config: MethodConfig
+    init: Path | None
+    init_partial: bool
+    augment: AugmentName
+    layer_decay: float | None
+    search: bool
+    data: DataSettings
+    encoder: EncoderConfig
+    pretrain: TrainingConfig
+    finetune: FinetuneTrainingSettings
+
+    @property
+    def seed_list(self) -> list[int]:
+        return list(range(self.first_seed, self.first_seed + self.seeds))
+
+    @property
+    def pretrained_arms(self) -> list[str]:
+        return [self.method] + ([INIT] if self.init is not None else [])
+
+    def finetuning_of(self, arm: str) -> FinetuneTrainingSettings:
+        """The arm's defaults, fit for it: what is already learnt in the lower layers should change slowly."""
+        if arm in (SCRATCH, SCRATCH_LONG):
+            return self.finetune
+        usual = self.encoder.layer_decay
+        return replace(self.finetune, layer_decay=usual if self.layer_decay is None else self.layer_decay)
+
+    def pretraining(self, seed: int) -> PretrainJob:
+        """How the encoder of the method's arm is pretrained."""
+        return PretrainJob(
+            config=self.encoder,
+            method=self.method,
+            method_config=self.method_config,
+            training=self.pretrain,
+            augment=self.augment,
+            seed=seed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What must be equal for a study to be continued: all but where it computes and keeps its decoded images."""
+        told = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "method_config"}
+        told |= {name: asdict(told[name]) for name in ("data", "pretrain", "finetune")}
+        told["encoder"] = asdict(self.encoder.asked())
+        told |= {name: [budget.name for budget in told[name]] for name in ("budgets", "worth_budgets")}
+        told[setting_of(self.method)] = asdict(settings_for(self.method, self.method_config))
+        del told["data"]["store"]
+        return told
+
+    def text(self) -> str:
+        encoder = ", ".join(f"{key} {value}" for key, value in asdict(self.encoder).items() if value is not None)
+        budgets, worth = (", ".join(b.name for b in group) for group in (self.budgets, self.worth_budgets))
+        further = f"; scratch also at {worth}" if worth else ""
+        return (
+            f"encoder: {encoder}\n"
+            f"pretraining: {self.method}, {self.pretrain.epochs} epochs, augmentation {self.augment}\n"
+            f"labels a class: {budgets}{further}\n"
+            f"verdict: {self.metric} at {self.budgets[0].name}, {self.seeds} seeds"
+        )
+
+
+def resolve_study(asked: StudySettings, prepared: Prepared) -> StudyConfig:
+    """Every None and "auto" filled in from the data.
+
+    Raises WhymaskError for what does not fit the data, would say nothing, or would not be fair."""
+    prep = prepared.images.preprocessing
+    encoder = resolve(encoder_for(asked.method, asked.encoder), prep.size, prep.channels)
+    budgets = _ascending(asked.budgets, prepared) if asked.budgets else auto_budgets(prepared.train_counts)
+    if asked.worth_budgets is None:
+        worth = _further_budgets(budgets, prepared)
+    else:
+        worth = [budget for budget in _ascending(asked.worth_budgets, prepared) if budget not in budgets]
+    tagged = prepared.test_tags is not None and "single_view" in prepared.test_tags
+    metric = asked.metric or ("accuracy/single_view" if tagged else "balanced_accuracy")
+    _check(asked, metric, prepared)
+    return StudyConfig(
+        seeds=asked.seeds,
+        first_seed=asked.first_seed,
+        budgets=tuple(budgets),
+        worth_budgets=tuple(worth),
+        scratch_long=asked.scratch_long,
+        metric=metric,
+        method=asked.method,
+        method_config=resolve_method(asked.method, asked_of(asked), encoder, prep.size),
+        init=asked.init,
+        init_partial=asked.init_partial,
+        augment=resolve_augment(asked.augment, prepared.name),
+        layer_decay=asked.layer_decay,
+        search=asked.search,
+        data=asked.data,
+        encoder=encoder,
+        pretrain=resolve_pretraining(asked.pretrain, len(prepared.pool)),
+        finetune=asked.finetune,
+    )
+
+
+def _check(asked: StudySettings, metric: str, prepared: Prepared) -> None:
+    describe(metric)
+    tag = metric.partition("/")[2]
+    tags = sorted(set(prepared.test_tags.tolist()) - {""}) if prepared.test_tags is not None else []
+    if tag and tag not in tags:
+        raise WhymaskError(
+            f"--metric {metric}: no test image of {prepared.name} has the tag {tag!r}; "
+            f"the tags are: {', '.join(tags) or 'none'}. Choose another metric."
+        )
+    if asked.seeds < 1:
+        raise WhymaskError(f"--seeds {asked.seeds}: at least 1 is needed, and 3 for a verdict.")
+    if asked.finetune.layer_decay != 1:
+        raise WhymaskError(
+            f"--finetune.layer-decay {asked.finetune.layer_decay:g}: scratch is trained without layer decay. "
+            "Give --layer-decay, which is that of the pretrained arms, or --search."
+        )
+
+
+def _ascending(names: Sequence[str], prepared: Prepared) -> list[Budget]:
+    """Budgets from the smallest, at which the verdict is given, to the largest; each once."""
+    largest = max(prepared.train_counts)
+    return sorted({parse_budget(name) for name in names}, key=lambda budget: budget.count(largest))
+
+
+def _further_budgets(budgets: list[Budget], prepared: Prepared) -> list[Budget]:
+    """Twice and four times a smallest budget that is a number, where each class has as many."""
+    smallest = budgets[0]
+    if smallest.kind != "count":
+        return []
+    largest = min(n for n in prepared.train_counts if n)
+    further = [Budget("count", smallest.value * factor) for factor in (2, 4) if smallest.value * factor <= largest]
+    return [budget for budget in further if budget not in budgets]

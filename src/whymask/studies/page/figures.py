@@ -1,0 +1,112 @@
+"""Figures of a study: metrics against labels, recall of each class, losses."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from whymask.report.figures import NEUTRAL, ArmStyle, draw, legend_above
+from whymask.report.text import count, known
+from whymask.studies.page.results import metric_name
+
+
+def curve(
+    name: str, levels: list[dict[str, Any]], styles: dict[str, ArmStyle], metric: str, worth: list[dict[str, Any]]
+) -> str:
+    """`metric` against labels a class: each arm's mean and interval over seeds; `worth` is a dotted line."""
+    rows = [row for row in levels if row["metric"] == metric and known(row["mean"]) and known(row["labels_per_class"])]
+    others = {row["labels_per_class"] for row in rows if row["arm"] != "scratch"}
+
+    def paint(axes: Axes) -> None:
+        arms = [arm for arm in styles if any(row["arm"] == arm for row in rows)]
+        for place, arm in enumerate(arms):
+            own = sorted((row for row in rows if row["arm"] == arm), key=lambda row: row["labels_per_class"])
+            _curve_of_arm(axes, arm, own, styles[arm], 1.025 ** (place - (len(arms) - 1) / 2), others)
+        for row in worth:
+            start = (row["arm"], row["labels_per_class"])
+            level = next((r["mean"] for r in rows if (r["arm"], r["labels_per_class"]) == start), None)
+            if level is not None and known(row.get("worth")) and row.get("kind") == "exact":
+                x, y = [start[1], row["worth"], row["worth"]], [level, level, axes.get_ylim()[0]]
+                axes.plot(x, y, color=styles[start[0]].colour, linewidth=1.3, linestyle=(0, (1, 2)), zorder=1)
+        axes.set_xscale("log")
+        ticks = sorted({row["labels_per_class"] for row in rows})
+        axes.xaxis.set_major_locator(FixedLocator(_spaced(ticks)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+        axes.set_xlabel("labels a class (log scale)")
+        axes.set_ylabel(metric_name(metric))
+        axes.grid(axis="x", visible=False)
+        legend_above(axes)
+
+    return draw(name, 5.6, 3.9, paint)
+
+
+def _curve_of_arm(
+    axes: Axes, arm: str, own: list[dict[str, Any]], style: ArmStyle, shift: float, others: set[Any]
+) -> None:
+    """One arm's line and intervals; budgets that only `scratch` ran are hollow points of its line."""
+    x, y = [row["labels_per_class"] * shift for row in own], [row["mean"] for row in own]
+    axes.plot(x, y, color=style.colour, label=arm, marker=style.marker, markersize=6, markevery=[0])
+    for row, place in zip(own, x, strict=True):
+        further = bool(others) and row["labels_per_class"] not in others
+        face = "none" if further else style.colour
+        axes.plot(place, row["mean"], style.marker, color=style.colour, markersize=6, markerfacecolor=face)
+        if known(row.get("low")) and known(row.get("high")):
+            axes.plot([place] * 2, [row["low"], row["high"]], color=style.colour, linewidth=1.4, alpha=0.85)
+
+
+def _spaced(ticks: list[float], ratio: float = 1.25) -> list[float]:
+    """The ticks that do not print over one another on a log axis."""
+    kept: list[float] = []
+    for tick in ticks:
+        if not kept or tick >= ratio * kept[-1]:
+            kept.append(tick)
+    return kept
+
+
+def recall(name: str, rows: list[dict[str, Any]], classes: list[str], styles: dict[str, ArmStyle]) -> str:
+    """Recall of each class, one point an arm. `rows`: {"arm", "class" (its index), "recall", "low", "high"}."""
+    order = sorted({row["class"] for row in rows})
+    arms = [arm for arm in styles if any(row["arm"] == arm for row in rows)]
+
+    def paint(axes: Axes) -> None:
+        for place, arm in enumerate(arms):
+            style = styles[arm]
+            own = [row for row in rows if row["arm"] == arm and known(row["recall"])]
+            y = [order.index(row["class"]) + (place - (len(arms) - 1) / 2) * 0.6 / len(arms) for row in own]
+            axes.plot([row["recall"] for row in own], y, style.marker, color=style.colour, markersize=5, label=arm)
+            for row, at in zip(own, y, strict=True):
+                if known(row.get("low")) and known(row.get("high")):
+                    axes.plot([row["low"], row["high"]], [at] * 2, color=style.colour, linewidth=1.4)
+        names = [classes[index] if len(classes[index]) <= 24 else classes[index][:23] + "…" for index in order]
+        axes.set_yticks(range(len(order)), names)
+        axes.set_ylim(len(order) - 0.4, -0.6)
+        axes.set_xlabel("recall")
+        axes.grid(axis="y", visible=False)
+        for boundary in range(1, len(order)):
+            axes.axhline(boundary - 0.5, color=NEUTRAL, alpha=0.22, linewidth=0.8)
+        legend_above(axes)
+
+    return draw(name, 5.6, 1.0 + (0.09 * len(arms) + 0.14) * len(order), paint)
+
+
+def losses(name: str, curves: list[tuple[str, np.ndarray]], styles: dict[str, ArmStyle]) -> str:
+    """Loss against optimiser steps. `curves`: (arm, array (n, 2) of step and loss), one line a seed."""
+
+    def paint(axes: Axes) -> None:
+        named: set[str] = set()
+        for arm, points in curves:
+            label = arm if arm not in named else None
+            axes.plot(points[:, 0], points[:, 1], color=styles[arm].colour, linewidth=1.2, alpha=0.8, label=label)
+            named.add(arm)
+        lengths = [points[-1, 0] for _, points in curves]
+        if max(lengths) > 4 * max(1.0, min(lengths)):
+            axes.set_xscale("symlog", linthresh=max(1.0, min(lengths) / 10))
+            axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+        axes.set_xlabel("optimiser steps")
+        axes.set_ylabel("training loss")
+        legend_above(axes)
+
+    return draw(name, 5.6, 3.4, paint)

@@ -1,0 +1,171 @@
+"""The page of a study: study.json and the files beside it -> report.html and figures/*.svg."""
+
+import csv
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whymask.errors import WhymaskError
+from whymask.explanations.page.write import part_of_study
+from whymask.report.figures import arm_styles, inline, write_figures
+from whymask.report.page import render
+from whymask.report.text import clean, count, flatten, known
+from whymask.runs import read_json, write_bytes
+from whymask.studies.equal_compute import unequal_compute
+from whymask.studies.page import figures, pictures, results
+from whymask.studies.page.privacy import without_names
+from whymask.studies.page.results import metric_name
+
+CURVE_POINTS = 150
+SKIPPED_SHOWN = 20
+_LISTS = ("pretraining", "cells", "levels", "pairs", "per_class", "confusion", "label_worth")
+_OWN_FIGURES = ("curve-*.svg", "recall-*.svg", "loss-*.svg")
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -> Path:
+    """Write ``folder/report.html`` and ``folder/figures/*.svg`` from ``folder/study.json`` and what lies beside it.
+
+    Whatever is missing (cells not run or failed, arms, intervals, galleries) is left out of the page. With
+    ``images=False`` there is no image in it; with ``names=False`` no file name, class name, path, nor any free text
+    that may hold one. Returns the page's path. Raises `WhymaskError` if there is no readable study.json.
+    """
+    folder = Path(folder)
+    study = load_study(folder)
+    skipped = skipped_rows(folder, study) if names else []
+    if not names:
+        study = without_names(study)
+    drawings = draw_figures(folder, study)
+    context = {
+        "study": study,
+        "names": names,
+        "images": images,
+        "styles": arm_styles(results.arms_of(study)),
+        "captions": {name: label for name, (_, label) in drawings.items()},
+        "figures": {name: inline(svg, label) for name, (svg, label) in drawings.items()},
+        "galleries": pictures.galleries(folder, study["pretraining"]) if images else [],
+        "samples": pictures.samples(folder, study["data"].get("classes") or []) if images else [],
+        "skipped": skipped,
+        "metric_name": metric_name,
+        "why": part_of_study(folder / "why", images=images, names=names),
+        **results_context(study),
+        **settings_context(study),
+    }
+    page = render("study.html.j2", _TEMPLATES, **context)
+    files = {f"{name}.svg": svg.encode() for name, (svg, _) in drawings.items()}
+    write_figures(folder / "figures", files, *_OWN_FIGURES)
+    write_bytes(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def load_study(folder: Path) -> dict[str, Any]:
+    """study.json, its strings printable, with an empty section for each one that is missing."""
+    path = folder / "study.json"
+    try:
+        study = read_json(path)
+    except (OSError, ValueError) as error:
+        raise WhymaskError(f"{path} cannot be read ({error}); expected the folder of a study; run it first") from error
+    study = clean(study)
+    for section in ("setting", "provenance", "data", "verdict"):
+        study[section] = study.get(section) or {}
+    for section in _LISTS:
+        study[section] = study.get(section) or []
+    return study
+
+
+def results_context(study: dict[str, Any]) -> dict[str, Any]:
+    budgets = results.main_budgets(study)
+    lead = results.lead_of(study)[1]
+    ordered = sorted(budgets, key=lambda labels: labels != lead)
+    return {
+        "verdict": results.verdict(study),
+        "unequal_compute": unequal_compute(study),
+        "tiles": results.tiles(study),
+        "levels": results.level_table(study),
+        "pair_tables": results.pair_tables(study),
+        "budgets": ordered,
+        "recalls": {labels: len({row["class"] for row in results.recall_rows(study, labels)}) for labels in ordered},
+        "confusions": {labels: shown for labels in ordered if (shown := results.confusions(study, labels))},
+        "costs": results.costs(study),
+        "failures": results.failures(study),
+    }
+
+
+def settings_context(study: dict[str, Any]) -> dict[str, Any]:
+    """The tables of settings: {"arms": {setting: {arm: value}}, "settings", "provenance": {name: value}}."""
+    setting = study["setting"]
+    arms = {arm: flatten(values) for arm, values in setting.get("arms", {}).items() if isinstance(values, dict)}
+    rows = dict.fromkeys(key for values in arms.values() for key in values)
+    return {
+        "command": setting.get("command") or study["provenance"].get("command"),
+        "arm_settings": {key: {arm: values.get(key) for arm, values in arms.items()} for key in rows},
+        "settings": flatten({key: value for key, value in setting.items() if key not in ("arms", "command")}),
+        "provenance": flatten({key: value for key, value in study["provenance"].items() if key != "command"}),
+    }
+
+
+def draw_figures(folder: Path, study: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Every figure there is data for: name -> (SVG document, what it shows)."""
+    drawn: dict[str, tuple[str, str]] = {}
+    styles = arm_styles(results.arms_of(study))
+    metric = results.lead_of(study)[0]
+    shown = [row for row in study["levels"] if known(row["mean"]) and known(row["labels_per_class"])]
+    for name in [m for m in results.metrics_of(shown, metric) if m in (metric, "accuracy", "balanced_accuracy")][:2]:
+        worth = study["label_worth"] if name == metric else []
+        key = f"curve-{name.replace('/', '-')}"
+        drawn[key] = figures.curve(key, shown, styles, name, worth), f"{metric_name(name)} against labels a class"
+    for labels in results.main_budgets(study):
+        at = f"at {count(labels)} labels a class"
+        if rows := results.recall_rows(study, labels):
+            key = f"recall-{labels}"
+            drawn[key] = figures.recall(key, rows, study["data"]["classes"], styles), f"recall of each class {at}"
+        cells = [cell for cell in study["cells"] if cell["labels_per_class"] == labels]
+        if curves := loss_curves(folder, [(cell["arm"], cell) for cell in cells]):
+            key = f"loss-{labels}"
+            drawn[key] = figures.losses(key, curves, styles), f"training loss of the classifiers {at}"
+    if curves := loss_curves(folder, [(record["method"], record) for record in study["pretraining"]]):
+        drawn["loss-pretraining"] = figures.losses("loss-pretraining", curves, styles), "loss of pretraining"
+    return drawn
+
+
+def loss_curves(folder: Path, records: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, np.ndarray]]:
+    """(arm, array (n, 2) of step and loss) of each metrics.jsonl; n at most `CURVE_POINTS`, stretches averaged."""
+    curves = []
+    for arm, record in records:
+        points = _losses(folder / record["folder"] / "metrics.jsonl") if record.get("folder") else []
+        if len(points) >= 2:
+            stretches = np.array_split(np.array(points), min(len(points), CURVE_POINTS))
+            curves.append((arm, np.array([stretch.mean(axis=0) for stretch in stretches])))
+    return curves
+
+
+def _losses(path: Path) -> list[tuple[float, float]]:
+    """The finite (step, loss) in a metrics.jsonl; a line cut off by a kill is passed over."""
+    points = []
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and known(record.get("step")) and known(record.get("loss")):
+            points.append((float(record["step"]), float(record["loss"])))
+    return points
+
+
+def skipped_rows(folder: Path, study: dict[str, Any]) -> list[list[str]]:
+    """The first images that could not be used: [key, reason]."""
+    try:
+        with (folder / "skipped.csv").open(newline="", encoding="utf-8", errors="replace") as file:
+            rows = [row[:2] for row in islice(csv.reader(file), SKIPPED_SHOWN + 1) if len(row) >= 2]
+    except (OSError, csv.Error):
+        rows = study["data"].get("skipped_examples") or []
+    if rows and rows[0][1] == "reason":
+        rows = rows[1:]
+    return clean(rows[:SKIPPED_SHOWN])

@@ -1,0 +1,127 @@
+"""What a study would run, and how long it would take on this machine: from timed steps, not from a guess."""
+
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from whymask.data.batches import in_order
+from whymask.stages.classify import EVALUATION_BATCH, classifier_training
+from whymask.stages.pretrain import pretraining
+from whymask.stages.recipes import resolve_finetuning
+from whymask.studies.cells import Cell, Runner
+from whymask.studies.settings import SCRATCH, SCRATCH_LONG
+from whymask.training.loop import Training
+from whymask.training.optimisation import TrainingConfig, make_optimiser
+
+TIMED_STEPS = 20
+WARM_UP_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells still to be run, and seconds that they would take."""
+
+    cells: dict[str, int]
+    images: int
+    store_bytes: int
+    pretraining_images_per_second: float
+    classification_images_per_second: float
+    pretraining_seconds: float
+    other_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return self.pretraining_seconds + self.other_seconds
+
+    def epochs_within(self, seconds: float, epochs: int) -> int:
+        """Pretraining epochs, `epochs` being what was planned, with which the study takes about `seconds`; 0 or more.
+
+        What depends on the epochs is the pretraining itself and scratch-long, which is as dear."""
+        return max(0, int((seconds - self.other_seconds) / self.pretraining_seconds * epochs))
+
+    def seconds_with(self, share: float) -> float:
+        """What the study takes with this share of the planned epochs."""
+        return self.other_seconds + share * self.pretraining_seconds
+
+    def text(self) -> str:
+        cells = ", ".join(f"{count} {arm}" for arm, count in self.cells.items())
+        return (
+            f"to run: {cells or 'nothing, all cells are finished'}\n"
+            f"images: {self.images:,}; decoded: {self.store_bytes / 2**20:,.0f} MiB\n"
+            f"speed: {self.pretraining_images_per_second:,.0f} images/s in pretraining, "
+            f"{self.classification_images_per_second:,.0f} in classification\n"
+            f"time: about {self.seconds / 60:,.0f} minutes, from {TIMED_STEPS} timed steps of each"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"seconds": self.seconds}
+
+
+def make_plan(runner: Runner, cells: list[Cell], explain: bool = False) -> Plan:
+    """Time some steps of pretraining, of classification and of testing, and add up the cells that are not finished.
+
+    With `explain`, also the networks that an explanation trains: as many as seeds, and one, as from scratch.
+    """
+    cells = [cell for cell in cells if not (runner.folder(cell) / "result.json").exists()]
+    context, config = runner.context, runner.config
+    pretrained = pretraining(context, config.pretraining(seed=0))
+    pretraining_step = time_steps(pretrained)
+    smallest = Cell(SCRATCH, config.budgets[0], config.first_seed)
+    rows = runner.rows_of(smallest)
+    usual = resolve_finetuning(config.finetune, len(rows), context.prepared, config.encoder)
+    classified = classifier_training(context, runner.job(smallest, rows, context.prepared.test, usual))
+    classification_step = time_steps(classified)
+    testing = time_testing(classified, runner) * len(context.prepared.test)
+    dear, other = 0.0, 0.0
+    controls = config.seeds + 1 if explain and not (runner.out / "why" / "result.json").exists() else 0
+    for cell in [*cells, *[smallest] * controls]:
+        if cell.budget is None:
+            dear += pretrained.steps * pretraining_step
+            continue
+        labels = len(runner.rows_of(cell))
+        batch = min(config.finetune.batch_size, labels)
+        steps = config.finetune.epochs_for(labels) * (labels // batch)
+        other += steps * classification_step * batch / classified.batches.batch_size + testing
+        if cell.arm == SCRATCH_LONG:
+            per_second = classified.operations_per_image() * classified.batches.batch_size / classification_step
+            dear += pretrained.operations() / per_second
+    return Plan(
+        cells=dict(Counter("pretraining" if cell.budget is None else cell.arm for cell in cells))
+        | ({"controls of the explanation": controls} if controls else {}),
+        images=len(context.prepared.images.keys),
+        store_bytes=context.prepared.images.nbytes,
+        pretraining_images_per_second=pretrained.batches.batch_size / pretraining_step,
+        classification_images_per_second=classified.batches.batch_size / classification_step,
+        pretraining_seconds=dear,
+        other_seconds=other,
+    )
+
+
+def time_steps(training: Training) -> float:
+    """Median seconds of a training step: data, forward, backward and optimiser. Its model is changed."""
+    optimiser = make_optimiser(training.model, TrainingConfig(epochs=1))
+    seconds = []
+    training.model.train()
+    for step in range(WARM_UP_STEPS + TIMED_STEPS):
+        began = time.perf_counter()
+        loss = training.loss_of(training.model, training.batches(step), step)["loss"]
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        loss.item()
+        seconds.append(time.perf_counter() - began)
+    return sorted(seconds[WARM_UP_STEPS:])[TIMED_STEPS // 2]
+
+
+@torch.inference_mode()
+def time_testing(training: Training, runner: Runner) -> float:
+    """Seconds that testing takes an image."""
+    rows = runner.context.prepared.test[:EVALUATION_BATCH]
+    training.model.eval()
+    began = time.perf_counter()
+    for batch in in_order(runner.context.prepared.images, rows, EVALUATION_BATCH, training.batches.device):
+        training.model(batch.images).cpu()
+    return (time.perf_counter() - began) / len(rows)

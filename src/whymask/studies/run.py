@@ -1,0 +1,179 @@
+"""`study`: the whole job, from a folder of images to a verdict and a page."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whymask.data.prepare import Prepared, prepare
+from whymask.data.sources import Reader
+from whymask.encoders import notes
+from whymask.progress import Decoding, say
+from whymask.runs import RunFolder, command, write_arrays, write_csv, write_json
+from whymask.stages.context import Context
+from whymask.stages.recipes import resolve_finetuning
+from whymask.studies.cells import Cell, Runner, all_cells, share_of
+from whymask.studies.config import resolve_study
+from whymask.studies.hours import fit_hours
+from whymask.studies.page import write_study_page
+from whymask.studies.plan import make_plan
+from whymask.studies.search import search
+from whymask.studies.settings import INIT, SCRATCH, StudySettings
+from whymask.studies.table import assemble, labels_per_class
+from whymask.studies.why import explain_study
+from whymask.training.device import make_fabric
+from whymask.training.loop import Interrupted
+
+SAMPLES = 40
+
+
+def study(
+    data: Any,
+    *,
+    out: str | Path = "runs/study",
+    settings: StudySettings | None = None,
+    reader: Reader | None = None,
+    cells: str | None = None,
+    hours: float | None = None,
+    plan: bool = False,
+    explain: bool = True,
+    images: bool = True,
+    names: bool = True,
+) -> dict[str, Any]:
+    """Pretrain, fine-tune, train from scratch over several seeds, and leave study.json and report.html in `out`.
+
+    Args:
+        data: what `whymask.data.open_source` takes: a folder, CSV, parquet, data set, arrays, or "glyphs".
+        reader: opens a file that Pillow cannot: path -> PIL image or array (H, W) or (H, W, C).
+        cells: "i/n", the share of the cells that this process runs; the page is made from what is there.
+        hours: fits the pretraining epochs to this much time on this machine.
+        plan: only say what would run; returns {"plan": ...}.
+        explain: whether to say why, in short, once all cells are there: which features the networks captured.
+        images, names: whether the page may show images, and file and class names.
+
+    Returns study.json's content. Raises WhymaskError when `out` holds another study (the difference is listed) or the
+    data cannot be used, and Interrupted after Ctrl-C; the same call continues.
+    """
+    context = _prepare(data, settings or StudySettings(), reader)
+    runner = _resolve(context, settings or StudySettings(), Path(out), hours, explain)
+    everything = list(all_cells(runner.config))
+    mine = share_of(everything, cells)
+    if plan:
+        drawn = make_plan(runner, mine, explain)
+        say(drawn.text())
+        return {"plan": drawn.to_dict()}
+
+    folder = _begin(runner, hours)
+    if runner.config.search:
+        runner = replace(runner, tuned=search(runner))
+    try:
+        run_cells(runner, mine)
+    except Interrupted:
+        _report(runner, everything, folder, images=images, names=names)
+        raise
+    table = _report(runner, everything, folder, images=images, names=names)
+    if explain and all(runner.is_done(cell) for cell in everything):
+        explain_study(runner, data, images=images, names=names)
+        write_study_page(runner.out, images=images, names=names)
+    folder.finish({"verdict": table["verdict"]})
+    say(f"{table['verdict']['text']}\nThe page: {runner.out / 'report.html'}")
+    return table
+
+
+def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
+    fabric = make_fabric(asked.runtime)
+    prepared = prepare(data, asked.data, multiple_of=asked.encoder.square, reader=reader, say=say, progress=Decoding())
+    prepared.require_labels()
+    return Context(fabric, prepared)
+
+
+def _resolve(context: Context, asked: StudySettings, out: Path, hours: float | None, explain: bool) -> Runner:
+    """What is to be run, said and checked: what does not fit is told now, and not after hours."""
+    prepared = context.prepared
+    config = resolve_study(asked, prepared)
+    say(config.text())
+    for note in notes(config.encoder, context.preprocessing.size):
+        say(note)
+    runner = Runner(context, config, out)
+    for budget in config.budgets:
+        labels = len(context.labelled_rows(budget, config.first_seed))
+        say(f"{budget.name} labels a class, {runner.training_of(SCRATCH, labels).text()}")
+    for budget in config.worth_budgets:
+        context.labelled_rows(budget, config.first_seed)
+    if config.init is not None:
+        runner.encoder_of(INIT, config.first_seed)
+    if hours is not None:
+        runner = replace(runner, config=fit_hours(runner, list(all_cells(config)), hours, explain))
+    for warning in prepared.warnings():
+        say(f"warning: {warning}")
+    return runner
+
+
+def _begin(runner: Runner, hours: float | None) -> RunFolder:
+    """The study's folder. Raises WhymaskError where another study is in it."""
+    context, out = runner.context, runner.out
+    config = {"settings": runner.config.to_dict(), "fingerprint": context.fingerprint, "hours": hours}
+    folder = RunFolder.open(out, config, context.provenance())
+    _save_samples(out, context.prepared)
+    write_csv(out / "skipped.csv", ["image", "reason"], context.prepared.images.skipped)
+    return folder
+
+
+def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: bool, names: bool) -> dict[str, Any]:
+    """study.json and the page, from the cells that are finished."""
+    table = assemble(runner.out, runner.context.prepared, runner.config, cells, _describe(runner, cells))
+    table |= {"provenance": folder.provenance}
+    write_json(runner.out / "study.json", table)
+    write_study_page(runner.out, images=images, names=names)
+    return table
+
+
+def run_cells(runner: Runner, cells: list[Cell]) -> None:
+    """Run what is not finished; say what failed and go on."""
+    for position, cell in enumerate(cells, start=1):
+        result = runner.run(cell)
+        if "error" in result:
+            say(f"[{position}/{len(cells)}] {cell.name} failed: {result['error']}")
+        else:
+            shown = result.get("metrics", {}).get(runner.config.metric, result.get("loss"))
+            say(f"[{position}/{len(cells)}] {cell.name}: {shown:.4f} ({result['seconds']:.0f} s)")
+
+
+# what the page needs ------------------------------------------------------------------------------------------
+
+
+def _describe(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
+    config, prepared = runner.config, runner.context.prepared
+    classified = [cell for cell in cells if cell.budget is not None]
+    arms = sorted({cell.arm for cell in classified}, key=lambda arm: (arm != SCRATCH, arm))
+    scratch = {cell.labels.name: cell for cell in classified if cell.arm == SCRATCH}
+    recipes = {
+        name: resolve_finetuning(config.finetune, len(runner.rows_of(cell)), prepared, config.encoder).text()
+        for name, cell in scratch.items()
+    }
+    return {
+        **config.to_dict(),
+        "command": command(),
+        "seeds": config.seed_list,
+        "verdict_labels_per_class": labels_per_class(classified[0], prepared),
+        "recipes": recipes,
+        "normalise_targets": getattr(config.method_config, "normalise_targets", None),
+        "arms": {arm: _shown(runner, arm, classified[0]) | {"augment": config.augment} for arm in arms},
+    }
+
+
+def _shown(runner: Runner, arm: str, smallest: Cell) -> dict[str, Any]:
+    """How the arm is trained at the smallest budget; the epochs are others at another one, unless they were given."""
+    training = asdict(runner.training_of(arm, len(runner.rows_of(smallest))))
+    shown = training | {"epochs": runner.finetuning_of(arm).epochs}
+    return {key: value for key, value in shown.items() if value is not None}
+
+
+def _save_samples(out: Path, prepared: Prepared) -> None:
+    """samples.npz: some labelled training images as they are stored, uint8 (n, H, W, C), and their labels."""
+    rows = prepared.train[np.linspace(0, len(prepared.train) - 1, min(SAMPLES, len(prepared.train))).astype(int)]
+    pixels = prepared.images.images[rows]
+    if pixels.dtype != np.uint8:
+        pixels = (pixels // 257).astype(np.uint8)
+    write_arrays(out / "samples.npz", {"images": pixels, "labels": prepared.images.labels[rows]})

@@ -1,0 +1,73 @@
+"""One small search, the same for every arm, on a seed outside the study and images outside its test set."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from whymask.data.splits import hold_out
+from whymask.errors import WhymaskError
+from whymask.progress import say
+from whymask.runs import write_json
+from whymask.stages.classify import train_classifier
+from whymask.stages.recipes import resolve_finetuning
+from whymask.stages.settings import FinetuneTrainingSettings
+from whymask.studies.cells import Cell, Runner
+from whymask.studies.settings import SCRATCH
+
+RATE_FACTORS = (1 / 3, 1.0, 3.0)
+LAYER_DECAYS = (1.0, 0.75)
+
+
+def search(runner: Runner) -> dict[str, FinetuneTrainingSettings]:
+    """Each arm's best of 3 learning rates x 2 layer decays, by balanced accuracy on a held-out fifth of its labels at
+    the smallest budget, trained with that budget's recipe. Written to search.json; finished trials are not run again.
+    """
+    config, prepared = runner.config, runner.context.prepared
+    seed, budget = config.first_seed - 1, config.budgets[0]
+    trials, chosen = [], {}
+    for arm in [SCRATCH, *config.pretrained_arms]:
+        cell = Cell(arm, budget, seed)
+        everything = runner.rows_of(cell)
+        rows, held = hold_out(prepared.images.labels, everything, prepared.groups, seed)
+        recipe = resolve_finetuning(config.finetune, len(everything), prepared, config.encoder).recipe
+        scores = {t: _trial(runner, cell, replace(t, recipe=recipe), rows, held) for t in _grid(config.finetune)}
+        chosen[arm] = _best(arm, scores)
+        trials += [
+            {"arm": arm, "learning_rate": t.learning_rate, "layer_decay": t.layer_decay, "balanced_accuracy": score}
+            for t, score in scores.items()
+        ]
+        best = chosen[arm]
+        say(f"search: {arm} uses learning rate {best.learning_rate:.2g} and layer decay {best.layer_decay:g}")
+    write_json(runner.out / "search.json", {"seed": seed, "budget": budget.name, "trials": trials})
+    return chosen
+
+
+def _grid(training: FinetuneTrainingSettings) -> list[FinetuneTrainingSettings]:
+    return [
+        replace(training, learning_rate=training.learning_rate * factor, layer_decay=decay)
+        for factor in RATE_FACTORS
+        for decay in LAYER_DECAYS
+    ]
+
+
+def _trial(
+    runner: Runner, cell: Cell, asked: FinetuneTrainingSettings, rows: np.ndarray, held: np.ndarray
+) -> float | None:
+    """The trial's score; None where training failed, as it may at a high learning rate."""
+    name = f"search-{cell.name}-lr{asked.learning_rate:.2g}-decay{asked.layer_decay:g}"
+    training = resolve_finetuning(asked, len(rows), runner.context.prepared, runner.config.encoder)
+    job = runner.job(cell, rows, held, training)
+    try:
+        result = train_classifier(runner.context, job, runner.out / "cells" / name, name)
+    except WhymaskError as error:
+        say(f"{name} failed: {error}")
+        return None
+    return result["metrics"]["balanced_accuracy"]
+
+
+def _best(arm: str, scores: dict[FinetuneTrainingSettings, float | None]) -> FinetuneTrainingSettings:
+    """The first of those that scored highest."""
+    finished = {training: score for training, score in scores.items() if score is not None}
+    if not finished:
+        raise WhymaskError(f"every trial of --search failed for {arm}. Lower --finetune.learning-rate.")
+    return max(finished, key=lambda training: finished[training])

@@ -1,0 +1,40 @@
+"""Why: the short explanation that a study's page holds, in the folder why/ of the study."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from whymask.data.glyph_settings import glyphs_of
+from whymask.explanations.networks import open_runs, two_arms
+from whymask.explanations.run import explain_arms
+from whymask.explanations.settings import BRIEF
+from whymask.progress import say
+from whymask.runs import read_json
+from whymask.studies.cells import Runner
+from whymask.training.loop import Interrupted
+
+FOLDER = "why"
+
+
+def explain_study(runner: Runner, data: Any, *, images: bool, names: bool) -> None:
+    """Explain the finished networks of the verdict's budget. What goes wrong is said, and costs a study no more."""
+    folder = runner.out / FOLDER
+    if runner.context.fabric.world_size > 1:
+        say(f"no explanation: it is made by one process; make it with whymask explain {runner.out} --data ...")
+        return
+    try:
+        arms = two_arms(open_runs([runner.out]))
+        _drop_stale(folder, [run.folder for arm in arms for run in arm.values()])
+        explain_arms(runner.context, arms, glyphs_of(data), folder, BRIEF, images=images, names=names)
+    except Interrupted:
+        raise
+    except Exception as error:
+        say(f"no explanation: {type(error).__name__}: {error}")
+
+
+def _drop_stale(folder: Path, runs: list[Path]) -> None:
+    """Remove an explanation of other networks than these, such as before a failed cell was repeated."""
+    if (folder / "config.json").exists():
+        told = read_json(folder / "config.json")["config"]["runs"]
+        if [run for arm in told.values() for run in arm] != [str(run) for run in runs]:
+            shutil.rmtree(folder)

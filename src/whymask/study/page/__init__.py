@@ -1,5 +1,0 @@
-"""The page of a study."""
-
-from whymask.study.page.write import write_study_page
-
-__all__ = ["write_study_page"]

@@ -1,0 +1,284 @@
+"""What a task is: everything that depends on what labels are.
+
+Data ask it how their labels are encoded and divided, training what to learn from them, a study how good predictions
+are. A task is one file, read from top to bottom; only `data.labels`, which derives one, tells them apart elsewhere.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from whymask.errors import WhymaskError
+from whymask.randomness import numpy_generator
+from whymask.tasks.budgets import Budget
+from whymask.tasks.resampling import Units, Weighted
+
+
+@dataclass(frozen=True)
+class RawLabels:
+    """The labels of N images as a source holds them, before a task makes numbers of them.
+
+    Attributes:
+        values: a name, a number, None (unlabelled) or a list of them for each image; or numbers (N, L), NaN where
+            there is none.
+        names: of the columns of (N, L), or of the class numbers 0, 1, ...; () where numbers are all there is.
+        column: where they were found, "label" or "target" where the source does not say.
+        separator: what stands between the classes of one image in a text.
+    """
+
+    values: Sequence | np.ndarray
+    names: tuple[str, ...] = ()
+    column: str = "label"
+    separator: str = "|"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number says about predictions.
+
+    Attributes:
+        title: its name for people.
+        unit: "target" where it is measured as the target is, "nat" for a log loss, "" for shares and correlations.
+        low, high: what it lies between; None where there is no bound.
+        average: how the test images come together in it.
+    """
+
+    title: str
+    higher_is_better: bool = True
+    unit: Literal["", "nat", "target"] = ""
+    low: float | None = 0.0
+    high: float | None = 1.0
+    average: str = "over all test images alike"
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What a task may be told about its loss. Each takes its own (`Task.takes`) and refuses the others.
+
+    Attributes:
+        label_smoothing: share of a label that is spread over all classes (arXiv 1512.00567).
+        class_weights: "balanced" weighs each class by n / (k * its images), of the images that are trained on.
+        bins: of each target's range, over which a cross-entropy stands beside the squared error; 0 for none.
+    """
+
+    label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    bins: int = 0
+
+
+class Objective(nn.Module, ABC):
+    """What a linear head learns from labels, and what its outputs mean: `objective(outputs, targets)` is the loss.
+
+    It is made for the images of one run. `width`: outputs of the head while it is trained.
+    """
+
+    width: int
+
+    @abstractmethod
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of outputs (B, width) and the batch's labels (B, ...), which augmentation may have mixed."""
+
+    def read(self, outputs: Tensor) -> Tensor:
+        """Outputs in training (B, width) -> those of the head that is kept (B, k), one for each of the task's names."""
+        return outputs
+
+    def fold(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The linear head that is kept (k, D), (k,): its outputs are what `read` makes of those of the trained one."""
+        return weight, bias
+
+    def about(self) -> dict[str, Any]:
+        """What was taken from the training images, for head.json."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """What labels are. `names`: of the classes or targets, one for each output of a head.
+
+    Labels of N images are one array, whose shape is the task's; which rows are unlabelled, it says. Predictions are
+    what is kept of a network on the test images, float (N, k).
+    """
+
+    names: tuple[str, ...] = ()
+
+    name: ClassVar[str]
+    names_are: ClassVar[str] = "classes"
+    budget_counts: ClassVar[str]  # what a budget is a number of: "labels a class"
+    default_metric: ClassVar[str]
+    kept_as: ClassVar[str]  # name of the predictions in predictions.npz
+    row_metric: ClassVar[Metric]  # of `per_name`
+    takes: ClassVar[frozenset[str]]  # fields of LossConfig, and mixup and cutmix, that it knows
+    least: ClassVar[str]  # how many labelled images it takes to keep some for testing
+
+    # labels
+
+    @classmethod
+    @abstractmethod
+    def encode(cls, raw: RawLabels, source: str) -> "tuple[Task, np.ndarray]":
+        """The task with its names, and the labels. WhymaskError, which names `source`, where `raw` holds others."""
+
+    @abstractmethod
+    def unlabelled(self, count: int) -> np.ndarray:
+        """The labels of `count` images without any."""
+
+    @abstractmethod
+    def labelled(self, labels: np.ndarray) -> np.ndarray:
+        """Which images have labels, bool (N,)."""
+
+    @abstractmethod
+    def check(self, labels: np.ndarray, source: str) -> None:
+        """WhymaskError unless there is something to learn from these training labels, all of them known."""
+
+    @abstractmethod
+    def counts(self, labels: np.ndarray) -> list[int]:
+        """Images of each name among known labels."""
+
+    def summary(self, labels: np.ndarray) -> dict[str, Any]:
+        """What the page says about known labels besides their counts."""
+        return {}
+
+    @abstractmethod
+    def text(self) -> str:
+        """ "classification of 3 classes"."""
+
+    # who gets which labels
+
+    @abstractmethod
+    def strata(self, labels: np.ndarray, units: int) -> list[np.ndarray]:
+        """Sets of rows of known labels (n,), which may overlap, each to be divided in the same proportion.
+
+        `units`: how many images, or groups of images that stay together, there are to divide.
+        """
+
+    @abstractmethod
+    def stock(self, labels: np.ndarray) -> list[int]:
+        """The numbers of images that a budget counts in, among known labels: of each class, or of all."""
+
+    @abstractmethod
+    def draw(self, labels: np.ndarray, rows: np.ndarray, budget: Budget, seed: int) -> np.ndarray:
+        """The rows whose labels `budget` buys, ascending, out of `rows`; unlabelled ones are never taken.
+
+        For one seed nested over all budgets. WhymaskError, with the counts, where there are not that many.
+        """
+
+    # training
+
+    def objective(self, labels: np.ndarray, config: LossConfig) -> Objective:
+        """What a head learns from training images with these labels."""
+        for field in fields(config):
+            value = getattr(config, field.name)
+            if value != field.default and field.name not in self.takes:
+                raise WhymaskError(
+                    f"{field.name} {value} was given; {self.name} has no such setting; leave it out, or give --task"
+                )
+        return self._objective(labels, config)
+
+    @abstractmethod
+    def _objective(self, labels: np.ndarray, config: LossConfig) -> Objective:
+        """`objective`, of settings that the task takes."""
+
+    # predictions
+
+    @abstractmethod
+    def kept(self, outputs: Tensor) -> Tensor:
+        """Predictions (B, k), as they are kept, of a head's outputs (B, k)."""
+
+    @abstractmethod
+    def shown(self, outputs: Tensor) -> Tensor:
+        """The same as people read them: probabilities, or values."""
+
+    @property
+    @abstractmethod
+    def header(self) -> list[str]:
+        """The columns that `predict` writes after the path."""
+
+    @abstractmethod
+    def row(self, shown: np.ndarray) -> list[str]:
+        """What stands in them for one image, of its (k,) of `shown`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For head.json; `whymask.tasks.task_from` reads it back."""
+        return {"task": self.name, self.names_are: list(self.names)}
+
+    # how good they are
+
+    @abstractmethod
+    def describe(self, metric: str) -> Metric:
+        """What the metric of that name says; WhymaskError, which names them, where there is none."""
+
+    @abstractmethod
+    def metrics(self, predictions: np.ndarray, labels: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
+        """Every metric that the data define; what they do not, is left out. `tags` (N,) name subsets reported apart.
+
+        WhymaskError when there are no images, shapes disagree, or predictions are NaN.
+        """
+
+    @abstractmethod
+    def differences(
+        self,
+        arm: Sequence[np.ndarray],
+        baseline: Sequence[np.ndarray],
+        labels: np.ndarray,
+        units: Units,
+        tags: np.ndarray | None = None,
+    ) -> Weighted:
+        """Arm minus baseline, each a mean over networks of predictions (N, k), of metrics on resampled test images.
+
+        Metrics without an interval are not among them.
+        """
+
+    @abstractmethod
+    def per_name(self, predictions: np.ndarray, labels: np.ndarray) -> list[float | None]:
+        """`row_metric` for each name; None where the test images do not define it."""
+
+    def confusion(self, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+        """Counts (k, k) int64: row = true class, column = predicted class. None where an image has not one of each."""
+        return None
+
+    @abstractmethod
+    def guess(self, labels: np.ndarray) -> np.ndarray:
+        """The predictions (k,) that one would make from training labels without looking at an image."""
+
+    def chance(self, train: np.ndarray, test: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
+        """Metrics on test labels of `guess`, which any network should beat."""
+        return self.metrics(np.tile(self.guess(train), (len(test), 1)), test, tags)
+
+
+def ordered(values: Iterable[Any]) -> list[Any]:
+    """Class names or numbers in the order in which they are numbered: by number where all are numbers, else by
+    alphabet."""
+    distinct = set(values)
+    are_numbers = all(re.fullmatch(r"\d+", str(value)) for value in distinct)
+    return sorted(distinct, key=int if are_numbers else str)
+
+
+def permuted(rows: np.ndarray, budget: Budget, seed: int) -> tuple[np.ndarray, int]:
+    """Labelled rows in an order that depends on the seed and not on theirs, and how many of them a budget buys."""
+    count = budget.count(len(rows))
+    if count > len(rows):
+        raise WhymaskError(
+            f"budget {budget.name} is larger than the {len(rows)} labelled images, less the test images. "
+            "Choose a smaller budget."
+        )
+    return numpy_generator(seed, "labels").permutation(np.sort(rows)), count
+
+
+def checked(predictions: np.ndarray, labels: np.ndarray, expected: tuple[int, ...]) -> None:
+    """Raise WhymaskError unless predictions (N, k) and labels of the `expected` shape can be compared."""
+    if predictions.ndim != 2 or labels.shape != expected or not len(labels):
+        raise WhymaskError(
+            f"predictions have shape {predictions.shape} and labels {labels.shape}; expected as many of both, at "
+            "least 1; check that the test set is not empty"
+        )
+    if np.isnan(predictions).any():
+        raise WhymaskError("predictions are NaN; expected numbers; try a smaller learning rate")
+
+
+def known(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The metrics, of a single resample each, that are defined."""
+    return {name: float(value[0]) for name, value in values.items() if np.isfinite(value[0])}

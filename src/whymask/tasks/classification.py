@@ -1,0 +1,257 @@
+"""Classification: each image is of one class.
+
+Labels are class numbers, int64 (N,), -1 = unlabelled; predictions are natural log probabilities (N, k). A class without
+test images takes no part in any mean over classes. What the data do not define (AUROC with one class in the test set,
+say) is left out rather than written as NaN, which JSON does not have.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from torch import Tensor, nn
+
+from whymask.errors import WhymaskError
+from whymask.randomness import numpy_generator
+from whymask.tasks.balance import class_weights
+from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, ordered
+from whymask.tasks.budgets import Budget
+from whymask.tasks.resampling import Units, Weighted
+from whymask.tasks.weighted import ClassTotals
+
+METRICS = {
+    "accuracy": Metric("accuracy"),
+    "balanced_accuracy": Metric("balanced accuracy", average="of each class's own test images, then over classes"),
+    "macro_f1": Metric("macro F1", average="of each class against the rest, then over classes"),
+    "auroc": Metric("AUROC", average="of each class against the rest, then over classes"),
+    "log_loss": Metric("log loss", higher_is_better=False, unit="nat", high=None),
+}
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """One class an image. The loss is cross-entropy."""
+
+    name = "classification"
+    budget_counts = "labels a class"
+    default_metric = "balanced_accuracy"
+    kept_as = "log_probabilities"
+    row_metric = Metric("recall", average="over the test images of the class")
+    takes = frozenset({"label_smoothing", "class_weights", "mixup", "cutmix"})
+    least = "at least two in a class are needed"
+
+    # labels
+
+    @classmethod
+    def encode(cls, raw: RawLabels, source: str) -> "tuple[Classification, np.ndarray]":
+        """Labels of any type. None, "", NaN and negative numbers mean unlabelled.
+
+        Names are in order of their number where all are numbers, else of the alphabet. Only classes that occur count.
+        """
+        array = _one_a_row(raw.values, source)
+        if array.dtype.kind == "f":
+            known = np.isfinite(array)
+            if (array[known] % 1).any():  # then each number is a class by its name
+                array = np.where(known, array.astype(str), "")
+            else:
+                array = np.where(known, array, -1).astype(np.int64)
+        if array.dtype.kind in "iu":
+            known = array >= 0
+        else:
+            array = np.array(["" if value is None else str(value).strip() for value in array.tolist()], dtype=str)
+            known = array != ""
+            if all(re.fullmatch(r"-1|\d*", text) for text in np.unique(array).tolist()):
+                known &= array != "-1"
+        values = ordered(np.unique(array[known]).tolist())
+        numbers = {value: number for number, value in enumerate(values)}
+        labels = np.array([numbers.get(value, -1) for value in array.tolist()], dtype=np.int64)
+        return cls(tuple(raw.names[int(value)] if raw.names else str(value) for value in values)), labels
+
+    def unlabelled(self, count: int) -> np.ndarray:
+        return np.full(count, -1, np.int64)
+
+    def labelled(self, labels: np.ndarray) -> np.ndarray:
+        return labels >= 0
+
+    def check(self, labels: np.ndarray, source: str) -> None:
+        present = np.unique(labels)
+        if len(present) < 2:
+            raise WhymaskError(
+                f"{source} has the single class {self.names[present[0]]!r}; a classifier needs at least two. "
+                "Add labelled images of another class."
+            )
+
+    def counts(self, labels: np.ndarray) -> list[int]:
+        return np.bincount(labels, minlength=len(self.names)).tolist()
+
+    def text(self) -> str:
+        return f"classification of {len(self.names)} classes"
+
+    # who gets which labels
+
+    def strata(self, labels: np.ndarray, units: int) -> list[np.ndarray]:
+        return [np.flatnonzero(labels == c) for c in np.unique(labels)]
+
+    def stock(self, labels: np.ndarray) -> list[int]:
+        return self.counts(labels)
+
+    def draw(self, labels: np.ndarray, rows: np.ndarray, budget: Budget, seed: int) -> np.ndarray:
+        """Prefixes of one permutation per class and seed."""
+        members = {int(c): np.sort(rows[labels[rows] == c]) for c in np.unique(labels[rows]) if c >= 0}
+        if any(budget.count(len(m)) > len(m) for m in members.values()):
+            counts = ", ".join(f"{self.names[c] if self.names else f'class {c}'}: {len(m)}" for c, m in members.items())
+            raise WhymaskError(
+                f"budget {budget.name} is larger than a class; labelled images, less the test images: {counts}. "
+                "Choose a smaller budget, or leave small classes out."
+            )
+        taken = [numpy_generator(seed, "labels", c).permutation(m)[: budget.count(len(m))] for c, m in members.items()]
+        return np.sort(np.concatenate([rows[:0], *taken]))
+
+    # training
+
+    def _objective(self, labels: np.ndarray, config: LossConfig) -> "CrossEntropy":
+        classes = len(self.names)
+        weights = class_weights(labels, classes) if config.class_weights == "balanced" else None
+        return CrossEntropy(classes, config.label_smoothing, weights)
+
+    # predictions
+
+    def kept(self, outputs: Tensor) -> Tensor:
+        return outputs.log_softmax(dim=1)
+
+    def shown(self, outputs: Tensor) -> Tensor:
+        return outputs.softmax(dim=1)
+
+    @property
+    def header(self) -> list[str]:
+        return ["class", *(f"probability of {name}" for name in self.names)]
+
+    def row(self, shown: np.ndarray) -> list[str]:
+        return [self.names[int(shown.argmax())], *(f"{p:.6f}" for p in shown)]
+
+    # how good they are
+
+    def describe(self, metric: str) -> Metric:
+        """One of METRICS, or "accuracy/<tag>", titled like "single-view accuracy"."""
+        base, _, tag = metric.partition("/")
+        if tag and base == "accuracy":
+            return Metric(f"{tag.replace('_', '-')} accuracy", average="over the test images of the tag")
+        if metric not in METRICS:
+            known = ", ".join([*METRICS, "accuracy/<tag>"])
+            raise WhymaskError(f"metric {metric!r} is unknown; expected one of {known}; choose one of these")
+        return METRICS[metric]
+
+    def metrics(self, predictions: np.ndarray, labels: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
+        """Every metric of METRICS that the data define, and "accuracy/<tag>" for each non-empty tag.
+
+        Balanced accuracy, macro F1 and AUROC (one class against the rest) are means over the classes that have test
+        images.
+        """
+        from sklearn.metrics import f1_score, recall_score
+
+        _check(predictions, labels)
+        predicted = predictions.argmax(axis=1)
+        correct = predicted == labels
+        present = np.unique(labels)
+        values = {
+            "accuracy": float(correct.mean()),
+            "balanced_accuracy": float(recall_score(labels, predicted, labels=present, average="macro")),
+            "macro_f1": float(f1_score(labels, predicted, labels=present, average="macro")),
+        }
+        if len(present) > 1:
+            values["auroc"] = float(np.mean([_auroc(predictions, labels, int(c)) for c in present]))
+        log_loss = float(-predictions[np.arange(len(labels)), labels].astype(np.float64).mean())
+        if np.isfinite(log_loss):
+            values["log_loss"] = log_loss
+        if tags is not None:
+            values |= {f"accuracy/{tag}": float(correct[tags == tag].mean()) for tag in np.unique(tags) if tag}
+        return values
+
+    def differences(
+        self,
+        arm: Sequence[np.ndarray],
+        baseline: Sequence[np.ndarray],
+        labels: np.ndarray,
+        units: Units,
+        tags: np.ndarray | None = None,
+    ) -> Weighted:
+        """Of all metrics but AUROC: each resample would have to be summed again in the order of every class's scores,
+        a hundred times the work of all the others."""
+        return ClassTotals(arm, baseline, labels, units, tags).differences
+
+    def per_name(self, predictions: np.ndarray, labels: np.ndarray) -> list[float | None]:
+        """Recall: the share of each class's test images that is predicted right."""
+        counts = self.confusion(predictions, labels)
+        return [float(row[c] / row.sum()) if row.sum() else None for c, row in enumerate(counts)]
+
+    def confusion(self, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Counts (k, k) int64: row = true class, column = predicted class."""
+        from sklearn.metrics import confusion_matrix
+
+        _check(predictions, labels)
+        return confusion_matrix(labels, predictions.argmax(axis=1), labels=np.arange(predictions.shape[1]))
+
+    def guess(self, labels: np.ndarray) -> np.ndarray:
+        """How often each class is, counted as if once more, so that none is impossible."""
+        counts = np.array(self.counts(labels)) + 1.0
+        return np.log(counts / counts.sum())
+
+
+class CrossEntropy(Objective):
+    """Cross-entropy of class numbers (B,), or of shares (B, k) where augmentation has mixed images."""
+
+    def __init__(self, classes: int, label_smoothing: float = 0.0, weights: np.ndarray | None = None):
+        super().__init__()
+        self.width = classes
+        given = None if weights is None else torch.from_numpy(weights).float()
+        self.loss = nn.CrossEntropyLoss(given, label_smoothing=label_smoothing)
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.loss(outputs, targets)
+
+    def about(self) -> dict[str, Any]:
+        return {} if self.loss.weight is None else {"class_weights": self.loss.weight.tolist()}
+
+
+def _auroc(log_probabilities: np.ndarray, labels: np.ndarray, c: int) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    # Ranked by log odds: a confident network's float32 log probabilities are all exactly 0, its log odds still differ.
+    log_rest = logsumexp(np.delete(log_probabilities, c, axis=1).astype(np.float64), axis=1)
+    log_odds = np.nan_to_num(log_probabilities[:, c] - log_rest)
+    return float(roc_auc_score(labels == c, log_odds))
+
+
+def _one_a_row(values: Any, source: str) -> np.ndarray:
+    """(N,) of a list or array; (N, 1) is taken for it."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of several lengths
+        array = np.empty((len(values), 0))
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise WhymaskError(
+            f"{source}: labels of shape {array.shape} and type {array.dtype}; one class an image was expected; give "
+            "class numbers or names, or --task multilabel for several an image"
+        )
+    return array
+
+
+def _check(log_probabilities: np.ndarray, labels: np.ndarray) -> None:
+    if log_probabilities.ndim != 2 or labels.shape != (len(log_probabilities),) or not len(labels):
+        raise WhymaskError(
+            f"predictions have shape {log_probabilities.shape} and labels {labels.shape}; "
+            "expected (N, classes) and (N,) with N at least 1; check that the test set is not empty"
+        )
+    if labels.min() < 0 or labels.max() >= log_probabilities.shape[1]:
+        raise WhymaskError(
+            f"test labels run from {labels.min()} to {labels.max()}; expected 0 to {log_probabilities.shape[1] - 1}; "
+            "check that every test image has a label among the classes"
+        )
+    if np.isnan(log_probabilities).any():
+        raise WhymaskError("predictions are NaN; expected log probabilities; try a smaller learning rate")

@@ -1,0 +1,241 @@
+"""Multilabel: each image shows any number of classes, or none.
+
+Labels are 0 or 1 for each class, int64 (N, L), a row of -1 = unlabelled; predictions are log odds (N, L). A class
+without positive test images takes no part in any mean over classes, nor, in AUROC, does one without negative ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from whymask.errors import WhymaskError
+from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, checked, known, ordered, permuted
+from whymask.tasks.budgets import Budget
+from whymask.tasks.resampling import Units, Weighted, difference, mean_known, mean_of, mean_ratio
+from whymask.tasks.weighted import Ranking
+
+OVER_CLASSES = "of each class over all test images, then over classes"
+METRICS = {
+    "mean_average_precision": Metric("mean average precision", average=OVER_CLASSES),
+    "macro_auroc": Metric("macro AUROC", average=OVER_CLASSES),
+    "macro_f1": Metric("macro F1", average=OVER_CLASSES),
+    "micro_f1": Metric("micro F1", average="over all pairs of a test image and a class alike"),
+}
+
+
+@dataclass(frozen=True)
+class Multilabel(Task):
+    """Several classes an image. The loss is binary cross-entropy, the mean over images and classes."""
+
+    name = "multilabel"
+    budget_counts = "labelled images"
+    default_metric = "mean_average_precision"
+    kept_as = "log_odds"
+    row_metric = Metric("average precision")
+    takes = frozenset({"mixup", "cutmix"})
+    least = "at least two that show a class are needed"
+
+    # labels
+
+    @classmethod
+    def encode(cls, raw: RawLabels, source: str) -> "tuple[Multilabel, np.ndarray]":
+        """Lists of names or numbers, texts such as "cat|dog", or 0 and 1 for each class (N, L).
+
+        None, "" and NaN, and rows of -1, mean unlabelled. An image that shows none of the classes is an empty list, a
+        text that is nothing but separators, or a row of 0. Of lists and texts, only classes that occur count.
+        """
+        if isinstance(raw.values, np.ndarray) and raw.values.ndim == 2:
+            return _of_matrix(cls, raw, source)
+        shown = [_listed(value, raw.separator, source) for value in raw.values]
+        values = ordered(value for listed in shown if listed is not None for value in listed)
+        numbers = {value: number for number, value in enumerate(values)}
+        task = cls(tuple(raw.names[int(value)] if raw.names else str(value) for value in values))
+        labels = task.unlabelled(len(shown))
+        for row, listed in enumerate(shown):
+            if listed is not None:
+                labels[row] = 0
+                labels[row, [numbers[value] for value in listed]] = 1
+        return task, labels
+
+    def unlabelled(self, count: int) -> np.ndarray:
+        return np.full((count, max(1, len(self.names))), -1, np.int64)
+
+    def labelled(self, labels: np.ndarray) -> np.ndarray:
+        return labels[:, 0] >= 0
+
+    def check(self, labels: np.ndarray, source: str) -> None:
+        varies = (labels == 1).any(axis=0) & (labels == 0).any(axis=0)
+        if not varies.any():
+            raise WhymaskError(
+                f"{source} has no class that some labelled images show and others do not: "
+                f"{', '.join(self.names) or 'no class at all'}. Add labelled images."
+            )
+
+    def counts(self, labels: np.ndarray) -> list[int]:
+        return labels.sum(axis=0).tolist()
+
+    def text(self) -> str:
+        return f"multilabel, {len(self.names)} classes of which an image may show several"
+
+    # who gets which labels
+
+    def strata(self, labels: np.ndarray, units: int) -> list[np.ndarray]:
+        """The images of each class, and those of none."""
+        members = [np.flatnonzero(column) for column in labels.T]
+        return [rows for rows in [*members, np.flatnonzero(labels.sum(axis=1) == 0)] if len(rows)]
+
+    def stock(self, labels: np.ndarray) -> list[int]:
+        return [len(labels)]
+
+    def draw(self, labels: np.ndarray, rows: np.ndarray, budget: Budget, seed: int) -> np.ndarray:
+        """Prefixes of one order for each seed, in which each class has an image early, the rarest class first.
+
+        For each class, from the rarest to the most common, that no image in the order shows yet, the order has the
+        first image of a permutation that shows it; then the others as the permutation has them. A budget of as many
+        images as there are classes thus shows all of them, and what comes after is a random sample.
+        """
+        rows, count = permuted(rows[self.labelled(labels[rows])], budget, seed)
+        shows = labels[rows] == 1
+        first: list[int] = []
+        for c in np.argsort(shows.sum(axis=0), kind="stable"):
+            if shows[:, c].any() and not shows[first, c].any():
+                first.append(int(shows[:, c].argmax()))
+        order = np.concatenate([np.array(first, np.int64), np.delete(np.arange(len(rows)), first)])
+        return np.sort(rows[order[:count]])
+
+    # training
+
+    def _objective(self, labels: np.ndarray, config: LossConfig) -> "BinaryCrossEntropy":
+        return BinaryCrossEntropy(len(self.names))
+
+    # predictions
+
+    def kept(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def shown(self, outputs: Tensor) -> Tensor:
+        return outputs.sigmoid()
+
+    @property
+    def header(self) -> list[str]:
+        return ["classes", *(f"probability of {name}" for name in self.names)]
+
+    def row(self, shown: np.ndarray) -> list[str]:
+        """The classes above 0.5, as "cat|dog", and all probabilities."""
+        likely = "|".join(name for name, p in zip(self.names, shown, strict=True) if p > 0.5)
+        return [likely, *(f"{p:.6f}" for p in shown)]
+
+    # how good they are
+
+    def describe(self, metric: str) -> Metric:
+        if metric not in METRICS:
+            raise WhymaskError(
+                f"metric {metric!r} is unknown; expected one of {', '.join(METRICS)}; choose one of these"
+            )
+        return METRICS[metric]
+
+    def metrics(self, predictions: np.ndarray, labels: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
+        """Every metric of METRICS that the data define. A class is predicted above a probability of 0.5."""
+        checked(predictions, labels, predictions.shape)
+        return known(_Scores(predictions, labels, Units.of(len(labels))).of(np.ones((len(labels), 1))))
+
+    def differences(
+        self,
+        arm: Sequence[np.ndarray],
+        baseline: Sequence[np.ndarray],
+        labels: np.ndarray,
+        units: Units,
+        tags: np.ndarray | None = None,
+    ) -> Weighted:
+        """Of all metrics; a class that a resample has no positive image of takes no part in its means."""
+        sides = ([_Scores(network, labels, units).of for network in side] for side in (arm, baseline))
+        return difference(*map(mean_of, sides))
+
+    def per_name(self, predictions: np.ndarray, labels: np.ndarray) -> list[float | None]:
+        """Average precision."""
+        checked(predictions, labels, predictions.shape)
+        units, one = Units.of(len(labels)), np.ones((len(labels), 1))
+        values = [Ranking(p, y, units).of(one)[0][0] for p, y in zip(predictions.T, labels.T, strict=True)]
+        return [float(value) if np.isfinite(value) else None for value in values]
+
+    def guess(self, labels: np.ndarray) -> np.ndarray:
+        """The log odds of how often each class is, counted as if once more in both ways."""
+        positive = labels.sum(axis=0) + 1.0
+        return np.log(positive / (len(labels) + 2.0 - positive))
+
+
+class BinaryCrossEntropy(Objective):
+    """Binary cross-entropy of log odds (B, L) and labels (B, L) of 0 and 1, or between where images were mixed."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.width = classes
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(outputs.float(), targets.float())
+
+
+class _Scores:
+    """All metrics of one network's predictions, as functions of weights (units, r)."""
+
+    def __init__(self, predictions: np.ndarray, labels: np.ndarray, units: Units):
+        pairs = list(zip(predictions.T, labels.T, strict=True))
+        self.rankings = [Ranking(scores, positive, units) for scores, positive in pairs]
+
+        def per_class(values: np.ndarray) -> Any:
+            row, column = np.nonzero(values)
+            return units.taken(row).sums_by(column, values[row, column].astype(np.float64), labels.shape[1])
+
+        predicted = predictions > 0
+        self.positive = per_class(labels)
+        self.hits, self.sizes = per_class(2 * (predicted & (labels == 1))), per_class(predicted + labels)
+
+    def of(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Each metric, (r,)."""
+        ranked = [ranking.of(weights) for ranking in self.rankings]
+        hits, sizes = self.hits @ weights, self.sizes @ weights
+        total = sizes.sum(axis=0, keepdims=True)
+        return {
+            "mean_average_precision": mean_known([precision for precision, _ in ranked]),
+            "macro_auroc": mean_known([area for _, area in ranked]),
+            "macro_f1": mean_ratio(hits, sizes, self.positive @ weights > 0),
+            "micro_f1": mean_ratio(hits.sum(axis=0, keepdims=True), total, total > 0),
+        }
+
+
+def _of_matrix(cls: type[Multilabel], raw: RawLabels, source: str) -> tuple[Multilabel, np.ndarray]:
+    values = np.asarray(raw.values, np.float64)
+    missing = np.isnan(values) | (values == -1)
+    if not np.isin(values[~missing], (0, 1)).all():
+        odd = values[~missing & ~np.isin(values, (0, 1))][0]
+        raise WhymaskError(f"{source}: labels hold {odd:g}; 0 or 1 for each class was expected; see --task")
+    partly = np.flatnonzero(missing.any(axis=1) & ~missing.all(axis=1))
+    if len(partly):
+        raise WhymaskError(
+            f"{source}: {len(partly)} images, number {partly[0]} for one, have labels for some classes only; 0 or 1 "
+            "for each class, or none at all, was expected; fill them in"
+        )
+    names = raw.names or tuple(str(number) for number in range(values.shape[1]))
+    return cls(names), np.where(missing, -1, values).astype(np.int64)
+
+
+def _listed(value: Any, separator: str, source: str) -> list[Any] | None:
+    """The classes that an image shows; None where it is unlabelled."""
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(separator)]
+        return [part for part in parts if part] if value.strip() else None
+    if value is None or value != value:
+        return None
+    listed = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+    listed = [item for item in listed if item is not None and item != ""]
+    if any(isinstance(item, float) and item % 1 for item in listed):
+        raise WhymaskError(
+            f"{source}: labels such as {listed}; names or numbers of classes were expected; give --task regression "
+            "where they are numbers to predict"
+        )
+    cleaned = [int(item) if isinstance(item, float) else item for item in listed]
+    return None if any(not isinstance(item, str) and item < 0 for item in cleaned) else cleaned

@@ -1,0 +1,205 @@
+import itertools
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whymask.errors import WhymaskError
+from whymask.studies.verdict import verdict
+
+METRIC = "accuracy/single_view"
+LEVELS = [
+    {"arm": arm, "labels_per_class": 10, "metric": METRIC, "mean": mean, "low": None, "high": None, "seeds": 5}
+    for arm, mean in {"mae": 0.964, "init": 0.5, "scratch": 0.857, "scratch-long": 0.87}.items()
+]
+INTERVALS = {"above": (0.02, 0.15), "across": (-0.01, 0.05), "below": (-0.15, -0.02), "touching": (0.0, 0.0)}
+
+
+def pair(baseline: str, seeds_interval: str, images_interval: str | None = None, **changes) -> dict:
+    low, high = INTERVALS[seeds_interval]
+    low_images, high_images = INTERVALS[images_interval] if images_interval else (None, None)
+    row = {"arm": "mae", "baseline": baseline, "labels_per_class": 10, "metric": METRIC, "difference": (low + high) / 2}
+    row |= {"low": low, "high": high, "low_images": low_images, "high_images": high_images, "seeds": 5, "dropped": 0}
+    return row | changes
+
+
+def judge(*pairs: dict, metric: str = METRIC, arm: str = "mae", equal_compute: bool = True) -> dict:
+    levels = [row | {"metric": metric} for row in LEVELS]
+    return verdict(pairs, metric, 10, arm=arm, levels=levels, equal_compute=equal_compute)
+
+
+def state(over_seeds: str, over_images: str | None) -> str:
+    """The rule for one pair, as a table: sides of the two intervals -> what the pair says."""
+    if over_seeds == "above" and over_images in ("above", None):
+        return "better"
+    if over_seeds == "below" and over_images in ("below", None):
+        return "worse"
+    return "open"
+
+
+COMBINED = {
+    ("better", "better"): "helps",
+    ("better", "open"): "no difference",
+    ("open", "better"): "no difference",
+    ("open", "open"): "no difference",
+    ("better", "worse"): "hurts",
+    ("worse", "better"): "hurts",
+    ("worse", "open"): "hurts",
+    ("open", "worse"): "hurts",
+    ("worse", "worse"): "hurts",
+}
+SIDES = list(itertools.product(INTERVALS, [*INTERVALS, None]))
+
+
+@pytest.mark.parametrize("scratch", SIDES)
+@pytest.mark.parametrize("long", SIDES)
+def test_every_combination_of_intervals(scratch, long):
+    result = judge(pair("scratch", *scratch), pair("scratch-long", *long))
+    assert result["kind"] == COMBINED[state(*scratch), state(*long)]
+    assert (result["metric"], result["labels_per_class"]) == (METRIC, 10)
+    opening = {"helps": "Pretraining helps", "hurts": "Pretraining hurts", "no difference": "No difference within"}
+    assert result["text"].startswith(opening[result["kind"]])
+
+
+@pytest.mark.parametrize("scratch", SIDES)
+def test_without_equal_compute_scratch_alone_decides_and_the_text_says_so(scratch):
+    result = judge(pair("scratch", *scratch), equal_compute=False)
+    assert result["kind"] == {"better": "helps", "worse": "hurts", "open": "no difference"}[state(*scratch)]
+    assert "Equal compute was not tested" in result["text"]
+    assert "not tested" not in judge(pair("scratch", *scratch), pair("scratch-long", "above"))["text"]
+
+
+@pytest.mark.parametrize("scratch", SIDES)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_too_few_seeds_against_either_baseline(scratch, seeds):
+    enough, few = pair("scratch", *scratch), pair("scratch-long", *scratch, seeds=seeds)
+    swapped = (enough | {"baseline": "scratch-long"}, few | {"baseline": "scratch"})
+    for pairs in [(enough, few), swapped, (few,), (enough,), ()]:
+        assert judge(*pairs)["kind"] == "too few seeds"
+    assert judge(few | {"baseline": "scratch"}, equal_compute=False)["kind"] == "too few seeds"
+    assert judge(enough, few | {"seeds": 3})["kind"] != "too few seeds"
+
+
+def test_text_when_it_helps():
+    text = judge(
+        pair("scratch", "above", "above", difference=0.107), pair("scratch-long", "above", difference=0.094, dropped=1)
+    )["text"]
+    assert text == (
+        "Pretraining helps: at 10 labels a class mae reaches 0.964 single-view accuracy against 0.857 from scratch "
+        "(+0.107, 95 % interval 0.020 to 0.150 over 5 seeds; 0.020 to 0.150 over test images) and 0.870 from scratch "
+        "trained with the same compute (+0.094, 95 % interval 0.020 to 0.150 over 5 seeds, 1 left out)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("scratch", "long", "opening"),
+    [
+        ("below", "across", "Pretraining hurts, the same network from scratch does better: at 10"),
+        ("across", "below", "Pretraining hurts, the same compute spent on training from scratch does better: at 10"),
+        (
+            "below",
+            "below",
+            "Pretraining hurts, the same network from scratch does better, with the same steps and with",
+        ),
+        (
+            "above",
+            "below",
+            "Pretraining hurts, the same compute spent on training from scratch does better, "
+            "though pretraining beats scratch: at 10",
+        ),
+        (
+            "below",
+            "above",
+            "Pretraining hurts, the same network from scratch does better, "
+            "though pretraining beats scratch trained with the same compute: at 10",
+        ),
+        (
+            "above",
+            "across",
+            "No difference within 0.05 from scratch trained with the same compute, though pretraining beats scratch:",
+        ),
+        (
+            "across",
+            "above",
+            "No difference within 0.05 from scratch, though pretraining beats scratch trained with the same compute:",
+        ),
+        ("across", "across", "No difference within 0.05 from scratch or scratch trained with the same compute: at 10"),
+    ],
+)
+def test_text_says_which_baseline(scratch, long, opening):
+    assert judge(pair("scratch", scratch), pair("scratch-long", long))["text"].startswith(opening)
+
+
+def test_text_when_seeds_are_too_few():
+    text = judge(pair("scratch", "above", seeds=1))["text"]
+    assert text == (
+        "Too few seeds to say whether pretraining helps: at 10 labels a class mae shares 1 seed with scratch and "
+        "0 seeds with scratch trained with the same compute, and 3 are needed."
+    )
+
+
+def test_within_is_the_largest_bound_of_the_open_pairs_rounded_up():
+    wide = pair("scratch", "across", low=-0.01, high=0.02, low_images=-0.0312, high_images=0.01)
+    assert "within 0.032 " in judge(wide, pair("scratch-long", "above"))["text"]
+    assert "within 0 " in judge(pair("scratch", "touching"), pair("scratch-long", "touching"))["text"]
+
+
+def test_small_numbers_do_not_read_as_zero():
+    text = judge(pair("scratch", "above", low=0.0002), pair("scratch-long", "above"))["text"]
+    assert "0.0002 to 0.150" in text
+
+
+def test_log_loss_is_better_when_lower():
+    def rows(side: str) -> list[dict]:
+        return [pair(name, side, side, metric="log_loss") for name in ("scratch", "scratch-long")]
+
+    helped = judge(*rows("below"), metric="log_loss")
+    assert helped["kind"] == "helps"
+    assert "0.964 log loss (lower is better) against" in helped["text"]
+    assert judge(*rows("above"), metric="log_loss")["kind"] == "hurts"
+    assert judge(*rows("across"), metric="log_loss")["kind"] == "no difference"
+
+
+def test_other_arms_metrics_and_budgets_are_passed_over():
+    mine = [pair("scratch", "above"), pair("scratch-long", "above")]
+    others = [
+        row | change
+        for row in (pair("scratch", "below"), pair("scratch-long", "below"))
+        for change in ({"arm": "init"}, {"metric": "accuracy"}, {"labels_per_class": 50}, {"baseline": "mae"})
+    ]
+    assert judge(*mine, *others)["kind"] == "helps"
+    assert judge(*others, *mine, arm="init")["kind"] == "hurts"
+    assert "init reaches 0.500" in judge(*others, arm="init")["text"]
+
+
+def test_unknown_metric_is_refused():
+    with pytest.raises(WhymaskError, match="acuracy"):
+        judge(metric="acuracy")
+
+
+def test_one_label_is_singular():
+    assert "at 1 label a class" in verdict([], METRIC, 1, arm="mae", levels=[])["text"]
+
+
+bounds = st.tuples(st.floats(-1, 1), st.floats(-1, 1)).map(sorted)
+
+
+@given(bounds, bounds, bounds, bounds)
+def test_a_difference_is_claimed_only_when_no_interval_holds_zero(scratch, scratch_images, long, long_images):
+    pairs = [
+        pair(name, "across", low=low, high=high, low_images=low_images, high_images=high_images)
+        for name, (low, high), (low_images, high_images) in [
+            ("scratch", scratch, scratch_images),
+            ("scratch-long", long, long_images),
+        ]
+    ]
+    result = judge(*pairs)
+    everything = [scratch, scratch_images, long, long_images]
+    assert (result["kind"] == "helps") == all(low > 0 for low, _ in everything)
+    if result["kind"] == "hurts":
+        assert any(all(high < 0 for _, high in two) for two in (everything[:2], everything[2:]))
+    if result["kind"] == "no difference":
+        within = float(re.search(r"within (\S+)", result["text"])[1])
+        undecided = [two for two in (everything[:2], everything[2:]) if not all(low > 0 for low, _ in two)]
+        assert within >= max(abs(end) for two in undecided for interval in two for end in interval) - 1e-9

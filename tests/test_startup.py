@@ -1,0 +1,119 @@
+"""Up in a second: help, and what is wrong with a command, are there before anything slow is imported."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from whymask.cli import COMMANDS
+
+HEAVY = ("torch", "timm", "torchvision", "lightning_fabric", "scipy", "sklearn", "matplotlib", "datasets", "pyarrow")
+MAIN = """
+import sys
+from whymask import cli
+sys.argv = ["whymask", *sys.argv[1:]]
+try:
+    cli.main()
+except SystemExit as end:
+    code = end.code or 0
+print("CODE", code, "MODULES", *sys.modules)
+"""
+FIRST_LINE = """
+import sys
+from whymask import cli
+
+def first(text):
+    print("SAID", text, "MODULES", *sys.modules)
+    raise SystemExit
+
+cli.say = first
+sys.argv = ["whymask", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def python(code: str, *arguments: str) -> tuple[str, float]:
+    """What a fresh interpreter prints, and the processor time that it takes, in seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def heavy_in(printed: str) -> set[str]:
+    modules = printed.rpartition("MODULES ")[2]
+    return {name.partition(".")[0] for name in modules.split()} & set(HEAVY)
+
+
+@pytest.fixture(scope="module")
+def imports() -> float:
+    """What importing the libraries takes that a run needs."""
+    return min(python("import torch, timm, torchvision")[1] for _ in range(2))
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_takes_a_seventh_of_what_importing_torch_and_its_like_takes(command: str, imports: float) -> None:
+    printed, seconds = python(MAIN, *command.split(), "--help")
+    assert "usage: whymask" in printed and "CODE 0" in printed
+    assert heavy_in(printed) == set()
+    assert seconds <= 0.15 * imports
+
+
+def test_importing_whymask_takes_as_little(imports: float) -> None:
+    printed, seconds = python("import sys, whymask; print('MODULES', *sys.modules)")
+    assert heavy_in(printed) == set()
+    assert seconds <= 0.15 * imports
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "study nowhere",
+        "study glyphs:cats=3",
+        "study glyphs --labels nowhere",
+        "study glyphs --seeds many",
+        "study glyphs --metod mae",
+        "pretrain glyphs --method magic",
+        "pretrain glyphs --batch-size 0",
+        "finetune glyphs --from nowhere",
+        "probe glyphs --from nowhere",
+        "predict nowhere glyphs",
+        "embed nowhere glyphs",
+        "export nowhere --to timm",
+        "explain nowhere --data glyphs",
+        "theory --claims magic",
+        "magic",
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_slow_is_imported(line: str) -> None:
+    printed, _ = python(MAIN, *line.split())
+    assert "CODE 2" in printed
+    assert heavy_in(printed) == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("study glyphs --out runs/a", "study of glyphs, kept in runs/a"),
+        ("pretrain glyphs --out runs/b", "pretrain of glyphs, kept in runs/b"),
+        ("finetune glyphs --out runs/c", "finetune of glyphs, kept in runs/c"),
+        ("theory --quick --out runs/d", "theory, kept in runs/d"),
+        ("predict . glyphs --out e.csv", "predict of glyphs, kept in e.csv"),
+    ],
+)
+def test_the_first_line_comes_before_anything_slow_is_imported(line: str, said: str, tmp_path: Path) -> None:
+    printed, _ = python(FIRST_LINE, *line.split())
+    assert f"SAID {said}" in printed
+    assert heavy_in(printed) == set()
+
+
+def test_the_public_names_are_there_and_are_what_they_say() -> None:
+    """`whymask.study` is the function, also once its room was imported."""
+    import whymask
+    import whymask.studies.run
+
+    assert callable(whymask.study) and callable(whymask.explain) and callable(whymask.export)
+    assert set(whymask.__all__) <= set(dir(whymask)) | set(whymask.__all__)
+    assert all(getattr(whymask, name) is not None for name in whymask.__all__)
