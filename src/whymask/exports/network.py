@@ -95,7 +95,8 @@ def gather(run: Path, cell: str | None, names: bool) -> Exported:
     folder = network_of(run, cell)
     if not (folder / "result.json").exists():
         raise WhymaskError(f"{folder} is no finished run (no result.json); give one, or a finished study")
-    classifier, classes = load_classifier(folder) if (folder / "head.json").exists() else (None, ())
+    classifier, task = load_classifier(folder) if (folder / "head.json").exists() else (None, None)
+    classes = task.names if task else ()
     encoder = load_encoder(folder) if classifier is None else classifier.encoder
     kept = kept_method(folder)
     method = None if kept is None else load_method(folder, copy.deepcopy(encoder))

@@ -58,8 +58,8 @@ def predict(
     check_writable(Path(out))
     fabric = make_fabric(runtime or RuntimeSettings())
     folder = network_of(Path(run), cell)
-    model, classes = load_classifier(folder)
-    model = model.to(fabric.device)
+    model, task = load_classifier(folder)
+    model, classes = model.to(fabric.device), task.names
     say(f"predicting with {folder}")
     source = open_source(data, reader=reader)
     applied = apply(lambda x: model(x.to(fabric.device)).softmax(dim=1), model.encoder.transform, source)

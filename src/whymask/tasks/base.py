@@ -112,7 +112,7 @@ class Task(ABC):
     default_metric: ClassVar[str]
     kept_as: ClassVar[str]  # name of the predictions in predictions.npz
     row_metric: ClassVar[Metric]  # of `per_name`
-    takes: ClassVar[frozenset[str]]  # fields of LossConfig, and mixup and cutmix, that it knows
+    takes: ClassVar[frozenset[str]]  # fields of LossConfig, and sampler, mixup and cutmix, that it knows
     least: ClassVar[str]  # how many labelled images it takes to keep some for testing
 
     # labels

@@ -42,7 +42,7 @@ class Classification(Task):
     default_metric = "balanced_accuracy"
     kept_as = "log_probabilities"
     row_metric = Metric("recall", average="over the test images of the class")
-    takes = frozenset({"label_smoothing", "class_weights", "mixup", "cutmix"})
+    takes = frozenset({"label_smoothing", "class_weights", "sampler", "mixup", "cutmix"})
     least = "at least two in a class are needed"
 
     # labels
