@@ -18,9 +18,12 @@ from torch import Tensor, nn
 from whymask.errors import WhymaskError
 from whymask.randomness import numpy_generator
 from whymask.tasks.balance import class_weights
-from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, ordered
+from whymask.tasks.base import LossConfig, Objective, RawLabels, Task, ordered
 from whymask.tasks.budgets import Budget
+from whymask.tasks.metric import Metric
+from whymask.tasks.outputs import Outputs
 from whymask.tasks.probing import LEAST_SHARE, by_distance
+from whymask.tasks.question import Question
 from whymask.tasks.resampling import Units, Weighted
 from whymask.tasks.weighted import ClassTotals
 
@@ -41,6 +44,9 @@ class Classification(Task):
     budget_counts = "labels a class"
     default_metric = "balanced_accuracy"
     kept_as = "log_probabilities"
+    outputs = Outputs(
+        "classifier", "logits", "The softmax of the logits gives probabilities.", "single_label_classification"
+    )
     row_metric = Metric("recall", average="over the test images of the class")
     takes = frozenset({"label_smoothing", "class_weights", "sampler", "mixup", "cutmix"})
     least = "at least two in a class are needed"
@@ -133,6 +139,14 @@ class Classification(Task):
 
     def row(self, shown: np.ndarray) -> list[str]:
         return [self.names[int(shown.argmax())], *(f"{p:.6f}" for p in shown)]
+
+    def question(self, labels: np.ndarray, test: np.ndarray, label: str | None) -> Question:
+        if label is not None:
+            raise WhymaskError(
+                f"--label {label} was given; each image is of one of {len(self.names)} classes, which are all asked "
+                "about; leave it out"
+            )
+        return Question(self, labels)
 
     # how good they are
 
