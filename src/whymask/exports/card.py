@@ -8,6 +8,7 @@ from typing import Any
 from whymask.exports.network import Exported
 from whymask.exports.to_timm import is_plain, licence_of
 from whymask.runs import read_json, write_bytes
+from whymask.stages.settings import SCRATCH
 from whymask.tasks import TASKS
 
 LIBRARIES = {"timm": "timm", "transformers": "transformers", "onnx": "onnx", "safetensors": "whymask"}
@@ -89,8 +90,8 @@ def training(what: Exported) -> str:
     trained = what.result.get("training") or record.training
     if trained:
         rows.append(f"{'fine-tuning' if what.classifier else 'optimisation'}: {listed(trained).strip(' ()')}")
-    if record.origin and what.names:
-        rows.append(f"started from: {record.origin}")
+    if record.stage == "finetune" and what.study is None and what.names:
+        rows.append(f"started from: {record.origin or SCRATCH}")
     return "\n".join(f"- {row}" for row in rows)
 
 
