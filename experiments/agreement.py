@@ -28,7 +28,7 @@ from whymask.explanations.fill import FILLINGS, fillers
 from whymask.explanations.measures.features import features_alone, recognised
 from whymask.explanations.measures.interactions import effective_count, interactions, masked_values
 from whymask.explanations.measures.views import count_views
-from whymask.explanations.networks import BATCH, Network
+from whymask.explanations.networks import BATCH, Member
 from whymask.explanations.regions import regions
 from whymask.intervals import clopper_pearson, mean_interval
 from whymask.progress import say
@@ -82,7 +82,7 @@ def _training_images(glyphs: Glyphs, two: np.ndarray) -> tuple[np.ndarray, np.nd
     return drawn + np.float32(glyphs.noise) * noise, labels
 
 
-def train(truth: Truth, encoder: EncoderSettings, seed: int, epochs: int, out: Path) -> Network:
+def train(truth: Truth, encoder: EncoderSettings, seed: int, epochs: int, out: Path) -> Member:
     """A network from scratch, kept in the run folder `out`."""
     data = truth.data
     context = Context(make_fabric(RuntimeSettings(device="cpu")), data)
@@ -102,10 +102,10 @@ def train(truth: Truth, encoder: EncoderSettings, seed: int, epochs: int, out: P
         augment="none",
     )
     train_classifier(context, job, out, out.name)
-    return Network("baseline", out.name, seed, load_classifier(out)[0], prep)
+    return Member("baseline", out.name, seed, load_classifier(out)[0], prep)
 
 
-def measured(network: Network, images: Tensor, labels: Tensor, interaction_images: int) -> dict[str, np.ndarray]:
+def measured(network: Member, images: Tensor, labels: Tensor, interaction_images: int) -> dict[str, np.ndarray]:
     """Of each image (n,): "recognised", and by filling "views ..." and, of the first images, "interactions ..."; NaN
     where the image is not recognised."""
     whole = network.recognises(images, labels)
@@ -145,7 +145,7 @@ def by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray
     return np.array([part.mean() if len(part) else np.nan for part in own])
 
 
-def agreement(network: Network, truth: Truth, images: int, interaction_images: int) -> dict[str, float]:
+def agreement(network: Member, truth: Truth, images: int, interaction_images: int) -> dict[str, float]:
     """The AUC of each measure in one network, and of accuracy itself; its accuracy on both kinds of classes.
 
     "captured_...": how many features of these it captured (measure 1).
@@ -157,7 +157,7 @@ def agreement(network: Network, truth: Truth, images: int, interaction_images: i
     found = measured(network, shown, labels, interaction_images)
     classes = len(truth.two)
     accuracy = by_class(found.pop("recognised"), labels.numpy(), classes)
-    captured = (recognised(network, features_alone(truth.glyphs, network.view)) > 0.5).sum(axis=1)
+    captured = (recognised(network, features_alone(truth.glyphs, network.preprocessing)) > 0.5).sum(axis=1)
     result: dict[str, float] = {}
     for name, values in (("accuracy", accuracy), ("captured", captured)):
         result |= {f"{name}_one_feature": values[~truth.two].mean(), f"{name}_two_features": values[truth.two].mean()}

@@ -18,7 +18,7 @@ from whymask.encoders.base import Size, check_divides, square_side
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.explanations.evidence import evidence, means_of
-from whymask.explanations.networks import Network
+from whymask.explanations.networks import Member
 from whymask.masks import to_pixels
 from whymask.methods import METHODS, encoder_for
 from whymask.methods.files import load_method, save_method
@@ -159,7 +159,7 @@ def test_it_can_be_a_classifier_whose_evidence_is_found(tmp_path: Path) -> None:
     encoder = small()
     set_drop_path(encoder, 0.1)  # it has residual branches, and says so
     assert encoder.config.has_branches()
-    network = Network("baseline", "scratch", 0, Classifier(encoder, 3).eval(), encoder.transform)
+    network = Member("baseline", "scratch", 0, Classifier(encoder, 3).eval(), encoder.transform)
     images, labels = digits(4), torch.tensor([0, 1, 2, 0])
     assert means_of(network, images, labels) == "grad-cam"
     assert evidence(network, images, labels, (8, 8)).shape == (4, 8, 8)

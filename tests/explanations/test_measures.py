@@ -27,7 +27,7 @@ from whymask.explanations.fill import FILLINGS, cells_of, fillers, hide
 from whymask.explanations.measures import MEASURES, features, lottery
 from whymask.explanations.measures.robustness import robustness_scores
 from whymask.explanations.measures.views import SHARES, count_views, view_scores
-from whymask.explanations.networks import Network
+from whymask.explanations.networks import Member
 from whymask.explanations.numbers import Key, Number
 from whymask.explanations.settings import NAMES
 from whymask.intervals import clopper_pearson
@@ -53,13 +53,13 @@ class Bright(nn.Module):
         return features.amax(dim=(2, 3))
 
 
-def bright_network() -> Network:
+def bright_network() -> Member:
     """Says class 1 where some cell is brighter than 1/2."""
     classifier = Classifier(Bright(), 2)  # type: ignore[arg-type]
     with torch.no_grad():
         classifier.head.weight.copy_(torch.tensor([[0.0], [10.0]]))
         classifier.head.bias.copy_(torch.tensor([5.0, 0.0]))
-    return Network("baseline", "scratch", 0, classifier, VIEW)
+    return Member("baseline", "scratch", 0, classifier, VIEW)
 
 
 def blocks(*rows: int) -> Tensor:
@@ -70,10 +70,10 @@ def blocks(*rows: int) -> Tensor:
     return image
 
 
-def small_network(name: str, seed: int = 0, **settings: object) -> Network:
+def small_network(name: str, seed: int = 0, **settings: object) -> Member:
     encoder = new_encoder(EncoderSettings(name, **settings), (32, 32), 1, seed)  # type: ignore[arg-type]
     encoder.transform = VIEW
-    return Network("baseline", "scratch", seed, Classifier(encoder, 3, seed), VIEW)
+    return Member("baseline", "scratch", seed, Classifier(encoder, 3, seed), VIEW)
 
 
 def some_images(n: int = 6) -> tuple[Tensor, Tensor]:
@@ -168,7 +168,7 @@ def test_each_network_sees_images_as_it_was_trained_to() -> None:
     own, view = (Preprocessing((32, 32), (32, 32), 1, mean=(m,), std=(s,)) for m, s in ((0.3, 0.5), (0.5, 0.25)))
     encoder = new_encoder(EncoderSettings("cnn", width=8), (32, 32), 1, 0)
     encoder.transform = own
-    network = Network("baseline", "scratch", 0, Classifier(encoder, 3), view)
+    network = Member("baseline", "scratch", 0, Classifier(encoder, 3), view)
     pixels = torch.rand(4, 1, 32, 32, generator=torch_generator(0))
     with torch.inference_mode():
         expected = network.classifier((pixels - 0.3) / 0.5)

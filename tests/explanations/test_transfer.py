@@ -18,7 +18,7 @@ from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
 from whymask.explanations.measures import interactions as ia
 from whymask.explanations.measures import retention
-from whymask.explanations.networks import Network
+from whymask.explanations.networks import Member
 from whymask.explanations.numbers import Key
 from whymask.explanations.readout import fit_readout
 from whymask.explanations.regions import regions
@@ -209,7 +209,7 @@ def test_layer_features(config: EncoderSettings, size: int, widths: list[int] | 
     encoder = new_encoder(config, (size, size), 1, 0)
     encoder.transform = Preprocessing((size, size), (size, size), 1, mean=(0.5,), std=(0.25,))
     images = torch.randn(5, 1, size, size, generator=torch_generator(0))
-    layers = Network("baseline", "scratch", 0, Classifier(encoder, 2), encoder.transform).layers(images)
+    layers = Member("baseline", "scratch", 0, Classifier(encoder, 2), encoder.transform).layers(images)
     with torch.inference_mode():
         outputs = encoder.outputs(images)
     assert [layer.shape[0] for layer in layers] == [5] * len(outputs)

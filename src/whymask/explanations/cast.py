@@ -10,7 +10,7 @@ from whymask.explanations import controls
 from whymask.explanations.choice import check_unseen
 from whymask.explanations.compared import Compared
 from whymask.explanations.evidence import Means
-from whymask.explanations.networks import ROLES, Network, Role, Run, check_comparable, load_network, load_pretrained
+from whymask.explanations.networks import ROLES, Member, Role, Run, check_comparable, load_network, load_pretrained
 from whymask.stages.context import Context
 from whymask.stages.settings import SCRATCH
 
@@ -21,7 +21,7 @@ class Cast:
     def __init__(self, context: Context, runs: dict[str, dict[int, Run]]) -> None:
         self.context, self.fabric, self.prepared, self.runs = context, context.fabric, context.prepared, runs
         self.pretrained, self.baseline = runs
-        self.networks: dict[Role, dict[int, Network]] = {}
+        self.networks: dict[Role, dict[int, Member]] = {}
         self.kinds = {arm: next(iter(own.values())).kind for arm, own in runs.items()}
         self.warnings: list[str] = []
         self.notes: list[str] = []
@@ -30,10 +30,10 @@ class Cast:
     def of(cls, context: Context, arms: tuple[dict[int, Run], dict[int, Run]]) -> "Cast":
         """Both arms' networks. Raises WhymaskError where they cannot be compared on these images."""
         runs = {next(iter(arm.values())).arm: arm for arm in arms}
-        cast, prepared, view = cls(context, runs), context.prepared, context.preprocessing
+        cast, prepared, preprocessing = cls(context, runs), context.prepared, context.preprocessing
         for role, arm in zip(("pretrained", "baseline"), arms, strict=True):
             cast.networks[role] = {  # type: ignore[index]
-                seed: replace(load_network(role, run, view, context.fabric.device), seed=seed)  # type: ignore[arg-type]
+                seed: replace(load_network(role, run, preprocessing, context.fabric.device), seed=seed)  # type: ignore[arg-type]
                 for seed, run in arm.items()
             }
         members = [network for role in cast.networks.values() for network in role.values()]
@@ -53,11 +53,11 @@ class Cast:
         return cast
 
     @property
-    def view(self) -> Preprocessing:
+    def preprocessing(self) -> Preprocessing:
         return self.prepared.images.preprocessing
 
     @property
-    def members(self) -> list[Network]:
+    def members(self) -> list[Member]:
         return [self.networks[role][seed] for role in ROLES for seed in sorted(self.networks.get(role, {}))]
 
     @property
@@ -76,7 +76,7 @@ class Cast:
         like = next(iter(self.networks["baseline"].values())).encoder
         first = min(self.networks["baseline"])
         classes, device = len(self.prepared.classes), self.fabric.device
-        self.networks["random"] = {first: controls.random_network(like, classes, first, self.view, device)}
+        self.networks["random"] = {first: controls.random_network(like, classes, first, self.preprocessing, device)}
         self._add_readouts()
         baseline = self.runs[self.baseline]
         obstacle = self._obstacle(baseline, train)
@@ -111,7 +111,7 @@ class Cast:
 
     def _add_readouts(self) -> None:
         arm = f"{self.pretrained} encoder"
-        found: dict[int, Network] = {}
+        found: dict[int, Member] = {}
         for seed, run in self.runs[self.pretrained].items():
             encoder = load_pretrained(run)
             if encoder is not None and run.fingerprint == self.prepared.images.fingerprint:

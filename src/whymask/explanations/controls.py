@@ -17,7 +17,7 @@ from whymask.data.batches import Batch
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import Encoder, build_encoder
-from whymask.explanations.networks import Network, Role, Run
+from whymask.explanations.networks import Member, Role, Run
 from whymask.explanations.readout import fit_readout
 from whymask.masks import to_pixels, uniform
 from whymask.randomness import numpy_generator, torch_generator
@@ -42,7 +42,7 @@ def can_be_trained(run: Run, prepared: Prepared) -> str | None:
     return None
 
 
-def train_erased(context: Context, run: Run, like: Encoder, ratio: float, out: Path) -> Network:
+def train_erased(context: Context, run: Run, like: Encoder, ratio: float, out: Path) -> Member:
     """As `run` was trained from scratch, but with a share `ratio` of the mask squares of half the images hidden.
 
     The network is kept in the run folder `out`, and not trained again if it is there.
@@ -55,7 +55,7 @@ def train_erased(context: Context, run: Run, like: Encoder, ratio: float, out: P
     return _trained(context, context, job, "erased", out)
 
 
-def train_shuffled(context: Context, run: Run, like: Encoder, out: Path) -> Network:
+def train_shuffled(context: Context, run: Run, like: Encoder, out: Path) -> Member:
     """As `run` was trained from scratch, but on labels that were shuffled among its images."""
     prepared, rows = context.prepared, context.labelled_rows(run.budget, run.seed)
     labels = prepared.images.labels.copy()
@@ -79,19 +79,19 @@ def erasing(loss_of: LossOf, encoder: Encoder, ratio: float, seed: int) -> LossO
 
 
 def random_network(
-    like: Encoder, classes: int, seed: int, view: Preprocessing, device: str | torch.device = "cpu"
-) -> Network:
+    like: Encoder, classes: int, seed: int, preprocessing: Preprocessing, device: str | torch.device = "cpu"
+) -> Member:
     """Weights as a network from scratch begins with."""
-    classifier = Classifier(_new_encoder(like, seed, view), classes, seed)
-    return Network("random", RANDOM, seed, classifier.to(device), view)
+    classifier = Classifier(_new_encoder(like, seed, preprocessing), classes, seed)
+    return Member("random", RANDOM, seed, classifier.to(device), preprocessing)
 
 
-def readout_network(arm: str, encoder: Encoder, context: Context, run: Run) -> Network:
+def readout_network(arm: str, encoder: Encoder, context: Context, run: Run) -> Member:
     """A pretrained encoder, and a logistic regression on the labelled images that `run` was fine-tuned with."""
-    prepared, view = context.prepared, context.preprocessing
+    prepared, preprocessing = context.prepared, context.preprocessing
     rows, classes = context.labelled_rows(run.budget, run.seed), len(prepared.classes)
     device = next(encoder.parameters()).device
-    network = Network("readout", arm, run.seed, Classifier(encoder, classes).to(device), view)
+    network = Member("readout", arm, run.seed, Classifier(encoder, classes).to(device), preprocessing)
     weight, bias = fit_readout(network.pooled_rows(prepared, rows), prepared.images.labels[rows], classes)
     with torch.no_grad():
         network.classifier.head.weight.copy_(torch.from_numpy(weight))
@@ -99,9 +99,9 @@ def readout_network(arm: str, encoder: Encoder, context: Context, run: Run) -> N
     return network
 
 
-def _new_encoder(like: Encoder, seed: int, view: Preprocessing) -> Encoder:
+def _new_encoder(like: Encoder, seed: int, preprocessing: Preprocessing) -> Encoder:
     encoder = build_encoder(like.config, like.size, like.channels, seed)
-    encoder.transform = view
+    encoder.transform = preprocessing
     return encoder
 
 
@@ -120,8 +120,8 @@ def _job(context: Context, run: Run, like: Encoder, arm: str) -> ClassifierJob:
     )
 
 
-def _trained(context: Context, seen: Context, job: ClassifierJob, role: Role, out: Path) -> Network:
+def _trained(context: Context, seen: Context, job: ClassifierJob, role: Role, out: Path) -> Member:
     """The network of a job on what is `seen`, which stands beside those of `context`."""
     train_classifier(seen, job, out, f"{job.arm}-{job.seed}")
     classifier, _ = load_classifier(out)
-    return Network(role, job.arm, job.seed, classifier.to(context.fabric.device), context.preprocessing)
+    return Member(role, job.arm, job.seed, classifier.to(context.fabric.device), context.preprocessing)

@@ -16,7 +16,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from whymask.explanations.fill import hide
-from whymask.explanations.networks import BATCH, Network
+from whymask.explanations.networks import BATCH, Member
 from whymask.stages.classify import Classifier
 
 Means = Literal["grad-cam", "occlusion"]
@@ -40,14 +40,14 @@ class Pointing(nn.Module):
         return model.head(model.norm(encoder.pool(encoder.features_by(self.point, images))))
 
 
-def means_of(network: Network, images: Tensor, labels: Tensor) -> Means:
+def means_of(network: Member, images: Tensor, labels: Tensor) -> Means:
     """Grad-CAM where the network has a map that the gradient reaches, as tried on a few images."""
     maps = _grad_cam(network, images[:8], labels[:8])
     return "grad-cam" if maps[0].numel() >= FEWEST and bool(maps.abs().max() > 0) else "occlusion"
 
 
 def evidence(
-    network: Network, images: Tensor, labels: Tensor, cells: tuple[int, int], means: Means = "grad-cam"
+    network: Member, images: Tensor, labels: Tensor, cells: tuple[int, int], means: Means = "grad-cam"
 ) -> Tensor:
     """float32 (B, gh, gw): how much each of `cells` (gh, gw) speaks for the class `labels` (B,); higher is more.
 
@@ -63,7 +63,7 @@ def evidence(
     return F.interpolate(maps, size=cells, mode="bilinear", align_corners=False)[:, 0]
 
 
-def _grad_cam(network: Network, images: Tensor, labels: Tensor) -> Tensor:
+def _grad_cam(network: Member, images: Tensor, labels: Tensor) -> Tensor:
     """(B, 1, h', w') on the CPU."""
     model = Pointing(network.classifier)
     seen = network.see(images).requires_grad_()
@@ -72,7 +72,7 @@ def _grad_cam(network: Network, images: Tensor, labels: Tensor) -> Tensor:
     return maps.detach().float().cpu()
 
 
-def _occlusion(network: Network, images: Tensor, labels: Tensor, cells: tuple[int, int]) -> Tensor:
+def _occlusion(network: Member, images: Tensor, labels: Tensor, cells: tuple[int, int]) -> Tensor:
     count = cells[0] * cells[1]
     single = torch.eye(count, dtype=torch.bool).view(count, *cells)
     whole = _log_probability(network, images, labels)
@@ -83,7 +83,7 @@ def _occlusion(network: Network, images: Tensor, labels: Tensor, cells: tuple[in
     return drops.view(-1, *cells)
 
 
-def _log_probability(network: Network, images: Tensor, labels: Tensor) -> Tensor:
+def _log_probability(network: Member, images: Tensor, labels: Tensor) -> Tensor:
     return network(images).log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from whymask.explanations.cast import Cast
 from whymask.explanations.compared import Compared
 from whymask.explanations.drawing import Told
-from whymask.explanations.networks import ROLES, Network, Role
+from whymask.explanations.networks import ROLES, Member, Role
 from whymask.explanations.numbers import Number, Scores, differences, summarise
 from whymask.explanations.shown import Shown
 from whymask.report.privacy import HIDDEN
@@ -75,7 +75,7 @@ class Measure:
     unnamed: Callable[[str, Mapping[str, str]], str] = lambda item, classes: HIDDEN
 
 
-def of_each(cast: Cast, ask: Callable[[Network], Result]) -> dict[Role, dict[int, Result]]:
+def of_each(cast: Cast, ask: Callable[[Member], Result]) -> dict[Role, dict[int, Result]]:
     """What `ask` gives of every network, by role and seed."""
     return {
         role: {seed: ask(network) for seed, network in cast.networks[role].items()}

@@ -30,23 +30,23 @@ BATCH = 256
 
 
 @dataclass
-class Network:
-    """A classifier of one seed of an arm.
+class Member:
+    """A network of a cast: a classifier of one seed of an arm.
 
-    It takes images as `view` normalises them, the same tensor for all networks of a comparison, and brings them to its
-    own normalisation.
+    It takes images as `preprocessing` normalises them, the same tensor for all members of a cast, and brings them to
+    its own normalisation.
     """
 
     role: Role
     arm: str
     seed: int
     classifier: Classifier
-    view: Preprocessing
+    preprocessing: Preprocessing
     run: "Run | None" = None
 
     def __post_init__(self) -> None:
         self.classifier.eval().requires_grad_(False)
-        ours, own = self.view, self.encoder.transform
+        ours, own = self.preprocessing, self.encoder.transform
         mean, std, own_mean, own_std = (
             torch.tensor(values).view(-1, 1, 1) for values in (ours.mean, ours.std, own.mean, own.std)
         )
@@ -241,10 +241,10 @@ def _run(folder: Path) -> Run:
 
 
 def load_network(
-    role: Role, run: Run, view: Preprocessing | None = None, device: str | torch.device = "cpu"
-) -> Network:
+    role: Role, run: Run, preprocessing: Preprocessing | None = None, device: str | torch.device = "cpu"
+) -> Member:
     classifier, _ = load_classifier(run.folder)
-    return Network(role, run.arm, run.seed, classifier.to(device), view or classifier.encoder.transform, run)
+    return Member(role, run.arm, run.seed, classifier.to(device), preprocessing or classifier.encoder.transform, run)
 
 
 def load_pretrained(run: Run) -> Encoder | None:

@@ -25,7 +25,7 @@ def evidence_pictures(
     images with the strongest quarter of it at the mean, and "whole/ARM", "left/ARM" (m,), the classes said of both.
     """
     images, labels = images[:SHOWN], labels[:SHOWN]
-    pictures = {"images": pixels(images, cast.view), "labels": labels.numpy()}
+    pictures = {"images": pixels(images, cast.preprocessing), "labels": labels.numpy()}
     for role in ROLES:
         if role not in cast.networks:
             continue
@@ -36,14 +36,14 @@ def evidence_pictures(
         positive = maps.clamp(min=0)
         pictures |= {
             f"evidence/{network.arm}": (positive / positive.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)).numpy(),
-            f"hidden/{network.arm}": pixels(left, cast.view),
+            f"hidden/{network.arm}": pixels(left, cast.preprocessing),
             f"whole/{network.arm}": network(images).argmax(dim=1).numpy(),
             f"left/{network.arm}": network(left).argmax(dim=1).numpy(),
         }
     return pictures
 
 
-def pixels(images: Tensor, view: Preprocessing) -> np.ndarray:
+def pixels(images: Tensor, preprocessing: Preprocessing) -> np.ndarray:
     """Normalised images (n, C, h, w) as uint8 (n, h, w, C)."""
-    std, mean = (torch.tensor(values).view(-1, 1, 1) for values in (view.std, view.mean))
+    std, mean = (torch.tensor(values).view(-1, 1, 1) for values in (preprocessing.std, preprocessing.mean))
     return ((images * std + mean).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()

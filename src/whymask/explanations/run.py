@@ -14,7 +14,7 @@ from whymask.explanations.choice import choose_images
 from whymask.explanations.explanation import Explanation
 from whymask.explanations.measuring import explanation_of
 from whymask.explanations.networks import (
-    Network,
+    Member,
     Run,
     load_network,
     open_runs,
@@ -90,7 +90,7 @@ def explain_arms(
     return explanation
 
 
-def _data_config(settings: ExplainSettings, first: Network) -> Any:
+def _data_config(settings: ExplainSettings, first: Member) -> Any:
     config, encoder = settings.data, first.encoder
     if config.size not in (None, encoder.size[0]) or config.channels not in (None, encoder.channels):
         raise WhymaskError(

@@ -9,6 +9,7 @@ from whymask.exports.network import Exported
 from whymask.exports.to_timm import is_plain, licence_of
 from whymask.runs import read_json, write_bytes
 from whymask.stages.metrics import describe
+from whymask.stages.settings import SCRATCH
 
 LIBRARIES = {"timm": "timm", "transformers": "transformers", "onnx": "onnx", "safetensors": "whymask"}
 
@@ -80,16 +81,14 @@ def training(what: Exported) -> str:
         rows.append(
             f"{data['pool']:,} images to pretrain on, {data['train']:,} labelled ones, {data['test']:,} to test"
         )
-    settings = config.get("settings", config)
-    method = what.method_name or settings.get("method")
+    method = what.method_name or config.get("method")
     if method:
-        own = settings.get("method_config") or settings.get(method.replace("-", "_")) or {}
-        rows.append(f"pretraining: {method}{listed(own)}")
+        rows.append(f"pretraining: {method}{listed(config.get('method_settings') or {})}")
     trained = what.about["result"].get("training") or config.get("training")
     if trained:
         rows.append(f"{'fine-tuning' if what.classifier else 'optimisation'}: {listed(trained).strip(' ()')}")
-    if config.get("from") and what.names:
-        rows.append(f"started from: {config['from']}")
+    if config.get("stage") == "finetune" and what.study is None and what.names:
+        rows.append(f"started from: {config.get('origin') or SCRATCH}")
     return "\n".join(f"- {row}" for row in rows)
 
 

@@ -16,6 +16,7 @@ from whymask.methods.files import kept_method, load_method
 from whymask.runs import read_json
 from whymask.stages.apply import network_of
 from whymask.stages.classify import Classifier, load_classifier
+from whymask.stages.record import told_by
 
 TOLERANCE = 1e-5
 
@@ -26,7 +27,7 @@ class Exported:
     source: the run folder; study: that of the study it belongs to.
     classifier: with a head, of a fine-tuning run; method: of a pretraining run, with its decoder.
     labels: class names, or numbers where names must not leave.
-    about: of the run's folder: config, provenance and result.
+    about: of the run's folder: config (the fields of a `RunRecord`), provenance and result.
     """
 
     source: Path
@@ -102,7 +103,8 @@ def gather(run: Path, cell: str | None, names: bool) -> Exported:
     stored = read_json(folder / "config.json")
     about = {
         "result": read_json(folder / "result.json"),
-        **{key: stored.get(key, {}) for key in ("config", "provenance")},
+        "config": told_by(stored) if "config" in stored else {},
+        "provenance": stored.get("provenance", {}),
     }
     labels = classes if names else tuple(str(number) for number in range(len(classes)))
     study = run if (run / "study.json").exists() else None

@@ -11,9 +11,9 @@ from whymask.lazy import attach
 __getattr__, __all__ = attach(
     __name__,
     {
-        "settings": ["MaskedSettings", "MethodSettings", "PerMethod", "SETTINGS", "asked_of", "setting_of"],
+        "settings": ["MaskedSettings", "MethodSettings", "PerMethod", "SETTINGS", "setting_of"],
         "base": ["MaskedConfig", "Method", "MethodConfig"],
-        "build": ["METHODS", "build_method", "encoder_for", "method_of", "resolve_method", "settings_for"],
+        "build": ["METHODS", "asked_of", "build_method", "encoder_for", "method_of", "resolve_method", "settings_for"],
         "files": ["load_method", "save_method"],
     },
 )
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from whymask.methods.base import Method as Method
     from whymask.methods.base import MethodConfig as MethodConfig
     from whymask.methods.build import METHODS as METHODS
+    from whymask.methods.build import asked_of as asked_of
     from whymask.methods.build import build_method as build_method
     from whymask.methods.build import encoder_for as encoder_for
     from whymask.methods.build import method_of as method_of
@@ -34,5 +35,4 @@ if TYPE_CHECKING:
     from whymask.methods.settings import MaskedSettings as MaskedSettings
     from whymask.methods.settings import MethodSettings as MethodSettings
     from whymask.methods.settings import PerMethod as PerMethod
-    from whymask.methods.settings import asked_of as asked_of
     from whymask.methods.settings import setting_of as setting_of

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import Any
 
 from whymask.encoders import Encoder, EncoderConfig, EncoderSettings, config_class
 from whymask.errors import WhymaskError
@@ -13,7 +14,7 @@ from whymask.methods.fcmae import FCMAE
 from whymask.methods.ijepa import IJEPA
 from whymask.methods.mae import MAE
 from whymask.methods.maskfeat import MaskFeat
-from whymask.methods.settings import MethodSettings
+from whymask.methods.settings import MethodSettings, setting_of
 from whymask.methods.simmim import SimMIM
 from whymask.methods.spark import SparK
 from whymask.methods.two_layer import TwoLayerMethod
@@ -38,6 +39,12 @@ def method_of(name: str) -> type[Method]:
         near = get_close_matches(name, METHODS, cutoff=0.3) or list(METHODS)
         raise WhymaskError(f"unknown method {name!r}; nearest: {', '.join(near)} (all: {', '.join(METHODS)})")
     return METHODS[name]
+
+
+def asked_of(settings: Any) -> MethodSettings:
+    """What `settings` ask of their method; the defaults of a method that was added to METHODS later."""
+    asked = getattr(settings, setting_of(settings.method), None)
+    return method_of(settings.method).Settings() if asked is None else asked
 
 
 def encoder_for(name: str, asked: EncoderSettings) -> EncoderSettings:

@@ -4,7 +4,7 @@ A method's own file says what is derived where a setting is None, and holds its 
 """
 
 from dataclasses import dataclass, field, make_dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from whymask.errors import WhymaskError
 
@@ -243,13 +243,3 @@ PerMethod = make_dataclass(
     kw_only=True,
 )
 """Base of settings: one field a method, with what is asked of it."""
-
-
-def asked_of(settings: Any) -> MethodSettings:
-    """What `settings` ask of their method; the defaults of a method that was added to METHODS later."""
-    asked = getattr(settings, setting_of(settings.method), None)
-    if asked is not None:
-        return asked
-    from whymask.methods.build import method_of
-
-    return method_of(settings.method).Settings()

@@ -91,7 +91,7 @@ class FinetuneTrainingSettings(TrainingSettings):
 
 
 @dataclass(frozen=True)
-class PretrainSettings(PerMethod):  # type: ignore[misc, valid-type]
+class PretrainSettings(PerMethod):
     """Pretrain an encoder on unlabelled images."""
 
     method: Literal[tuple(SETTINGS)] = "mae"  # type: ignore[valid-type]

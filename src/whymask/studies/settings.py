@@ -18,7 +18,7 @@ __all__ = ["INIT", "SCRATCH", "SCRATCH_LONG", "ScratchLong", "StudySettings"]
 
 
 @dataclass(frozen=True)
-class StudySettings(PerMethod):  # type: ignore[misc, valid-type]
+class StudySettings(PerMethod):
     """Does pretraining help on these images, how much, and what is it worth in labels?"""
 
     seeds: int = 5

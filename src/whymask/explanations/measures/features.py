@@ -21,7 +21,7 @@ from whymask.explanations.choice import in_turn, tagged
 from whymask.explanations.compared import Compared
 from whymask.explanations.drawing import Told, arm_names, shortened
 from whymask.explanations.measure import AGAINST, Drawing, Expectation, Measure, numbers_of, of_each
-from whymask.explanations.networks import Network
+from whymask.explanations.networks import Member
 from whymask.explanations.numbers import Key, Number, Scores, mean_of, percent, summarise, t_interval
 from whymask.explanations.readout import fit_readout
 from whymask.explanations.shown import Shown, images_of
@@ -56,7 +56,7 @@ def take(cast: Cast, shown: Shown) -> list[Number]:
         cast.notes.append("Which features there are is known of glyphs only: captured features are left out.")
         return []
     glyphs = shown.glyphs
-    alone = features_alone(glyphs, cast.view)
+    alone = features_alone(glyphs, cast.preprocessing)
     shares_of = of_each(cast, lambda network: recognised(network, alone))
     numbers = []
     for role, own in shares_of.items():
@@ -69,9 +69,9 @@ def take(cast: Cast, shown: Shown) -> list[Number]:
 
 
 def _decodable(cast: Cast, glyphs: Glyphs, alone: Alone) -> list[Number]:
-    training = features_alone(glyphs, cast.view, "alone, to learn from")
+    training = features_alone(glyphs, cast.preprocessing, "alone, to learn from")
 
-    def scores(network: Network) -> Scores:
+    def scores(network: Member) -> Scores:
         train, test = ((network.pooled(part.images), part) for part in (training, alone))
         return decodable_scores(train, test, glyphs.classes)
 
@@ -86,14 +86,14 @@ def _single_view(cast: Cast) -> list[Number]:
         return []
     images, labels = images_of(cast.prepared, rows)
 
-    def scores(network: Network) -> Scores:
+    def scores(network: Member) -> Scores:
         return {Key(SINGLE_VIEW_ACCURACY): network.recognises(images, labels).double().numpy()}
 
     return numbers_of(NAME, cast, of_each(cast, scores))
 
 
-def features_alone(glyphs: Glyphs, view: Preprocessing, part: str = "alone", images: int = IMAGES) -> Alone:
-    """`images` of every feature alone, with pixel noise, as `view` prepares them; `part` names a set of its own."""
+def features_alone(glyphs: Glyphs, preprocessing: Preprocessing, part: str = "alone", images: int = IMAGES) -> Alone:
+    """`images` of every feature alone, with pixel noise, prepared for networks; `part` names a set of its own."""
     own, k = glyphs.features, glyphs.classes
     n = images * own * k
     _, classes, truth = generate(glyphs, n, part)
@@ -102,10 +102,10 @@ def features_alone(glyphs: Glyphs, view: Preprocessing, part: str = "alone", ima
     shown = ((places == feature[:, None]) | (places >= own)) * truth.amplitudes
     noise = numpy_generator(glyphs.seed, "glyphs", part, "noise").standard_normal((n, glyphs.side, glyphs.side))
     drawn = render(glyphs, replace(truth, amplitudes=shown.astype(np.float32))) + glyphs.noise * noise
-    return Alone(torch.stack([view(image) for image in drawn.astype(np.float32)]), classes, feature)
+    return Alone(torch.stack([preprocessing(image) for image in drawn.astype(np.float32)]), classes, feature)
 
 
-def recognised(network: Network, alone: Alone) -> np.ndarray:
+def recognised(network: Member, alone: Alone) -> np.ndarray:
     """Share of each feature's images that are given its class: (classes, features)."""
     right = network.recognises(alone.images, torch.from_numpy(alone.classes)).numpy()
     return shares(right, alone)

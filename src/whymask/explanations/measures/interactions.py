@@ -19,7 +19,7 @@ from whymask.explanations.cast import Cast
 from whymask.explanations.drawing import Told, dots, legend_of, select
 from whymask.explanations.fill import FILLED, FILLINGS
 from whymask.explanations.measure import Drawing, Expectation, Measure, numbers_of, of_each
-from whymask.explanations.networks import BATCH, Network, Role
+from whymask.explanations.networks import BATCH, Member, Role
 from whymask.explanations.numbers import Key, Number, Scores
 from whymask.explanations.regions import regions
 from whymask.explanations.shown import Shown
@@ -38,11 +38,11 @@ def at_order(part: str) -> str:
 
 def take(cast: Cast, shown: Shown) -> list[Number]:
     some = shown.first(shown.settings.interaction_images)
-    where = regions(cast.view.size, shown.settings.regions)
+    where = regions(cast.preprocessing.size, shown.settings.regions)
     scores: dict[Role, dict[int, Scores]] = {}
     for name, filler in some.fillers.items():
 
-        def found_in(network: Network, filler: Tensor = filler) -> np.ndarray:
+        def found_in(network: Member, filler: Tensor = filler) -> np.ndarray:
             return interactions(masked_values(network, some.images, some.labels, filler, where, BATCH))
 
         found = of_each(cast, found_in)

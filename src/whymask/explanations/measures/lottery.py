@@ -23,7 +23,7 @@ from whymask.explanations.controls import RANDOM, random_network
 from whymask.explanations.drawing import Told, dots, select
 from whymask.explanations.evidence import evidence, ranks, top_cells
 from whymask.explanations.measure import AGAINST, Drawing, Expectation, Measure
-from whymask.explanations.networks import Network, Role
+from whymask.explanations.networks import Member, Role
 from whymask.explanations.numbers import RESAMPLES, Number, bounds_of, jackknife, mean_of, percent
 from whymask.explanations.shown import Shown, groups_of, images_of
 from whymask.intervals import resampled_weights, units_of
@@ -50,7 +50,7 @@ def take(cast: Cast, shown: Shown) -> list[Number]:
         rows = in_turn(cast.prepared, single)[: shown.settings.test_images]
     (images, labels), groups = images_of(cast.prepared, rows), groups_of(cast.prepared, rows)
 
-    def seen_by(networks: dict[int, Network]) -> Seen:
+    def seen_by(networks: dict[int, Member]) -> Seen:
         return {
             seed: (network(images), evidence(network, images, labels, shown.cells, shown.means[network.arm]))
             for seed, network in networks.items()
@@ -70,11 +70,12 @@ def take(cast: Cast, shown: Shown) -> list[Number]:
     return numbers
 
 
-def _never_trained(cast: Cast) -> dict[int, Network]:
+def _never_trained(cast: Cast) -> dict[int, Member]:
     """Networks with random weights, one for each seed of the baseline."""
     like, classes = next(iter(cast.networks["random"].values())).encoder, len(cast.prepared.classes)
     return {
-        seed: random_network(like, classes, seed, cast.view, cast.fabric.device) for seed in cast.networks["baseline"]
+        seed: random_network(like, classes, seed, cast.preprocessing, cast.fabric.device)
+        for seed in cast.networks["baseline"]
     }
 
 

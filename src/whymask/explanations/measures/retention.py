@@ -11,7 +11,7 @@ from whymask.explanations.compared import Compared
 from whymask.explanations.controls import random_network
 from whymask.explanations.drawing import Told, legend_of, lines, select
 from whymask.explanations.measure import Drawing, Expectation, Measure
-from whymask.explanations.networks import Network, Role
+from whymask.explanations.networks import Member, Role
 from whymask.explanations.numbers import Bounds, Key, Number, jackknife, mean_of, percent, summarise, t_interval
 from whymask.explanations.readout import fit_readout
 from whymask.explanations.shown import Shown, groups_of, images_of
@@ -47,13 +47,13 @@ def take(cast: Cast, shown: Shown) -> list[Number]:
     return numbers
 
 
-def _first(cast: Cast, network: Network) -> Network:
+def _first(cast: Cast, network: Member) -> Member:
     """A network as it was before any training."""
     seed = network.run.seed if network.run else network.seed
-    return random_network(network.encoder, len(cast.prepared.classes), seed, cast.view, cast.fabric.device)
+    return random_network(network.encoder, len(cast.prepared.classes), seed, cast.preprocessing, cast.fabric.device)
 
 
-def _of_arm(cast: Cast, arm: str, pairs: Mapping[int, tuple[Network, Network]]) -> list[Number]:
+def _of_arm(cast: Cast, arm: str, pairs: Mapping[int, tuple[Member, Member]]) -> list[Number]:
     """Of networks before and after their training, by seed."""
     rows = in_turn(cast.prepared, cast.prepared.test)[:MOST]
     images, groups = images_of(cast.prepared, rows)[0], groups_of(cast.prepared, rows)
@@ -72,7 +72,7 @@ def _of_arm(cast: Cast, arm: str, pairs: Mapping[int, tuple[Network, Network]]) 
 
 
 def _read_out(
-    cast: Cast, arm: str, seed: int, pair: tuple[Network, Network], rows: np.ndarray
+    cast: Cast, arm: str, seed: int, pair: tuple[Member, Member], rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Whether read-outs before and after are right on the images `rows`; None where the labels are not there."""
     prepared = cast.prepared

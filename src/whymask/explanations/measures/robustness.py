@@ -10,7 +10,7 @@ from whymask.explanations.drawing import Told, legend_of, lines, select
 from whymask.explanations.evidence import ranks
 from whymask.explanations.fill import FILLED, FILLINGS, Filling, cells_of, hide
 from whymask.explanations.measure import Drawing, Expectation, Measure, numbers_of, of_each
-from whymask.explanations.networks import Network
+from whymask.explanations.networks import Member
 from whymask.explanations.numbers import Key, Number, Scores
 from whymask.explanations.shown import Shown
 from whymask.randomness import torch_generator
@@ -28,14 +28,14 @@ SHARES = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4)
 
 
 def take(cast: Cast, shown: Shown) -> list[Number]:
-    def scores(network: Network) -> Scores:
+    def scores(network: Member) -> Scores:
         return robustness_scores(network, shown.images, shown.labels, shown.fillers, shown.cells)
 
     return numbers_of(NAME, cast, of_each(cast, scores), shown.groups)
 
 
 def robustness_scores(
-    network: Network, images: Tensor, labels: Tensor, fillers: dict[Filling, Tensor], cells: tuple[int, int]
+    network: Member, images: Tensor, labels: Tensor, fillers: dict[Filling, Tensor], cells: tuple[int, int]
 ) -> dict[Key, np.ndarray]:
     """On images (n, C, h, w): whether each is recognised ("accuracy"), under "noise" and "occlusion" `at`
     five strengths, and the mean over these. Every network sees the same noise and the same cells."""

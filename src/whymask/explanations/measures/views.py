@@ -20,7 +20,7 @@ from whymask.explanations.drawing import MAIN, Row, Told, arm_names, legend_of, 
 from whymask.explanations.evidence import Means, evidence, ranks
 from whymask.explanations.fill import FILLED, FILLINGS, Filling, cells_of, hide
 from whymask.explanations.measure import Drawing, Expectation, Measure, numbers_of, of_each
-from whymask.explanations.networks import Network
+from whymask.explanations.networks import Member
 from whymask.explanations.numbers import Key, Number, Scores, mean_of, percent
 from whymask.explanations.shown import Shown
 from whymask.randomness import torch_generator
@@ -42,14 +42,14 @@ MOST = 5
 def take(cast: Cast, shown: Shown) -> list[Number]:
     some = shown.first(shown.settings.view_images)
 
-    def scores(network: Network) -> Scores:
+    def scores(network: Member) -> Scores:
         return view_scores(network, some.images, some.labels, some.fillers, some.cells, some.means[network.arm])
 
     return numbers_of(NAME, cast, of_each(cast, scores), some.groups)
 
 
 def view_scores(
-    network: Network,
+    network: Member,
     images: Tensor,
     labels: Tensor,
     fillers: dict[Filling, Tensor],
@@ -88,7 +88,7 @@ def view_scores(
 
 
 def count_views(
-    network: Network,
+    network: Member,
     images: Tensor,
     labels: Tensor,
     filler: Tensor,
@@ -132,7 +132,7 @@ def count_views(
 
 
 def _without_and_alone(
-    network: Network, images: Tensor, labels: Tensor, filler: Tensor, first: Tensor, counts: Tensor
+    network: Member, images: Tensor, labels: Tensor, filler: Tensor, first: Tensor, counts: Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
     """Whether an image is recognised without the cells that are True in `first` (n, gh, gw), and by them alone."""
     without, alone = (
