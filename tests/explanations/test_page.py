@@ -290,6 +290,7 @@ def test_csv_files_equal_explain_json(browser: Any, evil: Path, tmp_path: Path) 
     with Visit(browser, evil / "report.html") as visit:
         for measure in MEASURES:
             link = visit.page.locator(f"#{measure} a.csv")
+            link.wait_for()  # the page's script unpacks it
             link.focus()
             with visit.page.expect_download() as download:
                 visit.page.keyboard.press("Enter")

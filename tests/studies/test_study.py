@@ -576,10 +576,10 @@ def test_labels_from_a_second_folder_and_a_page_without_names_or_images(pictures
     assert "broken.jpg" in (out / "skipped.csv").read_text()
     assert table["verdict"]["metric"] == "balanced_accuracy"
     page = (out / "report.html").read_text()
-    assert "okapi" in page and "broken.jpg" in page and "data:image/png" in page
+    assert "okapi" in page and "broken.jpg" in page and "data:image/" in page
     study(str(pictures / "photos"), out=out, settings=settings, images=False, names=False)
     page = (out / "report.html").read_text()
-    for secret in (*CLASSES, "broken", "photos", "labelled/", "data:image/png"):
+    for secret in (*CLASSES, "broken", "photos", "labelled/", "data:image/"):
         assert secret not in page, secret
 
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from whymask.report.svg import shorter
 from whymask.runs import write_bytes
 
 NEUTRAL = "#767676"
@@ -109,7 +110,7 @@ def inline(svg: str, label: str) -> Markup:
     svg = re.sub(r'font: ([\d.]+px) [^;"]*', r"font-size: \1", svg)
     svg = re.sub(r' width="[\d.]+pt"', "", re.sub(r' height="[\d.]+pt"', "", svg, count=1), count=1)
     svg = svg.replace(NEUTRAL, "currentColor")
-    return Markup(svg.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(label), 1))
+    return Markup(shorter(svg).replace("<svg", Markup('<svg role="img" aria-label="{}"').format(label), 1))
 
 
 def legend_above(axes: Axes, columns: int = 4) -> None:

@@ -38,6 +38,11 @@ def signed(value: Any) -> str:
     return f"{value:+,.3f}".replace("-", "−") if known(value) else DASH
 
 
+def key(value: Any) -> str:
+    """What a column is sorted by, finer than what it shows: 0.7450090744 -> "0.74501"; nothing if unknown."""
+    return f"{value:.5g}" if known(value) else ""
+
+
 def count(value: Any) -> str:
     """50000 -> "50,000"; 12.5 -> "12.5"; 0.01 -> "0.01"."""
     if not known(value):

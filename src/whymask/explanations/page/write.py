@@ -1,6 +1,5 @@
 """The page of an explanation: explain.json and pictures.npz -> report.html and figures/why-*.svg and .png."""
 
-import base64
 import csv
 import io
 from pathlib import Path
@@ -16,7 +15,7 @@ from whymask.explanations.measures import MEASURES
 from whymask.explanations.page.figures import Arrays, figures_of, overlay, rgb, shown_arms
 from whymask.explanations.page.privacy import explanation_without_names
 from whymask.report.figures import inline, to_png, to_svg, write_figures
-from whymask.report.page import render, render_part
+from whymask.report.page import packed, render, render_part
 from whymask.report.pictures import arrays_of, data_uri
 from whymask.report.text import clean, flatten
 from whymask.runs import read_json, write_bytes
@@ -129,7 +128,7 @@ def section_of(told: Told, measure: Measure) -> dict[str, Any] | None:
         "figures": [f"why-{name}" for name in measure.figures],
         "table": table_of(rows),
         "numbers": len(rows),
-        "csv": csv_uri(rows),
+        "csv": csv_of(rows),
     }
 
 
@@ -145,11 +144,10 @@ def table_of(rows: list[Row]) -> list[dict[str, Any]]:
     return list(table.values())
 
 
-def csv_uri(rows: list[Row]) -> str:
-    """The rows as they are in explain.json, as a CSV file in a data URI; None is empty, numbers are exact."""
+def csv_of(rows: list[Row]) -> str:
+    """The rows as they are in explain.json, as a CSV file for the page to unpack; None is empty, numbers are exact."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     writer.writerows(["" if row[name] is None else row[name] for name in COLUMNS] for row in rows)
-    encoded = base64.b64encode(text.getvalue().encode("utf-8", "replace")).decode()
-    return f"data:text/csv;charset=utf-8;base64,{encoded}"
+    return packed(text.getvalue())
