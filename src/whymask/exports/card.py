@@ -8,8 +8,9 @@ from typing import Any
 from whymask.exports.network import Exported
 from whymask.exports.to_timm import is_plain, licence_of
 from whymask.runs import read_json, write_bytes
-from whymask.stages.metrics import describe
+from whymask.tasks import Classification
 
+describe = Classification().describe
 LIBRARIES = {"timm": "timm", "transformers": "transformers", "onnx": "onnx", "safetensors": "whymask"}
 
 

@@ -8,7 +8,6 @@ import torch
 from whymask.data.batches import in_order
 from whymask.data.prepare import Prepared
 from whymask.encoders import Encoder
-from whymask.stages.metrics import metrics
 
 BATCH = 256
 LEAST_SHARE = 1e-3  # kNN shares of 0 would make the log loss infinite
@@ -51,5 +50,5 @@ def probe_encoder(encoder: Encoder, prepared: Prepared, rows: np.ndarray, neighb
         shares = np.full((len(test), len(prepared.classes)), LEAST_SHARE)
         shares[:, classifier.classes_] += classifier.predict_proba(test)
         log_probabilities = np.log(shares / shares.sum(axis=1, keepdims=True))
-        result[name] = metrics(log_probabilities, labels[prepared.test], prepared.test_tags)
+        result[name] = prepared.task.metrics(log_probabilities, labels[prepared.test], prepared.test_tags)
     return result

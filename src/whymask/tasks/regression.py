@@ -43,7 +43,11 @@ class Regression(Task):
 
     name = "regression"
     names_are = "targets"
+    name_is = "target"
     budget_counts = "labelled images"
+    budget_of_one = "labelled image"
+    every_metric = tuple(METRICS)
+    metric_parts = "target"
     default_metric = "mae"
     kept_as = "values"
     row_metric = METRICS["mae"]
