@@ -251,11 +251,10 @@ def test_a_better_arm_helps_and_a_worse_one_hurts_whatever_the_task(task):
 
 @EVERY
 def test_what_makes_no_difference_is_seldom_called_one(task):
-    """100 studies of three equal arms: by the two intervals alone at most 1 in 20 would be called either."""
-    kinds = [
-        simulated(task, dict.fromkeys(("mae", "scratch", "scratch-long"), 1.0), key, 60)["kind"] for key in range(100)
-    ]
-    assert kinds.count("helps") <= 3 and kinds.count("hurts") <= 8
+    """50 studies of three equal arms: by the interval over seeds alone at most 1 in 20 would be called either."""
+    equal = dict.fromkeys(("mae", "scratch", "scratch-long"), 1.0)
+    kinds = [simulated(task, equal, key, images=60)["kind"] for key in range(50)]
+    assert kinds.count("helps") <= 1 and kinds.count("hurts") <= 4
 
 
 @pytest.mark.parametrize(
@@ -270,10 +269,8 @@ def test_a_bound_in_a_targets_unit_has_two_digits_and_is_rounded_up(bound, said)
 
 def test_numbers_in_a_targets_unit_are_neither_cut_to_nothing_nor_padded():
     targets = TASKS["regression"](NAMES)
-    levels = [
-        {"arm": a, "labels_per_class": 50, "metric": "mae", "mean": m}
-        for a, m in (("mae", 4321.5), ("scratch", 0.00123))
-    ]
+    means = {"mae": 4321.5, "scratch": 0.00123}
+    levels = [{"arm": arm, "labels_per_class": 50, "metric": "mae", "mean": mean} for arm, mean in means.items()]
     row = pair("scratch", "below", metric="mae", labels_per_class=50, low=-1.5e-4, high=-1.25e-5, difference=-1e-4)
     text = verdict([row], "mae", 50, task=targets, arm="mae", levels=levels, equal_compute=False)["text"]
     assert "Pretraining helps: at 50 labelled images mae reaches 4,322 mean absolute error (lower is better)" in text
