@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
@@ -51,3 +52,25 @@ def digits(count: int, size: tuple[int, int] = (32, 32)) -> Tensor:
     small = torch.from_numpy(load_digits().images[:count]).float()[:, None]
     large = F.interpolate(small, size=size, mode="bilinear")
     return (large - large.mean()) / large.std()
+
+
+def bars(task: str) -> dict[str, Any]:
+    """240 noisy images of 16 x 16 pixels, each with up to three bars of different brightness, as arrays with labels.
+
+    multilabel: which bars are seen; regression: how bright the image is, and how many bars; classification: whether one
+    is seen in the first place. Labels of the first 60 are missing.
+    """
+    generator = np.random.default_rng(0)
+    seen = generator.random((240, 3)) < [0.6, 0.4, 0.2]
+    images = generator.normal(60, 20, (240, 16, 16))
+    for bar in range(3):
+        images[seen[:, bar], 5 * bar + 1 : 5 * bar + 4] += 60 + 30 * bar
+    labels: dict[str, np.ndarray] = {
+        "classification": seen[:, 0].astype(np.int64),
+        "multilabel": seen.astype(np.int64),
+        "regression": np.stack([images.mean(axis=(1, 2)), seen.sum(axis=1)], axis=1),
+    }
+    unlabelled = {"classification": -1, "multilabel": -1, "regression": np.nan}
+    labels[task][:60] = unlabelled[task]
+    name = "targets" if task == "regression" else "labels"
+    return {"images": images.clip(0, 255).astype(np.uint8), name: labels[task]}

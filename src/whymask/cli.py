@@ -93,10 +93,10 @@ def finetune(data: Data, settings: Annotated[FinetuneSettings, Flat], out: Path 
 
 
 def probe(data: Data, settings: Annotated[ProbeSettings, Flat], out: Path = Path("runs/probe")) -> None:
-    """Nearest neighbours and a linear classifier on a frozen encoder's features.
+    """Nearest neighbours and a linear model on a frozen encoder's features.
 
     Args:
-        out: Run folder, with both classifiers' numbers in result.json.
+        out: Run folder, with the numbers of both in result.json.
     """
     begin("probe", data, settings.data.labels, out=out, origin=settings.origin)
     whymask.probe(data, out=out, settings=settings)
@@ -109,7 +109,7 @@ def predict(
     out: Path = Path("predictions.csv"),
     cell: str | None = None,
 ) -> None:
-    """Classes and probabilities of images, as CSV.
+    """Classes and probabilities of images, or the numbers that a regression predicts, as CSV.
 
     Args:
         out: File to write.
@@ -172,7 +172,7 @@ def export(
     Args:
         out: Folder to write. Default: RUN-TO beside the run.
         cell: Which network of a study, a name under its cells/. Default: the one that predict takes.
-        names: Class names and paths in the card; --no-names leaves them out.
+        names: Class or target names and paths in the card; --no-names leaves them out.
     """
     begin("export", out=out, runs=[run])
     whymask.export(run, to, out=out, cell=cell, names=names)

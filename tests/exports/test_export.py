@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 import whymask
+from tiny import bars
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings, load_encoder
@@ -90,7 +92,7 @@ def photo_in(folder: Path, name: str) -> Image.Image:
 
 
 def expected_of(run: Path, image: Image.Image) -> np.ndarray:
-    """What whymask makes of it: logits, or pooled features."""
+    """What whymask makes of it: the head's outputs, or pooled features."""
     with torch.inference_mode():
         if (run / "head.json").exists():
             model, _ = load_classifier(run)
@@ -102,7 +104,7 @@ def expected_of(run: Path, image: Image.Image) -> np.ndarray:
 def opened(folder: Path, only: str) -> np.ndarray:
     """The card's code, run as written beside photo.jpg, in a process that cannot import whymask."""
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    output = re.findall(r"\(?(logits|features|predictions),?\)? = ", code)[0]
+    output = re.findall(r"\(?(logits|values|features|predictions),?\)? = ", code)[0]
     guard = "import sys\nsys.modules['whymask'] = None\n"
     check = f"assert {only!r} in sys.modules\nimport numpy\nnumpy.save('output.npy', numpy.asarray({output}))\n"
     program = [sys.executable, "-c", guard + code + check]
@@ -238,6 +240,105 @@ def test_an_export_is_where_a_stage_can_start_from(runs: Runs, tmp_path: Path) -
     assert after.transform == before.transform
     for a, b in zip(before.parameters(), after.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+# Of every task
+
+
+@pytest.fixture(scope="module")
+def by_task(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Networks of several classes an image and of numbers, "TASK ENCODER"; vit reads the class token."""
+    folder, made = tmp_path_factory.mktemp("tasks"), {}
+    for task in ("multilabel", "regression"):
+        data = bars(task)
+        data["images"] = data["images"][..., None].repeat(3, axis=-1)  # transformers' pipeline makes colour of all
+        for name, encoder in (("resnet", ENCODERS["resnet"]), ("vit", replace(ENCODERS["vit"], pool="token"))):
+            made[f"{task} {name}"] = folder / f"{task}-{name}"
+            training = FinetuneTrainingSettings(epochs=2, batch_size=16)
+            settings = FinetuneSettings(encoder=encoder, training=training, runtime=CPU)
+            whymask.finetune(data, out=made[f"{task} {name}"], settings=settings)
+    return made
+
+
+NAMES = {"multilabel": ["0", "1", "2"], "regression": ["target 0", "target 1"]}
+PROBLEMS = {"multilabel": "multi_label_classification", "regression": "regression"}
+GIVES = {"multilabel": "logits", "regression": "values"}
+
+
+@pytest.mark.parametrize(
+    ("to", "run"),
+    [
+        ("timm", "regression resnet"),
+        ("transformers", "regression vit"),
+        ("transformers", "multilabel resnet"),
+        ("onnx", "multilabel resnet"),
+    ],
+)
+def test_an_export_of_any_task_gives_the_same_of_an_image_file(
+    to: str, run: str, by_task: Runs, tmp_path: Path
+) -> None:
+    folder = whymask.export(by_task[run], to, out=tmp_path / "exported")
+    image = photo_in(folder, "wide")
+    close(opened(folder, "onnxruntime" if to == "onnx" else to), expected_of(by_task[run], image))
+    code = (folder / "README.md").read_text()
+    assert re.search(rf"\b{GIVES[run.split()[0]]}\b.*= ", code)
+
+
+@pytest.mark.parametrize("task", NAMES)
+@pytest.mark.parametrize("encoder", ["resnet", "vit"])
+def test_transformers_is_told_the_problem_and_the_names(task: str, encoder: str, by_task: Runs, tmp_path: Path) -> None:
+    from transformers import AutoModelForImageClassification
+
+    folder = whymask.export(by_task[f"{task} {encoder}"], "transformers", out=tmp_path / "exported")
+    model = AutoModelForImageClassification.from_pretrained(folder)
+    assert model.config.problem_type == PROBLEMS[task]
+    assert model.config.id2label == dict(enumerate(NAMES[task])) and model.config.num_labels == len(NAMES[task])
+    images = torch.randn(2, 3, 16, 16)
+    targets = {"multilabel": torch.ones(2, 3), "regression": torch.ones(2, 2)}[task]
+    assert torch.isfinite(model(images, labels=targets).loss)
+
+
+def test_transformers_is_told_that_an_image_has_one_class(runs: Runs, tmp_path: Path) -> None:
+    folder = whymask.export(runs["token classifier"], "transformers", out=tmp_path / "exported")
+    assert json.loads((folder / "config.json").read_text())["problem_type"] == "single_label_classification"
+
+
+def test_transformers_pipeline_gives_values_in_the_targets_units(by_task: Runs, tmp_path: Path) -> None:
+    from transformers import ViTForImageClassification, pipeline
+
+    folder = whymask.export(by_task["regression vit"], "transformers", out=tmp_path / "exported")
+    image = photo_in(folder, "sized").resize((16, 16))
+    whole = pipeline("image-classification", model=str(folder), image_processor=str(folder), top_k=None)
+    assert isinstance(whole.model, ViTForImageClassification)
+    found = {row["label"]: row["score"] for row in whole(image)}
+    (expected,) = expected_of(by_task["regression vit"], image)
+    assert [found[name] for name in NAMES["regression"]] == pytest.approx(expected.tolist(), rel=1e-3)
+
+
+@pytest.mark.parametrize("run", ["multilabel resnet", "regression vit"])
+def test_safetensors_keep_the_task(run: str, by_task: Runs, tmp_path: Path) -> None:
+    folder = whymask.export(by_task[run], "safetensors", out=tmp_path / "exported", names=False)
+    image = photo_in(folder, "square")
+    close(expected_of(folder, image), expected_of(by_task[run], image))
+    task = load_classifier(folder)[1]
+    assert task.name == run.split()[0] and task.names == tuple(map(str, range(len(task.names))))
+    assert f"{GIVES[task.name]} = model(" in (folder / "README.md").read_text()
+
+
+def test_an_onnx_graph_comes_with_what_its_outputs_are(by_task: Runs, tmp_path: Path) -> None:
+    folder = whymask.export(by_task["regression resnet"], "onnx", out=tmp_path / "exported")
+    about = json.loads((folder / "preprocessing.json").read_text())
+    assert (about["output"], about["task"], about["targets"]) == ("values", "regression", NAMES["regression"])
+
+
+def test_the_card_says_what_the_task_is(by_task: Runs, tmp_path: Path) -> None:
+    card = (whymask.export(by_task["regression resnet"], "timm", out=tmp_path / "a") / "README.md").read_text()
+    for part in ("A regressor of 2 targets", "Targets: target 0, target 1. Values are", "| mean absolute error |"):
+        assert part in card
+    assert '"regression"' in card.partition("tags: ")[2].partition("\n")[0]
+    card = (whymask.export(by_task["multilabel vit"], "timm", out=tmp_path / "b") / "README.md").read_text()
+    for part in ("A multilabel classifier of 3 classes", "sigmoid of a logit", "| mean average precision |"):
+        assert part in card
 
 
 # The card

@@ -38,6 +38,7 @@ from whymask.stages.settings import FinetuneSettings, FinetuneTrainingSettings
 from whymask.studies.cells import Runner
 from whymask.studies.config import resolve_study
 from whymask.studies.search import search
+from whymask.tasks.classification import CrossEntropy
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
 from whymask.training.settings import RuntimeSettings
@@ -279,7 +280,7 @@ def test_random_erasing_replaces_one_box_by_standard_noise() -> None:
 
 
 def test_mixing_spreads_labels_and_a_single_image_stays_itself(prepared: Prepared) -> None:
-    loss = loss_of(FinetuneTrainingSettings(mixup=1.0, label_smoothing=0.1), 2)
+    loss = loss_of(FinetuneTrainingSettings(mixup=1.0), CrossEntropy(2, label_smoothing=0.1))
 
     class Fixed(nn.Module):
         def forward(self, images: Tensor) -> Tensor:

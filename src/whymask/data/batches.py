@@ -23,6 +23,10 @@ SMALL = 36 * 36  # pixels of an image up to which a CPU crops faster by matrices
 ATTEMPTS = 10  # crops proposed until one fits into the image, as in torchvision
 
 
+Order = Callable[[int], np.ndarray]
+"""Epoch -> the rows of its images, in their order."""
+
+
 class Images(Protocol):
     """The part of `whymask.data.store.ImageSet` that is needed here."""
 
@@ -79,15 +83,16 @@ class Crops:
 class Batches:
     """The training batches of some rows: ``batches(step)`` is the same whenever and wherever it is called.
 
-    An epoch is a permutation of the rows cut into batches; the rows left over are dropped, other ones each epoch.
-    With fewer rows than a batch, every batch is all rows. The batch of all ranks together does not depend on their
-    number: each takes its slice of it.
+    An epoch is a permutation of the rows, or another order, cut into batches; the rows left over are dropped, other
+    ones each epoch. With fewer rows than a batch, every batch is all rows. The batch of all ranks together does not
+    depend on their number: each takes its slice of it.
 
     Args:
         rows: rows of `images` to train on.
         batch_size: images of a step, over all ranks.
         augment: None for the centre crop of evaluation.
         strong: what is done beyond that.
+        order: epoch -> its rows, as many as `rows`, of which some may come more than once; by default a permutation.
         rank, world: this process and their number; `world` must divide the batch.
     """
 
@@ -100,6 +105,7 @@ class Batches:
         seed: int,
         augment: Augment | None,
         strong: Strong | None = None,
+        order: Order | None = None,
         device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -112,17 +118,17 @@ class Batches:
                 f"a batch of {self.batch_size} images over {world} processes; expected a multiple of {world}"
             )
         self.images, self.rows, self.seed, self.augment = images, np.asarray(rows), seed, augment
-        self.strong = strong
+        self.strong, self.order = strong, order or self._permuted
         self.device, self.rank, self.world = torch.device(device), rank, world
         self.steps_per_epoch = len(rows) // self.batch_size
         self.share = self.batch_size // world
         self.mine = slice(rank * self.share, (rank + 1) * self.share)
-        self._order: tuple[int, np.ndarray] = (-1, self.rows)  # the permutation last used: a cache, not a state
+        self._epoch: tuple[int, np.ndarray] = (-1, self.rows)  # the order last used: a cache, not a state
 
     def __call__(self, step: int) -> Batch:
         """The batch of this rank at `step`, counted from 0 over all epochs."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        rows = self._permutation(epoch)[position * self.batch_size :][self.mine]
+        rows = self._of_epoch(epoch)[position * self.batch_size :][self.mine]
         crops = None
         if self.augment is not None:
             generator = torch_generator(self.seed, "augment", step)
@@ -138,10 +144,13 @@ class Batches:
             return None
         return lambda pixels: strong.augment(pixels, self.seed, step, self.mine.start)
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        if self._order[0] != epoch:
-            self._order = (epoch, numpy_generator(self.seed, "order", epoch).permutation(self.rows))
-        return self._order[1]
+    def _of_epoch(self, epoch: int) -> np.ndarray:
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self.order(epoch))
+        return self._epoch[1]
+
+    def _permuted(self, epoch: int) -> np.ndarray:
+        return numpy_generator(self.seed, "order", epoch).permutation(self.rows)
 
 
 def in_order(images: Images, rows: np.ndarray, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:

@@ -12,7 +12,7 @@ from whymask.data.sources import Reader, Source, merge, open_source
 from whymask.data.splits import groups_of, leaking_rows, test_rows
 from whymask.data.store import ImageSet, open_images, store_size
 from whymask.errors import WhymaskError
-from whymask.tasks import Classification, Task
+from whymask.tasks import Task
 
 FEW_UNLABELLED = 1_000
 
@@ -69,10 +69,6 @@ class Prepared:
         self.task.check(self.images.labels[self.train], self.name)
         if len(self.test) == 0:
             raise WhymaskError(f"{self.name} has too few labelled images to keep any for testing; {self.task.least}.")
-        if not isinstance(self.task, Classification):  # until stages train other tasks
-            raise WhymaskError(
-                f"{self.name}: {self.task.text()}, which cannot be trained yet; give --task classification"
-            )
 
     def warnings(self) -> list[str]:
         if len(self.pool) < FEW_UNLABELLED:

@@ -2,12 +2,13 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from whymask.data.glyph_settings import parse_glyphs
 from whymask.errors import WhymaskError
+from whymask.later import LATER
 
 
 def default_store() -> Path:
@@ -20,13 +21,13 @@ def default_store() -> Path:
 class LabelSettings:
     """What labels are, and where a table has them."""
 
-    task: Literal["auto", "classification", "multilabel", "regression"] = "auto"
+    task: Literal["auto", "classification", "multilabel", "regression"] = field(default="auto", metadata=LATER)
     """What is to be learnt: one class an image, several, or numbers. auto: classification, but multilabel where labels
     are lists, 0 and 1 in several columns, or texts such as cat|dog, and regression where a column is called target."""
-    label_columns: tuple[str, ...] | None = None
+    label_columns: tuple[str, ...] | None = field(default=None, metadata=LATER)
     """Columns of a CSV or parquet file, or names of arrays, that hold the labels; several are several classes (0 or 1)
     or several numbers. Default: label, else target."""
-    label_separator: str = "|"
+    label_separator: str = field(default="|", metadata=LATER)
     """What stands between the classes of one image in a text."""
 
 

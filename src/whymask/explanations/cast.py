@@ -10,7 +10,16 @@ from whymask.explanations import controls
 from whymask.explanations.choice import check_unseen
 from whymask.explanations.compared import Compared
 from whymask.explanations.evidence import Means
-from whymask.explanations.networks import ROLES, Member, Role, Run, check_comparable, load_network, load_pretrained
+from whymask.explanations.networks import (
+    ROLES,
+    Member,
+    Role,
+    Run,
+    check_comparable,
+    load_network,
+    load_pretrained,
+    mixed,
+)
 from whymask.stages.context import Context
 from whymask.stages.settings import SCRATCH
 
@@ -18,8 +27,13 @@ from whymask.stages.settings import SCRATCH
 class Cast:
     """The networks, by role and seed, and what had to be left out."""
 
-    def __init__(self, context: Context, runs: dict[str, dict[int, Run]]) -> None:
-        self.context, self.fabric, self.prepared, self.runs = context, context.fabric, context.prepared, runs
+    def __init__(self, context: Context, runs: dict[str, dict[int, Run]], label: str | None = None) -> None:
+        """`prepared` holds the labels that are asked about, `context` those that networks are trained on."""
+        self.context, self.fabric, self.runs = context, context.fabric, runs
+        images = context.prepared.images
+        self.question = images.task.question(images.labels, context.prepared.test, label)
+        asked = replace(images, labels=self.question.labels, task=self.question.task)
+        self.prepared = replace(context.prepared, images=asked)
         self.pretrained, self.baseline = runs
         self.networks: dict[Role, dict[int, Member]] = {}
         self.kinds = {arm: next(iter(own.values())).kind for arm, own in runs.items()}
@@ -27,23 +41,29 @@ class Cast:
         self.notes: list[str] = []
 
     @classmethod
-    def of(cls, context: Context, arms: tuple[dict[int, Run], dict[int, Run]]) -> "Cast":
-        """Both arms' networks. Raises WhymaskError where they cannot be compared on these images."""
+    def of(cls, context: Context, arms: tuple[dict[int, Run], dict[int, Run]], label: str | None = None) -> "Cast":
+        """Both arms' networks; `label` as in `Task.question`.
+
+        Raises WhymaskError where they cannot be compared on these images, or asked about them."""
         runs = {next(iter(arm.values())).arm: arm for arm in arms}
-        cast, prepared, preprocessing = cls(context, runs), context.prepared, context.preprocessing
+        prepared, preprocessing = context.prepared, context.preprocessing
+        cast = cls(context, runs, label)
         for role, arm in zip(("pretrained", "baseline"), arms, strict=True):
             cast.networks[role] = {  # type: ignore[index]
-                seed: replace(load_network(role, run, preprocessing, context.fabric.device), seed=seed)  # type: ignore[arg-type]
+                seed: replace(cast._asked(load_network(role, run, preprocessing, context.fabric.device)), seed=seed)  # type: ignore[arg-type]
                 for seed, run in arm.items()
             }
         members = [network for role in cast.networks.values() for network in role.values()]
         every = [run for arm in arms for run in arm.values()]
-        check_comparable(every, [member.encoder for member in members], prepared.classes, prepared.name)
+        check_comparable(every, [member.encoder for member in members], prepared.task, prepared.name)
         cast.warnings = check_unseen(every, prepared)
+        if cast.question.note:
+            cast.notes.append(cast.question.note)
         budgets = {run.budget.name for run in every}
         if len(budgets) > 1:
             cast.notes.append(
-                f"The runs were trained with different numbers of labels a class: {', '.join(sorted(budgets))}."
+                f"The runs were trained with different numbers of {prepared.task.budget_counts}: "
+                f"{', '.join(sorted(budgets))}."
             )
         seeds = [{run.seed for run in arm.values()} for arm in arms]
         if not seeds[0] & seeds[1]:
@@ -85,12 +105,17 @@ class Cast:
             return
         ratio = self._mask_ratio()
         self.networks["erased"] = {
-            seed: controls.train_erased(self.context, run, like, ratio, out / f"erased-{seed}")
+            seed: self._asked(controls.train_erased(self.context, run, like, ratio, out / f"erased-{seed}"))
             for seed, run in baseline.items()
         }
         self.networks["shuffled"] = {
-            first: controls.train_shuffled(self.context, baseline[first], like, out / f"shuffled-{first}")
+            first: self._asked(controls.train_shuffled(self.context, baseline[first], like, out / f"shuffled-{first}"))
         }
+
+    def _asked(self, network: Member) -> Member:
+        """A trained network as one that gives the logits of the question's classes."""
+        mixing = self.question.mixing
+        return network if mixing is None else replace(network, classifier=mixed(network.classifier, mixing))
 
     def _obstacle(self, baseline: dict[int, Run], train: bool) -> str | None:
         if not train:
@@ -116,7 +141,8 @@ class Cast:
             encoder = load_pretrained(run)
             if encoder is not None and run.fingerprint == self.prepared.images.fingerprint:
                 encoder = encoder.to(self.fabric.device)
-                found[seed] = controls.readout_network(arm, encoder, self.context, run)
+                rows = self.context.labelled_rows(run.budget, run.seed)
+                found[seed] = controls.readout_network(arm, encoder, self.prepared, rows, run.seed)
         if found:
             self.networks["readout"] = found
         else:

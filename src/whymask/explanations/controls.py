@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -86,13 +87,12 @@ def random_network(
     return Member("random", RANDOM, seed, classifier.to(device), preprocessing)
 
 
-def readout_network(arm: str, encoder: Encoder, context: Context, run: Run) -> Member:
-    """A pretrained encoder, and a logistic regression on the labelled images that `run` was fine-tuned with."""
-    prepared, preprocessing = context.prepared, context.preprocessing
-    rows, classes = context.labelled_rows(run.budget, run.seed), len(prepared.classes)
-    device = next(encoder.parameters()).device
-    network = Member("readout", arm, run.seed, Classifier(encoder, classes).to(device), preprocessing)
-    weight, bias = fit_readout(network.pooled_rows(prepared, rows), prepared.images.labels[rows], classes)
+def readout_network(arm: str, encoder: Encoder, prepared: Prepared, rows: np.ndarray, seed: int) -> Member:
+    """A pretrained encoder, and a logistic regression on the labelled images `rows` of `prepared`."""
+    classes, labels = len(prepared.classes), prepared.images.labels[rows]
+    classifier = Classifier(encoder, classes).to(next(encoder.parameters()).device)
+    network = Member("readout", arm, seed, classifier, prepared.images.preprocessing)
+    weight, bias = fit_readout(network.pooled_rows(prepared, rows), labels, classes)
     with torch.no_grad():
         network.classifier.head.weight.copy_(torch.from_numpy(weight))
         network.classifier.head.bias.copy_(torch.from_numpy(bias))

@@ -37,7 +37,7 @@ def explanation_of(
         numbers += MEASURES[name].take(cast, shown)
     return Explanation(
         folder=folder.path,
-        lead=conclusions.lead(numbers, cast.compared, glyphs.features if glyphs else None),
+        lead=_asked(cast) + conclusions.lead(numbers, cast.compared, glyphs.features if glyphs else None),
         setting=_setting(cast, shown),
         provenance=folder.provenance,
         arms=cast.about(shown.means),
@@ -47,6 +47,11 @@ def explanation_of(
         notes=cast.notes,
         pictures=evidence_pictures(cast, shown.images, shown.labels, shown.cells, shown.means),
     )
+
+
+def _asked(cast: Cast) -> str:
+    """The question that the lead answers, where it is not which class an image is of."""
+    return "" if cast.question.about is None else f"Does an image show {cast.question.about}? "
 
 
 def _note_occlusion(cast: Cast, means_of: Mapping[str, Means]) -> None:
@@ -63,6 +68,7 @@ def _setting(cast: Cast, shown: Shown) -> dict[str, Any]:
     return {
         "data": cast.prepared.name,
         "classes": list(cast.prepared.classes),
+        **({} if cast.question.about is None else {"label": cast.question.about}),
         "images": images,
         "view_images": min(settings.view_images, images),
         "interaction_images": min(settings.interaction_images, images),

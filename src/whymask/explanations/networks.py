@@ -22,6 +22,7 @@ from whymask.stages.classify import Classifier, load_classifier
 from whymask.stages.record import RunRecord, origin_of, read_record
 from whymask.stages.settings import SCRATCH, AugmentName
 from whymask.stages.start import pretrained_by, run_of
+from whymask.tasks import Task, task_from
 
 Role = Literal["pretrained", "baseline", "erased", "readout", "random", "shuffled"]
 ROLES: tuple[Role, ...] = ("pretrained", "baseline", "erased", "readout", "random", "shuffled")
@@ -106,7 +107,7 @@ class Run:
     record: RunRecord
     training: dict[str, Any] = field(compare=False)
     origin: Path | None
-    classes: tuple[str, ...] = field(compare=False)
+    task: Task = field(compare=False)
 
     @property
     def kind(self) -> str:
@@ -183,13 +184,19 @@ def two_arms(runs: list[Run]) -> tuple[dict[int, Run], dict[int, Run]]:
     return arms
 
 
-def check_comparable(runs: Sequence[Run], encoders: Sequence[Encoder], classes: tuple[str, ...], data: str) -> None:
+def check_comparable(runs: Sequence[Run], encoders: Sequence[Encoder], task: Task, data: str) -> None:
     """Raises WhymaskError when runs have other classes than the data, or images of different sizes."""
     for run, encoder in zip(runs, encoders, strict=True):
-        if run.classes != classes:
+        if type(run.task) is not type(task):
             raise WhymaskError(
-                f"{run.folder} has the classes {_listed(run.classes)}; the images of {data} have {_listed(classes)}. "
-                "The same classes, in the same order, were expected: give the data that the runs were trained on."
+                f"{run.folder} is of a {run.task.text()}; the labels of {data} make a {task.text()}. The same task was "
+                f"expected: give --task {run.task.name}, or the data that the runs were trained on."
+            )
+        if run.task != task:
+            raise WhymaskError(
+                f"{run.folder} has the {task.names_are} {_listed(run.task.names)}; the images of {data} have "
+                f"{_listed(task.names)}. The same {task.names_are}, in the same order, were expected: give the data "
+                "that the runs were trained on."
             )
         first = encoders[0]
         if (encoder.size, encoder.channels) != (first.size, first.channels):
@@ -236,7 +243,7 @@ def _run(folder: Path) -> Run:
         record=record,
         training=record.training or read_json(folder / "result.json").get("training") or {},
         origin=run_of(origin) if origin is not None and is_run(run_of(origin)) else None,
-        classes=tuple(read_json(folder / "head.json")["classes"]),
+        task=task_from(read_json(folder / "head.json")),
     )
 
 
@@ -245,6 +252,16 @@ def load_network(
 ) -> Member:
     classifier, _ = load_classifier(run.folder)
     return Member(role, run.arm, run.seed, classifier.to(device), preprocessing or classifier.encoder.transform, run)
+
+
+def mixed(classifier: Classifier, mixing: np.ndarray) -> Classifier:
+    """A classifier whose logits are sums, `mixing` (classes, k), of the outputs (k,) of another."""
+    head, weights = classifier.head, torch.from_numpy(mixing).to(classifier.head.weight)
+    result = Classifier(classifier.encoder, len(mixing)).to(head.weight.device)
+    with torch.no_grad():
+        result.head.weight.copy_(weights @ head.weight)
+        result.head.bias.copy_(weights @ head.bias)
+    return result
 
 
 def load_pretrained(run: Run) -> Encoder | None:

@@ -75,8 +75,8 @@ def explain_arms(
     names: bool = True,
 ) -> Explanation:
     """`explain` for data that are prepared: two arms, a run a seed each."""
-    cast = Cast.of(context, arms)
-    rows = choose_images(context.prepared, glyphs, settings)
+    cast = Cast.of(context, arms, settings.label)
+    rows = choose_images(cast.prepared, glyphs, settings)
     folder = _open(context, out, cast, settings)
     if folder.result is None:
         cast.add_controls(out / "controls", settings.controls)
@@ -101,7 +101,9 @@ def _data_config(settings: ExplainSettings, first: Member) -> Any:
 
 
 def _open(context: Context, out: Path, cast: Cast, settings: ExplainSettings) -> RunFolder:
-    told = {key: value for key, value in asdict(settings).items() if key not in ("runtime", "data")}
+    told = {key: value for key, value in asdict(settings).items() if key not in ("runtime", "data", "label")}
+    if cast.question.about is not None:
+        told["label"] = cast.question.about
     folders = {arm: [str(run.folder) for run in runs.values()] for arm, runs in cast.runs.items()}
     config = {"stage": "explain", "runs": folders, "data": context.fingerprint, "settings": told}
     return RunFolder.open(out, config, context.provenance())

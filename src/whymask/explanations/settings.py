@@ -27,6 +27,9 @@ class ExplainSettings:
     """Of these, how many the interactions are computed on: each is asked about 2^regions times."""
     regions: int = 8
     """Regions that an image is cut into for the interactions, 2 to 12."""
+    label: str | None = None
+    """Where an image may show several classes: the one that networks are asked about, whether it is there. Default: the
+    one that comes nearest to being shown by half of the test images."""
     controls: bool = True
     """Train the networks that stand beside the two: from scratch with random erasing, a seed each, and with shuffled
     labels. Without them no conclusion is drawn from measures that hide parts of images."""

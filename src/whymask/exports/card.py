@@ -8,8 +8,8 @@ from typing import Any
 from whymask.exports.network import Exported
 from whymask.exports.to_timm import is_plain, licence_of
 from whymask.runs import read_json, write_bytes
-from whymask.stages.metrics import describe
 from whymask.stages.settings import SCRATCH
+from whymask.tasks import TASKS
 
 LIBRARIES = {"timm": "timm", "transformers": "transformers", "onnx": "onnx", "safetensors": "whymask"}
 
@@ -33,12 +33,13 @@ def write_card(what: Exported, to: str, opening: str, folder: Path) -> None:
 
 
 def front_matter(what: Exported, to: str) -> str:
-    task = "image-classification" if what.classifier else "image-feature-extraction"
+    pipeline = "image-classification" if what.task else "image-feature-extraction"
+    tags = ["whymask", "masked-image-modeling", *([what.task.name] if what.task else [])]
     about = {
         **(licence_of(what) or {"license": "other", "license_name": "yours-to-choose"}),
         "library_name": LIBRARIES[to],
-        "pipeline_tag": task,
-        "tags": ["whymask", "masked-image-modeling", what.encoder.timm_name],
+        "pipeline_tag": pipeline,  # of numbers too: transformers' pipeline of that name reads the problem's type
+        "tags": [*tags, what.encoder.timm_name],
     }
     lines = [f"{key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in about.items()]
     return "\n".join(["---", *lines, "---", "", ""])
@@ -47,13 +48,15 @@ def front_matter(what: Exported, to: str) -> str:
 def summary(what: Exported, with_decoder: bool) -> str:
     encoder = what.encoder
     height, width = encoder.size
-    kind = f"A classifier of {len(what.labels)} classes: " if what.classifier else "An encoder: "
     decoder = f", with the decoder of {what.method_name}" if with_decoder else ""
-    classes = f"\n\nClasses: {', '.join(what.labels)}." if what.labels and what.names else ""
-    return (
-        f"{kind}`{encoder.timm_name}` for images of {height}x{width} pixels and {encoder.channels} channels, features "
-        f"of width {encoder.dim}{decoder}.{classes}"
+    text = (
+        f"{'A' if what.task else 'An'} {what.kind}: `{encoder.timm_name}` for images of {height}x{width} pixels and "
+        f"{encoder.channels} channels, features of width {encoder.dim}{decoder}."
     )
+    if what.task is None:
+        return text
+    names = f"{what.task.names_are.capitalize()}: {', '.join(what.labels)}. " if what.names else ""
+    return f"{text}\n\n{names}{what.task.outputs.reading}"
 
 
 def seeing(what: Exported) -> str:
@@ -73,7 +76,7 @@ def seeing(what: Exported) -> str:
 
 
 def training(what: Exported) -> str:
-    data, config = data_of(what), what.about["config"]
+    data, record = data_of(what), what.record
     rows = []
     if data:
         name = Path(data["name"]).name if what.names else "(not named)"
@@ -81,42 +84,45 @@ def training(what: Exported) -> str:
         rows.append(
             f"{data['pool']:,} images to pretrain on, {data['train']:,} labelled ones, {data['test']:,} to test"
         )
-    method = what.method_name or config.get("method")
+    method = what.method_name or record.method
     if method:
-        rows.append(f"pretraining: {method}{listed(config.get('method_settings') or {})}")
-    trained = what.about["result"].get("training") or config.get("training")
+        rows.append(f"pretraining: {method}{listed(record.method_settings or {})}")
+    trained = what.result.get("training") or record.training
     if trained:
         rows.append(f"{'fine-tuning' if what.classifier else 'optimisation'}: {listed(trained).strip(' ()')}")
-    if config.get("stage") == "finetune" and what.study is None and what.names:
-        rows.append(f"started from: {config.get('origin') or SCRATCH}")
+    if record.stage == "finetune" and what.study is None and what.names:
+        rows.append(f"started from: {record.origin or SCRATCH}")
     return "\n".join(f"- {row}" for row in rows)
 
 
 def numbers(what: Exported) -> str:
     if what.study is not None:
         return of_study(read_json(what.study / "study.json"), what)
-    result = what.about["result"]
-    values = result.get("metrics") or {key: result[key] for key in ("loss", "steps", "images_seen") if key in result}
-    if not result.get("metrics"):
-        return "\n".join(f"- {key.replace('_', ' ')}: {value:,.6g}" for key, value in values.items())
-    rows = "\n".join(f"| {describe(key).title} | {value:.4f} |" for key, value in values.items())
+    result = what.result
+    if what.task is None:
+        shown = [key for key in ("loss", "steps", "images_seen") if key in result]
+        return "\n".join(f"- {key.replace('_', ' ')}: {result[key]:,.6g}" for key in shown)
+    titles = {key: what.task.describe(key).title for key in result["metrics"]}
+    rows = "\n".join(f"| {titles[key]} | {value:.4f} |" for key, value in result["metrics"].items())
     tests = "On the test images, from one run; one run has no interval over seeds."
     return f"| metric | value |\n| --- | ---: |\n{rows}\n\n{tests}"
 
 
 def of_study(study: dict[str, Any], what: Exported) -> str:
     """The verdict, and every arm's mean with its 95 % interval over seeds."""
+    task = TASKS[study["data"].get("task", "classification")]()  # of an encoder's study too
     metric = study["verdict"]["metric"]
-    lines = [study["verdict"]["text"], "", f"| arm | labels a class | {describe(metric).title} | 95 % over seeds |"]
+    title = task.describe(metric).title
+    lines = [study["verdict"]["text"], "", f"| arm | {task.budget_counts} | {title} | 95 % over seeds |"]
     lines.append("| --- | ---: | ---: | --- |")
     for level in study["levels"]:
         if level["metric"] == metric:
             low, high = level["low"], level["high"]
             interval = "one seed" if low is None else f"{low:.3f} to {high:.3f}, {level['seeds']} seeds"
             lines.append(f"| {level['arm']} | {level['labels_per_class']:g} | {level['mean']:.3f} | {interval} |")
-    own = what.about["result"].get("metrics")
+    own = what.result.get("metrics")
     if own:
-        lines += ["", f"This network, of cell {what.source.name}: {describe(metric).title} {own[metric]:.4f}."]
+        lines += ["", f"This network, of cell {what.source.name}: {title} {own[metric]:.4f}."]
     return "\n".join(lines)
 
 
@@ -133,7 +139,7 @@ def licence_line(what: Exported) -> str:
 def data_of(what: Exported) -> dict[str, Any]:
     if what.study is not None:
         return read_json(what.study / "study.json")["data"]
-    return what.about["provenance"].get("data", {})
+    return what.provenance.get("data", {})
 
 
 def listed(settings: dict[str, Any]) -> str:

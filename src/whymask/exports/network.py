@@ -1,7 +1,7 @@
 """What is exported: a network of timm with its weights, how it sees images, and what is known of its training."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from whymask.methods.files import kept_method, load_method
 from whymask.runs import read_json
 from whymask.stages.apply import network_of
 from whymask.stages.classify import Classifier, load_classifier
-from whymask.stages.record import told_by
+from whymask.stages.record import RunRecord, read_record
+from whymask.tasks import Task
 
 TOLERANCE = 1e-5
 
@@ -26,8 +27,8 @@ class Exported:
     """Attributes:
     source: the run folder; study: that of the study it belongs to.
     classifier: with a head, of a fine-tuning run; method: of a pretraining run, with its decoder.
-    labels: class names, or numbers where names must not leave.
-    about: of the run's folder: config (the fields of a `RunRecord`), provenance and result.
+    task: of the head, with numbers for the names of its classes or targets where names must not leave.
+    record, result, provenance: what the run's folder says of it.
     """
 
     source: Path
@@ -36,14 +37,31 @@ class Exported:
     classifier: Classifier | None
     method: Method | None
     method_name: str | None
-    labels: tuple[str, ...]
-    about: dict[str, Any]
+    task: Task | None
+    record: RunRecord
+    result: dict[str, Any]
+    provenance: dict[str, Any]
     names: bool
 
     @property
     def title(self) -> str:
-        kind = f"classifier of {len(self.labels)} classes" if self.classifier else "encoder"
-        return f"{self.encoder.timm_name} {kind}"
+        return f"{self.encoder.timm_name} {self.kind}"
+
+    @property
+    def kind(self) -> str:
+        """ "encoder", or "classifier of 3 classes"."""
+        task = self.task
+        return f"{task.outputs.network} of {len(task.names)} {task.names_are}" if task else "encoder"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes or targets; none of an encoder."""
+        return self.task.names if self.task else ()
+
+    @property
+    def gives(self) -> str:
+        """ "features", "logits" or "values": what it makes of images."""
+        return self.task.outputs.name if self.task else "features"
 
     @property
     def mode(self) -> str:
@@ -56,7 +74,7 @@ class Exported:
         return self.encoder.timm_name not in ("plain_cnn", "two_layer")
 
     def network(self) -> Any:
-        """The plain network of timm: images (B, C, h, w), normalised -> logits (B, k), or pooled features (B, D)."""
+        """The plain network of timm: images (B, C, h, w), normalised -> outputs (B, k), or pooled features (B, D)."""
         encoder = self.encoder
         net: Any = timm.create_model(encoder.timm_name, **(encoder.timm_kwargs | {"num_classes": len(self.labels)}))
         state = {key: tensor.clone() for key, tensor in encoder.net.state_dict().items()}
@@ -70,7 +88,7 @@ class Exported:
 
     @torch.inference_mode()
     def output(self, images: Tensor) -> Tensor:
-        """What whymask itself computes: logits, or pooled features."""
+        """What whymask itself computes: a head's outputs, or pooled features."""
         if self.classifier is not None:
             return self.classifier(images)
         return self.encoder.pool(self.encoder(images))
@@ -96,16 +114,14 @@ def gather(run: Path, cell: str | None, names: bool) -> Exported:
     folder = network_of(run, cell)
     if not (folder / "result.json").exists():
         raise WhymaskError(f"{folder} is no finished run (no result.json); give one, or a finished study")
-    classifier, classes = load_classifier(folder) if (folder / "head.json").exists() else (None, ())
+    classifier, task = load_classifier(folder) if (folder / "head.json").exists() else (None, None)
     encoder = load_encoder(folder) if classifier is None else classifier.encoder
     kept = kept_method(folder)
     method = None if kept is None else load_method(folder, copy.deepcopy(encoder))
-    stored = read_json(folder / "config.json")
-    about = {
-        "result": read_json(folder / "result.json"),
-        "config": told_by(stored) if "config" in stored else {},
-        "provenance": stored.get("provenance", {}),
-    }
-    labels = classes if names else tuple(str(number) for number in range(len(classes)))
+    record, result = read_record(folder), read_json(folder / "result.json")
+    provenance = read_json(folder / "config.json").get("provenance", {})
+    if task is not None and not names:
+        task = replace(task, names=tuple(str(number) for number in range(len(task.names))))
     study = run if (run / "study.json").exists() else None
-    return Exported(folder, study, encoder, classifier, method, kept and kept[0], labels, about, names)
+    method_name = kept and kept[0]
+    return Exported(folder, study, encoder, classifier, method, method_name, task, record, result, provenance, names)

@@ -1,4 +1,4 @@
-"""For ONNX runtimes: normalised images in, logits or pooled features out; any number of images, of one size."""
+"""For ONNX runtimes: normalised images in, outputs of a head or pooled features out; any number, of one size."""
 
 import contextlib
 import io
@@ -46,12 +46,12 @@ if (width, height) != image.size:
 def write_onnx(what: Exported, folder: Path) -> str:
     net = what.network()
     refuse_dynamic_sizes(net, what.encoder.timm_name)
-    output = "logits" if what.classifier else "features"
+    output = what.gives
     images = what.sample()
     export_onnx(net, images, folder / "model.onnx", output)
     prep = what.encoder.transform
     about = prep.to_dict() | {"resampling": "bicubic, antialiased", "input": "images", "output": output}
-    write_json(folder / "preprocessing.json", about | ({"classes": list(what.labels)} if what.labels else {}))
+    write_json(folder / "preprocessing.json", about | (what.task.to_dict() if what.task else {}))
     _check(what, folder / "model.onnx")
     resize = SQUARE if prep.store[0] == prep.store[1] else OBLONG
     return OPENING.format(folder="{folder}", output=output, mode=what.mode, resize=resize)

@@ -14,17 +14,24 @@ encoder = load_encoder("{folder}")
 features = encoder.pool(encoder(encoder.transform(Image.open("photo.jpg"))[None]))
 """
 
+WITH_HEAD = """from PIL import Image
+from whymask.stages.classify import load_classifier
+
+model, task = load_classifier("{folder}")
+{output} = model(model.encoder.transform(Image.open("photo.jpg"))[None])
+"""
+
 
 def write_safetensors(what: Exported, folder: Path) -> str:
     shutil.copytree(what.source / "encoder", folder / "encoder")
     if not what.names and what.encoder.origin is not None:
         about = read_json(folder / "encoder" / "encoder.json")
         write_json(folder / "encoder" / "encoder.json", about | {"origin": what.encoder.origin.partition("; ")[2]})
-    if what.labels:
+    if what.task is not None:
         shutil.copyfile(what.source / "head.safetensors", folder / "head.safetensors")
-        write_json(folder / "head.json", read_json(what.source / "head.json") | {"classes": list(what.labels)})
+        write_json(folder / "head.json", read_json(what.source / "head.json") | what.task.to_dict())
     images = what.sample()
     encoder = load_encoder(folder)
     features = encoder.pool(encoder(images))
     what.check("safetensors", images, features if what.classifier is None else what.classifier.head(features))
-    return OPENING
+    return WITH_HEAD.format(folder="{folder}", output=what.gives) if what.task else OPENING

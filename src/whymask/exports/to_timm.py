@@ -33,7 +33,7 @@ def write_timm(what: Exported, folder: Path) -> str:
     save_for_hf(
         net,
         str(folder),
-        model_config={"label_names": list(what.labels)} if what.labels else None,
+        model_config={"label_names": list(what.labels)} if what.task else None,
         model_args=what.encoder.timm_kwargs | {"num_classes": len(what.labels)},
         safe_serialization=True,
         data_config=data_config(what),
@@ -42,7 +42,7 @@ def write_timm(what: Exported, folder: Path) -> str:
     images = what.sample()
     with torch.inference_mode():
         what.check("timm", images, timm.create_model(f"local-dir:{folder}", pretrained=True).eval()(images))
-    return OPENING.format(folder="{folder}", output="logits" if what.classifier else "features", mode=what.mode)
+    return OPENING.format(folder="{folder}", output=what.gives, mode=what.mode)
 
 
 def mended(about: dict[str, Any], what: Exported) -> dict[str, Any]:

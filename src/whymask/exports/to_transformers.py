@@ -66,10 +66,11 @@ def write_transformers(what: Exported, folder: Path) -> str:
         kind, attribute = "ViTMAEForPreTraining", ".logits"
         model = transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**_sizes(what), **_decoder_sizes(what)))
         model.load_state_dict(_encoder_state(what, model.vit, "vit.") | _decoder_state(what, model.decoder))
-    elif what.classifier is not None:
+    elif what.classifier is not None and what.task is not None:
         kind, attribute = "ViTForImageClassification", ".logits"
         labels = dict(enumerate(what.labels))
         config = transformers.ViTConfig(**_sizes(what), num_labels=len(labels), id2label=labels)
+        config.problem_type = what.task.outputs.problem_type
         config.label2id = {name: number for number, name in labels.items()}
         model = transformers.ViTForImageClassification(config)
         head = {f"classifier.{key}": tensor for key, tensor in what.classifier.head.state_dict().items()}
@@ -83,7 +84,7 @@ def write_transformers(what: Exported, folder: Path) -> str:
     _check_native(what, getattr(transformers, kind), folder)
     if kind == "ViTMAEForPreTraining":
         _check_mae(what, folder)
-    output = {"ViTModel": "features", "ViTMAEForPreTraining": "predictions"}.get(kind, "logits")
+    output = "predictions" if kind == "ViTMAEForPreTraining" else what.gives
     return NATIVE.format(folder="{folder}", model=kind, output=output, attribute=attribute, mode=what.mode)
 
 
@@ -105,14 +106,17 @@ def _write_wrapped(what: Exported, folder: Path) -> str:
             f"transformers has no {what.encoder.timm_name}, so it cannot open it; use --to onnx or --to safetensors"
         )
     write_timm(what, folder)
+    if what.task is not None:
+        about = read_json(folder / "config.json")
+        write_json(folder / "config.json", about | {"problem_type": what.task.outputs.problem_type})
     model = "AutoModelForImageClassification" if what.classifier else "AutoModel"
     found = getattr(_library(), model).from_pretrained(folder).eval()
     images = what.sample()
     with torch.inference_mode():
         result = found(pixel_values=images)
     what.check("transformers", images, result.logits if what.classifier else result.pooler_output)
-    output, attribute = ("logits", ".logits") if what.classifier else ("features", ".pooler_output")
-    return WRAPPED.format(folder="{folder}", model=model, output=output, attribute=attribute, mode=what.mode)
+    attribute = ".logits" if what.classifier else ".pooler_output"
+    return WRAPPED.format(folder="{folder}", model=model, output=what.gives, attribute=attribute, mode=what.mode)
 
 
 def _sizes(what: Exported) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def finetune(
 def probe(
     data: Any, *, out: str | Path = "runs/probe", settings: ProbeSettings, reader: Reader | None = None
 ) -> dict[str, Any]:
-    """kNN and linear classification on a frozen encoder's features. Leaves a run folder `out`.
+    """kNN and a linear model on a frozen encoder's features. Leaves a run folder `out`.
 
     Returns {"knn": metrics, "linear": metrics, ...}.
     """

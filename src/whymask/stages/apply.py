@@ -1,4 +1,4 @@
-"""Afterwards: a trained model on new images. `predict` gives classes and probabilities, `embed` gives features."""
+"""Afterwards: a trained network on new images. `predict` gives what its task predicts, `embed` gives features."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -49,26 +49,24 @@ def predict(
     runtime: RuntimeSettings | None = None,
     reader: Reader | None = None,
 ) -> Path:
-    """Classes and probabilities of the images of `data`, by a fine-tuning run or a study, as a CSV file.
+    """What a fine-tuning run or a study makes of the images of `data`, as a CSV file.
 
-    Columns: path, class, then one probability a class. Of a study, `cell` names the network (a folder of its cells/);
-    by default the first seed's, at the largest budget, of the pretrained arm, or of scratch where the verdict is that
-    pretraining hurts. Images that cannot be read are left out and listed beside `out`.
+    Columns: path, then `Task.header`. Of one class an image: class, and a probability for each; of several: classes, as
+    "cat|dog" those whose probability is above 0.5, and a probability for each; of numbers: each in its unit. Of a
+    study, `cell` names the network (a folder of its cells/); by default the first seed's, at the largest budget, of the
+    pretrained arm, or of scratch where the verdict is that pretraining hurts. Images that cannot be read are left out
+    and listed beside `out`.
     """
     check_writable(Path(out))
     fabric = make_fabric(runtime or RuntimeSettings())
     folder = network_of(Path(run), cell)
-    model, classes = load_classifier(folder)
+    model, task = load_classifier(folder)
     model = model.to(fabric.device)
     say(f"predicting with {folder}")
-    source = open_source(data, reader=reader)
-    applied = apply(lambda x: model(x.to(fabric.device)).softmax(dim=1), model.encoder.transform, source)
-    best = applied.values.argmax(axis=1)
-    table = (
-        [key, classes[c], *(f"{p:.6f}" for p in row)]
-        for key, c, row in zip(applied.keys, best, applied.values, strict=True)
-    )
-    write_csv(Path(out), ["path", "class", *(f"probability of {name}" for name in classes)], table)
+    source = open_source(data, reader=reader, labels=None)
+    applied = apply(lambda x: task.shown(model(x.to(fabric.device))), model.encoder.transform, source)
+    rows = ([key, *task.row(shown)] for key, shown in zip(applied.keys, applied.values, strict=True))
+    write_csv(Path(out), ["path", *task.header], rows)
     _report(applied, Path(out))
     return Path(out)
 
@@ -91,7 +89,7 @@ def embed(
     folder = _encoder(Path(run), cell)
     encoder = load_encoder(folder).to(fabric.device)
     say(f"embedding with {folder}")
-    source = open_source(data, reader=reader)
+    source = open_source(data, reader=reader, labels=None)
     applied = apply(lambda x: encoder.pool(encoder(x.to(fabric.device))), encoder.transform, source)
     features = pa.FixedSizeListArray.from_arrays(pa.array(applied.values.ravel()), applied.values.shape[1])
     sink = pa.BufferOutputStream()

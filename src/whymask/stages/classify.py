@@ -1,7 +1,8 @@
-"""Classification: an encoder, pretrained or not, and a linear head, trained together on labelled images."""
+"""An encoder, pretrained or not, and a linear head, trained together on labelled images, of whatever task."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,24 @@ import numpy as np
 import torch
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from whymask.data.batches import Batch, in_order
 from whymask.data.prepare import Prepared
+from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import Encoder, EncoderConfig, load_encoder, load_strictly, read_tensors, save_encoder
 from whymask.encoders.branches import branches_of, drop_branches
 from whymask.errors import WhymaskError
+from whymask.later import told
 from whymask.randomness import seeded
 from whymask.runs import read_json, write_arrays, write_bytes, write_json
 from whymask.stages.augment import augment_of
 from whymask.stages.context import Context
-from whymask.stages.metrics import metrics
 from whymask.stages.recipes import FinetuneTrainingConfig
 from whymask.stages.record import RunRecord
 from whymask.stages.settings import AugmentName
+from whymask.tasks import Objective, Task, task_from
+from whymask.tasks.balance import balanced_order
 from whymask.training.device import batches_on
 from whymask.training.loop import LossOf, Training, fit
 
@@ -33,18 +36,19 @@ HEAD = "head.safetensors"
 
 
 class Classifier(nn.Module):
-    """Linear head on the pooled features of an encoder: images (B, C, h, w) -> logits (B, k).
+    """Linear head on the pooled features of an encoder: images (B, C, h, w) -> outputs (B, k), what a task's objective
+    makes of them.
 
     With `frozen`, the encoder stays as it is, in eval mode, and the head reads its features through a batch norm
     without parameters: the linear probe of MAE (arXiv 2111.06377, A.1).
     """
 
-    def __init__(self, encoder: Encoder, classes: int, seed: int = 0, frozen: bool = False):
+    def __init__(self, encoder: Encoder, outputs: int, seed: int = 0, frozen: bool = False):
         super().__init__()
         self.encoder = encoder
         self.frozen = frozen
         with seeded(seed, "head"):
-            self.head = nn.Linear(encoder.dim, classes)
+            self.head = nn.Linear(encoder.dim, outputs)
         nn.init.zeros_(self.head.bias)
         self.norm = nn.BatchNorm1d(encoder.dim, affine=False, eps=1e-6) if frozen else nn.Identity()
         if frozen:
@@ -62,7 +66,7 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierJob:
-    """One classifier that is to be trained, and tested once.
+    """One network that is to be trained on labels, and tested once.
 
     Attributes:
         arm, budget, origin, method, method_settings, partial, about: as in `RunRecord`.
@@ -103,7 +107,7 @@ class ClassifierJob:
             partial=self.partial,
             method=self.method,
             method_settings=self.method_settings,
-            training=asdict(self.training),
+            training=told(self.training),
             about=self.about,
         )
 
@@ -111,38 +115,39 @@ class ClassifierJob:
 def train_classifier(
     context: Context, job: ClassifierJob, folder: Path, label: str, *, alone: bool = False
 ) -> dict[str, Any]:
-    """Train, test once after the last step, and leave the classifier and result.json in `folder`.
+    """Train, test once after the last step, and leave the network and result.json in `folder`.
 
     A finished run is kept as it is; `alone` as in `Context.open`.
 
     Returns {"stage", "seed", "metrics": {...}, "operations", "images_seen", "seconds", ...}; also written are
-    encoder/, head.safetensors and predictions.npz (log_probabilities float32 (n, k), labels, rows). Raises WhymaskError
-    where `folder` holds another run, or the job does not fit the images, the encoder or their number.
+    encoder/, the head (see `save_classifier`) and predictions.npz (the task's predictions float32 (n, k), such as
+    log_probabilities, labels, rows). Raises WhymaskError where `folder` holds another run, or the job does not fit the
+    images, the task, the encoder or their number.
     """
     run = context.open(folder, job.record(context.fingerprint), alone=alone)
     if run.result is not None:
         return run.result
-    fabric, prepared = context.fabric, context.prepared
+    fabric, prepared, task = context.fabric, context.prepared, context.prepared.task
+    objective = objective_of(context, job)
     training = classifier_training(context, job)
     per_image = training.operations_per_image()
     fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label)
     model: Any = training.model
-    log_probabilities = predict(model, prepared, job.test)
+    predictions = predict(model, task, objective, prepared, job.test)
     labels, tags = prepared.images.labels[job.test], prepared.images.tags
     result = {
         "stage": "classify",
         "seed": job.seed,
-        "metrics": metrics(log_probabilities, labels, None if tags is None else tags[job.test]),
+        "metrics": task.metrics(predictions, labels, None if tags is None else tags[job.test]),
         "labelled_images": len(job.rows),
-        "training": {key: value for key, value in asdict(job.training).items() if value is not None},
+        "training": {key: value for key, value in told(job.training).items() if value is not None},
         "operations": per_image * fitted["images_seen"],
         "operations_per_image": per_image,
         **fitted,
     }
     if fabric.is_global_zero:
-        save_classifier(model, prepared, run.path)
-        predictions = {"log_probabilities": log_probabilities, "labels": labels, "rows": job.test}
-        write_arrays(run.path / "predictions.npz", predictions)
+        save_classifier(model, task, objective, context.preprocessing, run.path)
+        write_arrays(run.path / "predictions.npz", {task.kept_as: predictions, "labels": labels, "rows": job.test})
         run.finish(result)
         run.drop_checkpoints()
     fabric.barrier()
@@ -150,7 +155,7 @@ def train_classifier(
 
 
 def classifier_training(context: Context, job: ClassifierJob) -> Training:
-    """The job's classifier with its first weights, its loss and its batches."""
+    """The job's network with its first weights, its loss and its batches."""
     config, prepared = job.training, context.prepared
     encoder = job.build()
     set_drop_path(encoder, config.drop_path)
@@ -162,14 +167,15 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
         augment_of(job.augment),
         job.seed,
         config.strong(prepared),
+        partial(balanced_order, prepared.images.labels, job.rows, job.seed) if config.sampler == "balanced" else None,
     )
     if config.train == "head" and batches.share == 1:
         raise WhymaskError(
             "train head with one image a step: a batch norm needs at least 2; give more labels or a larger batch_size"
         )
-    classes = len(prepared.classes)
-    model = Classifier(encoder, classes, job.seed, frozen=config.train == "head").to(context.fabric.device)
-    loss = job.change(loss_of(config, classes))
+    objective = objective_of(context, job)
+    model = Classifier(encoder, objective.width, job.seed, frozen=config.train == "head").to(context.fabric.device)
+    loss = job.change(loss_of(config, objective))
     training = Training(model, loss, batches, config.epochs * batches.steps_per_epoch)
     if job.further_operations is None:
         return training
@@ -177,21 +183,27 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
     return replace(training, steps=training.steps + further)
 
 
-def loss_of(training: FinetuneTrainingConfig, classes: int) -> LossOf:
-    """Cross-entropy with smoothed labels, each batch mixed by mixup or cutmix."""
+def objective_of(context: Context, job: ClassifierJob) -> Objective:
+    """What the head learns, made for the labels that it learns from, where the run computes."""
+    prepared = context.prepared
+    return prepared.task.objective(prepared.images.labels[job.rows], job.training.loss).to(context.fabric.device)
+
+
+def loss_of(training: FinetuneTrainingConfig, objective: Objective) -> LossOf:
+    """The objective, each batch mixed by mixup or cutmix where they are asked for."""
     mixes: list[nn.Module] = []
     if training.mixup:
-        mixes.append(v2.MixUp(alpha=training.mixup, num_classes=classes))
+        mixes.append(v2.MixUp(alpha=training.mixup, num_classes=objective.width))
     if training.cutmix:
-        mixes.append(v2.CutMix(alpha=training.cutmix, num_classes=classes))
+        mixes.append(v2.CutMix(alpha=training.cutmix, num_classes=objective.width))
 
-    def cross_entropy(model: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
+    def loss(model: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
         images, labels = batch.images, batch.labels
         if mixes:
             images, labels = mixes[int(torch.randint(len(mixes), ()))](images, labels)
-        return {"loss": F.cross_entropy(model(images), labels, label_smoothing=training.label_smoothing)}
+        return {"loss": objective(model(images), labels)}
 
-    return cross_entropy
+    return loss
 
 
 def set_drop_path(encoder: Encoder, rate: float) -> None:
@@ -208,38 +220,42 @@ def set_drop_path(encoder: Encoder, rate: float) -> None:
 
 
 @torch.inference_mode()
-def predict(model: Classifier, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
-    """Natural log probabilities float32 (n, k) of `rows`, without augmentation."""
+def predict(model: Classifier, task: Task, objective: Objective, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+    """The task's predictions float32 (n, k) of `rows`, without augmentation."""
     model.eval()
     device = model.head.weight.device
     batches = in_order(prepared.images, rows, EVALUATION_BATCH, device)
-    parts = [model(batch.images).float().log_softmax(dim=1).cpu() for batch in batches]
+    parts = [task.kept(objective.read(model(batch.images).float())).cpu() for batch in batches]
     return torch.cat(parts).numpy()
 
 
-def save_classifier(model: Classifier, prepared: Prepared, folder: Path) -> None:
-    """encoder/, and beside it the head's weights and the names of its classes.
+def save_classifier(model: Classifier, task: Task, objective: Objective, prep: Preprocessing, folder: Path) -> None:
+    """encoder/, and beside it the head's weights and what they mean: the task with its names.
 
-    What a frozen encoder's batch norm does to features is written into the head's weights: it is linear too.
+    What a frozen encoder's batch norm does to features, and the objective to outputs, is written into the head's
+    weights: it is linear too.
     """
-    save_encoder(model.encoder, prepared.images.preprocessing, folder / "encoder")
+    save_encoder(model.encoder, prep, folder / "encoder")
     weight, bias = model.head.weight.detach().cpu(), model.head.bias.detach().cpu()
     if isinstance(model.norm, nn.BatchNorm1d):
         assert model.norm.running_mean is not None and model.norm.running_var is not None
         weight = weight / (model.norm.running_var.cpu() + model.norm.eps).sqrt()
         bias = bias - weight @ model.norm.running_mean.cpu()
-    write_bytes(folder / HEAD, tensors_to_bytes({"weight": weight.contiguous(), "bias": bias}))
-    write_json(folder / "head.json", {"classes": list(prepared.classes)})
+    weight, bias = objective.fold(weight, bias)
+    write_bytes(folder / HEAD, tensors_to_bytes({"weight": weight.contiguous(), "bias": bias.contiguous()}))
+    write_json(folder / "head.json", task.to_dict() | objective.about())
 
 
-def load_classifier(folder: Path) -> tuple[Classifier, tuple[str, ...]]:
-    """The classifier that `train_classifier` left in `folder`, in eval mode, and its class names.
+def load_classifier(folder: Path) -> tuple[Classifier, Task]:
+    """The network that `train_classifier` left in `folder`, in eval mode, and its task.
+
+    Its outputs (B, k), one for each of the task's names, are what `Task.kept` and `Task.shown` take.
 
     Raises WhymaskError when there is none.
     """
     if not (folder / "head.json").exists():
         raise WhymaskError(f"{folder} holds no classifier (no head.json). Give a finished fine-tuning run or a study.")
-    classes = tuple(read_json(folder / "head.json")["classes"])
-    model = Classifier(load_encoder(folder), len(classes))
+    task = task_from(read_json(folder / "head.json"))
+    model = Classifier(load_encoder(folder), len(task.names))
     load_strictly(model.head, read_tensors(folder / HEAD), folder / HEAD)
-    return model.eval(), classes
+    return model.eval(), task

@@ -9,9 +9,9 @@ from lightning_fabric import Fabric
 
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
-from whymask.data.splits import Budget, labelled_subset
 from whymask.runs import RunFolder, as_json, provenance, write_csv
 from whymask.stages.record import RunRecord, told_by
+from whymask.tasks.budgets import Budget
 from whymask.training.device import precision_of
 
 
@@ -33,8 +33,9 @@ class Context:
     def labelled_rows(self, budget: Budget, seed: int) -> np.ndarray:
         """The labelled images, rows of the images, that a budget buys for a seed: the same in every arm.
 
-        Raises WhymaskError where a class is smaller than the budget."""
-        return labelled_subset(self.prepared.images.labels, self.prepared.train, budget, seed, self.prepared.classes)
+        Raises WhymaskError where there are fewer than the budget."""
+        prepared = self.prepared
+        return prepared.task.draw(prepared.images.labels, prepared.train, budget, seed)
 
     def provenance(self) -> dict[str, Any]:
         return provenance(self.fabric.device.type, precision_of(self.fabric))

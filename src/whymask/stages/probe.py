@@ -1,4 +1,4 @@
-"""Probing: what a frozen encoder's features tell, by nearest neighbours and by a linear classifier."""
+"""Probing: what a frozen encoder's features tell, by nearest neighbours and by a linear model."""
 
 from typing import Any
 
@@ -8,10 +8,8 @@ import torch
 from whymask.data.batches import in_order
 from whymask.data.prepare import Prepared
 from whymask.encoders import Encoder
-from whymask.stages.metrics import metrics
 
 BATCH = 256
-LEAST_SHARE = 1e-3  # kNN shares of 0 would make the log loss infinite
 
 
 @torch.inference_mode()
@@ -24,32 +22,22 @@ def features_of(encoder: Encoder, prepared: Prepared, rows: np.ndarray) -> np.nd
 
 
 def probe_encoder(encoder: Encoder, prepared: Prepared, rows: np.ndarray, neighbours: int, seed: int) -> dict[str, Any]:
-    """Metrics on the test images of two classifiers that see the features of `rows` alone.
+    """Metrics on the test images of two models that see the features and labels of `rows` alone: "knn", of as many
+    `neighbours` (fewer where there are fewer images), and "linear". What they are is the task's to say.
 
-    kNN: cosine distance, `neighbours` votes (fewer where there are fewer images) weighted by 1 / distance. Linear:
-    logistic regression on standardised features, L2 penalty 1, to convergence. Standardising is MAE's batch norm
-    without parameters, with the whole training set's statistics. Both are exact, whatever the batches that features are
-    computed in; `finetune --train head` is the same classifier trained in batches, with augmentation.
+    Standardising features is MAE's batch norm without parameters, with the whole training set's statistics. Both are
+    exact, whatever the batches that features are computed in; `finetune --train head` is the same linear model trained
+    in batches, with augmentation.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    labels = prepared.images.labels
+    task, labels = prepared.task, prepared.images.labels
     train, test = (features_of(encoder, prepared, r) for r in (rows, prepared.test))
-    knn = KNeighborsClassifier(min(neighbours, len(rows)), metric="cosine", weights="distance")
-    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    result: dict[str, Any] = {
+    knn = task.nearest(train, labels[rows], test, min(neighbours, len(rows)))
+    linear = task.linear(train, labels[rows], test)
+    return {
         "stage": "probe",
         "seed": seed,
         "labelled_images": len(rows),
         "dimensions": train.shape[1],
+        "knn": task.metrics(knn, labels[prepared.test], prepared.test_tags),
+        "linear": task.metrics(linear, labels[prepared.test], prepared.test_tags),
     }
-    for name, classifier in (("knn", knn), ("linear", linear)):
-        classifier.fit(train, labels[rows])
-        shares = np.full((len(test), len(prepared.classes)), LEAST_SHARE)
-        shares[:, classifier.classes_] += classifier.predict_proba(test)
-        log_probabilities = np.log(shares / shares.sum(axis=1, keepdims=True))
-        result[name] = metrics(log_probabilities, labels[prepared.test], prepared.test_tags)
-    return result

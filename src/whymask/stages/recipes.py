@@ -1,6 +1,6 @@
 """How a classifier is trained, and what the field adds to that when there are many labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +9,9 @@ from whymask.data.prepare import Prepared
 from whymask.data.strong import Strong
 from whymask.encoders import EncoderConfig
 from whymask.errors import WhymaskError
+from whymask.later import LATER
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
+from whymask.tasks import TASKS, LossConfig, Task
 from whymask.training.optimisation import TrainingConfig
 
 MANY, LONG = 1000, 100
@@ -37,6 +39,11 @@ RECIPES: dict[str, dict[str, Any]] = {
 """few: crops and flips alone. many: what the masked autoencoder's end-to-end fine-tuning on ImageNet adds (arXiv
 2111.06377, table 9; random erasing as in its code). Epochs, learning rate, batch and clipping are the same in both."""
 
+NOTHING: dict[str, Any] = RECIPES["few"] | {"class_weights": "none", "sampler": "shuffled", "bins": 0}
+"""What changes nothing."""
+TASKS_OWN = frozenset[str]().union(*(task.takes for task in TASKS.values()))
+"""Settings that not every task takes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneTrainingConfig(TrainingConfig):
@@ -50,6 +57,13 @@ class FinetuneTrainingConfig(TrainingConfig):
     rand_augment: str
     random_erasing: float
     label_smoothing: float
+    class_weights: Literal["none", "balanced"] = field(default="none", metadata=LATER)
+    sampler: Literal["shuffled", "balanced"] = field(default="shuffled", metadata=LATER)
+    bins: int = field(default=0, metadata=LATER)
+
+    @property
+    def loss(self) -> LossConfig:
+        return LossConfig(self.label_smoothing, self.class_weights, self.bins)
 
     def strong(self, prepared: Prepared) -> Strong | None:
         """The augmentation beyond crops and flips."""
@@ -60,8 +74,8 @@ class FinetuneTrainingConfig(TrainingConfig):
 
     def text(self) -> str:
         """The recipe in a line, with what is left out of it."""
-        own = {key: getattr(self, key) for key in RECIPES[self.recipe]}
-        added = ", ".join(f"{key} {value}" for key, value in own.items() if value) or "nothing added"
+        own = {key: getattr(self, key) for key in NOTHING}
+        added = ", ".join(f"{key} {value}" for key, value in own.items() if value != NOTHING[key]) or "nothing added"
         missing = ", ".join(key for key, usual in RECIPES[self.recipe].items() if usual and not own[key])
         text = f"recipe {self.recipe}: {self.epochs} epochs, {added}{'; without ' if missing else ''}{missing}"
         return text.replace("_", " ")
@@ -77,17 +91,18 @@ def resolve_finetuning(
 ) -> FinetuneTrainingConfig:
     """Every None filled in, for `labels` labelled images and this kind of encoder.
 
-    What a recipe asks for and the images or the encoder do not allow is left out; where it was given, that is an error.
+    What a recipe asks for and the images, their task or the encoder do not allow is left out; where it was given, that
+    is an error.
 
     Raises:
         WhymaskError: for drop_path of a network without residual branches, rand_augment of images that are not 8-bit
-            with 1 or 3 channels, or in words that timm does not read.
+            with 1 or 3 channels, or in words that timm does not read, or what the task does not take.
     """
     Strong(asked.rand_augment or "")
     epochs = asked.epochs_for(labels)
-    enough = labels / max(1, len(prepared.classes)) >= MANY and epochs >= LONG
+    enough = labels / max(1, len(prepared.task.names)) >= MANY and epochs >= LONG
     name: Literal["few", "many"] = ("many" if enough else "few") if asked.recipe == "auto" else asked.recipe
-    recipe = dict(RECIPES[name])
+    recipe = RECIPES[name] | _left_out(asked, prepared.task)
     prep = prepared.images.preprocessing
     if prep.dtype != np.uint8 or prep.channels not in (1, 3):
         if asked.rand_augment:
@@ -102,3 +117,11 @@ def resolve_finetuning(
         recipe["drop_path"] = 0.0
     given = {key: value for key, value in vars(asked).items() if value is not None}
     return FinetuneTrainingConfig(**(recipe | given | {"epochs": epochs, "recipe": name}))
+
+
+def _left_out(asked: FinetuneTrainingSettings, task: Task) -> dict[str, Any]:
+    """Nothing of what the task does not take."""
+    for name in sorted(TASKS_OWN - task.takes):
+        if (value := getattr(asked, name)) not in (None, NOTHING[name]):
+            raise WhymaskError(f"{name} {value} was given; {task.name} has no such setting; leave it out")
+    return {name: NOTHING[name] for name in TASKS_OWN - task.takes}

@@ -11,6 +11,7 @@ from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
 from whymask.flags import Flat
+from whymask.later import LATER
 from whymask.methods import SETTINGS, PerMethod
 from whymask.training.settings import RuntimeSettings, TrainingSettings
 
@@ -40,8 +41,8 @@ class PretrainTrainingSettings(TrainingSettings):
 
 @dataclass(frozen=True)
 class FinetuneTrainingSettings(TrainingSettings):
-    """How a classifier is trained: the same for a pretrained encoder and for one from scratch, but for what an arm
-    of a study sets (learning rate, layer decay). What is not given is the recipe's."""
+    """How an encoder and a head are trained on labels: the same for a pretrained encoder and for one from scratch, but
+    for what an arm of a study sets (learning rate, layer decay). What is not given is the recipe's."""
 
     epochs: int | None = None
     """Passes over the labelled images; default: 20,000 image passes, but at least 8 and at most 40 epochs."""
@@ -67,6 +68,13 @@ class FinetuneTrainingSettings(TrainingSettings):
     """Share of images in which a box is replaced by noise (arXiv 1708.04896). few 0, many 0.25."""
     label_smoothing: float | None = None
     """Share of a label that is spread over all classes (arXiv 1512.00567). few 0, many 0.1."""
+    class_weights: Literal["none", "balanced"] = field(default="none", metadata=LATER)
+    """balanced: in the loss, each class weighs as much as any other, however many labelled images it has."""
+    sampler: Literal["shuffled", "balanced"] = field(default="shuffled", metadata=LATER)
+    """balanced: images of each class come equally often, those of a small class several times an epoch."""
+    bins: int = field(default=0, metadata=LATER)
+    """Of regression: into how many parts each target's range is cut for a cross-entropy beside the squared error, which
+    helps where targets are unevenly spread (arXiv 2308.10603); 0 for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,6 +91,12 @@ class FinetuneTrainingSettings(TrainingSettings):
                 raise WhymaskError(f"{name} {value} was given; an alpha of 0 (none) or more was expected; change it")
         if self.recipe not in ("auto", "few", "many"):
             raise WhymaskError(f"recipe {self.recipe!r} was given; expected auto, few or many; choose one")
+        if self.class_weights == self.sampler == "balanced":
+            raise WhymaskError(
+                "class_weights and sampler were both given as balanced; small classes would be favoured twice; give one"
+            )
+        if self.bins < 0 or self.bins == 1:
+            raise WhymaskError(f"bins {self.bins} was given; 0 (none) or at least 2 was expected; change it")
         if self.train not in ("all", "head"):
             raise WhymaskError(f"train {self.train!r} was given; expected all or head; choose one")
 
@@ -132,7 +146,7 @@ class FinetuneSettings:
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """Ask what a frozen encoder knows: nearest neighbours, and a linear classifier, on its features."""
+    """Ask what a frozen encoder knows: nearest neighbours, and a linear model, on its features."""
 
     origin: Annotated[str, tyro.conf.arg(name="from")]
     """A pretraining run's folder, or a local checkpoint of timm or transformers."""

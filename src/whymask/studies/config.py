@@ -10,6 +10,7 @@ from whymask.data.settings import DataSettings
 from whymask.data.splits import Budget, auto_budgets, parse_budget
 from whymask.encoders import EncoderConfig, resolve
 from whymask.errors import WhymaskError
+from whymask.later import told
 from whymask.methods import MethodConfig, asked_of, encoder_for, resolve_method, setting_of, settings_for
 from whymask.stages.augment import resolve_augment
 from whymask.stages.metrics import describe
@@ -71,13 +72,13 @@ class StudyConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """What must be equal for a study to be continued: all but where it computes and keeps its decoded images."""
-        told = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "method_config"}
-        told |= {name: asdict(told[name]) for name in ("data", "pretrain", "finetune")}
-        told["encoder"] = asdict(self.encoder.asked())
-        told |= {name: [budget.name for budget in told[name]] for name in ("budgets", "worth_budgets")}
-        told[setting_of(self.method)] = asdict(settings_for(self.method, self.method_config))
-        del told["data"]["store"]
-        return told
+        content = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "method_config"}
+        content |= {name: told(content[name]) for name in ("data", "pretrain", "finetune")}
+        content["encoder"] = asdict(self.encoder.asked())
+        content |= {name: [budget.name for budget in content[name]] for name in ("budgets", "worth_budgets")}
+        content[setting_of(self.method)] = asdict(settings_for(self.method, self.method_config))
+        del content["data"]["store"]
+        return content
 
     def text(self) -> str:
         encoder = ", ".join(f"{key} {value}" for key, value in asdict(self.encoder).items() if value is not None)

@@ -1,6 +1,6 @@
 """`study`: the whole job, from a folder of images to a verdict and a page."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
 from whymask.encoders import notes
+from whymask.later import told
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, command, write_arrays, write_csv, write_json
 from whymask.stages.context import Context
@@ -165,7 +166,7 @@ def _describe(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
 
 def _shown(runner: Runner, arm: str, smallest: Cell) -> dict[str, Any]:
     """How the arm is trained at the smallest budget; the epochs are others at another one, unless they were given."""
-    training = asdict(runner.training_of(arm, len(runner.rows_of(smallest))))
+    training = told(runner.training_of(arm, len(runner.rows_of(smallest))))
     shown = training | {"epochs": runner.finetuning_of(arm).epochs}
     return {key: value for key, value in shown.items() if value is not None}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from whymask.data.glyph_settings import glyphs_of
+from whymask.errors import WhymaskError
 from whymask.explanations.networks import open_runs, two_arms
 from whymask.explanations.run import explain_arms
 from whymask.explanations.settings import BRIEF
@@ -28,6 +29,8 @@ def explain_study(runner: Runner, data: Any, *, images: bool, names: bool) -> No
         explain_arms(runner.context, arms, glyphs_of(data), folder, BRIEF, images=images, names=names)
     except Interrupted:
         raise
+    except WhymaskError as error:  # of numbers to predict, for one
+        say(f"no explanation: {error}")
     except Exception as error:
         say(f"no explanation: {type(error).__name__}: {error}")
 

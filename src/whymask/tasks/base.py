@@ -6,7 +6,7 @@ are. A task is one file, read from top to bottom; only `data.labels`, which deri
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from whymask.errors import WhymaskError
 from whymask.randomness import numpy_generator
 from whymask.tasks.budgets import Budget
+from whymask.tasks.metric import Metric
+from whymask.tasks.outputs import Outputs
+from whymask.tasks.question import Question
 from whymask.tasks.resampling import Units, Weighted
 
 
@@ -35,25 +38,6 @@ class RawLabels:
     names: tuple[str, ...] = ()
     column: str = "label"
     separator: str = "|"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a number says about predictions.
-
-    Attributes:
-        title: its name for people.
-        unit: "target" where it is measured as the target is, "nat" for a log loss, "" for shares and correlations.
-        low, high: what it lies between; None where there is no bound.
-        average: how the test images come together in it.
-    """
-
-    title: str
-    higher_is_better: bool = True
-    unit: Literal["", "nat", "target"] = ""
-    low: float | None = 0.0
-    high: float | None = 1.0
-    average: str = "over all test images alike"
 
 
 @dataclass(frozen=True)
@@ -111,8 +95,9 @@ class Task(ABC):
     budget_counts: ClassVar[str]  # what a budget is a number of: "labels a class"
     default_metric: ClassVar[str]
     kept_as: ClassVar[str]  # name of the predictions in predictions.npz
+    outputs: ClassVar[Outputs]  # of the head that is kept
     row_metric: ClassVar[Metric]  # of `per_name`
-    takes: ClassVar[frozenset[str]]  # fields of LossConfig, and mixup and cutmix, that it knows
+    takes: ClassVar[frozenset[str]]  # fields of LossConfig, and sampler, mixup and cutmix, that it knows
     least: ClassVar[str]  # how many labelled images it takes to keep some for testing
 
     # labels
@@ -201,6 +186,13 @@ class Task(ABC):
     def row(self, shown: np.ndarray) -> list[str]:
         """What stands in them for one image, of its (k,) of `shown`."""
 
+    @abstractmethod
+    def question(self, labels: np.ndarray, test: np.ndarray, label: str | None) -> Question:
+        """What an explanation asks about images with these labels, of which the rows `test` are shown to networks.
+
+        `label`: of several classes an image, the one to ask about. WhymaskError where there is no such question.
+        """
+
     def to_dict(self) -> dict[str, Any]:
         """For head.json; `whymask.tasks.task_from` reads it back."""
         return {"task": self.name, self.names_are: list(self.names)}
@@ -241,6 +233,17 @@ class Task(ABC):
         return None
 
     @abstractmethod
+    def nearest(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, neighbours: int) -> np.ndarray:
+        """Predictions (m, k), as they are kept, for features (m, D): by the nearest of those (n, D) with known labels.
+
+        The distance is the cosine's, a neighbour's weight 1 / distance.
+        """
+
+    @abstractmethod
+    def linear(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+        """The same by a linear model of standardised features, with an L2 penalty of 1, to convergence."""
+
+    @abstractmethod
     def guess(self, labels: np.ndarray) -> np.ndarray:
         """The predictions (k,) that one would make from training labels without looking at an image."""
 
@@ -266,19 +269,3 @@ def permuted(rows: np.ndarray, budget: Budget, seed: int) -> tuple[np.ndarray, i
             "Choose a smaller budget."
         )
     return numpy_generator(seed, "labels").permutation(np.sort(rows)), count
-
-
-def checked(predictions: np.ndarray, labels: np.ndarray, expected: tuple[int, ...]) -> None:
-    """Raise WhymaskError unless predictions (N, k) and labels of the `expected` shape can be compared."""
-    if predictions.ndim != 2 or labels.shape != expected or not len(labels):
-        raise WhymaskError(
-            f"predictions have shape {predictions.shape} and labels {labels.shape}; expected as many of both, at "
-            "least 1; check that the test set is not empty"
-        )
-    if np.isnan(predictions).any():
-        raise WhymaskError("predictions are NaN; expected numbers; try a smaller learning rate")
-
-
-def known(values: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The metrics, of a single resample each, that are defined."""
-    return {name: float(value[0]) for name, value in values.items() if np.isfinite(value[0])}

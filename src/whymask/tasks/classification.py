@@ -18,8 +18,12 @@ from torch import Tensor, nn
 from whymask.errors import WhymaskError
 from whymask.randomness import numpy_generator
 from whymask.tasks.balance import class_weights
-from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, ordered
+from whymask.tasks.base import LossConfig, Objective, RawLabels, Task, ordered
 from whymask.tasks.budgets import Budget
+from whymask.tasks.metric import Metric
+from whymask.tasks.outputs import Outputs
+from whymask.tasks.probing import LEAST_SHARE, by_distance
+from whymask.tasks.question import Question
 from whymask.tasks.resampling import Units, Weighted
 from whymask.tasks.weighted import ClassTotals
 
@@ -40,8 +44,11 @@ class Classification(Task):
     budget_counts = "labels a class"
     default_metric = "balanced_accuracy"
     kept_as = "log_probabilities"
+    outputs = Outputs(
+        "classifier", "logits", "The softmax of the logits gives probabilities.", "single_label_classification"
+    )
     row_metric = Metric("recall", average="over the test images of the class")
-    takes = frozenset({"label_smoothing", "class_weights", "mixup", "cutmix"})
+    takes = frozenset({"label_smoothing", "class_weights", "sampler", "mixup", "cutmix"})
     least = "at least two in a class are needed"
 
     # labels
@@ -133,6 +140,14 @@ class Classification(Task):
     def row(self, shown: np.ndarray) -> list[str]:
         return [self.names[int(shown.argmax())], *(f"{p:.6f}" for p in shown)]
 
+    def question(self, labels: np.ndarray, test: np.ndarray, label: str | None) -> Question:
+        if label is not None:
+            raise WhymaskError(
+                f"--label {label} was given; each image is of one of {len(self.names)} classes, which are all asked "
+                "about; leave it out"
+            )
+        return Question(self, labels)
+
     # how good they are
 
     def describe(self, metric: str) -> Metric:
@@ -194,6 +209,25 @@ class Classification(Task):
 
         _check(predictions, labels)
         return confusion_matrix(labels, predictions.argmax(axis=1), labels=np.arange(predictions.shape[1]))
+
+    def nearest(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, neighbours: int) -> np.ndarray:
+        from sklearn.neighbors import KNeighborsClassifier
+
+        return self._log_shares(KNeighborsClassifier(**by_distance(neighbours)).fit(train, labels), test)
+
+    def linear(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+        """By logistic regression."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        return self._log_shares(model.fit(train, labels), test)
+
+    def _log_shares(self, fitted: Any, test: np.ndarray) -> np.ndarray:
+        shares = np.full((len(test), len(self.names)), LEAST_SHARE)
+        shares[:, fitted.classes_] += fitted.predict_proba(test)
+        return np.log(shares / shares.sum(axis=1, keepdims=True))
 
     def guess(self, labels: np.ndarray) -> np.ndarray:
         """How often each class is, counted as if once more, so that none is impossible."""

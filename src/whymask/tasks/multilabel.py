@@ -13,8 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whymask.errors import WhymaskError
-from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, checked, known, ordered, permuted
+from whymask.tasks.base import LossConfig, Objective, RawLabels, Task, ordered, permuted
 from whymask.tasks.budgets import Budget
+from whymask.tasks.classification import Classification
+from whymask.tasks.metric import Metric, checked, known
+from whymask.tasks.outputs import Outputs
+from whymask.tasks.probing import LEAST_SHARE, by_distance
+from whymask.tasks.question import Question
 from whymask.tasks.resampling import Units, Weighted, difference, mean_known, mean_of, mean_ratio
 from whymask.tasks.weighted import Ranking
 
@@ -35,6 +40,12 @@ class Multilabel(Task):
     budget_counts = "labelled images"
     default_metric = "mean_average_precision"
     kept_as = "log_odds"
+    outputs = Outputs(
+        "multilabel classifier",
+        "logits",
+        "The sigmoid of a logit gives the probability that an image shows the class.",
+        "multi_label_classification",
+    )
     row_metric = Metric("average precision")
     takes = frozenset({"mixup", "cutmix"})
     least = "at least two that show a class are needed"
@@ -129,6 +140,31 @@ class Multilabel(Task):
         likely = "|".join(name for name, p in zip(self.names, shown, strict=True) if p > 0.5)
         return [likely, *(f"{p:.6f}" for p in shown)]
 
+    def question(self, labels: np.ndarray, test: np.ndarray, label: str | None) -> Question:
+        """Whether an image shows the class `label`, as one of two classes, with the log odds that the network gives.
+
+        By default the class that the number of test images which show it comes nearest to half of them: of it most can
+        be told. To take the one that pretraining gains most in would be to choose what the answer is.
+        """
+        shown = (labels[test] == 1).mean(axis=0)
+        if label is not None and label not in self.names:
+            raise WhymaskError(
+                f"--label {label} was given; the classes are {', '.join(self.names)}; choose one of these"
+            )
+        c = int(np.abs(shown - 0.5).argmin()) if label is None else self.names.index(label)
+        name, note = self.names[c], ""
+        if shown[c] in (0, 1):
+            raise WhymaskError(
+                f"{'all' if shown[c] else 'none'} of the {len(test)} test images show {name}, so that nothing can be "
+                "told of it; choose another class with --label"
+            )
+        if label is None:
+            note = f"Of {len(self.names)} classes, {name} was asked about: {shown[c]:.0%} of the test images show it, "
+            note += "which is nearest to half. --label asks about another."
+        mixing = np.zeros((2, len(self.names)), np.float32)
+        mixing[:, c] = -0.5, 0.5  # whose difference is the log odds, so that both have a gradient
+        return Question(Classification((f"no {name}", name)), labels[:, c], mixing, name, note)
+
     # how good they are
 
     def describe(self, metric: str) -> Metric:
@@ -161,6 +197,25 @@ class Multilabel(Task):
         units, one = Units.of(len(labels)), np.ones((len(labels), 1))
         values = [Ranking(p, y, units).of(one)[0][0] for p, y in zip(predictions.T, labels.T, strict=True)]
         return [float(value) if np.isfinite(value) else None for value in values]
+
+    def nearest(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, neighbours: int) -> np.ndarray:
+        """By the share of the neighbours that show each class."""
+        from sklearn.neighbors import KNeighborsRegressor
+
+        shares = KNeighborsRegressor(**by_distance(neighbours)).fit(train, labels).predict(test)
+        return _log_odds(shares)
+
+    def linear(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+        """By a logistic regression a class; a class that all training images show, or none, is predicted for all."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
+        scaler = StandardScaler().fit(train)
+        train, test = scaler.transform(train), scaler.transform(test)
+        log_odds = np.tile(_log_odds(labels.mean(axis=0)), (len(test), 1))
+        for c in np.flatnonzero(np.ptp(labels, axis=0)):
+            log_odds[:, c] = LogisticRegression(max_iter=1000).fit(train, labels[:, c]).decision_function(test)
+        return log_odds
 
     def guess(self, labels: np.ndarray) -> np.ndarray:
         """The log odds of how often each class is, counted as if once more in both ways."""
@@ -205,6 +260,10 @@ class _Scores:
             "macro_f1": mean_ratio(hits, sizes, self.positive @ weights > 0),
             "micro_f1": mean_ratio(hits.sum(axis=0, keepdims=True), total, total > 0),
         }
+
+
+def _log_odds(shares: np.ndarray) -> np.ndarray:
+    return np.log((shares + LEAST_SHARE) / (1 - shares + LEAST_SHARE))
 
 
 def _of_matrix(cls: type[Multilabel], raw: RawLabels, source: str) -> tuple[Multilabel, np.ndarray]:

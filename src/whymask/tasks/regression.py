@@ -15,8 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whymask.errors import WhymaskError
-from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task, checked, known, permuted
+from whymask.tasks.base import LossConfig, Objective, RawLabels, Task, permuted
 from whymask.tasks.budgets import Budget
+from whymask.tasks.metric import Metric, checked, known
+from whymask.tasks.outputs import Outputs
+from whymask.tasks.probing import by_distance
+from whymask.tasks.question import Question
 from whymask.tasks.resampling import Units, Weighted, difference
 from whymask.tasks.weighted import Fit
 
@@ -46,6 +50,7 @@ class Regression(Task):
     budget_counts = "labelled images"
     default_metric = "mae"
     kept_as = "values"
+    outputs = Outputs("regressor", "values", "Values are in the units of the targets.", "regression")
     row_metric = METRICS["mae"]
     takes = frozenset({"bins"})
     least = "at least two are needed"
@@ -152,6 +157,12 @@ class Regression(Task):
     def row(self, shown: np.ndarray) -> list[str]:
         return [f"{value:.6g}" for value in shown]
 
+    def question(self, labels: np.ndarray, test: np.ndarray, label: str | None) -> Question:
+        raise WhymaskError(
+            f"{self.text()} has no classes that a network could recognise, which is what an explanation asks about; "
+            "explain a classification"
+        )
+
     # how good they are
 
     def describe(self, metric: str) -> Metric:
@@ -199,6 +210,20 @@ class Regression(Task):
         """Mean absolute error."""
         checked(predictions, labels, predictions.shape)
         return np.abs(predictions - labels).mean(axis=0).tolist()
+
+    def nearest(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, neighbours: int) -> np.ndarray:
+        """By the neighbours' mean."""
+        from sklearn.neighbors import KNeighborsRegressor
+
+        return KNeighborsRegressor(**by_distance(neighbours)).fit(train, labels).predict(test)
+
+    def linear(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+        """By ridge regression, whose predictions are the same whether or not targets are standardised."""
+        from sklearn.linear_model import Ridge
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        return make_pipeline(StandardScaler(), Ridge()).fit(train, labels).predict(test).reshape(len(test), -1)
 
     def guess(self, labels: np.ndarray) -> np.ndarray:
         """The targets' means."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from whymask.data.batches import Augment, Batches, Images
+from whymask.data.batches import Augment, Batches, Images, Order
 from whymask.data.strong import Strong
 from whymask.devices import check_device
 from whymask.training.settings import RuntimeSettings
@@ -34,6 +34,7 @@ def batches_on(
     augment: Augment | None,
     seed: int,
     strong: Strong | None = None,
+    order: Order | None = None,
 ) -> Batches:
     """Training batches of `rows` for this process: on its device, and its share where several processes train."""
     return Batches(
@@ -43,6 +44,7 @@ def batches_on(
         seed=seed,
         augment=augment,
         strong=strong,
+        order=order,
         device=fabric.device,
         rank=fabric.global_rank,
         world=fabric.world_size,
