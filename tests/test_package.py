@@ -45,7 +45,7 @@ def test_the_wheel_holds_all_that_git_holds(wheel: Path) -> None:
         for path in (ROOT / "src/whymask").rglob("*")
         if path.suffix in (".py", ".j2", ".js", ".css", ".typed")
     }
-    assert source <= names
+    assert source <= names and "whymask/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if not name.startswith("whymask")]
 

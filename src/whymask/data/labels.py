@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from whymask.errors import WhymaskError
 from whymask.tasks import TASKS, Classification, Multilabel, RawLabels, Regression, Task
 
 LABEL, TARGET = "label", "target"
-Column = Sequence | np.ndarray
+Column = Sequence[Any] | np.ndarray
 
 
 def find_labels(

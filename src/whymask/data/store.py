@@ -11,7 +11,7 @@ import shutil
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -218,7 +218,7 @@ def _decoded(source: Source, preprocessing: Preprocessing) -> Iterator[Block]:
             for start in islice(starts, count):
                 waiting.append(pool.submit(_decode_block, source, preprocessing, start))
 
-        waiting: deque = deque()
+        waiting: deque[Future[Block]] = deque()
         submit(2 * workers)
         try:
             while waiting:

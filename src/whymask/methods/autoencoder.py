@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whymask import masks
+from whymask.encoders.base import Size
 from whymask.encoders.vit import ViTConfig
 from whymask.errors import WhymaskError
 from whymask.masks import indices, take, to_squares
-from whymask.methods.base import MaskedConfig, Method, Size, fill_in, standardised
+from whymask.methods.base import MaskedConfig, Method, fill_in, standardised
 
 
 @dataclass(frozen=True, kw_only=True)

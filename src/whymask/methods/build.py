@@ -5,8 +5,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from whymask.encoders import Encoder, EncoderConfig, EncoderSettings, config_class
+from whymask.encoders.base import Size
 from whymask.errors import WhymaskError
-from whymask.methods.base import Method, MethodConfig, Size
+from whymask.methods.base import Method, MethodConfig
 from whymask.methods.crossmae import CrossMAE
 from whymask.methods.data2vec import Data2Vec
 from whymask.methods.data2vec2 import Data2Vec2

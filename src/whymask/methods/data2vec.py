@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whymask.encoders import Encoder, EncoderConfig
+from whymask.encoders.base import Size
 from whymask.errors import WhymaskError
-from whymask.methods.base import MaskedConfig, Method, Size, block_side, masks_by_kind
+from whymask.methods.base import MaskedConfig, Method, block_side, masks_by_kind
 from whymask.methods.settings import Data2VecSettings
 from whymask.methods.teacher import Teacher, TeacherConfig, compare, decay_at
 from whymask.randomness import seeded

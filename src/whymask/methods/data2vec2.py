@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whymask.encoders import Encoder
+from whymask.encoders.base import Size
 from whymask.encoders.vit import ViTConfig, ViTEncoder
 from whymask.errors import WhymaskError
 from whymask.masks import indices
-from whymask.methods.base import MaskedConfig, Method, Size
+from whymask.methods.base import MaskedConfig, Method
 from whymask.methods.settings import Data2Vec2Settings
 from whymask.methods.teacher import Teacher, TeacherConfig, compare, decay_at
 from whymask.randomness import seeded

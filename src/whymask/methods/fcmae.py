@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whymask.encoders import Encoder, EncoderConfig
+from whymask.encoders.base import Size
 from whymask.encoders.cnn import CNNEncoder
 from whymask.masks import take, to_squares
 from whymask.methods.autoencoder import Autoencoder, AutoencoderConfig
-from whymask.methods.base import Size
 from whymask.methods.settings import FCMAESettings
 from whymask.randomness import seeded
 

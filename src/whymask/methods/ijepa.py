@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from whymask import masks
 from whymask.encoders import Encoder
+from whymask.encoders.base import Size
 from whymask.encoders.vit import ViTConfig, ViTEncoder, initialise_transformer, sincos_positions
 from whymask.errors import WhymaskError
 from whymask.linear import speed_up
 from whymask.masks import indices, take
-from whymask.methods.base import Method, Size
+from whymask.methods.base import Method
 from whymask.methods.settings import IJEPASettings
 from whymask.methods.teacher import Teacher, TeacherConfig, compare, decay_at
 from whymask.randomness import seeded

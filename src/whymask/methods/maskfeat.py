@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whymask.encoders import Encoder, EncoderConfig
+from whymask.encoders.base import Size
 from whymask.errors import WhymaskError
 from whymask.masks import to_squares
-from whymask.methods.base import MaskedConfig, Method, Size, block_side, masks_by_kind
+from whymask.methods.base import MaskedConfig, Method, block_side, masks_by_kind
 from whymask.methods.settings import MaskFeatSettings
 from whymask.randomness import seeded
 

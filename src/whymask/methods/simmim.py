@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from whymask import masks
 from whymask.encoders import Encoder, EncoderConfig
+from whymask.encoders.base import Size
 from whymask.masks import to_pixels
-from whymask.methods.base import MaskedConfig, Method, Size, masks_by_kind
+from whymask.methods.base import MaskedConfig, Method, masks_by_kind
 from whymask.methods.settings import SimMIMSettings
 from whymask.randomness import seeded
 

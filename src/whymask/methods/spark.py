@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whymask.encoders import Encoder, EncoderConfig
+from whymask.encoders.base import Size
 from whymask.encoders.cnn import CNNEncoder
 from whymask.encoders.masked_forms import at_visible
 from whymask.errors import WhymaskError
 from whymask.masks import indices, take, to_squares
-from whymask.methods.base import MaskedConfig, Method, Size, fill_in, standardised, whole_positions
+from whymask.methods.base import MaskedConfig, Method, fill_in, standardised, whole_positions
 from whymask.methods.settings import SparKSettings
 from whymask.randomness import seeded
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from whymask.encoders import Encoder
+from whymask.encoders.base import Size
 from whymask.errors import WhymaskError
-from whymask.methods.base import MethodConfig, Size
+from whymask.methods.base import MethodConfig
 
 HORIZON = 0.05
 """Most steps that a teacher averages over, as a share of the run's: the papers' decays are meant for runs of 1e5 steps,

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from whymask import masks
 from whymask.encoders import Encoder, EncoderConfig
+from whymask.encoders.base import Size
 from whymask.encoders.two_layer import TwoLayerEncoder
 from whymask.errors import WhymaskError
 from whymask.masks import to_squares
-from whymask.methods.base import Method, MethodConfig, Size
+from whymask.methods.base import Method, MethodConfig
 from whymask.methods.settings import TwoLayerSettings
 from whymask.methods.teacher import compare
 from whymask.randomness import seeded

@@ -34,7 +34,7 @@ class RawLabels:
         separator: what stands between the classes of one image in a text.
     """
 
-    values: Sequence | np.ndarray
+    values: Sequence[Any] | np.ndarray
     names: tuple[str, ...] = ()
     column: str = "label"
     separator: str = "|"
