@@ -126,7 +126,7 @@ def provenance(device: str = "cpu", precision: str = "32-true") -> dict[str, Any
         "pillow",
     )
     return {
-        "versions": {"python": platform.python_version()} | {package: _version(package) for package in packages},
+        "versions": {"python": platform.python_version()} | {package: version_of(package) for package in packages},
         "platform": platform.platform(),
         "processor": _processor(),
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
@@ -137,7 +137,7 @@ def provenance(device: str = "cpu", precision: str = "32-true") -> dict[str, Any
     }
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
     """None where nothing says: a source tree on the path, or a package that another distribution brought."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(package)

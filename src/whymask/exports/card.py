@@ -1,13 +1,12 @@
 """The model card: README.md beside exported weights, as the hubs read it."""
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from whymask.exports.network import Exported
 from whymask.exports.to_timm import is_plain, licence_of
-from whymask.runs import read_json, write_bytes
+from whymask.runs import read_json, version_of, write_bytes
 from whymask.stages.settings import SCRATCH
 from whymask.tasks import TASKS
 
@@ -27,7 +26,7 @@ def write_card(what: Exported, to: str, opening: str, folder: Path) -> None:
         numbers(what),
         "## Licence",
         licence(what),
-        f"Written by whymask {version('whymask')}.",
+        f"Written by whymask {version_of('whymask') or '(a version that nothing tells)'}.",
     ]
     write_bytes(folder / "README.md", (front_matter(what, to) + "\n\n".join(sections) + "\n").encode())
 
