@@ -150,22 +150,21 @@ class Multilabel(Task):
         """
         shown = (labels[test] == 1).mean(axis=0)
         if label is not None and label not in self.names:
-            raise WhymaskError(
-                f"--label {label} was given; the classes are {', '.join(self.names)}; choose one of these"
-            )
+            raise WhymaskError(f"--label {label} was given; the classes are {', '.join(self.names)}; choose one")
         c = int(np.abs(shown - 0.5).argmin()) if label is None else self.names.index(label)
-        name, note = self.names[c], ""
+        name = self.names[c]
         if shown[c] in (0, 1):
             raise WhymaskError(
                 f"{'all' if shown[c] else 'none'} of the {len(test)} test images show {name}, so that nothing can be "
                 "told of it; choose another class with --label"
             )
-        if label is None:
-            note = f"Of {len(self.names)} classes, {name} was asked about: {shown[c]:.0%} of the test images show it, "
-            note += "which is nearest to half. --label asks about another."
+        note = (
+            f"Of {len(self.names)} classes, {name} was asked about: {shown[c]:.0%} of the test images show it, which "
+        )
+        note += "is nearest to half. --label asks about another."
         mixing = np.zeros((2, len(self.names)), np.float32)
         mixing[:, c] = -0.5, 0.5  # whose difference is the log odds, so that both have a gradient
-        return Question(Classification((f"no {name}", name)), labels[:, c], mixing, name, note)
+        return Question(Classification((f"no {name}", name)), labels[:, c], mixing, name, "" if label else note)
 
     # how good they are
 
