@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from whymask.tasks.base import LossConfig, Metric, Objective, RawLabels, Task
+from whymask.tasks.base import LossConfig, Objective, RawLabels, Task
 from whymask.tasks.classification import Classification
+from whymask.tasks.metric import Metric
 from whymask.tasks.multilabel import Multilabel
 from whymask.tasks.regression import Regression
 
