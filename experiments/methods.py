@@ -19,7 +19,6 @@ from experiments.methods_cells import ENCODER_SETTINGS, IMAGES, SCRATCH, VARIANT
 from experiments.methods_table import write_results
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
-from whymask.data.splits import parse_budget
 from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
 from whymask.methods import resolve_method
 from whymask.runs import write_json
@@ -30,6 +29,7 @@ from whymask.stages.pretrain import PretrainJob, pretrain_encoder, pretraining
 from whymask.stages.probe import probe_encoder
 from whymask.stages.recipes import resolve_finetuning, resolve_pretraining
 from whymask.stages.settings import AugmentName, FinetuneTrainingSettings, PretrainTrainingSettings
+from whymask.tasks.budgets import parse_budget
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
 

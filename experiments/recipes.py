@@ -16,7 +16,6 @@ import tyro
 
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
-from whymask.data.splits import parse_budget
 from whymask.encoders import EncoderSettings, build_encoder, load_encoder, resolve
 from whymask.intervals import mean_interval
 from whymask.methods import resolve_method
@@ -27,6 +26,7 @@ from whymask.stages.context import Context
 from whymask.stages.pretrain import PretrainJob, pretrain_encoder
 from whymask.stages.recipes import resolve_finetuning, resolve_pretraining
 from whymask.stages.settings import SCRATCH, AugmentName, FinetuneTrainingSettings, PretrainTrainingSettings
+from whymask.tasks.budgets import parse_budget
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
 

@@ -14,10 +14,13 @@ from whymask import ExplainSettings, StudySettings
 from whymask.data.settings import DataSettings
 from whymask.encoders import Encoder, EncoderSettings, build_encoder, resolve
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
+from whymask.tasks import Classification, Multilabel, Task
 from whymask.training.settings import RuntimeSettings
 
 GLYPHS = "glyphs:unlabelled=128,train=100,test=60"
 CLASSES = ("okapi", "zebra")
+NAMES = ("ant", "bee", "cow")
+"""Of classes or targets."""
 
 
 DEVICE: Literal["cpu", "cuda", "mps"] = "cpu"
@@ -82,3 +85,20 @@ def bars(task: str) -> dict[str, Any]:
     labels[task][:60] = unlabelled[task]
     name = "targets" if task == "regression" else "labels"
     return {"images": images.clip(0, 255).astype(np.uint8), name: labels[task]}
+
+
+def labels_of(task: Task, images: int, seed: int) -> np.ndarray:
+    """Labels of the task with the names `NAMES`, unevenly spread."""
+    generator = np.random.default_rng(seed)
+    if isinstance(task, Classification):
+        return generator.choice(3, images, p=[0.6, 0.3, 0.1])
+    if isinstance(task, Multilabel):
+        return (generator.random((images, 3)) < [0.6, 0.3, 0.1]).astype(np.int64)
+    return generator.gamma(2, size=(images, 3)) * [1, 10, 100]
+
+
+def predictions_of(task: Task, labels: np.ndarray, seed: int, noise: float = 1.0) -> np.ndarray:
+    """What a middling network says of images with these labels, float32 (N, 3)."""
+    signal = np.eye(3)[labels] if labels.ndim == 1 else labels / labels.std(axis=0)
+    outputs = signal + noise * np.random.default_rng(seed).normal(size=signal.shape)
+    return task.kept(torch.from_numpy(outputs).float()).numpy()

@@ -9,10 +9,11 @@ from whymask.data import splits
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.glyphs import glyph_source
 from whymask.data.preprocessing import derive
-from whymask.data.splits import Budget, auto_budgets, groups_of, hold_out, labelled_subset, leaking_rows, parse_budget
+from whymask.data.splits import groups_of, hold_out, leaking_rows
 from whymask.data.store import ImageSet, open_images
 from whymask.errors import WhymaskError
 from whymask.tasks import Classification
+from whymask.tasks.budgets import Budget, auto_budgets, parse_budget
 
 seeds = st.integers(0, 10_000)
 budgets = st.one_of(
@@ -285,7 +286,7 @@ ROWS = np.flatnonzero(np.arange(90) % 7 != 0)
 
 @given(a=budgets, b=budgets, seed=seeds)
 def test_subsets_are_nested_stratified_and_of_the_rows(a, b, seed):
-    small, large = (labelled_subset(LABELS, ROWS, budget, seed) for budget in (a, b))
+    small, large = (Classification().draw(LABELS, ROWS, budget, seed) for budget in (a, b))
     for budget, subset in ((a, small), (b, large)):
         assert np.isin(subset, ROWS).all() and len(set(subset)) == len(subset)
         assert (np.diff(subset) > 0).all()
@@ -301,18 +302,18 @@ def test_subsets_are_nested_stratified_and_of_the_rows(a, b, seed):
 def test_a_subset_depends_on_the_seed_not_on_the_order_of_rows(seed, shuffle):
     rows = np.random.default_rng(shuffle).permutation(ROWS)
     ten = Budget("count", 10)
-    subset = labelled_subset(LABELS, ROWS, ten, seed)
-    np.testing.assert_array_equal(subset, labelled_subset(LABELS, rows, ten, seed))
-    assert not np.array_equal(subset, labelled_subset(LABELS, ROWS, ten, seed + 1))
+    subset = Classification().draw(LABELS, ROWS, ten, seed)
+    np.testing.assert_array_equal(subset, Classification().draw(LABELS, rows, ten, seed))
+    assert not np.array_equal(subset, Classification().draw(LABELS, ROWS, ten, seed + 1))
 
 
 def test_a_budget_larger_than_a_class_lists_the_counts():
     labels = np.array([0] * 5 + [1] * 8)
     with pytest.raises(WhymaskError, match=r"budget 6 .* ants: 5, bees: 8"):
-        labelled_subset(labels, np.arange(13), Budget("count", 6), 0, ["ants", "bees"])
+        Classification(("ants", "bees")).draw(labels, np.arange(13), Budget("count", 6), 0)
     with pytest.raises(WhymaskError, match="class 0: 5, class 1: 8"):
-        labelled_subset(labels, np.arange(13), Budget("count", 6), 0)
-    assert len(labelled_subset(labels, np.arange(13), Budget("count", 5), 0)) == 10
+        Classification().draw(labels, np.arange(13), Budget("count", 6), 0)
+    assert len(Classification().draw(labels, np.arange(13), Budget("count", 5), 0)) == 10
 
 
 # ------------------------------------------------------------------------------------------ hold out
@@ -320,7 +321,7 @@ def test_a_budget_larger_than_a_class_lists_the_counts():
 
 @given(seed=seeds, per_class=st.integers(2, 15))
 def test_hold_out_divides_the_rows_class_by_class(seed, per_class):
-    rows = labelled_subset(LABELS, ROWS, Budget("count", per_class), seed)
+    rows = Classification().draw(LABELS, ROWS, Budget("count", per_class), seed)
     train, held = hold_out(LABELS, rows, None, seed)
     assert sorted([*train, *held]) == rows.tolist()
     expected = max(1, int(0.2 * per_class + 0.5))

@@ -7,10 +7,12 @@ from scipy.special import log_softmax
 
 from whymask import intervals
 from whymask.intervals import Interval, mean_interval, resampled_weights
-from whymask.stages.metrics import metrics
 from whymask.studies.statistics import bootstrap_images, paired_difference
+from whymask.tasks import Classification
 
 CLASSES = 4
+TASK = Classification(tuple("abcd"))
+metrics = TASK.metrics
 
 
 def predictions(labels: np.ndarray, skill: float, *key: int) -> np.ndarray:
@@ -84,7 +86,7 @@ def test_bootstrap_equals_scikit_learn_on_resampled_images():
         for metric in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "accuracy/single_view"):
             gains = [a[metric] - b[metric] for a, b in zip(ours, theirs, strict=True)]
             expected.setdefault(metric, []).append(float(np.mean(gains)))
-    intervals = bootstrap_images(arm, baseline, labels, tags=tags, resamples=40)
+    intervals = bootstrap_images(TASK, arm, baseline, labels, tags=tags, resamples=40)
     for metric, differences in expected.items():
         assert intervals[metric] == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975]))), metric
 
@@ -92,7 +94,7 @@ def test_bootstrap_equals_scikit_learn_on_resampled_images():
 def test_bootstrap_of_accuracy_is_near_the_normal_interval():
     labels, _ = unbalanced(4000)
     arm, baseline = {0: predictions(labels, 2.0, 0)}, {0: predictions(labels, 1.5, 1)}
-    low, high = bootstrap_images(arm, baseline, labels)["accuracy"]
+    low, high = bootstrap_images(TASK, arm, baseline, labels)["accuracy"]
     gain = (arm[0].argmax(1) == labels) - (baseline[0].argmax(1) == labels).astype(float)
     half = 1.96 * gain.std() / np.sqrt(len(labels))
     assert (low, high) == pytest.approx((gain.mean() - half, gain.mean() + half), abs=0.1 * half)
@@ -102,7 +104,7 @@ def test_bootstrap_of_balanced_accuracy_weighs_classes_alike():
     """The variance of a mean of class recalls: sum over classes of var / n_class / k^2, far above plain accuracy's."""
     labels = np.repeat([0, 1, 2, 3], [3600, 200, 100, 100])
     arm, baseline = {0: predictions(labels, 2.0, 0)}, {0: predictions(labels, 1.5, 1)}
-    low, high = bootstrap_images(arm, baseline, labels)["balanced_accuracy"]
+    low, high = bootstrap_images(TASK, arm, baseline, labels)["balanced_accuracy"]
     gain = (arm[0].argmax(1) == labels) - (baseline[0].argmax(1) == labels).astype(float)
     by_class = [gain[labels == c] for c in range(CLASSES)]
     centre = np.mean([part.mean() for part in by_class])
@@ -118,7 +120,7 @@ def test_interval_over_images_covers_the_true_difference():
     covered = 0
     for _ in range(400):
         arm, baseline = (np.where(generator.random((100, 1)) < p, right, wrong) for p in (0.8, 0.7))
-        low, high = bootstrap_images({0: arm}, {0: baseline}, labels, resamples=400)["accuracy"]
+        low, high = bootstrap_images(TASK, {0: arm}, {0: baseline}, labels, resamples=400)["accuracy"]
         covered += low <= 0.1 <= high
     assert 0.91 <= covered / 400 <= 0.98
 
@@ -127,39 +129,39 @@ def test_groups_are_resampled_whole():
     """Each image photographed five times says no more than once: with groups the interval is that of single images."""
     labels, tags = unbalanced(80)
     arm, baseline = {0: predictions(labels, 1.5, 0)}, {0: predictions(labels, 1.0, 1)}
-    single = bootstrap_images(arm, baseline, labels, tags=tags)
+    single = bootstrap_images(TASK, arm, baseline, labels, tags=tags)
     many = {"labels": np.repeat(labels, 5), "tags": np.repeat(tags, 5)}
     arm, baseline = ({0: np.repeat(side[0], 5, axis=0)} for side in (arm, baseline))
     patients = np.repeat([f"patient {i:02}" for i in range(80)], 5)
-    grouped = bootstrap_images(arm, baseline, **many, groups=patients)
+    grouped = bootstrap_images(TASK, arm, baseline, **many, groups=patients)
     for metric, interval in single.items():
         assert grouped[metric] == pytest.approx(interval), metric
-    ungrouped = bootstrap_images(arm, baseline, **many)["accuracy"]
+    ungrouped = bootstrap_images(TASK, arm, baseline, **many)["accuracy"]
     assert np.ptp(ungrouped) < 0.6 * np.ptp(grouped["accuracy"])
 
 
 def test_bootstrap_is_reproducible_and_independent_of_chunks(monkeypatch):
     labels, tags = unbalanced(50)
     arm, baseline = {0: predictions(labels, 1.5, 0)}, {0: predictions(labels, 1.0, 1)}
-    whole = bootstrap_images(arm, baseline, labels, tags=tags)
-    assert bootstrap_images(arm, baseline, labels, tags=tags) == whole
+    whole = bootstrap_images(TASK, arm, baseline, labels, tags=tags)
+    assert bootstrap_images(TASK, arm, baseline, labels, tags=tags) == whole
     monkeypatch.setattr(intervals, "CHUNK_BYTES", 8 * 50 * 7)
-    assert bootstrap_images(arm, baseline, labels, tags=tags) == whole
+    assert bootstrap_images(TASK, arm, baseline, labels, tags=tags) == whole
 
 
 def test_bootstrap_leaves_out_what_it_cannot_say():
     labels, _ = unbalanced(30)
     arm, baseline = predictions(labels, 1.5, 0), predictions(labels, 1.0, 1)
-    assert bootstrap_images({0: arm}, {1: baseline}, labels) == {}
+    assert bootstrap_images(TASK, {0: arm}, {1: baseline}, labels) == {}
     arm[0, labels[0]] = -np.inf
-    assert set(bootstrap_images({0: arm}, {0: baseline}, labels)) == {"accuracy", "balanced_accuracy", "macro_f1"}
+    assert set(bootstrap_images(TASK, {0: arm}, {0: baseline}, labels)) == {"accuracy", "balanced_accuracy", "macro_f1"}
 
 
 def test_a_tag_missing_from_some_resamples_still_has_an_interval():
     labels, _ = unbalanced(30)
     arm, baseline = {0: predictions(labels, 3.0, 0)}, {0: predictions(labels, 0.0, 1)}
     tags = np.array(["rare"] + [""] * 29)
-    low, high = bootstrap_images(arm, baseline, labels, tags=tags)["accuracy/rare"]
+    low, high = bootstrap_images(TASK, arm, baseline, labels, tags=tags)["accuracy/rare"]
     assert low == high == metrics(arm[0][:1], labels[:1])["accuracy"] - metrics(baseline[0][:1], labels[:1])["accuracy"]
 
 
@@ -169,11 +171,11 @@ def test_swapping_the_arms_mirrors_every_interval(images, key, seeds):
     labels = np.random.default_rng(key).integers(CLASSES, size=images)
     arm = {seed: predictions(labels, 1.5, key, 0, seed) for seed in range(seeds)}
     baseline = {seed: predictions(labels, 1.0, key, 1, seed) for seed in range(seeds)}
-    forward = bootstrap_images(arm, baseline, labels, resamples=100)
-    backward = bootstrap_images(baseline, arm, labels, resamples=100)
+    forward = bootstrap_images(TASK, arm, baseline, labels, resamples=100)
+    backward = bootstrap_images(TASK, baseline, arm, labels, resamples=100)
     for metric, (low, high) in forward.items():
         assert (-high, -low) == pytest.approx(backward[metric], abs=1e-12)
-    assert set(bootstrap_images(arm, arm, labels, resamples=100).values()) == {(0.0, 0.0)}
+    assert set(bootstrap_images(TASK, arm, arm, labels, resamples=100).values()) == {(0.0, 0.0)}
 
 
 @settings(deadline=None)

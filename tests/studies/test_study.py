@@ -16,7 +16,6 @@ from tiny import CLASSES, GLYPHS, new_encoder, runtime, tiny_settings
 from whymask import study
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
-from whymask.data.splits import Budget, parse_budget
 from whymask.encoders import EncoderSettings, load_encoder, save_encoder
 from whymask.errors import WhymaskError
 from whymask.runs import read_json, write_json
@@ -32,6 +31,7 @@ from whymask.studies.page import write_study_page
 from whymask.studies.plan import make_plan
 from whymask.studies.settings import SCRATCH, SCRATCH_LONG
 from whymask.studies.table import labels_per_class
+from whymask.tasks.budgets import Budget, parse_budget
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
 

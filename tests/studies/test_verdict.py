@@ -1,14 +1,20 @@
 import itertools
 import re
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiny import NAMES, labels_of, predictions_of
 from whymask.errors import WhymaskError
+from whymask.studies.statistics import bootstrap_images, paired_difference
 from whymask.studies.verdict import verdict
+from whymask.tasks import TASKS, Classification, Task
 
 METRIC = "accuracy/single_view"
+CLASSES = Classification()
 LEVELS = [
     {"arm": arm, "labels_per_class": 10, "metric": METRIC, "mean": mean, "low": None, "high": None, "seeds": 5}
     for arm, mean in {"mae": 0.964, "init": 0.5, "scratch": 0.857, "scratch-long": 0.87}.items()
@@ -24,9 +30,11 @@ def pair(baseline: str, seeds_interval: str, images_interval: str | None = None,
     return row | changes
 
 
-def judge(*pairs: dict, metric: str = METRIC, arm: str = "mae", equal_compute: bool = True) -> dict:
+def judge(
+    *pairs: dict, metric: str = METRIC, arm: str = "mae", equal_compute: bool = True, task: Task = CLASSES
+) -> dict:
     levels = [row | {"metric": metric} for row in LEVELS]
-    return verdict(pairs, metric, 10, arm=arm, levels=levels, equal_compute=equal_compute)
+    return verdict(pairs, metric, 10, task=task, arm=arm, levels=levels, equal_compute=equal_compute)
 
 
 def state(over_seeds: str, over_images: str | None) -> str:
@@ -179,7 +187,7 @@ def test_unknown_metric_is_refused():
 
 
 def test_one_label_is_singular():
-    assert "at 1 label a class" in verdict([], METRIC, 1, arm="mae", levels=[])["text"]
+    assert "at 1 label a class" in verdict([], METRIC, 1, task=CLASSES, arm="mae", levels=[])["text"]
 
 
 bounds = st.tuples(st.floats(-1, 1), st.floats(-1, 1)).map(sorted)
@@ -203,3 +211,67 @@ def test_a_difference_is_claimed_only_when_no_interval_holds_zero(scratch, scrat
         within = float(re.search(r"within (\S+)", result["text"])[1])
         undecided = [two for two in (everything[:2], everything[2:]) if not all(low > 0 for low, _ in two)]
         assert within >= max(abs(end) for two in undecided for interval in two for end in interval) - 1e-9
+
+
+# the rules on made-up networks of every task
+
+EVERY = pytest.mark.parametrize("task", [task(NAMES) for task in TASKS.values()], ids=list(TASKS))
+
+
+def simulated(task: Task, noise: dict[str, float], key: int, images: int = 150, seeds: int = 3) -> dict:
+    """The verdict on networks whose predictions are the labels and so much noise, by arm: more noise, worse arm."""
+    labels, metric = labels_of(task, images, key), task.default_metric
+    networks = {
+        arm: {seed: predictions_of(task, labels, hash((key, place, seed)) % 2**32, much) for seed in range(seeds)}
+        for place, (arm, much) in enumerate(noise.items())
+    }
+    values = {
+        arm: {seed: task.metrics(network, labels)[metric] for seed, network in by_seed.items()}
+        for arm, by_seed in networks.items()
+    }
+    here = {"labels_per_class": 10, "metric": metric}
+    pairs = []
+    for baseline in ("scratch", "scratch-long"):
+        over_seeds = asdict(paired_difference(values["mae"], values[baseline]))
+        low, high = bootstrap_images(task, networks["mae"], networks[baseline], labels, resamples=200)[metric]
+        pairs.append(here | {"arm": "mae", "baseline": baseline, "low_images": low, "high_images": high} | over_seeds)
+    levels = [here | {"arm": arm, "mean": float(np.mean(list(of.values())))} for arm, of in values.items()]
+    return verdict(pairs, metric, 10, task=task, arm="mae", levels=levels)
+
+
+@EVERY
+def test_a_better_arm_helps_and_a_worse_one_hurts_whatever_the_task(task):
+    better = simulated(task, {"mae": 0.5, "scratch": 1.5, "scratch-long": 1.5}, 0)
+    worse = simulated(task, {"mae": 1.5, "scratch": 0.5, "scratch-long": 1.5}, 0)
+    assert (better["kind"], worse["kind"]) == ("helps", "hurts")
+    about = task.describe(task.default_metric)
+    assert about.title in better["text"] and ("(lower is better)" in better["text"]) != about.higher_is_better
+    assert f"at 10 {task.budget_counts} mae reaches" in better["text"]
+
+
+@EVERY
+def test_what_makes_no_difference_is_seldom_called_one(task):
+    """50 studies of three equal arms: by the interval over seeds alone at most 1 in 20 would be called either."""
+    equal = dict.fromkeys(("mae", "scratch", "scratch-long"), 1.0)
+    kinds = [simulated(task, equal, key, images=60)["kind"] for key in range(50)]
+    assert kinds.count("helps") <= 1 and kinds.count("hurts") <= 4
+
+
+@pytest.mark.parametrize(
+    ("bound", "said"), [(0.000123, "0.00013"), (0.05, "0.05"), (2.31, "2.4"), (812.0, "820"), (12_345.6, "13000")]
+)
+def test_a_bound_in_a_targets_unit_has_two_digits_and_is_rounded_up(bound, said):
+    targets = TASKS["regression"](NAMES)
+    pairs = [pair(name, "across", metric="mae", low=-bound, high=bound / 2) for name in ("scratch", "scratch-long")]
+    text = judge(*pairs, metric="mae", task=targets)["text"]
+    assert text.startswith(f"No difference within {said} from scratch")
+
+
+def test_numbers_in_a_targets_unit_are_neither_cut_to_nothing_nor_padded():
+    targets = TASKS["regression"](NAMES)
+    means = {"mae": 4321.5, "scratch": 0.00123}
+    levels = [{"arm": arm, "labels_per_class": 50, "metric": "mae", "mean": mean} for arm, mean in means.items()]
+    row = pair("scratch", "below", metric="mae", labels_per_class=50, low=-1.5e-4, high=-1.25e-5, difference=-1e-4)
+    text = verdict([row], "mae", 50, task=targets, arm="mae", levels=levels, equal_compute=False)["text"]
+    assert "Pretraining helps: at 50 labelled images mae reaches 4,322 mean absolute error (lower is better)" in text
+    assert "0.00123 from scratch (-0.0001, 95 % interval -0.00015 to -1.25e-05 over 5 seeds)" in text

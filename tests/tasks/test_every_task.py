@@ -10,33 +10,17 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiny import NAMES, labels_of, predictions_of
 from whymask.data.settings import LabelSettings
 from whymask.errors import WhymaskError
 from whymask.intervals import resampled_weights
 from whymask.studies.statistics import bootstrap_images
-from whymask.tasks import TASKS, Classification, LossConfig, Multilabel, RawLabels, Regression, Task, task_from
+from whymask.tasks import TASKS, Classification, LossConfig, Multilabel, RawLabels, task_from
 from whymask.tasks.budgets import Budget, auto_budgets
 from whymask.tasks.resampling import Units
 
-NAMES = ("ant", "bee", "cow")
-EVERY = pytest.mark.parametrize("task", [Classification(NAMES), Multilabel(NAMES), Regression(NAMES)], ids=list(TASKS))
+EVERY = pytest.mark.parametrize("task", [task(NAMES) for task in TASKS.values()], ids=list(TASKS))
 NESTED = [(Budget("count", 1), Budget("count", 2)), (Budget("fraction", 0.3), Budget("all"))]
-
-
-def labels_of(task: Task, images: int, seed: int) -> np.ndarray:
-    generator = np.random.default_rng(seed)
-    if isinstance(task, Classification):
-        return generator.choice(3, images, p=[0.6, 0.3, 0.1])
-    if isinstance(task, Multilabel):
-        return (generator.random((images, 3)) < [0.6, 0.3, 0.1]).astype(np.int64)
-    return generator.gamma(2, size=(images, 3)) * [1, 10, 100]
-
-
-def predictions_of(task: Task, labels: np.ndarray, seed: int, noise: float = 1.0) -> np.ndarray:
-    """What a middling network says of images with these labels, float32 (N, 3)."""
-    signal = np.eye(3)[labels] if labels.ndim == 1 else labels / labels.std(axis=0)
-    outputs = signal + noise * np.random.default_rng(seed).normal(size=signal.shape)
-    return task.kept(torch.from_numpy(outputs).float()).numpy()
 
 
 def test_settings_name_every_task():
@@ -201,7 +185,7 @@ def test_classification_s_differences_are_those_of_the_study():
     labels = labels_of(task, 60, 0)
     tags = np.where(np.arange(60) % 2, "odd", "")
     arm, baseline = ({i: predictions_of(task, labels, 10 * side + i) for i in range(3)} for side in range(2))
-    expected = bootstrap_images(arm, baseline, labels, tags=tags, resamples=50)
+    expected = bootstrap_images(task, arm, baseline, labels, tags=tags, resamples=50)
     sides = (list(side.values()) for side in (arm, baseline))
     (weights,) = resampled_weights(60, 50)
     found = task.differences(*sides, labels, Units.of(60), tags)(weights)

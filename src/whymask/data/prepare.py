@@ -56,6 +56,12 @@ class Prepared:
         return self.task.stock(self.images.labels[self.train])
 
     @property
+    def chance(self) -> dict[str, float]:
+        """Every metric of who looks at no image: what the test images define."""
+        labels = self.images.labels
+        return self.task.chance(labels[self.train], labels[self.test], self.test_tags)
+
+    @property
     def test_tags(self) -> np.ndarray | None:
         return None if self.images.tags is None else self.images.tags[self.test]
 

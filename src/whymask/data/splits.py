@@ -6,7 +6,6 @@ The test images depend on the data alone: their pixels and labels, not where the
 import hashlib
 import math
 import re
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,9 +13,6 @@ from whymask.data.store import ImageSet
 from whymask.errors import WhymaskError
 from whymask.randomness import numpy_generator
 from whymask.tasks import Classification, Task
-from whymask.tasks.budgets import Budget as Budget
-from whymask.tasks.budgets import auto_budgets as auto_budgets
-from whymask.tasks.budgets import parse_budget as parse_budget
 
 CLASSES = Classification()  # their names do not matter here
 
@@ -94,13 +90,6 @@ def _column_groups(images: ImageSet, column: str) -> np.ndarray:
     return np.array(
         [f"key {k}" if lone else f"value {v}" for k, v, lone in zip(images.keys, values, missing, strict=True)]
     )
-
-
-def labelled_subset(
-    labels: np.ndarray, rows: np.ndarray, budget: Budget, seed: int, classes: Sequence[str] = ()
-) -> np.ndarray:
-    """`Task.draw` of a classification."""
-    return Classification(tuple(classes)).draw(labels, rows, budget, seed)
 
 
 def hold_out(

@@ -13,7 +13,6 @@ from torch import Tensor
 from whymask.data.batches import in_order
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
-from whymask.data.splits import Budget, parse_budget
 from whymask.encoders import Encoder, load_encoder
 from whymask.encoders.checkpoints import is_run
 from whymask.errors import WhymaskError
@@ -23,6 +22,7 @@ from whymask.stages.record import RunRecord, origin_of, read_record
 from whymask.stages.settings import SCRATCH, AugmentName
 from whymask.stages.start import pretrained_by, run_of
 from whymask.tasks import Task, task_from
+from whymask.tasks.budgets import Budget, parse_budget
 
 Role = Literal["pretrained", "baseline", "erased", "readout", "random", "shuffled"]
 ROLES: tuple[Role, ...] = ("pretrained", "baseline", "erased", "readout", "random", "shuffled")

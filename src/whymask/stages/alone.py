@@ -7,7 +7,6 @@ import numpy as np
 
 from whymask.data.prepare import Prepared
 from whymask.data.sources import Reader
-from whymask.data.splits import parse_budget
 from whymask.encoders import notes, resolve
 from whymask.methods import asked_of, encoder_for, resolve_method
 from whymask.progress import say
@@ -21,6 +20,7 @@ from whymask.stages.recipes import resolve_finetuning, resolve_pretraining
 from whymask.stages.record import RunRecord
 from whymask.stages.settings import SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings
 from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by
+from whymask.tasks.budgets import parse_budget
 from whymask.training.device import make_fabric
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from whymask.data.splits import Budget
 from whymask.encoders import Encoder, build_encoder, load_encoder
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
@@ -22,6 +21,7 @@ from whymask.stages.recipes import FinetuneTrainingConfig, resolve_finetuning
 from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.studies.config import StudyConfig
 from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG
+from whymask.tasks.budgets import Budget
 from whymask.training.loop import Interrupted
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 from whymask.data.prepare import Prepared
 from whymask.data.settings import DataSettings
-from whymask.data.splits import Budget, auto_budgets, parse_budget
 from whymask.encoders import EncoderConfig, resolve
 from whymask.errors import WhymaskError
 from whymask.later import told
 from whymask.methods import MethodConfig, asked_of, encoder_for, resolve_method, setting_of, settings_for
 from whymask.stages.augment import resolve_augment
-from whymask.stages.metrics import describe
 from whymask.stages.pretrain import PretrainJob
 from whymask.stages.recipes import resolve_pretraining
 from whymask.stages.settings import AugmentName, FinetuneTrainingSettings
 from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG, ScratchLong, StudySettings
+from whymask.tasks import Task
+from whymask.tasks.budgets import Budget, auto_budgets, parse_budget
 from whymask.training.optimisation import TrainingConfig
 
 
@@ -80,14 +80,14 @@ class StudyConfig:
         del content["data"]["store"]
         return content
 
-    def text(self) -> str:
+    def text(self, task: Task) -> str:
         encoder = ", ".join(f"{key} {value}" for key, value in asdict(self.encoder).items() if value is not None)
         budgets, worth = (", ".join(b.name for b in group) for group in (self.budgets, self.worth_budgets))
         further = f"; scratch also at {worth}" if worth else ""
         return (
             f"encoder: {encoder}\n"
             f"pretraining: {self.method}, {self.pretrain.epochs} epochs, augmentation {self.augment}\n"
-            f"labels a class: {budgets}{further}\n"
+            f"{task.budget_counts}: {budgets}{further}\n"
             f"verdict: {self.metric} at {self.budgets[0].name}, {self.seeds} seeds"
         )
 
@@ -98,13 +98,13 @@ def resolve_study(asked: StudySettings, prepared: Prepared) -> StudyConfig:
     Raises WhymaskError for what does not fit the data, would say nothing, or would not be fair."""
     prep = prepared.images.preprocessing
     encoder = resolve(encoder_for(asked.method, asked.encoder), prep.size, prep.channels)
-    budgets = _ascending(asked.budgets, prepared) if asked.budgets else auto_budgets(prepared.train_counts)
+    budgets = _ascending(asked.budgets, prepared) if asked.budgets else auto_budgets(prepared.stock)
     if asked.worth_budgets is None:
         worth = _further_budgets(budgets, prepared)
     else:
         worth = [budget for budget in _ascending(asked.worth_budgets, prepared) if budget not in budgets]
     tagged = prepared.test_tags is not None and "single_view" in prepared.test_tags
-    metric = asked.metric or ("accuracy/single_view" if tagged else "balanced_accuracy")
+    metric = asked.metric or ("accuracy/single_view" if tagged else prepared.task.default_metric)
     _check(asked, metric, prepared)
     return StudyConfig(
         seeds=asked.seeds,
@@ -128,13 +128,14 @@ def resolve_study(asked: StudySettings, prepared: Prepared) -> StudyConfig:
 
 
 def _check(asked: StudySettings, metric: str, prepared: Prepared) -> None:
-    describe(metric)
-    tag = metric.partition("/")[2]
-    tags = sorted(set(prepared.test_tags.tolist()) - {""}) if prepared.test_tags is not None else []
-    if tag and tag not in tags:
+    prepared.task.describe(metric)
+    part = metric.partition("/")[2]
+    parts = sorted(name.partition("/")[2] for name in prepared.chance if "/" in name)
+    if part and part not in parts:
+        kind = prepared.task.metric_parts
         raise WhymaskError(
-            f"--metric {metric}: no test image of {prepared.name} has the tag {tag!r}; "
-            f"the tags are: {', '.join(tags) or 'none'}. Choose another metric."
+            f"--metric {metric}: no test image of {prepared.name} has the {kind} {part!r}; "
+            f"the {kind}s are: {', '.join(parts) or 'none'}. Choose another metric."
         )
     if asked.seeds < 1:
         raise WhymaskError(f"--seeds {asked.seeds}: at least 1 is needed, and 3 for a verdict.")
@@ -147,15 +148,15 @@ def _check(asked: StudySettings, metric: str, prepared: Prepared) -> None:
 
 def _ascending(names: Sequence[str], prepared: Prepared) -> list[Budget]:
     """Budgets from the smallest, at which the verdict is given, to the largest; each once."""
-    largest = max(prepared.train_counts)
+    largest = max(prepared.stock)
     return sorted({parse_budget(name) for name in names}, key=lambda budget: budget.count(largest))
 
 
 def _further_budgets(budgets: list[Budget], prepared: Prepared) -> list[Budget]:
-    """Twice and four times a smallest budget that is a number, where each class has as many."""
+    """Twice and four times a smallest budget that is a number, where there are as many (in each class)."""
     smallest = budgets[0]
     if smallest.kind != "count":
         return []
-    largest = min(n for n in prepared.train_counts if n)
+    largest = min(n for n in prepared.stock if n)
     further = [Budget("count", smallest.value * factor) for factor in (2, 4) if smallest.value * factor <= largest]
     return [budget for budget in further if budget not in budgets]

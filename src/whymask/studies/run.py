@@ -93,13 +93,13 @@ def _resolve(context: Context, asked: StudySettings, out: Path, hours: float | N
     """What is to be run, said and checked: what does not fit is told now, and not after hours."""
     prepared = context.prepared
     config = resolve_study(asked, prepared)
-    say(config.text())
+    say(config.text(prepared.task))
     for note in notes(config.encoder, context.preprocessing.size):
         say(note)
     runner = Runner(context, config, out)
     for budget in config.budgets:
         labels = len(context.labelled_rows(budget, config.first_seed))
-        say(f"{budget.name} labels a class, {runner.training_of(SCRATCH, labels).text()}")
+        say(f"{budget.name} {prepared.task.budget_counts}, {runner.training_of(SCRATCH, labels).text()}")
     for budget in config.worth_budgets:
         context.labelled_rows(budget, config.first_seed)
     if config.init is not None:

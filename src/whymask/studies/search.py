@@ -13,27 +13,30 @@ from whymask.stages.recipes import resolve_finetuning
 from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.settings import SCRATCH
+from whymask.tasks import Task
 
 RATE_FACTORS = (1 / 3, 1.0, 3.0)
 LAYER_DECAYS = (1.0, 0.75)
 
 
 def search(runner: Runner) -> dict[str, FinetuneTrainingSettings]:
-    """Each arm's best of 3 learning rates x 2 layer decays, by balanced accuracy on a held-out fifth of its labels at
-    the smallest budget, trained with that budget's recipe. Written to search.json; finished trials are not run again.
+    """Each arm's best of 3 learning rates x 2 layer decays, by the task's default metric on a held-out fifth of its
+    labels at the smallest budget, trained with that budget's recipe. Written to search.json; finished trials are not
+    run again.
     """
     config, prepared = runner.config, runner.context.prepared
+    task = prepared.task
     seed, budget = config.first_seed - 1, config.budgets[0]
     trials, chosen = [], {}
     for arm in [SCRATCH, *config.pretrained_arms]:
         cell = Cell(arm, budget, seed)
         everything = runner.rows_of(cell)
-        rows, held = hold_out(prepared.images.labels, everything, prepared.groups, seed)
+        rows, held = hold_out(prepared.images.labels, everything, prepared.groups, seed, task=task)
         recipe = resolve_finetuning(config.finetune, len(everything), prepared, config.encoder).recipe
         scores = {t: _trial(runner, cell, replace(t, recipe=recipe), rows, held) for t in _grid(config.finetune)}
-        chosen[arm] = _best(arm, scores)
+        chosen[arm] = _best(arm, scores, task)
         trials += [
-            {"arm": arm, "learning_rate": t.learning_rate, "layer_decay": t.layer_decay, "balanced_accuracy": score}
+            {"arm": arm, "learning_rate": t.learning_rate, "layer_decay": t.layer_decay, task.default_metric: score}
             for t, score in scores.items()
         ]
         best = chosen[arm]
@@ -53,7 +56,7 @@ def _grid(training: FinetuneTrainingSettings) -> list[FinetuneTrainingSettings]:
 def _trial(
     runner: Runner, cell: Cell, asked: FinetuneTrainingSettings, rows: np.ndarray, held: np.ndarray
 ) -> float | None:
-    """The trial's score; None where training failed, as it may at a high learning rate."""
+    """The trial's score; None where training failed, as it may at a high learning rate, or nothing defines it."""
     name = f"search-{cell.name}-lr{asked.learning_rate:.2g}-decay{asked.layer_decay:g}"
     training = resolve_finetuning(asked, len(rows), runner.context.prepared, runner.config.encoder)
     job = runner.job(cell, rows, held, training)
@@ -62,12 +65,13 @@ def _trial(
     except WhymaskError as error:
         say(f"{name} failed: {error}")
         return None
-    return result["metrics"]["balanced_accuracy"]
+    return result["metrics"].get(runner.context.prepared.task.default_metric)
 
 
-def _best(arm: str, scores: dict[FinetuneTrainingSettings, float | None]) -> FinetuneTrainingSettings:
-    """The first of those that scored highest."""
+def _best(arm: str, scores: dict[FinetuneTrainingSettings, float | None], task: Task) -> FinetuneTrainingSettings:
+    """The first of those that scored best."""
     finished = {training: score for training, score in scores.items() if score is not None}
     if not finished:
         raise WhymaskError(f"every trial of --search failed for {arm}. Lower --finetune.learning-rate.")
-    return max(finished, key=lambda training: finished[training])
+    best = max if task.describe(task.default_metric).higher_is_better else min
+    return best(finished, key=lambda training: finished[training])

@@ -26,16 +26,19 @@ class StudySettings(PerMethod):
     first_seed: int = 0
     """Seeds are first_seed, first_seed + 1, ..."""
     budgets: tuple[str, ...] | None = None
-    """Labels to fine-tune on: a number a class (10), a share (1%) or all. Default: two, from the smallest class."""
+    """Labels to fine-tune on: a number (10; of each class, or where an image has not one class, of all images), a share
+    (1%) or all. Default: two, from the smallest class, or from all."""
     worth_budgets: tuple[str, ...] | None = None
     """Further budgets at which only scratch is trained, to tell what pretraining is worth in labels. Default: twice
-    and four times the smallest budget, where the classes are large enough."""
+    and four times the smallest budget, where there are as many labels."""
     scratch_long: ScratchLong = "smallest"
     """At which budgets scratch is also trained as long as pretraining and fine-tuning together cost, counted in
     operations. It is as dear as the pretraining, so by default it is done at the verdict's budget alone."""
     metric: str | None = None
-    """The verdict's metric, fixed before the run: balanced_accuracy (default; accuracy/single_view for glyphs),
-    accuracy, macro_f1, auroc, log_loss or accuracy/TAG. Its budget is the smallest."""
+    """The verdict's metric, fixed before the run. Classification: balanced_accuracy (default; accuracy/single_view for
+    glyphs), accuracy, macro_f1, auroc, log_loss or accuracy/TAG. Multilabel: mean_average_precision (default),
+    macro_auroc, macro_f1 or micro_f1. Regression: mae (default), rmse, r2, spearman or mae/TARGET. Its budget is the
+    smallest."""
     method: Literal[tuple(SETTINGS)] = "mae"  # type: ignore[valid-type]
     """How to pretrain; one of `whymask.methods.METHODS`."""
     init: Path | None = None

@@ -11,13 +11,13 @@ import numpy as np
 from whymask.data.prepare import Prepared
 from whymask.intervals import mean_interval
 from whymask.runs import SCHEMA, read_json
-from whymask.stages.metrics import confusion, describe, per_class_recall
 from whymask.studies.cells import Cell
 from whymask.studies.config import StudyConfig
 from whymask.studies.settings import SCRATCH, SCRATCH_LONG
 from whymask.studies.statistics import bootstrap_images, paired_difference
 from whymask.studies.verdict import verdict
 from whymask.studies.worth import label_worth
+from whymask.tasks import Task
 
 Row = dict[str, Any]
 
@@ -26,14 +26,15 @@ Row = dict[str, Any]
 class Group:
     """The finished cells of one arm at one budget, by seed."""
 
+    task: Task
     arm: str
     labels_per_class: float
     cells: Mapping[int, Row]
 
     @cached_property
     def predictions(self) -> dict[int, np.ndarray]:
-        """Log probabilities (n_test, k) by seed."""
-        return {seed: np.load(row["path"] / "predictions.npz")["log_probabilities"] for seed, row in self.cells.items()}
+        """The task's predictions (n_test, k) by seed."""
+        return {seed: np.load(row["path"] / "predictions.npz")[self.task.kept_as] for seed, row in self.cells.items()}
 
     @property
     def metrics(self) -> list[str]:
@@ -52,13 +53,13 @@ def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cel
     """
     pretraining = [_pretraining_row(out, cell) for cell in cells if cell.budget is None]
     rows = [_cell_row(out, cell, prepared) for cell in cells if cell.budget is not None]
-    groups = _groups(rows)
+    task, groups = prepared.task, _groups(prepared.task, rows)
     labels = prepared.images.labels[prepared.test]
     tags, test_groups = prepared.test_tags, None if prepared.groups is None else prepared.groups[prepared.test]
     levels = [row for group in groups.values() for row in _levels(group)]
 
     def bootstrap(arm: Group, baseline: Group) -> dict[str, tuple[float, float]]:
-        return bootstrap_images(arm.predictions, baseline.predictions, labels, tags=tags, groups=test_groups)
+        return bootstrap_images(task, arm.predictions, baseline.predictions, labels, tags=tags, groups=test_groups)
 
     pairs = _pairs(groups, config, rows, bootstrap)
     first = setting["verdict_labels_per_class"]
@@ -70,13 +71,15 @@ def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cel
         "cells": [{k: v for k, v in row.items() if k not in ("path", "done")} for row in rows if row["done"]],
         "levels": levels,
         "pairs": pairs,
-        "per_class": [row for group in groups.values() for row in _per_class(group, prepared.classes, labels)],
-        "confusion": [_confusion(group, labels) for group in groups.values() if group.cells],
-        "label_worth": _worths(groups, config, setting["metric"]),
+        "per_class": [row for group in groups.values() for row in _per_class(group, labels)],
+        "confusion": [row for group in groups.values() for row in _confusion(group, labels)],
+        "chance": prepared.chance,
+        "label_worth": _worths(groups, config, task, setting["metric"]),
         "verdict": verdict(
             pairs,
             setting["metric"],
             first,
+            task=task,
             arm=config.method,
             levels=levels,
             equal_compute=config.scratch_long != "none",
@@ -84,11 +87,16 @@ def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cel
     }
 
 
+def row_key(task: Task) -> str:
+    """Under what a row of per_class holds its number: "recall"."""
+    return task.row_metric.title.replace(" ", "_")
+
+
 def labels_per_class(cell: Cell, prepared: Prepared) -> float:
-    """Labels a class that the cell's budget buys: the number itself, or the mean over classes."""
+    """Labels that the cell's budget buys, of each class or of all: the number itself, or the mean over classes."""
     if cell.labels.kind == "count":
         return int(cell.labels.value)
-    return round(float(np.mean([cell.labels.count(n) for n in prepared.train_counts if n])), 2)
+    return round(float(np.mean([cell.labels.count(n) for n in prepared.stock if n])), 2)
 
 
 def _pretraining_row(out: Path, cell: Cell) -> Row | None:
@@ -130,13 +138,13 @@ def _outcome(folder: Path) -> Row | None:
     return None
 
 
-def _groups(rows: list[Row]) -> dict[tuple[str, float], Group]:
+def _groups(task: Task, rows: list[Row]) -> dict[tuple[str, float], Group]:
     groups: dict[tuple[str, float], dict[int, Row]] = {}
     for row in rows:
         cells = groups.setdefault((row["arm"], row["labels_per_class"]), {})
         if row["metrics"]:
             cells[row["seed"]] = row
-    return {key: Group(*key, cells) for key, cells in groups.items()}
+    return {key: Group(task, *key, cells) for key, cells in groups.items()}
 
 
 def _levels(group: Group) -> list[Row]:
@@ -195,30 +203,37 @@ def _pairs(
     return pairs
 
 
-def _per_class(group: Group, classes: tuple[str, ...], labels: np.ndarray) -> list[Row]:
-    recalls = [per_class_recall(prediction, labels) for prediction in group.predictions.values()]
+def _per_class(group: Group, labels: np.ndarray) -> list[Row]:
+    """The task's row metric, such as "recall", of each of its names."""
+    task, key = group.task, row_key(group.task)
+    by_seed = [task.per_name(prediction, labels) for prediction in group.predictions.values()]
     rows = []
-    for name, values in zip(classes, zip(*recalls, strict=True), strict=False):
+    for name, values in zip(task.names, zip(*by_seed, strict=True), strict=False):
         if None in values:
             continue
         interval = mean_interval(values)
         place = {"arm": group.arm, "labels_per_class": group.labels_per_class, "class": name}
-        rows.append(place | {"recall": interval.mean, "low": interval.low, "high": interval.high})
+        rows.append(place | {key: interval.mean, "low": interval.low, "high": interval.high})
     return rows
 
 
-def _confusion(group: Group, labels: np.ndarray) -> Row:
-    counts = np.mean([confusion(prediction, labels) for prediction in group.predictions.values()], axis=0)
-    return {"arm": group.arm, "labels_per_class": group.labels_per_class, "counts": counts.round(2).tolist()}
+def _confusion(group: Group, labels: np.ndarray) -> list[Row]:
+    """One row, of means over seeds, where the task has confusions and there are finished cells."""
+    by_seed = [group.task.confusion(prediction, labels) for prediction in group.predictions.values()]
+    known = [counts for counts in by_seed if counts is not None]
+    if not known:
+        return []
+    counts = np.mean(known, axis=0).round(2).tolist()
+    return [{"arm": group.arm, "labels_per_class": group.labels_per_class, "counts": counts}]
 
 
-def _worths(groups: Mapping[tuple[str, float], Group], config: StudyConfig, metric: str) -> list[Row]:
+def _worths(groups: Mapping[tuple[str, float], Group], config: StudyConfig, task: Task, metric: str) -> list[Row]:
     curves: dict[int, dict[float, float]] = {}
     for (arm, budget), group in groups.items():
         if arm == SCRATCH:
             for seed, value in group.values(metric).items():
                 curves.setdefault(seed, {})[budget] = value
-    better = describe(metric).higher_is_better
+    better = task.describe(metric).higher_is_better
     worths = [
         label_worth(arm, budget, group.values(metric), curves, higher_is_better=better)
         for (arm, budget), group in groups.items()

@@ -10,10 +10,10 @@ on the good side of 0, *worse* when both lie on the bad side, and *open* otherwi
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
-from whymask.stages.metrics import describe
+from whymask.tasks import Metric, Task
 
 MINIMUM_SEEDS = 3
 BASELINES = {"scratch": "scratch", "scratch-long": "scratch trained with the same compute"}
@@ -37,11 +37,12 @@ def verdict(
     metric: str,
     labels_per_class: float,
     *,
+    task: Task,
     arm: str,
     levels: Iterable[Row],
     equal_compute: bool = True,
 ) -> Verdict:
-    """What the study says about `arm` in `metric` (see describe) at one budget.
+    """What the study says about `arm` in `metric` (see `Task.describe`) at one budget.
 
     `pairs` and `levels` are rows of study.json, of which those of other arms, metrics and budgets are passed over. A
     pair holds difference, low, high, low_images, high_images (None: no such interval), seeds and dropped (counts);
@@ -53,15 +54,16 @@ def verdict(
     found = {row["baseline"]: row for row in pairs if _matches(row, here | {"arm": arm})}
     means = {row["arm"]: row["mean"] for row in levels if _matches(row, here)}
     baselines = list(BASELINES) if equal_compute else ["scratch"]
-    states = {name: _state(found.get(name), describe(metric).higher_is_better) for name in baselines}
+    about = task.describe(metric)
+    states = {name: _state(found.get(name), about.higher_is_better) for name in baselines}
 
-    budget = f"at {labels_per_class:g} label{'' if labels_per_class == 1 else 's'} a class"
+    budget = f"at {labels_per_class:g} {task.bought(labels_per_class)}"
     if "few" in states.values():
         kind: Kind = "too few seeds"
         text = f"Too few seeds to say whether pretraining helps: {budget} {_shared_seeds(arm, found, states)}."
     else:
-        kind, lead = _judge(states, found)
-        text = f"{lead}: {budget} {_numbers(arm, metric, {name: found[name] for name in baselines}, means)}."
+        kind, lead = _judge(states, found, about)
+        text = f"{lead}: {budget} {_numbers(arm, about, {name: found[name] for name in baselines}, means)}."
     if not equal_compute:
         text += " Equal compute was not tested: scratch was not also trained as long as pretraining took."
     return {"text": text, "kind": kind, "metric": metric, "labels_per_class": labels_per_class}
@@ -87,7 +89,7 @@ def _state(pair: Row | None, higher_is_better: bool) -> State:
     return "open"
 
 
-def _judge(states: Mapping[str, State], pairs: Mapping[str, Row]) -> tuple[Kind, str]:
+def _judge(states: Mapping[str, State], pairs: Mapping[str, Row], about: Metric) -> tuple[Kind, str]:
     """The kind and the opening of the text, when every pair has enough seeds."""
     better, worse, still_open = (
         [name for name in states if states[name] == wanted] for wanted in ("better", "worse", "open")
@@ -98,9 +100,14 @@ def _judge(states: Mapping[str, State], pairs: Mapping[str, Row]) -> tuple[Kind,
     if not still_open:
         return "helps", "Pretraining helps"
     bound = max(abs(end) for name in still_open for interval in _intervals(pairs[name]) for end in interval)
-    within = f"{math.ceil(bound * 1000 - 1e-9) / 1000:g}"  # rounded up: the claim stays true
     rivals = " or ".join(BASELINES[name] for name in still_open)
-    return "no difference", f"No difference within {within} from {rivals}{beaten}"
+    return "no difference", f"No difference within {_at_least(bound, about)} from {rivals}{beaten}"
+
+
+def _at_least(bound: float, about: Metric) -> str:
+    """Rounded up, so that the claim stays true: to three decimals, or in a target's unit to two digits that count."""
+    scale = 10.0 ** (1 - math.floor(math.log10(bound))) if about.unit == "target" and bound > 0 else 1000
+    return f"{math.ceil(bound * scale - 1e-9) / scale:g}"
 
 
 def _who_wins(worse: list[str]) -> str:
@@ -111,30 +118,35 @@ def _who_wins(worse: list[str]) -> str:
     return "the same compute spent on training from scratch does better"
 
 
-def _numbers(arm: str, metric: str, pairs: Mapping[str, Row], means: Mapping[str, float]) -> str:
+def _numbers(arm: str, about: Metric, pairs: Mapping[str, Row], means: Mapping[str, float]) -> str:
     """ "mae reaches 0.964 accuracy against 0.857 from scratch (+0.107, 95 % interval ...) and ..." """
-    about = describe(metric)
     title = about.title if about.higher_is_better else f"{about.title} (lower is better)"
-    rivals = [f"{_number(means[name])} from {BASELINES[name]} ({_difference(row)})" for name, row in pairs.items()]
-    return f"{arm} reaches {_number(means[arm])} {title} against {' and '.join(rivals)}"
+    number = _target_number if about.unit == "target" else _number
+    rivals = [
+        f"{number(means[name])} from {BASELINES[name]} ({_difference(row, number)})" for name, row in pairs.items()
+    ]
+    return f"{arm} reaches {number(means[arm])} {title} against {' and '.join(rivals)}"
 
 
-def _difference(pair: Row) -> str:
+def _difference(pair: Row, number: Callable[[float], str]) -> str:
     seeds = f"{pair['seeds']} seeds" + (f", {pair['dropped']} left out" if pair["dropped"] else "")
-    text = f"{pair['difference']:+.3f}, 95 % interval {_range(pair['low'], pair['high'])} over {seeds}"
+    difference = pair["difference"]
+    signed = f"{difference:+.3f}" if number is _number else f"{'+' if difference > 0 else ''}{number(difference)}"
+    text = f"{signed}, 95 % interval {number(pair['low'])} to {number(pair['high'])} over {seeds}"
     if pair["low_images"] is None:
         return text
-    return f"{text}; {_range(pair['low_images'], pair['high_images'])} over test images"
-
-
-def _range(low: float, high: float) -> str:
-    return f"{_number(low)} to {_number(high)}"
+    return f"{text}; {number(pair['low_images'])} to {number(pair['high_images'])} over test images"
 
 
 def _number(value: float) -> str:
     """Three decimals, and one digit that counts where three decimals would read as 0."""
     text = f"{value:.3f}"
     return text if float(text) or not value else f"{value:.1g}"
+
+
+def _target_number(value: float) -> str:
+    """Three digits that count, and whole numbers whole: targets may be thousandths or thousands."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _shared_seeds(arm: str, found: Mapping[str, Row], states: Mapping[str, State]) -> str:

@@ -1,4 +1,7 @@
-"""Label worth: how many labels a class training from scratch needs to reach what a pretrained arm reached."""
+"""Label worth: how many labels training from scratch needs to reach what a pretrained arm reached.
+
+Labels are counted as the task's budgets are: of each class, or of all images.
+"""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypedDict
@@ -10,7 +13,7 @@ TOLERANCE = 1e-9  # isotonic regression averages flat parts and so moves them by
 
 
 class Worth(NamedTuple):
-    """A number of labels a class, and on which side of it the true worth lies."""
+    """A number of labels, and on which side of it the true worth lies."""
 
     labels: float
     kind: Kind
@@ -31,7 +34,7 @@ class LabelWorth(TypedDict):
 
 
 def labels_needed(curve: Mapping[float, float], value: float, higher_is_better: bool = True) -> Worth:
-    """Labels a class at which `curve` (labels -> metric of scratch, one seed) first reaches `value`.
+    """Labels at which `curve` (labels -> metric of scratch, one seed) first reaches `value`.
 
     The curve is made monotone (isotonic regression: more labels never hurt) and interpolated linearly in log labels. A
     value it never reaches is worth "at least" its last budget; one below its first point "at most" its first budget.
@@ -64,7 +67,7 @@ def label_worth(
 ) -> LabelWorth | None:
     """Median and range over seeds of what `arm` is worth; None without a common seed.
 
-    `values` maps seed -> the arm's metric at `labels_per_class`; `curves` maps seed -> (labels a class -> metric) of
+    `values` maps seed -> the arm's metric at `labels_per_class`; `curves` maps seed -> (labels -> metric) of
     scratch. Seeds are ordered by number, "at most" before and "at least" after an exact worth of the same number. The
     median is the middle seed, the lower of two middle ones, so that a worth is never overstated; its kind is that
     seed's. The ends of the range are the first and the last seed and may be censored too: `low_kind`, `high_kind`.

@@ -92,7 +92,11 @@ class Task(ABC):
 
     name: ClassVar[str]
     names_are: ClassVar[str] = "classes"
+    name_is: ClassVar[str] = "class"
     budget_counts: ClassVar[str]  # what a budget is a number of: "labels a class"
+    budget_of_one: ClassVar[str]  # "label a class"
+    every_metric: ClassVar[tuple[str, ...]]  # in the order in which people read them
+    metric_parts: ClassVar[str] = "tag"  # what stands behind the / of a metric
     default_metric: ClassVar[str]
     kept_as: ClassVar[str]  # name of the predictions in predictions.npz
     outputs: ClassVar[Outputs]  # of the head that is kept
@@ -132,6 +136,11 @@ class Task(ABC):
         """ "classification of 3 classes"."""
 
     # who gets which labels
+
+    @classmethod
+    def bought(cls, labels: float) -> str:
+        """What a budget of so many labels buys: "labels a class", "label a class"."""
+        return cls.budget_of_one if labels == 1 else cls.budget_counts
 
     @abstractmethod
     def strata(self, labels: np.ndarray, units: int) -> list[np.ndarray]:

@@ -42,6 +42,8 @@ class Classification(Task):
 
     name = "classification"
     budget_counts = "labels a class"
+    budget_of_one = "label a class"
+    every_metric = tuple(METRICS)
     default_metric = "balanced_accuracy"
     kept_as = "log_probabilities"
     outputs = Outputs(

@@ -38,6 +38,8 @@ class Multilabel(Task):
 
     name = "multilabel"
     budget_counts = "labelled images"
+    budget_of_one = "labelled image"
+    every_metric = tuple(METRICS)
     default_metric = "mean_average_precision"
     kept_as = "log_odds"
     outputs = Outputs(

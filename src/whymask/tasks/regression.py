@@ -47,7 +47,11 @@ class Regression(Task):
 
     name = "regression"
     names_are = "targets"
+    name_is = "target"
     budget_counts = "labelled images"
+    budget_of_one = "labelled image"
+    every_metric = tuple(METRICS)
+    metric_parts = "target"
     default_metric = "mae"
     kept_as = "values"
     outputs = Outputs("regressor", "values", "Values are in the units of the targets.", "regression")

@@ -1,4 +1,4 @@
-"""Figures of a study: metrics against labels, recall of each class, losses."""
+"""Figures of a study: metrics against labels, how good each class is, losses."""
 
 from typing import Any
 
@@ -9,12 +9,18 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from whymask.report.figures import NEUTRAL, ArmStyle, draw, legend_above
 from whymask.report.text import count, known
 from whymask.studies.page.results import metric_name
+from whymask.tasks import Task
 
 
 def curve(
-    name: str, levels: list[dict[str, Any]], styles: dict[str, ArmStyle], metric: str, worth: list[dict[str, Any]]
+    name: str,
+    levels: list[dict[str, Any]],
+    styles: dict[str, ArmStyle],
+    task: Task,
+    metric: str,
+    worth: list[dict[str, Any]],
 ) -> str:
-    """`metric` against labels a class: each arm's mean and interval over seeds; `worth` is a dotted line."""
+    """`metric` against numbers of labels: each arm's mean and interval over seeds; `worth` is a dotted line."""
     rows = [row for row in levels if row["metric"] == metric and known(row["mean"]) and known(row["labels_per_class"])]
     others = {row["labels_per_class"] for row in rows if row["arm"] != "scratch"}
 
@@ -34,8 +40,8 @@ def curve(
         axes.xaxis.set_major_locator(FixedLocator(_spaced(ticks)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
-        axes.set_xlabel("labels a class (log scale)")
-        axes.set_ylabel(metric_name(metric))
+        axes.set_xlabel(f"{task.budget_counts} (log scale)")
+        axes.set_ylabel(metric_name(metric, task))
         axes.grid(axis="x", visible=False)
         legend_above(axes)
 
@@ -65,24 +71,27 @@ def _spaced(ticks: list[float], ratio: float = 1.25) -> list[float]:
     return kept
 
 
-def recall(name: str, rows: list[dict[str, Any]], classes: list[str], styles: dict[str, ArmStyle]) -> str:
-    """Recall of each class, one point an arm. `rows`: {"arm", "class" (its index), "recall", "low", "high"}."""
+def by_class(name: str, rows: list[dict[str, Any]], classes: list[str], title: str, styles: dict[str, ArmStyle]) -> str:
+    """A number of each class or target, called `title`, one point an arm.
+
+    `rows`: {"arm", "class" (its index), "value", "low", "high"}.
+    """
     order = sorted({row["class"] for row in rows})
     arms = [arm for arm in styles if any(row["arm"] == arm for row in rows)]
 
     def paint(axes: Axes) -> None:
         for place, arm in enumerate(arms):
             style = styles[arm]
-            own = [row for row in rows if row["arm"] == arm and known(row["recall"])]
+            own = [row for row in rows if row["arm"] == arm and known(row["value"])]
             y = [order.index(row["class"]) + (place - (len(arms) - 1) / 2) * 0.6 / len(arms) for row in own]
-            axes.plot([row["recall"] for row in own], y, style.marker, color=style.colour, markersize=5, label=arm)
+            axes.plot([row["value"] for row in own], y, style.marker, color=style.colour, markersize=5, label=arm)
             for row, at in zip(own, y, strict=True):
                 if known(row.get("low")) and known(row.get("high")):
                     axes.plot([row["low"], row["high"]], [at] * 2, color=style.colour, linewidth=1.4)
         names = [classes[index] if len(classes[index]) <= 24 else classes[index][:23] + "…" for index in order]
         axes.set_yticks(range(len(order)), names)
         axes.set_ylim(len(order) - 0.4, -0.6)
-        axes.set_xlabel("recall")
+        axes.set_xlabel(title)
         axes.grid(axis="y", visible=False)
         for boundary in range(1, len(order)):
             axes.axhline(boundary - 0.5, color=NEUTRAL, alpha=0.22, linewidth=0.8)

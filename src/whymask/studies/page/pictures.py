@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from whymask.report.pictures import arrays_of, data_uri
+from whymask.tasks import Task
 
 SAMPLES, SAMPLE_SIDE = 60, 64
 GALLERY, GALLERY_SIDE = 8, 112
@@ -28,18 +29,43 @@ def galleries(folder: Path, pretraining: list[dict[str, Any]]) -> list[dict[str,
     return list(shown.values())
 
 
-def samples(folder: Path, classes: list[str]) -> list[dict[str, Any]]:
-    """Sample images by class: [{"name", "images": [data URI, ...]}], at most `SAMPLES` in all; unlabelled ones last."""
+def samples(folder: Path, task: Task) -> list[dict[str, Any]]:
+    """Sample images by class: [{"name", "images": [data URI, ...]}], at most `SAMPLES` in all; unlabelled ones last.
+
+    Images of several classes stand under all their names, those with numbers in quarters of the first target's order.
+    """
     arrays = arrays_of(folder / "samples.npz")
     if "images" not in arrays or not len(arrays["images"]):
         return []
     images = arrays["images"]
-    labels = arrays.get("labels", np.full(len(images), -1))
-    present = sorted({int(label) for label in labels}, key=lambda label: (label < 0, label))[:SAMPLES]
-    share = max(1, SAMPLES // len(present))
+    captions = _captions(arrays.get("labels", np.full(len(images), -1)), task)
+    order = {caption: place for place, caption in sorted(set(captions))[:SAMPLES]}
+    share = max(1, SAMPLES // len(order))
     grid = []
-    for label in present:
-        name = classes[label] if 0 <= label < len(classes) else "unlabelled" if label < 0 else f"class {label}"
-        rows = np.flatnonzero(labels == label)[:share]
+    for name, place in order.items():
+        rows = [row for row, caption in enumerate(captions) if caption == (place, name)][:share]
         grid.append({"name": name, "images": [data_uri(images[row], SAMPLE_SIDE) for row in rows]})
     return grid
+
+
+def _captions(labels: np.ndarray, task: Task) -> list[tuple[int, str]]:
+    """Of each image the place of its group, and the group's name."""
+    last = 2**31
+    if labels.ndim == 1:
+        names = dict(enumerate(task.names))
+        return [(c, names.get(c, f"class {c}")) if c >= 0 else (last, "unlabelled") for c in labels.tolist()]
+    if labels.dtype.kind != "f":
+        shown = [" and ".join(n for n, there in zip(task.names, row, strict=False) if there == 1) for row in labels]
+        return [
+            (row.sum(), text or "none") if row.min() >= 0 else (last, "unlabelled")
+            for row, text in zip(labels, shown, strict=True)
+        ]
+    values = labels[:, 0]
+    known = np.isfinite(values)
+    edges = np.quantile(values[known], [0, 0.25, 0.5, 0.75, 1]) if known.any() else np.zeros(5)
+    quarters = np.searchsorted(edges[1:4], values)
+    name = task.names[0] if task.names else "target"
+    return [
+        (int(q), f"{name} {edges[q]:.4g} to {edges[q + 1]:.4g}") if there else (last, "unlabelled")
+        for q, there in zip(quarters, known, strict=True)
+    ]

@@ -4,24 +4,27 @@ from typing import Any
 
 from whymask.report.privacy import (
     HIDDEN,
-    class_names,
     harmless,
     without_message,
     without_texts,
     without_values,
 )
+from whymask.studies.page.results import task_of
+from whymask.tasks import Regression, Task
 
 _SAFE_SETTINGS = {"method", "metric", "budgets", "precision", "device", "encoder.name"}
-_SAFE_DATA = {"fingerprint", "test_split"}
+_SAFE_SETTINGS |= {"task", "class_weights", "sampler"}
+_SAFE_DATA = {"fingerprint", "test_split", "task"}
 _DATA_KEYS = {"images", "pool", "labelled", "test", "train_counts", "test_counts", "size", "channels", "mean", "std"}
-_DATA_KEYS |= {"skipped", "duplicates", "transductive", "groups", "group_by", "store"} | _SAFE_DATA
+_DATA_KEYS |= {"targets", "skipped", "duplicates", "transductive", "groups", "group_by", "store"} | _SAFE_DATA
 
 
 def without_names(study: dict[str, Any]) -> dict[str, Any]:
     """`study` (the object of study.json) with no file name, no class name, no path and no free text of the data.
 
-    Classes become "class 0", "class 1", ... in the data's order.
+    Classes become "class 0", "class 1", ..., targets "target 0", ... in the data's order.
     """
+    study = _without_metrics(study)
     classes = study["data"].get("classes") or []
     setting, provenance = study["setting"], study["provenance"]
     hidden = dict(study)
@@ -42,9 +45,50 @@ def without_names(study: dict[str, Any]) -> dict[str, Any]:
     return hidden
 
 
+def _without_metrics(study: dict[str, Any]) -> dict[str, Any]:
+    """Metrics of a single target are named after it, here, in their rows, and in the verdict's sentence."""
+    task = task_of(study)
+    if task.name != Regression.name:
+        return study
+    hidden = Regression(_numbered(task))
+    renamed = {f"mae/{old}": f"mae/{new}" for old, new in zip(task.names, hidden.names, strict=True)}
+
+    def rename(value: Any) -> Any:
+        return renamed.get(value, value) if isinstance(value, str) else value
+
+    def rows(name: str) -> list[dict[str, Any]]:
+        return [{key: rename(value) for key, value in row.items()} for row in study[name]]
+
+    told, metric = study["verdict"], study["verdict"].get("metric")
+    if metric in renamed:
+        titles = [which.describe(rename(metric) if which is hidden else metric).title for which in (task, hidden)]
+        told = told | {"metric": rename(metric), "text": told["text"].replace(*titles)}
+    cells = [cell | {"metrics": _renamed(cell.get("metrics"), renamed)} for cell in study["cells"]]
+    setting = study["setting"] | {"metric": rename(study["setting"].get("metric"))}
+    return study | {
+        "levels": rows("levels"),
+        "pairs": rows("pairs"),
+        "cells": cells,
+        "verdict": told,
+        "setting": setting,
+        "chance": _renamed(study["chance"], renamed),
+    }
+
+
+def _renamed(values: dict[str, Any] | None, names: dict[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in (values or {}).items()}
+
+
+def _numbered(task: Task) -> tuple[str, ...]:
+    return tuple(f"{task.name_is} {index}" for index in range(len(task.names)))
+
+
 def _data(data: dict[str, Any]) -> dict[str, Any]:
+    names = list(_numbered(task_of({"data": data})))
     hidden = without_texts({key: value for key, value in data.items() if key in _DATA_KEYS}, _SAFE_DATA)
-    hidden |= {"classes": class_names(data.get("classes") or []), "skipped_examples": [], "name": HIDDEN}
+    hidden |= {"classes": names, "skipped_examples": [], "name": HIDDEN}
+    if data.get("targets"):
+        hidden["targets"] = [row | {"name": name} for row, name in zip(data["targets"], names, strict=False)]
     warnings = len(data.get("warnings") or [])
     hidden["warnings"] = [f"{warnings} warning(s) of the run, hidden because they may hold names"] if warnings else []
     return hidden

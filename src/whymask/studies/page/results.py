@@ -8,13 +8,14 @@ import numpy as np
 
 from whymask.errors import WhymaskError
 from whymask.report.text import count, known
-from whymask.stages.metrics import describe
+from whymask.studies.table import row_key
+from whymask.tasks import TASKS, Classification, Task
 
 Row = dict[str, Any]
 BASELINES = ("scratch", "scratch-long")
+CLASSES = Classification()
 MATRIX_CLASSES = 15
 CONFUSED_PAIRS = 12
-_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss")
 _VERDICTS = {
     "helps": ("✓", "Pretraining helps"),
     "hurts": ("✗", "Pretraining hurts"),
@@ -28,6 +29,12 @@ _WORTHS = {
 }
 
 
+def task_of(study: Row) -> Task:
+    """What the study's labels are; those of earlier versions are classes."""
+    task = TASKS.get(study["data"].get("task", ""), Classification)
+    return task(tuple(study["data"].get("classes") or ()))
+
+
 def arms_of(study: Row) -> list[str]:
     """Every arm the study names, the baselines first."""
     rows = [*study["cells"], *study["levels"], *study["pairs"], *study["per_class"], *study["confusion"]]
@@ -37,37 +44,58 @@ def arms_of(study: Row) -> list[str]:
 
 
 def lead_of(study: Row) -> tuple[str, Any]:
-    """The verdict's metric and labels a class (before there is a verdict: the config's metric, the smallest budget)."""
+    """The verdict's metric and labels (before there is a verdict: the config's metric, the smallest budget)."""
     verdict = study["verdict"]
-    metric = verdict.get("metric") or study["setting"].get("metric") or "accuracy"
+    metric = verdict.get("metric") or study["setting"].get("metric") or task_of(study).default_metric
     return metric, verdict.get("labels_per_class") or min(main_budgets(study), default=None)
 
 
 def main_budgets(study: Row) -> list[float]:
-    """The labels a class at which arms are compared; `scratch` may have run at further ones."""
+    """The numbers of labels at which arms are compared; `scratch` may have run at further ones."""
     rows = [*study["cells"], *study["levels"]]
     budgets = {row["labels_per_class"] for row in rows if known(row["labels_per_class"])}
     compared = {row["labels_per_class"] for row in rows if row["arm"] != "scratch"}
     return sorted(budgets & compared or budgets)
 
 
-def metrics_of(rows: Iterable[Row], lead: str) -> list[str]:
+def metrics_of(rows: Iterable[Row], lead: str, task: Task) -> list[str]:
     """The metrics of `rows`, the verdict's first, then the usual order, subsets after the whole."""
+    usual = task.every_metric
 
     def place(metric: str) -> tuple[bool, bool, int, str]:
         base = metric.partition("/")[0]
-        return metric != lead, "/" in metric, _METRICS.index(base) if base in _METRICS else len(_METRICS), metric
+        return metric != lead, "/" in metric, usual.index(base) if base in usual else len(usual), metric
 
     return sorted({row["metric"] for row in rows}, key=place)
 
 
-def metric_name(metric: str) -> str:
+def metric_name(metric: str, task: Task = CLASSES) -> str:
     """ "accuracy/single_view" -> "single-view accuracy"; "log_loss" -> "log loss (lower is better)"."""
     try:
-        about = describe(metric)
+        about = task.describe(metric)
     except WhymaskError:  # a page is made from what is there
         return metric.replace("_", " ")
     return about.title if about.higher_is_better else f"{about.title} (lower is better)"
+
+
+def metric_table(study: Row) -> list[Row]:
+    """What each metric measures: {"name", "unit", "better", "average"}."""
+    task = task_of(study)
+    rows = []
+    for metric in metrics_of(study["levels"], lead_of(study)[0], task):
+        try:
+            about = task.describe(metric)
+        except WhymaskError:  # of another version
+            continue
+        rows.append(
+            {
+                "name": about.title,
+                "unit": {"": "none", "nat": "nats", "target": "the target's"}[about.unit],
+                "better": "higher" if about.higher_is_better else "lower",
+                "average": about.average,
+            }
+        )
+    return rows
 
 
 def verdict(study: Row) -> Row:
@@ -93,17 +121,15 @@ def verdict(study: Row) -> Row:
 def _worths(study: Row, labels: Any, *, here: bool) -> list[str]:
     """The sentences about what the arms are worth at the verdict's number of labels, or at the others."""
     rows = [row for row in study["label_worth"] if (row["labels_per_class"] == labels) == here]
-    return [sentence for row in rows if (sentence := worth_sentence(row))]
+    return [sentence for row in rows if (sentence := worth_sentence(row, task_of(study)))]
 
 
-def worth_sentence(row: Row) -> str | None:
+def worth_sentence(row: Row, task: Task = CLASSES) -> str | None:
     """A row of label_worth in words; None where it has no number."""
     if not known(row.get("worth")):
         return None
-    subject, verb = (
-        ("1 label", "is") if row["labels_per_class"] == 1 else (f"{count(row['labels_per_class'])} labels", "are")
-    )
-    start = f"{subject} a class with {row['arm']} {verb} worth"
+    labels = row["labels_per_class"]
+    start = f"{count(labels)} {task.bought(labels)} with {row['arm']} {'is' if labels == 1 else 'are'} worth"
     spread = ""
     if known(row.get("low")) and known(row.get("high")) and row["low"] < row["high"]:
         low, high = (_bounded(row[end], row.get(f"{end}_kind")) for end in ("low", "high"))
@@ -144,7 +170,7 @@ def is_verdict_row(study: Row, row: Row) -> bool:
 def level_table(study: Row) -> Row:
     """{"metrics", "rows": [(labels, arm, seeds, {metric: level})]}: every arm's mean and interval."""
     arms = arms_of(study)
-    metrics = metrics_of(study["levels"], lead_of(study)[0])
+    metrics = metrics_of(study["levels"], lead_of(study)[0], task_of(study))
     cells: dict[tuple[Any, str], dict[str, Row]] = {}
     for row in study["levels"]:
         cells.setdefault((row["labels_per_class"], row["arm"]), {})[row["metric"]] = row
@@ -155,13 +181,13 @@ def level_table(study: Row) -> Row:
 
 def pair_tables(study: Row) -> list[Row]:
     """Per metric: {"metric", "pairs"}; each pair gets its place on a scale that has zero in the middle, in percent."""
-    arms = arms_of(study)
+    arms, task = arms_of(study), task_of(study)
 
     def order(row: Row) -> tuple[bool, float, int]:
         return not is_verdict_row(study, row), row["labels_per_class"] or 0, arms.index(row["arm"])
 
     tables = []
-    for metric in metrics_of(study["pairs"], lead_of(study)[0]):
+    for metric in metrics_of(study["pairs"], lead_of(study)[0], task):
         rows = [row for row in study["pairs"] if row["metric"] == metric]
         ends = [row.get(end) for row in rows for end in ("difference", "low", "high")]
         reach = 1.04 * max((abs(end) for end in ends if known(end)), default=1.0) or 1.0
@@ -169,23 +195,29 @@ def pair_tables(study: Row) -> list[Row]:
         for row in sorted(rows, key=order):
             place = {end: 50 + 50 * row[end] / reach for end in ("difference", "low", "high") if known(row.get(end))}
             pairs.append(row | {"place": place, "verdict": is_verdict_row(study, row)})
-        tables.append({"metric": metric, "name": metric_name(metric), "pairs": pairs})
+        tables.append({"metric": metric, "name": metric_name(metric, task), "pairs": pairs})
     return tables
 
 
-def recall_rows(study: Row, labels: Any, most: int = 30) -> list[Row]:
-    """The rows of per_class at `labels`, classes as indices; of many, the `most` with the lowest recall."""
-    classes = list(study["data"].get("classes") or [])
-    rows = []
+def class_rows(study: Row, labels: Any, most: int = 30) -> list[Row]:
+    """The rows of per_class at `labels`, classes (or targets) as indices, their number (recall, ...) as "value".
+
+    Of many classes the `most` with the worst numbers; none of a single target, of which the levels say the same.
+    """
+    task, classes = task_of(study), list(study["data"].get("classes") or [])
+    key, sign = row_key(task), 1 if task.row_metric.higher_is_better else -1
+    rows: list[Row] = []
+    if len(classes) < 2:
+        return rows
     for row in study["per_class"]:
         index = classes.index(row["class"]) if row["class"] in classes else row["class"]
         if row["labels_per_class"] == labels and isinstance(index, int) and 0 <= index < len(classes):
-            rows.append(row | {"class": index})
-    recalls: dict[int, list[float]] = {}
+            rows.append(row | {"class": index, "value": row[key]})
+    values: dict[int, list[float]] = {}
     for row in rows:
-        recalls.setdefault(row["class"], []).append(row["recall"] if known(row["recall"]) else 1.0)
-    lowest = sorted(recalls, key=lambda index: sum(recalls[index]) / len(recalls[index]))[:most]
-    return [row for row in rows if row["class"] in lowest]
+        values.setdefault(row["class"], []).append(sign * row["value"] if known(row["value"]) else 1.0)
+    worst = sorted(values, key=lambda index: sum(values[index]) / len(values[index]))[:most]
+    return [row for row in rows if row["class"] in worst]
 
 
 def confusions(study: Row, labels: Any) -> list[Row]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from whymask.runs import read_json, write_bytes
 from whymask.studies.equal_compute import unequal_compute
 from whymask.studies.page import figures, pictures, results
 from whymask.studies.page.privacy import without_names
-from whymask.studies.page.results import metric_name
 
 CURVE_POINTS = 150
 SKIPPED_SHOWN = 20
@@ -47,9 +47,10 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "captions": {name: label for name, (_, label) in drawings.items()},
         "figures": {name: inline(svg, label) for name, (svg, label) in drawings.items()},
         "galleries": pictures.galleries(folder, study["pretraining"]) if images else [],
-        "samples": pictures.samples(folder, study["data"].get("classes") or []) if images else [],
+        "samples": pictures.samples(folder, results.task_of(study)) if images else [],
         "skipped": skipped,
-        "metric_name": metric_name,
+        "metric_name": partial(results.metric_name, task=results.task_of(study)),
+        "task": results.task_of(study),
         "why": part_of_study(folder / "why", images=images, names=names),
         **results_context(study),
         **settings_context(study),
@@ -69,7 +70,7 @@ def load_study(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise WhymaskError(f"{path} cannot be read ({error}); expected the folder of a study; run it first") from error
     study = clean(study)
-    for section in ("setting", "provenance", "data", "verdict"):
+    for section in ("setting", "provenance", "data", "verdict", "chance"):
         study[section] = study.get(section) or {}
     for section in _LISTS:
         study[section] = study.get(section) or []
@@ -85,9 +86,10 @@ def results_context(study: dict[str, Any]) -> dict[str, Any]:
         "unequal_compute": unequal_compute(study),
         "tiles": results.tiles(study),
         "levels": results.level_table(study),
+        "metric_table": results.metric_table(study),
         "pair_tables": results.pair_tables(study),
         "budgets": ordered,
-        "recalls": {labels: len({row["class"] for row in results.recall_rows(study, labels)}) for labels in ordered},
+        "recalls": {labels: len({row["class"] for row in results.class_rows(study, labels)}) for labels in ordered},
         "confusions": {labels: shown for labels in ordered if (shown := results.confusions(study, labels))},
         "costs": results.costs(study),
         "failures": results.failures(study),
@@ -111,21 +113,23 @@ def draw_figures(folder: Path, study: dict[str, Any]) -> dict[str, tuple[str, st
     """Every figure there is data for: name -> (SVG document, what it shows)."""
     drawn: dict[str, tuple[str, str]] = {}
     styles = arm_styles(results.arms_of(study))
-    metric = results.lead_of(study)[0]
+    metric, task = results.lead_of(study)[0], results.task_of(study)
+    row_name = task.row_metric.title
     shown = [row for row in study["levels"] if known(row["mean"]) and known(row["labels_per_class"])]
-    for name in [m for m in results.metrics_of(shown, metric) if m in (metric, "accuracy", "balanced_accuracy")][:2]:
+    for name in results.metrics_of(shown, metric, task)[:2]:
         worth = study["label_worth"] if name == metric else []
         key = f"curve-{name.replace('/', '-')}"
-        drawn[key] = figures.curve(key, shown, styles, name, worth), f"{metric_name(name)} against labels a class"
+        title = f"{results.metric_name(name, task)} against {task.budget_counts}"
+        drawn[key] = figures.curve(key, shown, styles, task, name, worth), title
     for labels in results.main_budgets(study):
-        at = f"at {count(labels)} labels a class"
-        if rows := results.recall_rows(study, labels):
-            key = f"recall-{labels}"
-            drawn[key] = figures.recall(key, rows, study["data"]["classes"], styles), f"recall of each class {at}"
+        at = f"at {count(labels)} {task.bought(labels)}"
+        if rows := results.class_rows(study, labels):
+            key, of_each = f"recall-{labels}", f"{row_name} of each {task.name_is}"
+            drawn[key] = figures.by_class(key, rows, study["data"]["classes"], row_name, styles), f"{of_each} {at}"
         cells = [cell for cell in study["cells"] if cell["labels_per_class"] == labels]
         if curves := loss_curves(folder, [(cell["arm"], cell) for cell in cells]):
             key = f"loss-{labels}"
-            drawn[key] = figures.losses(key, curves, styles), f"training loss of the classifiers {at}"
+            drawn[key] = figures.losses(key, curves, styles), f"training loss of the networks {at}"
     if curves := loss_curves(folder, [(record["method"], record) for record in study["pretraining"]]):
         drawn["loss-pretraining"] = figures.losses("loss-pretraining", curves, styles), "loss of pretraining"
     return drawn
