@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tiny
 from tiny import CLASSES, GLYPHS, small_explanation, tiny_settings
 from whymask import Explanation, cli, explain, study
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", choices=("cpu", "cuda", "mps"), help="where tests train (default: cpu)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    tiny.DEVICE = config.getoption("--device")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tiny import GLYPHS
+from tiny import DEVICE, GLYPHS
 from whymask import PretrainSettings, pretrain
 from whymask.encoders import EncoderSettings
 from whymask.stages.settings import PretrainTrainingSettings
 
 Command = Callable[..., int]
 
-SMALL = ("--device", "cpu", "--threads", 1)
+SMALL = ("--device", DEVICE, "--threads", 1)
 TINY = ("--seeds", 1, "--width", 4, "--pretrain.epochs", 1, "--finetune.epochs", 1)  # what is not refused is short
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiny import GLYPHS
+from tiny import DEVICE, GLYPHS
 from whymask import cli
 from whymask.encoders import kinds
 from whymask.methods import METHODS
@@ -20,7 +20,7 @@ from whymask.runs import read_json
 ROOT = Path(__file__).parents[1]
 Command = Callable[..., int]
 
-RUNTIME = ("--device", "cpu", "--threads", "1")
+RUNTIME = ("--device", DEVICE, "--threads", "1")
 SMALL = {
     "study": "--seeds 1 --budgets 2 --scratch-long none --width 4 --pretrain.epochs 1 --pretrain.batch-size 16 "
     "--finetune.epochs 1",

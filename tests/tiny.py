@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,15 @@ NAMES = ("ant", "bee", "cow")
 """Of classes or targets."""
 
 
+DEVICE: Literal["cpu", "cuda", "mps"] = "cpu"
+"""Where tests train: that of ``pytest --device``, which conftest.py puts here before any test is read."""
+
+
+def runtime(threads: int | None = 1) -> RuntimeSettings:
+    """There, in single precision, so that a GPU gives what a CPU gives but for rounding."""
+    return RuntimeSettings(device=DEVICE, precision="auto" if DEVICE == "cpu" else "32-true", threads=threads)
+
+
 def tiny_settings(**changes: Any) -> StudySettings:
     """A study of seconds: a narrow CNN, an epoch of pretraining, two of fine-tuning."""
     settings = StudySettings(
@@ -33,7 +42,7 @@ def tiny_settings(**changes: Any) -> StudySettings:
         encoder=EncoderSettings(width=4),
         pretrain=PretrainTrainingSettings(epochs=1, batch_size=32),
         finetune=FinetuneTrainingSettings(epochs=2, batch_size=8),
-        runtime=RuntimeSettings(device="cpu", threads=1),
+        runtime=runtime(),
     )
     return replace(settings, **changes)
 
@@ -45,8 +54,7 @@ def new_encoder(asked: EncoderSettings, size: tuple[int, int] = (32, 32), channe
 
 def small_explanation() -> ExplainSettings:
     """Every measure, on few images."""
-    runtime = RuntimeSettings(device="cpu", threads=1)
-    return ExplainSettings(test_images=20, interaction_images=8, regions=4, runtime=runtime)
+    return ExplainSettings(test_images=20, interaction_images=8, regions=4, runtime=runtime())
 
 
 @cache

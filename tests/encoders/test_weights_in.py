@@ -17,7 +17,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 import whymask
-from tiny import GLYPHS, new_encoder
+from tiny import DEVICE, GLYPHS, new_encoder, runtime
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.encoders import Encoder, EncoderSettings, load_encoder, save_encoder
@@ -29,10 +29,9 @@ from whymask.randomness import torch_generator
 from whymask.runs import read_json
 from whymask.stages.alone import FinetuneSettings, PretrainSettings
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
-from whymask.training.settings import RuntimeSettings
 
 State = dict[str, Tensor]
-CPU = RuntimeSettings(device="cpu", threads=1)
+RUNTIME = runtime()
 VIT = EncoderSettings("vit", width=32, depth=2, heads=2, patch=8)
 SWIN = EncoderSettings("swin_tiny_patch4_window7_224", width=32, patch=1)
 
@@ -325,7 +324,7 @@ def small(method: str = "mae", **changes: Any) -> PretrainSettings:
     settings: dict[str, Any] = {
         "method": method,
         "training": PretrainTrainingSettings(epochs=1, batch_size=8),
-        "runtime": CPU,
+        "runtime": RUNTIME,
     }
     return PretrainSettings(**settings | changes)
 
@@ -377,7 +376,7 @@ def test_a_run_that_goes_on_remembers_every_image_that_was_seen(pictures: Path, 
         settings=FinetuneSettings(
             origin=str(tmp_path / "next" / "encoder"),
             training=FinetuneTrainingSettings(epochs=1, batch_size=8),
-            runtime=CPU,
+            runtime=RUNTIME,
         ),
     )
     assert set(np.load(tmp_path / "tuned" / "pool.npz")["hashes"].tolist()) == both
@@ -417,7 +416,7 @@ def test_fine_tuning_takes_a_bare_file_only_with_its_networks_name(
 ) -> None:
     file = tmp_path / "resnet.safetensors"
     save_file(timm.create_model("test_resnet", num_classes=7).state_dict(), file)
-    small = ("--epochs", 1, "--batch-size", 8, "--device", "cpu", "--threads", 1)
+    small = ("--epochs", 1, "--batch-size", 8, "--device", DEVICE, "--threads", 1)
     command = ("finetune", pictures / "labelled", "--from", file, "--out", tmp_path / "run")
     assert whymask(*command, *small) == 2
     assert "name it with --encoder" in " ".join(capsys.readouterr().err.split())
@@ -435,7 +434,7 @@ def test_fine_tuning_may_read_the_class_token_of_a_run_that_was_pooled(pictures:
         origin=str(tmp_path / "run"),
         encoder=EncoderSettings(pool="token"),
         training=FinetuneTrainingSettings(epochs=1, batch_size=8),
-        runtime=CPU,
+        runtime=RUNTIME,
     )
     whymask.finetune(pictures / "labelled", out=tmp_path / "tuned", settings=settings)
     encoder = load_encoder(tmp_path / "tuned")

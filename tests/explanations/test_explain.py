@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments.agreement import ENCODERS, agreement, make_truth, train
-from tiny import GLYPHS, small_explanation, tiny_settings
+from tiny import GLYPHS, runtime, small_explanation, tiny_settings
 from whymask import (
     ExplainSettings,
     Explanation,
@@ -31,9 +31,8 @@ from whymask.explanations.networks import open_runs, two_arms
 from whymask.explanations.settings import NAMES
 from whymask.stages.alone import PretrainSettings
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
-from whymask.training.settings import RuntimeSettings
 
-RUNTIME = RuntimeSettings(device="cpu", threads=1)
+RUNTIME = runtime()
 SMALL = small_explanation()
 
 

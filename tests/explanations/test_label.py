@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiny import bars, small_explanation
+from tiny import bars, runtime, small_explanation
 from whymask import Explanation, FinetuneSettings, PretrainSettings, WhymaskError, explain, finetune, pretrain
 from whymask.data.batches import in_order
 from whymask.data.prepare import prepare
@@ -28,9 +28,8 @@ from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSe
 from whymask.studies import why
 from whymask.tasks import Classification, Multilabel, Regression
 from whymask.training.device import make_fabric
-from whymask.training.settings import RuntimeSettings
 
-RUNTIME = RuntimeSettings(device="cpu", threads=1)
+RUNTIME = runtime()
 
 
 @pytest.fixture(scope="module")

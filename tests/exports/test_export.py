@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import whymask
-from tiny import bars
+from tiny import bars, runtime
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings, load_encoder
@@ -32,9 +32,8 @@ from whymask.randomness import torch_generator
 from whymask.stages.alone import FinetuneSettings, PretrainSettings
 from whymask.stages.classify import load_classifier
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
-from whymask.training.settings import RuntimeSettings
 
-CPU = RuntimeSettings(device="cpu", threads=1)
+RUNTIME = runtime()
 SEEN = DataSettings(size=32)  # of larger photos, so that they are resized and cropped
 ENCODERS = {
     "vit": EncoderSettings("vit", width=32, depth=2, heads=2, patch=8),
@@ -62,7 +61,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     for name, encoder in ENCODERS.items():
         made[name] = folder / name
         settings = PretrainSettings(
-            encoder=encoder, data=SEEN, training=PretrainTrainingSettings(epochs=2, batch_size=8), runtime=CPU
+            encoder=encoder, data=SEEN, training=PretrainTrainingSettings(epochs=2, batch_size=8), runtime=RUNTIME
         )
         whymask.pretrain(folder / "photos", out=made[name], settings=settings)
         made[f"{name} classifier"] = tuned(folder, name)
@@ -76,7 +75,7 @@ def tuned(folder: Path, name: str, pool: Any = None) -> Path:
         encoder=EncoderSettings(pool=pool),
         data=SEEN,
         training=FinetuneTrainingSettings(epochs=2, batch_size=8),
-        runtime=CPU,
+        runtime=RUNTIME,
     )
     out = folder / f"{name}-{pool or 'tuned'}"
     whymask.finetune(folder / "photos", out=out, settings=settings)
@@ -217,7 +216,9 @@ def test_images_that_are_no_photos_export_as_what_takes_normalised_arrays(channe
     arrays = {"images": np.random.default_rng(0).normal(size=(24, 16, 16, channels)).astype(np.float32)}
     np.savez(tmp_path / "data.npz", **arrays, labels=np.arange(24) % 2)
     settings = PretrainSettings(
-        encoder=EncoderSettings("test_resnet"), training=PretrainTrainingSettings(epochs=1, batch_size=8), runtime=CPU
+        encoder=EncoderSettings("test_resnet"),
+        training=PretrainTrainingSettings(epochs=1, batch_size=8),
+        runtime=RUNTIME,
     )
     whymask.pretrain(tmp_path / "data.npz", out=tmp_path / "run", settings=settings)
     folder = whymask.export(tmp_path / "run", "timm")
@@ -233,7 +234,9 @@ def test_images_that_are_no_photos_export_as_what_takes_normalised_arrays(channe
 def test_an_export_is_where_a_stage_can_start_from(runs: Runs, tmp_path: Path) -> None:
     folder = whymask.export(runs["resnet"], "timm", out=tmp_path / "exported")
     settings = PretrainSettings(
-        origin=str(folder), training=PretrainTrainingSettings(epochs=1, batch_size=8, learning_rate=1e-12), runtime=CPU
+        origin=str(folder),
+        training=PretrainTrainingSettings(epochs=1, batch_size=8, learning_rate=1e-12),
+        runtime=RUNTIME,
     )
     whymask.pretrain(runs["vit"].parent / "photos", out=tmp_path / "next", settings=settings)
     before, after = load_encoder(runs["resnet"]), load_encoder(tmp_path / "next")
@@ -255,7 +258,7 @@ def by_task(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         for name, encoder in (("resnet", ENCODERS["resnet"]), ("vit", replace(ENCODERS["vit"], pool="token"))):
             made[f"{task} {name}"] = folder / f"{task}-{name}"
             training = FinetuneTrainingSettings(epochs=2, batch_size=16)
-            settings = FinetuneSettings(encoder=encoder, training=training, runtime=CPU)
+            settings = FinetuneSettings(encoder=encoder, training=training, runtime=RUNTIME)
             whymask.finetune(data, out=made[f"{task} {name}"], settings=settings)
     return made
 

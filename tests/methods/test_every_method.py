@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from method_cases import CASES, SMALL, WITH_TEACHER, Case, build, losses_of
-from tiny import digits, new_encoder
+from tiny import DEVICE, digits, new_encoder, runtime
 from whymask.data.batches import Batches
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.glyphs import generate
@@ -41,7 +41,6 @@ from whymask.stages.context import Context
 from whymask.stages.pretrain import PretrainJob, pretrain_encoder
 from whymask.training.device import make_fabric
 from whymask.training.optimisation import TrainingConfig, make_optimiser, rate_at
-from whymask.training.settings import RuntimeSettings
 
 GOLDEN = Path(__file__).with_name("golden")
 STEPS = 50
@@ -290,7 +289,7 @@ def pretraining(folder: Path, prepared: Prepared, case: Case, **changes: Any) ->
         augment="none",
         seed=3,
     )
-    context = Context(make_fabric(RuntimeSettings(device="cpu", threads=1)), prepared)
+    context = Context(make_fabric(runtime()), prepared)
     return pretrain_encoder(context, job, folder, "test")
 
 
@@ -496,7 +495,7 @@ def test_masks_that_hide_no_whole_position_are_refused_or_work(name: str, settin
 def test_the_command_line_refuses_with_exit_code_2(
     command: str, flags: tuple[str, ...], message: str, whymask: Callable[..., int], capsys: Any, tmp_path: Path
 ) -> None:
-    small = ("--device", "cpu", "--threads", 1, "--out", tmp_path / "out")
+    small = ("--device", DEVICE, "--threads", 1, "--out", tmp_path / "out")
     assert whymask(command, "glyphs:unlabelled=128,train=100,test=60", *flags, *small) == 2
     printed = " ".join(capsys.readouterr().err.split())
     assert "error: " in printed and message in printed and "Traceback" not in printed

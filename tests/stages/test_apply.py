@@ -9,14 +9,13 @@ import torch
 from PIL import Image
 
 import whymask
-from tiny import bars
+from tiny import bars, runtime
 from whymask import FinetuneSettings
 from whymask.encoders import EncoderSettings
 from whymask.stages.classify import load_classifier
 from whymask.stages.settings import FinetuneTrainingSettings
-from whymask.training.settings import RuntimeSettings
 
-CPU = RuntimeSettings(device="cpu", threads=1)
+RUNTIME = runtime()
 TASKS = ("classification", "multilabel", "regression")
 
 
@@ -25,7 +24,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run of each task; and photos/, a folder of ten images with a CSV of labels that could be two things."""
     root = tmp_path_factory.mktemp("tuned")
     training = FinetuneTrainingSettings(epochs=6, batch_size=16, learning_rate=3e-3)
-    settings = FinetuneSettings(encoder=EncoderSettings("cnn", width=8), training=training, runtime=CPU)
+    settings = FinetuneSettings(encoder=EncoderSettings("cnn", width=8), training=training, runtime=RUNTIME)
     for task in TASKS:
         whymask.finetune(bars(task), out=root / task, settings=settings)
     (root / "photos").mkdir()
@@ -39,7 +38,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def predicted(run: Path, photos: Path, out: Path) -> tuple[list[dict[str, str]], torch.Tensor]:
     """The rows of the CSV file, and the head's outputs for the same images."""
-    whymask.predict(run, photos, out=out, runtime=CPU)
+    whymask.predict(run, photos, out=out, runtime=RUNTIME)
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     model, _ = load_classifier(run)
@@ -73,4 +72,4 @@ def test_of_numbers_each_target_has_a_column_in_its_unit(tuned: dict[str, Path],
 def test_labels_of_new_images_do_not_matter(task: str, tuned: dict[str, Path], tmp_path: Path) -> None:
     """A CSV of decimals could be classes or amounts, which only training must know."""
     assert len(predicted(tuned[task], tuned["photos"], tmp_path / "p.csv")[0]) == 10
-    assert whymask.embed(tuned[task], tuned["photos"], out=tmp_path / "f.parquet", runtime=CPU).exists()
+    assert whymask.embed(tuned[task], tuned["photos"], out=tmp_path / "f.parquet", runtime=RUNTIME).exists()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiny import bars
+from tiny import bars, runtime
 from whymask import FinetuneSettings, finetune
 from whymask.data.batches import Batches, in_order
 from whymask.data.prepare import Prepared, prepare
@@ -21,7 +21,6 @@ from whymask.stages.recipes import RECIPES, resolve_finetuning
 from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.tasks import TASKS
 from whymask.tasks.multilabel import BinaryCrossEntropy
-from whymask.training.settings import RuntimeSettings
 
 CNN = EncoderSettings("cnn", width=8)
 EVERY = pytest.mark.parametrize("task", list(TASKS))
@@ -29,8 +28,7 @@ EVERY = pytest.mark.parametrize("task", list(TASKS))
 
 def trained(task: str, out: Path, **asked: Any) -> dict[str, Any]:
     training = FinetuneTrainingSettings(**{"epochs": 3, "batch_size": 8} | asked)
-    runtime = RuntimeSettings(device="cpu", threads=1)
-    return finetune(bars(task), out=out, settings=FinetuneSettings(encoder=CNN, training=training, runtime=runtime))
+    return finetune(bars(task), out=out, settings=FinetuneSettings(encoder=CNN, training=training, runtime=runtime()))
 
 
 def prepared_of(task: str) -> Prepared:

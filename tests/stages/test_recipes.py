@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import whymask
-from tiny import GLYPHS, new_encoder, tiny_settings
+from tiny import GLYPHS, new_encoder, runtime, tiny_settings
 from whymask.data.batches import Augment, Batches
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
@@ -41,9 +41,8 @@ from whymask.studies.search import search
 from whymask.tasks.classification import CrossEntropy
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
-from whymask.training.settings import RuntimeSettings
 
-CPU = RuntimeSettings(device="cpu", threads=1)
+RUNTIME = runtime()
 VIT = EncoderSettings("vit", width=16, depth=2, heads=2, patch=8)
 CNN = EncoderSettings("cnn", width=4)
 SMALL_VIT = resolve(VIT, (32, 32), 3)
@@ -64,7 +63,7 @@ def prepared(pictures: Path) -> Prepared:
 
 
 def on_cpu(prepared: Prepared) -> Context:
-    return Context(make_fabric(CPU), prepared)
+    return Context(make_fabric(RUNTIME), prepared)
 
 
 def job_of(
@@ -199,7 +198,9 @@ def test_a_search_tries_the_recipe_of_the_whole_budget(tmp_path: Path, monkeypat
 
 def test_the_recipe_is_printed_and_stored(pictures: Path, tmp_path: Path, capsys: Any) -> None:
     settings = FinetuneSettings(
-        encoder=VIT, training=FinetuneTrainingSettings(epochs=1, recipe="many", mixup=0.0, batch_size=4), runtime=CPU
+        encoder=VIT,
+        training=FinetuneTrainingSettings(epochs=1, recipe="many", mixup=0.0, batch_size=4),
+        runtime=RUNTIME,
     )
     result = whymask.finetune(pictures / "labelled", out=tmp_path / "run", settings=settings)
     stored = read_json(tmp_path / "run" / "config.json")["config"]["training"]

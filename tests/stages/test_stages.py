@@ -15,28 +15,27 @@ from pyarrow import parquet
 from safetensors.torch import load_file
 
 import whymask
-from tiny import CLASSES, GLYPHS
+from tiny import CLASSES, GLYPHS, runtime
 from whymask import FinetuneSettings, PretrainSettings, ProbeSettings, WhymaskError
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
 from whymask.runs import read_json
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.loop import Interrupted
-from whymask.training.settings import RuntimeSettings
 
-CPU = RuntimeSettings(device="cpu", threads=1)
+RUNTIME = runtime()
 SIZES = {"cnn": EncoderSettings("cnn", width=4), "vit": EncoderSettings("vit", width=16, depth=2, patch=8)}
 TUNING = FinetuneTrainingSettings(epochs=4, batch_size=8)
 
 
 def pretraining(name: str) -> PretrainSettings:
     return PretrainSettings(
-        encoder=SIZES[name], training=PretrainTrainingSettings(epochs=1, batch_size=16), runtime=CPU
+        encoder=SIZES[name], training=PretrainTrainingSettings(epochs=1, batch_size=16), runtime=RUNTIME
     )
 
 
 def finetuning(origin: Path | str, **changes: Any) -> FinetuneSettings:
-    return replace(FinetuneSettings(origin=str(origin), training=TUNING, runtime=CPU), **changes)
+    return replace(FinetuneSettings(origin=str(origin), training=TUNING, runtime=RUNTIME), **changes)
 
 
 @pytest.fixture(scope="module", params=["cnn", "vit"])
@@ -124,7 +123,7 @@ def test_a_budget_is_stratified_and_stored(pretrained: Path, pictures: Path, tmp
 
 
 def test_a_probe_has_both_classifiers(pretrained: Path, pictures: Path, tmp_path: Path) -> None:
-    settings = ProbeSettings(origin=str(pretrained), neighbours=3, runtime=CPU)
+    settings = ProbeSettings(origin=str(pretrained), neighbours=3, runtime=RUNTIME)
     result = whymask.probe(pictures / "labelled", out=tmp_path / "probe", settings=settings)
     assert result["linear"]["accuracy"] >= 0.75 and result["knn"]["accuracy"] >= 0.75
     assert result["dimensions"] == whymask.load_encoder(pretrained).dim
@@ -136,7 +135,7 @@ def test_a_probe_has_both_classifiers(pretrained: Path, pictures: Path, tmp_path
 def test_predictions_have_a_row_an_image_and_a_list_of_what_was_skipped(
     tuned: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    out = whymask.predict(tuned, pictures / "photos", out=tmp_path / "predictions.csv", runtime=CPU)
+    out = whymask.predict(tuned, pictures / "photos", out=tmp_path / "predictions.csv", runtime=RUNTIME)
     rows = rows_of(out)
     assert len(rows) == 23 and set(rows[0]) == {"path", "class", *(f"probability of {name}" for name in CLASSES)}
     for row in rows:
@@ -150,13 +149,13 @@ def test_predictions_have_a_row_an_image_and_a_list_of_what_was_skipped(
 
 def test_predictions_are_those_that_the_run_was_tested_with(tuned: Path, pictures: Path, tmp_path: Path) -> None:
     stored = np.load(tuned / "predictions.npz")
-    out = whymask.predict(tuned, pictures / "labelled", out=tmp_path / "p.csv", runtime=CPU)
+    out = whymask.predict(tuned, pictures / "labelled", out=tmp_path / "p.csv", runtime=RUNTIME)
     probabilities = np.array([[float(row[f"probability of {name}"]) for name in CLASSES] for row in rows_of(out)])
     assert np.allclose(probabilities[stored["rows"]], np.exp(stored["log_probabilities"]), atol=2e-6)
 
 
 def test_embeddings_are_the_encoders_features(pretrained: Path, pictures: Path, tmp_path: Path) -> None:
-    out = whymask.embed(pretrained, pictures / "photos", out=tmp_path / "features.parquet", runtime=CPU)
+    out = whymask.embed(pretrained, pictures / "photos", out=tmp_path / "features.parquet", runtime=RUNTIME)
     table = parquet.read_table(out)
     encoder = whymask.load_encoder(pretrained)
     assert table.column_names == ["path", "features"] and table.num_rows == 23
@@ -170,15 +169,15 @@ def test_embeddings_are_the_encoders_features(pretrained: Path, pictures: Path, 
 def test_a_study_predicts_with_the_largest_budgets_network_and_embeds_with_the_encoder(
     finished: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    whymask.predict(finished, GLYPHS, out=tmp_path / "p.csv", runtime=CPU)
+    whymask.predict(finished, GLYPHS, out=tmp_path / "p.csv", runtime=RUNTIME)
     assert f"predicting with {finished / 'cells' / 'mae-5-0'}" in capsys.readouterr().err
     assert len(rows_of(tmp_path / "p.csv")) == 288
-    whymask.predict(finished, GLYPHS, out=tmp_path / "s.csv", cell="scratch-2-1", runtime=CPU)
+    whymask.predict(finished, GLYPHS, out=tmp_path / "s.csv", cell="scratch-2-1", runtime=RUNTIME)
     assert f"predicting with {finished / 'cells' / 'scratch-2-1'}" in capsys.readouterr().err
-    whymask.embed(finished, GLYPHS, out=tmp_path / "f.parquet", runtime=CPU)
+    whymask.embed(finished, GLYPHS, out=tmp_path / "f.parquet", runtime=RUNTIME)
     assert f"embedding with {finished / 'cells' / 'pretrain-mae-0'}" in capsys.readouterr().err
     with pytest.raises(WhymaskError, match=r"no cell 'nope'; it has .*mae-2-0"):
-        whymask.predict(finished, GLYPHS, out=tmp_path / "n.csv", cell="nope", runtime=CPU)
+        whymask.predict(finished, GLYPHS, out=tmp_path / "n.csv", cell="nope", runtime=RUNTIME)
 
 
 def test_test_images_that_pretraining_saw_are_told(pictures: Path, tmp_path: Path, capsys: Any) -> None:
@@ -209,7 +208,7 @@ def test_the_defaults_are_resolved_and_saved(pictures: Path, tmp_path: Path, mon
 
     monkeypatch.setattr("whymask.stages.pretrain.fit", stopped)
     with pytest.raises(Interrupted):
-        whymask.pretrain(pictures / "photos", out=tmp_path / "run", settings=PretrainSettings(runtime=CPU))
+        whymask.pretrain(pictures / "photos", out=tmp_path / "run", settings=PretrainSettings(runtime=RUNTIME))
     config = read_json(tmp_path / "run" / "config.json")["config"]
     assert config["encoder"]["name"] == "cnn" and config["encoder"]["unit"] == 4
     assert config["training"]["epochs"] == 50

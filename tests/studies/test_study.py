@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiny import CLASSES, GLYPHS, new_encoder, tiny_settings
+from tiny import CLASSES, GLYPHS, new_encoder, runtime, tiny_settings
 from whymask import study
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
@@ -34,7 +34,6 @@ from whymask.studies.table import labels_per_class
 from whymask.tasks.budgets import Budget, parse_budget
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
-from whymask.training.settings import RuntimeSettings
 
 ONE = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), scratch_long="none")
 """The smallest study: a pretraining and two classifiers."""
@@ -75,7 +74,7 @@ def prepared() -> Prepared:
 @pytest.fixture(scope="module")
 def runner(finished: Path, prepared: Prepared) -> Runner:
     """A runner over the finished study's folder."""
-    context = Context(make_fabric(RuntimeSettings(device="cpu", threads=1)), prepared)
+    context = Context(make_fabric(runtime()), prepared)
     return Runner(context, resolve_study(tiny_settings(), prepared), finished)
 
 
@@ -361,7 +360,7 @@ def test_another_study_in_the_folder_is_refused_with_the_difference(finished: Pa
 
 def test_where_it_computes_and_decodes_is_no_difference(finished: Path, tmp_path: Path, monkeypatch: Any) -> None:
     forbid_training(monkeypatch)
-    elsewhere = tiny_settings(data=DataSettings(store=tmp_path), runtime=RuntimeSettings(device="cpu", threads=2))
+    elsewhere = tiny_settings(data=DataSettings(store=tmp_path), runtime=runtime(threads=2))
     study(GLYPHS, out=finished, settings=elsewhere)
     torch.set_num_threads(1)
 

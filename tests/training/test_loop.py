@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from tiny import GLYPHS, new_encoder
+from tiny import DEVICE, GLYPHS, new_encoder, runtime
 from whymask.data.batches import Batches
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
@@ -38,7 +38,6 @@ from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted, Training, fit
 from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
-from whymask.training.settings import RuntimeSettings
 
 STEPS = 8
 TRAINING = TrainingConfig(epochs=STEPS // 4, batch_size=32, beta2=0.95, checkpoint_every=2)
@@ -65,7 +64,7 @@ def pretraining(
         seed=3,
     )
     small = replace(prepared, pool=prepared.pool[:128])
-    return pretrain_encoder(Context(make_fabric(RuntimeSettings(device="cpu")), small), job, folder, "test")
+    return pretrain_encoder(Context(make_fabric(runtime(threads=None)), small), job, folder, "test")
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -213,7 +212,7 @@ def test_a_classifier_with_an_average_that_is_killed_ends_with_the_same_bits(
 
 
 def test_ctrl_c_on_the_command_line_is_one_line_and_exit_code_130(tmp_path: Path, whymask: Callable[..., int]) -> None:
-    size = ("--width", 4, "--epochs", 2, "--batch-size", 32, "--device", "cpu", "--threads", 1)
+    size = ("--width", 4, "--epochs", 2, "--batch-size", 32, "--device", DEVICE, "--threads", 1)
     run = tmp_path / "stopped"
 
     def command() -> None:
@@ -290,7 +289,7 @@ def test_a_run_that_died_between_its_last_step_and_its_result_is_finished(
 
 
 def on_cpu(prepared: Prepared) -> Context:
-    return Context(make_fabric(RuntimeSettings(device="cpu", threads=1)), prepared)
+    return Context(make_fabric(runtime()), prepared)
 
 
 def classifier_job(prepared: Prepared, asked: FinetuneTrainingSettings) -> ClassifierJob:
@@ -327,7 +326,7 @@ def test_a_non_finite_step_stops_the_run_and_names_its_images(poison: str, prepa
         return losses
 
     run = RunFolder(tmp_path)
-    fabric = make_fabric(RuntimeSettings(device="cpu"))
+    fabric = make_fabric(runtime(threads=None))
     training = TrainingConfig(epochs=2, batch_size=8, checkpoint_every=2)
     with pytest.raises(WhymaskError, match="not finite at step 5"):
         fit(fabric, replace(task, loss_of=poisoned), training, seed=0, run=run, label="test")
