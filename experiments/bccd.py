@@ -1,8 +1,8 @@
 """Two tasks beyond one class an image, on real microscope images: which cell types one shows, and how many red cells.
 
 The images are those of BCCD (github.com/Shenggan/BCCD_Dataset, MIT), 364 blood smears with a box around each cell. This
-makes two tables of them, with BCCD's own test images, and runs `whymask study` on both at its defaults but for the size
-of the images: `python -m experiments.bccd` from the repository's root; --help says more.
+makes two tables of them, with BCCD's own test images, and runs `whymask study` on both at its defaults:
+`python -m experiments.bccd` from the repository's root; --help says more.
 """
 
 import csv
@@ -39,7 +39,6 @@ def main(
     out: Path = Path("runs/bccd-voc"),
     results: Path = Path("docs/results/bccd-voc"),
     seeds: int = 3,
-    size: int = 48,
     table: str | None = None,
 ) -> None:
     """Run what is not finished, and copy each study.json and its page, without images, to `results`.
@@ -49,14 +48,12 @@ def main(
         out: where the tables and the runs are kept; the same command continues.
         results: where the results are written.
         seeds: of each study.
-        size: side of the images in pixels; 96, the default of a study, takes four times as long.
         table: cell-types or red-cells alone.
     """
     write_tables(data, out / "tables")
     for name in TABLES if table is None else [table]:
         study = [sys.executable, "-m", "whymask.cli", "study", str(out / "tables" / f"{name}.csv")]
-        asked = ["--seeds", str(seeds), "--size", str(size), "--no-explain", "--no-images"]
-        subprocess.run([*study, *asked, "--out", str(out / name)], check=True)
+        subprocess.run([*study, "--seeds", str(seeds), "--no-images", "--out", str(out / name)], check=True)
         (results / name).mkdir(parents=True, exist_ok=True)
         for file in ("study.json", "report.html"):
             shutil.copy(out / name / file, results / name / file)

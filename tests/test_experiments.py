@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import methods, methods_table, recipes
+from experiments import bccd, methods, methods_table, recipes
 from experiments.methods_cells import ENCODER_SETTINGS, IMAGES, SCRATCH, VARIANTS, Cell, all_cells
 from tiny import GLYPHS
 from whymask.encoders import resolve
@@ -97,3 +97,16 @@ def test_recipes_are_compared_by_pairs_of_one_seed() -> None:
     assert not {cell.name for cell in at_50} & {cell.name for cell in cells} and len(recipes.table_of(at_50, 50)) == 4
     cells.pop(recipes.Cell("mae", "many", 8, 0))
     assert [row["seeds"] for row in recipes.table_of(cells)] == [3, 3, 2, 3]
+
+
+def test_bccds_boxes_become_classes_and_counts(tmp_path: Path) -> None:
+    for name, cells in {"a": ("RBC", "RBC", "WBC"), "b": ()}.items():
+        boxes = "".join(f"<object><name>{cell}</name></object>" for cell in cells)
+        (tmp_path / "Annotations").mkdir(exist_ok=True)
+        (tmp_path / f"Annotations/{name}.xml").write_text(f"<annotation>{boxes}</annotation>")
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/test.txt").write_text("b\n")
+    bccd.write_tables(tmp_path, tmp_path / "tables")
+    types, counts = ((tmp_path / f"tables/{name}.csv").read_text().splitlines() for name in bccd.TABLES)
+    assert [line.split(",")[1:] for line in types] == [["label", "split"], ["RBC|WBC", "train"], ["|", "test"]]
+    assert [line.split(",")[1:] for line in counts] == [["target", "split"], ["2", "train"], ["0", "test"]]

@@ -97,7 +97,7 @@ KEYS = {
 
 
 def test_study_json_has_the_documented_schema(table: dict[str, Any]) -> None:
-    assert set(table) == {"schema", "setting", "data", "provenance", "verdict", *KEYS}
+    assert set(table) == {"schema", "setting", "data", "provenance", "verdict", "chance", *KEYS}
     assert table["schema"] == 1
     for name, keys in KEYS.items():
         assert table[name], name
@@ -107,6 +107,7 @@ def test_study_json_has_the_documented_schema(table: dict[str, Any]) -> None:
     metrics = {"accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss"}
     metrics |= {"accuracy/multi_view", "accuracy/single_view"}
     assert all(set(cell["metrics"]) == metrics for cell in table["cells"])
+    assert set(table["chance"]) == metrics
 
 
 def test_every_arm_has_every_seed(table: dict[str, Any]) -> None:
