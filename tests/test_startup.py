@@ -1,5 +1,6 @@
 """Up in a second: help, and what is wrong with a command, are there before anything slow is imported."""
 
+import pickle
 import resource
 import subprocess
 import sys
@@ -74,11 +75,19 @@ def test_importing_whymask_takes_as_little(imports: float) -> None:
         "study glyphs:cats=3",
         "study glyphs --labels nowhere",
         "study glyphs --seeds many",
+        "study glyphs --seeds 0",
+        "study glyphs --budgets ten",
+        "study glyphs --worth-budgets 1 0",
+        "study glyphs --cells 9/2",
+        "study glyphs --finetune.layer-decay 0.5",
         "study glyphs --metod mae",
+        "finetune glyphs --budget abc",
         "pretrain glyphs --method magic",
         "pretrain glyphs --batch-size 0",
         "finetune glyphs --from nowhere",
         "probe glyphs --from nowhere",
+        "probe glyphs --from scratch",
+        "study glyphs --init nowhere",
         "predict nowhere glyphs",
         "embed nowhere glyphs",
         "export nowhere --to timm",
@@ -115,5 +124,9 @@ def test_the_public_names_are_there_and_are_what_they_say() -> None:
     import whymask.studies.run
 
     assert callable(whymask.study) and callable(whymask.explain) and callable(whymask.export)
-    assert set(whymask.__all__) <= set(dir(whymask)) | set(whymask.__all__)
-    assert all(getattr(whymask, name) is not None for name in whymask.__all__)
+    assert set(whymask.__all__) <= set(dir(whymask))
+    given: dict[str, object] = {}
+    exec("from whymask import *", given)
+    for name in whymask.__all__:
+        assert given[name] is getattr(whymask, name)
+        assert pickle.loads(pickle.dumps(given[name])) is given[name]

@@ -18,8 +18,8 @@ from whymask.explanations.settings import ExplainSettings
 from whymask.exports.settings import Target
 from whymask.flags import Flat
 from whymask.progress import say
-from whymask.stages.settings import FinetuneSettings, PretrainSettings, ProbeSettings, check_origin
-from whymask.studies.settings import StudySettings
+from whymask.stages.settings import SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings, check_origin
+from whymask.studies.settings import StudySettings, parse_share
 from whymask.theory.settings import TheorySettings
 from whymask.training.settings import RuntimeSettings
 
@@ -58,7 +58,10 @@ def study(
         images: Show images on the page; --no-images for data that must not leave.
         names: Show file and class names on the page; --no-names for data that must not leave.
     """
-    begin("study", data, settings.data.labels, out=out)
+    if cells is not None:
+        parse_share(cells)
+    origin = None if settings.init is None else str(settings.init)
+    begin("study", data, settings.data.labels, out=None if plan else out, origin=origin)
     whymask.study(
         data,
         out=out,
@@ -88,7 +91,8 @@ def finetune(data: Data, settings: Annotated[FinetuneSettings, Flat], out: Path 
     Args:
         out: Run folder. The same command continues it.
     """
-    begin("finetune", data, settings.data.labels, out=out, origin=settings.origin)
+    origin = None if settings.origin == SCRATCH else settings.origin
+    begin("finetune", data, settings.data.labels, out=out, origin=origin)
     whymask.finetune(data, out=out, settings=settings)
 
 

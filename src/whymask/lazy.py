@@ -5,9 +5,11 @@ from importlib import import_module
 from typing import Any
 
 
-def attach(package: str, names: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], list[str]]:
-    """`__getattr__` and `__all__` of a package, for the `names` that it takes from each of its modules, such as
-    {"base": ["Encoder"]}. What type checkers see stands in the package under `if TYPE_CHECKING`."""
+def attach(
+    package: str, names: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` of a package, for the `names` that it takes from each of its modules, such
+    as {"base": ["Encoder"]}. What type checkers see stands in the package under `if TYPE_CHECKING`."""
     home = {name: module for module, own in names.items() for name in own}
 
     def get(name: str) -> Any:
@@ -15,4 +17,4 @@ def attach(package: str, names: Mapping[str, Sequence[str]]) -> tuple[Callable[[
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f"{package}.{home[name]}"), name)
 
-    return get, sorted(home)
+    return get, lambda: sorted(home), sorted(home)

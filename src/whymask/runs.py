@@ -144,6 +144,11 @@ def version_of(package: str) -> str | None:
     return None
 
 
+def folder_with(name: str, path: Path) -> Path | None:
+    """The run folder that a path into it belongs to, known by the file `name` in it; None where there is none."""
+    return next((folder for folder in (path, *path.parents[:2]) if (folder / name).exists()), None)
+
+
 def command() -> str:
     """The command line of this process, as one would type it."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
@@ -204,10 +209,6 @@ class RunFolder:
     @property
     def _config_path(self) -> Path:
         return self.path / "config.json"
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return read_json(self._config_path)["config"]
 
     @property
     def provenance(self) -> dict[str, Any]:

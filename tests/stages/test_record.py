@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiny import GLYPHS, tiny_settings
-from whymask import study
+from whymask import FinetuneSettings, PretrainSettings, ProbeSettings, finetune, pretrain, probe, study
+from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
-from whymask.runs import RunFolder, as_json, read_json, write_json
+from whymask.runs import as_json, read_json, write_json
 from whymask.stages.earlier import told_by_earlier_versions
 from whymask.stages.record import RunRecord, origin_of, read_record
+from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
+from whymask.stages.start import pretrained_by
 
 SETTINGS: dict[str, Any] = {
     "method": "mae",
@@ -123,6 +126,53 @@ def test_a_study_that_the_first_versions_began_is_continued(finished: Path, tmp_
         ).read_bytes()
 
 
+def test_stages_that_the_first_versions_began_are_continued(tmp_path: Path) -> None:
+    """Pretraining, and fine-tuning and probe of its encoder, each with the keys that they had."""
+    runtime = tiny_settings().runtime
+    encoder = EncoderSettings("cnn", width=4)
+    schedule = PretrainTrainingSettings(epochs=1, batch_size=32)
+    begin = PretrainSettings(encoder=encoder, training=schedule, runtime=runtime)
+    tune = FinetuneTrainingSettings(epochs=1, batch_size=8)
+    further = FinetuneSettings(origin=str(tmp_path / "mae"), budget="2", training=tune, runtime=runtime)
+    ask = ProbeSettings(origin=str(tmp_path / "mae"), budget="2", neighbours=3, runtime=runtime)
+
+    def run() -> list[dict[str, Any]]:
+        return [
+            pretrain(GLYPHS, out=tmp_path / "mae", settings=begin),
+            finetune(GLYPHS, out=tmp_path / "tuned", settings=further),
+            probe(GLYPHS, out=tmp_path / "probed", settings=ask),
+        ]
+
+    first = [without_schema(result) for result in run()]
+    told = {name: read_json(tmp_path / name / "config.json")["config"] for name in ("mae", "tuned", "probed")}
+    common = ("stage", "seed", "data")
+    old = {name: {key: config[key] for key in common} for name, config in told.items()}
+    old["mae"] |= {key: told["mae"][key] for key in ("encoder", "method", "training")}
+    old["mae"] |= {"method_config": told["mae"]["method_settings"], "augment": None}  # and no "origin" at first
+    old["tuned"] |= {key: told["tuned"][key] for key in ("budget", "encoder", "training", "augment")}
+    old["tuned"] |= {"from": str(tmp_path / "mae")}
+    old["probed"] |= {"budget": "2", "neighbours": 3, "from": str(tmp_path / "mae")}
+    for name, config in old.items():
+        path = tmp_path / name / "config.json"
+        write_json(path, read_json(path) | {"schema": 1, "config": config})
+    assert [without_schema(result) for result in run()] == first
+    assert read_record(tmp_path / "tuned").arm == "pretrained" and pretrained_by(tmp_path / "mae")["arm"] == "mae"
+
+
+def without_schema(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in as_json(result).items() if key != "schema"}
+
+
+def test_a_config_of_something_else_is_no_run_and_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(WhymaskError, match="not of a run of pretrain, finetune or probe"):
+        read_record(tmp_path)
+    settings = replace(tiny_settings(), seeds=1)
+    with pytest.raises(WhymaskError):
+        pretrain(GLYPHS, out=tmp_path, settings=PretrainSettings(runtime=settings.runtime))
+    assert (tmp_path / "config.json").read_text() == '{"model_type": "vit"}'
+
+
 def test_an_unfinished_cell_of_another_study_is_refused(finished: Path, tmp_path: Path) -> None:
     old = shutil.copytree(finished, tmp_path / "old")
     as_first_versions_wrote_it(old)
@@ -143,4 +193,4 @@ def test_another_kind_of_run_is_neither_read_nor_continued(finished: Path, tmp_p
         read_record(tmp_path)
     with pytest.raises(WhymaskError, match="holds a run with other settings"):
         study(GLYPHS, out=finished / "cells/scratch-2-0", settings=replace(tiny_settings(), seeds=1))
-    assert RunFolder(finished / "cells/scratch-2-0").config["arm"] == "scratch"
+    assert read_record(finished / "cells/scratch-2-0").arm == "scratch"

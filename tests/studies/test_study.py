@@ -432,19 +432,22 @@ def test_scratch_long_costs_what_the_fitted_pretraining_and_fine_tuning_cost(
     cells = {row["arm"]: row for row in table["cells"]}
     long, spent = cells["scratch-long"], table["pretraining"][0]["operations"] + cells["mae"]["operations"]
     assert abs(long["operations"] - spent) <= long["operations"] / long["steps"]
-    assert unequal_compute(table) is None
+    assert unequal_compute(table, by_hours=True) is None
 
 
 def test_the_page_of_an_older_study_by_hours_says_that_compute_was_unequal(finished: Path, tmp_path: Path) -> None:
     out = shutil.copytree(finished, tmp_path / "older")
     table = read_json(out / "study.json")
-    assert unequal_compute(table) is None and "earlier version" not in (out / "report.html").read_text()
+    assert unequal_compute(table, by_hours=True) is None and "earlier version" not in (out / "report.html").read_text()
     older = json.loads(json.dumps(table))
     for row in older["cells"]:
         if row["arm"] == SCRATCH_LONG:
             row["operations"] *= 2
             row["steps"] *= 2
     write_json(out / "study.json", older)
+    assert "it was counted otherwise by an earlier version" in write_study_page(out).read_text()
+    begun = read_json(out / "config.json")
+    write_json(out / "config.json", begun | {"config": begun["config"] | {"hours": 0.5}})
     page = write_study_page(out).read_text()
     assert "Scratch-long was given 2 times the compute" in page and "fitted to --hours by an earlier version" in page
 

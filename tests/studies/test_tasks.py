@@ -75,7 +75,9 @@ def test_a_page_without_names_has_no_targets_name(tmp_path: Path) -> None:
     targets = arrays.pop("targets")
     arrays |= {"secret_a": targets[:, 0], "secret_b": targets[:, 1]}
     data = DataSettings(task="regression", label_columns=("secret_a", "secret_b"))
-    settings = tiny_settings(data=data, seeds=3, budgets=("10",), worth_budgets=(), metric="mae/secret_b")
+    settings = tiny_settings(
+        data=data, seeds=3, budgets=("10",), worth_budgets=(), metric="mean_absolute_error/secret_b"
+    )
     table = study(arrays, out=tmp_path / "run", settings=settings, explain=False)
     assert "mean absolute error of secret_b" in table["verdict"]["text"]
     page = write_study_page(tmp_path / "run", names=False)
@@ -100,7 +102,7 @@ def test_a_search_takes_the_lowest_error(tmp_path: Path, monkeypatch: pytest.Mon
     [
         ("multilabel", "accuracy", "expected one of mean_average_precision"),
         ("regression", "balanced_accuracy", "expected one of mae"),
-        ("regression", "mae/height", "has the target 'height'; the targets are: "),
+        ("regression", "mean_absolute_error/height", "has the target 'height'; the targets are: "),
     ],
 )
 def test_a_metric_of_another_task_is_refused_before_anything_is_trained(task: str, metric: str, said: str) -> None:

@@ -10,6 +10,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from whymask.errors import WhymaskError
 from whymask.tasks import LossConfig, RawLabels, Regression
 
+MAE = "mean_absolute_error"
 TASK = Regression(("age", "weight"))
 
 
@@ -27,41 +28,46 @@ def made_up(images: int, seed: int, ties: bool = False) -> tuple[np.ndarray, np.
 def test_equal_to_scikit_learn_and_scipy(images, seed, ties):
     values, labels = made_up(images, seed, ties)
     expected = {
-        "mae": mean_absolute_error(labels, values),
+        MAE: mean_absolute_error(labels, values),
         "rmse": np.mean(root_mean_squared_error(labels, values, multioutput="raw_values")),
-        "mae/age": mean_absolute_error(labels[:, 0], values[:, 0]),
-        "mae/weight": mean_absolute_error(labels[:, 1], values[:, 1]),
+        f"{MAE}/age": mean_absolute_error(labels[:, 0], values[:, 0]),
+        f"{MAE}/weight": mean_absolute_error(labels[:, 1], values[:, 1]),
     }
     if (np.ptp(labels, axis=0) > 0).all():
         expected["r2"] = r2_score(labels, values)
         expected["spearman"] = np.mean([spearmanr(labels[:, t], values[:, t]).statistic for t in range(2)])
     assert TASK.metrics(values, labels) == pytest.approx(expected, rel=1e-6, abs=1e-9)
-    assert TASK.per_name(values, labels) == pytest.approx([expected["mae/age"], expected["mae/weight"]])
+    assert TASK.per_name(values, labels) == pytest.approx([expected[f"{MAE}/age"], expected[f"{MAE}/weight"]])
 
 
 def test_one_target_is_not_named_in_its_metrics():
     values, labels = made_up(20, 0)
-    assert set(Regression(("age",)).metrics(values[:, :1], labels[:, :1])) == {"mae", "rmse", "r2", "spearman"}
+    assert set(Regression(("age",)).metrics(values[:, :1], labels[:, :1])) == {
+        MAE,
+        "rmse",
+        "r2",
+        "spearman",
+    }
 
 
 def test_a_guess_explains_nothing():
     _, labels = made_up(2000, 1)
     chance = TASK.chance(labels[:1000], labels[1000:])
     assert chance["r2"] == pytest.approx(0, abs=0.02) and chance["r2"] < 0
-    assert chance["mae/age"] == pytest.approx(20 * np.sqrt(2 / np.pi), rel=0.1)
+    assert chance[f"{MAE}/age"] == pytest.approx(20 * np.sqrt(2 / np.pi), rel=0.1)
     assert "spearman" not in chance
 
 
 def test_directions_units_and_bounds():
     assert {
-        name for name in ("mae", "rmse", "r2", "spearman", "mae/age") if not TASK.describe(name).higher_is_better
+        name for name in (MAE, "rmse", "r2", "spearman", f"{MAE}/age") if not TASK.describe(name).higher_is_better
     } == {
-        "mae",
+        MAE,
         "rmse",
-        "mae/age",
+        f"{MAE}/age",
     }
-    assert TASK.describe("mae/age").unit == "target" and TASK.describe("r2").unit == ""
-    assert TASK.describe("r2").low is None and TASK.describe("mae").high is None
+    assert TASK.describe(f"{MAE}/age").unit == "target" and TASK.describe("r2").unit == ""
+    assert TASK.describe("r2").low is None and TASK.describe(MAE).high is None
     with pytest.raises(WhymaskError, match="rmse"):
         TASK.describe("accuracy")
 

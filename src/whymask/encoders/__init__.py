@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from whymask.lazy import attach
 
-__getattr__, __all__ = attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "settings": ["EncoderSettings"],

@@ -48,14 +48,15 @@ class Cast:
         runs = {next(iter(arm.values())).arm: arm for arm in arms}
         prepared, preprocessing = context.prepared, context.preprocessing
         cast = cls(context, runs, label)
-        for role, arm in zip(("pretrained", "baseline"), arms, strict=True):
-            cast.networks[role] = {  # type: ignore[index]
-                seed: replace(cast._asked(load_network(role, run, preprocessing, context.fabric.device)), seed=seed)  # type: ignore[arg-type]
-                for seed, run in arm.items()
-            }
-        members = [network for role in cast.networks.values() for network in role.values()]
+        loaded: dict[Role, dict[int, Member]] = {
+            role: {seed: load_network(role, run, preprocessing, context.fabric.device) for seed, run in arm.items()}
+            for role, arm in zip(ROLES, arms, strict=False)
+        }
         every = [run for arm in arms for run in arm.values()]
-        check_comparable(every, [member.encoder for member in members], prepared.task, prepared.name)
+        encoders = [member.encoder for members in loaded.values() for member in members.values()]
+        check_comparable(every, encoders, prepared.task, prepared.name)
+        for role, members in loaded.items():
+            cast.networks[role] = {seed: replace(cast._asked(own), seed=seed) for seed, own in members.items()}
         cast.warnings = check_unseen(every, prepared)
         if cast.question.note:
             cast.notes.append(cast.question.note)

@@ -18,7 +18,7 @@ from whymask.encoders.checkpoints import is_run
 from whymask.errors import WhymaskError
 from whymask.runs import read_json
 from whymask.stages.classify import Classifier, load_classifier
-from whymask.stages.record import RunRecord, origin_of, read_record
+from whymask.stages.record import UNKNOWN, RunRecord, origin_of, read_record
 from whymask.stages.settings import SCRATCH, AugmentName
 from whymask.stages.start import pretrained_by, run_of
 from whymask.tasks import Task, task_from
@@ -235,7 +235,7 @@ def _run(folder: Path) -> Run:
         )
     record = read_record(folder)
     origin = origin_of(folder, record)
-    if origin is not None and record.method is None:  # of an early version, or fine-tuned from an encoder alone
+    if origin is not None and record.arm == UNKNOWN:  # of an early version, or fine-tuned from an encoder alone
         record = replace(record, **pretrained_by(origin))
     return Run(
         folder=folder,

@@ -20,7 +20,7 @@ Asked = TypeVar("Asked", bound=MethodSettings)
 class MethodConfig:
     """What a method is built from, everything decided. Its fields are those settings that the method has."""
 
-    told: ClassVar[str] = "this method"
+    speaker: ClassVar[str] = "this method"
     """Who has no setting, in the error for one that it has not."""
 
     @classmethod
@@ -35,7 +35,7 @@ class MethodConfig:
         left = {part.name: getattr(cls, part.name, part.default) for part in fields(asked) if part.name not in own}
         unused = [name for name in left if name in given and given[name] != left[name]]
         if unused:
-            raise WhymaskError(f"{cls.told} has no {', '.join(unused)}; leave it out")
+            raise WhymaskError(f"{cls.speaker} has no {', '.join(unused)}; leave it out")
         wanted = {name: value for name, value in given.items() if name in own}
         config = cls(**(cls.derived(asked, encoder, size) | wanted))
         config.check(encoder, size)

@@ -25,7 +25,7 @@ from whymask.randomness import seeded
 class FCMAEConfig(AutoencoderConfig):
     """See `FCMAESettings`."""
 
-    told: ClassVar[str] = "the CNN's decoder is linear and"
+    speaker: ClassVar[str] = "the CNN's decoder is linear and"
 
     @classmethod
     def derived(cls, asked: Any, encoder: EncoderConfig, size: Size) -> dict[str, Any]:

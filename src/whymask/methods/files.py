@@ -11,7 +11,7 @@ from whymask.encoders import Encoder, load_encoder, load_strictly, read_tensors
 from whymask.errors import WhymaskError
 from whymask.methods.base import Method
 from whymask.methods.build import build_method, method_of, resolve_method, settings_for
-from whymask.runs import write_bytes, write_json
+from whymask.runs import folder_with, write_bytes, write_json
 
 DECODER, ABOUT = "decoder.safetensors", "decoder.json"
 NOT_OWN = ("encoder.", "teacher.")
@@ -56,7 +56,7 @@ def load_own(model: Method, folder: Path) -> None:
 
 def folder_of(path: Path) -> Path:
     """The run folder that a path into it belongs to."""
-    return next((folder for folder in (path, *path.parents[:2]) if (folder / ABOUT).exists()), path)
+    return folder_with(ABOUT, path) or path
 
 
 def kept_method(folder: Path) -> tuple[str, dict[str, Any]] | None:

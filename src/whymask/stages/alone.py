@@ -105,9 +105,10 @@ def finetune(
     if not finished:
         warn_of_seen(origin, prepared)
     result = train_classifier(context, job, out, "finetune", alone=True)
+    seen = hashes_seen(start.origin)
+    if seen is not None and fabric.is_global_zero and not (out / POOL).exists():
+        write_arrays(out / POOL, {"hashes": seen})
     if not finished:
-        if fabric.is_global_zero and (seen := hashes_seen(start.origin)) is not None:
-            write_arrays(out / POOL, {"hashes": seen})
         _say_metrics(result["metrics"])
     return result
 

@@ -1,5 +1,6 @@
 """What the stages, a study, an explanation and the experiments share: where they compute, and on which images."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class Context:
         Raises WhymaskError for another run, or a folder that is none."""
         given = as_json(record.to_dict())
         about = {"data": self.prepared.describe()} if alone else {}
-        with self.fabric.rank_zero_first():
+        with self.fabric.rank_zero_first() if alone else nullcontext():
             run = RunFolder.open(folder, given, self.provenance() | about, read=lambda stored: given | told_by(stored))
         if alone and self.fabric.is_global_zero:
             write_csv(folder / "skipped.csv", ["image", "reason"], self.prepared.images.skipped)

@@ -18,18 +18,22 @@ def told_by_earlier_versions(config: dict[str, Any]) -> dict[str, Any]:
         return told | {key: config[key] for key in ("budget", "seed", "data")}
     match config.get("stage"):
         case "pretrain":
-            told = {key: config[key] for key in ("stage", "seed", "data", "encoder", "method", "training")}
+            told = _known(config, "stage", "seed", "data", "encoder", "method", "training", "origin")
             told |= {"arm": config["method"], "method_settings": config["method_config"]}
-            return told | {"augment": _augment(config["augment"]), "origin": config["origin"]}
+            return told | {"augment": _augment(config["augment"])}
         case "finetune":
-            told = {key: config[key] for key in ("stage", "budget", "seed", "encoder", "training", "augment", "data")}
-            scratch = config["from"] == "scratch"
-            return told | {"arm": "scratch" if scratch else "pretrained", "origin": None if scratch else config["from"]}
+            told = _known(config, "stage", "budget", "seed", "encoder", "training", "augment", "data")
+            scratch = config["from"] == "scratch"  # else which method, the run says that it began with
+            return told | ({"arm": "scratch", "origin": None} if scratch else {"origin": config["from"]})
         case "probe":
-            told = {key: config[key] for key in ("stage", "budget", "seed", "data")}
             about = {"neighbours": config["neighbours"]}
-            return told | {"arm": "pretrained", "origin": config["from"], "about": about}
+            return _known(config, "stage", "budget", "seed", "data") | {"origin": config["from"], "about": about}
     return config  # of another kind of run
+
+
+def _known(config: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """Those keys that it has: the first of the first versions had fewer."""
+    return {key: config[key] for key in keys if key in config}
 
 
 def _augment(drawn: dict[str, Any] | None) -> str:

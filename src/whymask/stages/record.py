@@ -11,6 +11,9 @@ from whymask.stages.settings import AugmentName
 
 Stage = Literal["pretrain", "finetune", "probe"]
 
+UNKNOWN = "pretrained"
+"""The arm of weights of which nothing says what pretrained them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
@@ -55,9 +58,8 @@ class RunRecord:
 
 def told_by(stored: dict[str, Any]) -> dict[str, Any]:
     """Fields of a `RunRecord` that a config.json's content tells: all of today's, what is known of earlier ones."""
-    if stored["schema"] < CONFIG_SCHEMA:
-        return told_by_earlier_versions(stored["config"])
-    return stored["config"]
+    config = stored.get("config", stored)  # or of no run at all, which then differs from any
+    return told_by_earlier_versions(config) if stored.get("schema", 1) < CONFIG_SCHEMA else config
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -65,7 +67,7 @@ def read_record(folder: Path) -> RunRecord:
     path = folder / "config.json"
     if not path.exists():
         raise WhymaskError(f"{folder} is no run folder (it has no config.json); give a finished run")
-    told = told_by(read_json(path))
+    told = {"arm": UNKNOWN} | told_by(read_json(path))
     if not {"stage", "arm", "seed", "data"} <= told.keys() <= {f.name for f in fields(RunRecord)}:
         raise WhymaskError(f"{path} is not of a run of pretrain, finetune or probe; give the folder of such a run")
     return RunRecord(**told)
@@ -75,4 +77,5 @@ def origin_of(folder: Path, record: RunRecord) -> Path | None:
     """The run folder or checkpoint that the run in `folder` began with, if it is still there; None for new weights."""
     if record.origin is None:
         return None
-    return next((path for path in (folder / record.origin, Path(record.origin)) if path.exists()), None)
+    own = [folder / record.origin] if record.origin.startswith("..") else []  # as a study's cells have it
+    return next((path for path in (*own, Path(record.origin)) if path.exists()), None)

@@ -13,6 +13,7 @@ from whymask.errors import WhymaskError
 from whymask.flags import Flat
 from whymask.later import LATER
 from whymask.methods import SETTINGS, PerMethod
+from whymask.tasks.budgets import parse_budget
 from whymask.training.settings import RuntimeSettings, TrainingSettings
 
 SCRATCH = "scratch"
@@ -143,6 +144,9 @@ class FinetuneSettings:
     training: Annotated[FinetuneTrainingSettings, Flat] = field(default_factory=FinetuneTrainingSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
+    def __post_init__(self) -> None:
+        parse_budget(self.budget)
+
 
 @dataclass(frozen=True)
 class ProbeSettings:
@@ -162,8 +166,11 @@ class ProbeSettings:
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
+    def __post_init__(self) -> None:
+        parse_budget(self.budget)
+
 
 def check_origin(origin: str) -> None:
     """Raises WhymaskError where there is nothing that weights could be read from."""
-    if origin != SCRATCH and not Path(origin).exists():
+    if not Path(origin).exists():
         raise WhymaskError(f"--from {origin}: no such file or folder; give a run folder or a checkpoint")

@@ -13,12 +13,11 @@ from whymask.encoders import Encoder, EncoderSettings, build_encoder, load_encod
 from whymask.encoders.checkpoints import Described, described, is_run, load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding, say
-from whymask.stages.record import read_record
+from whymask.runs import folder_with
+from whymask.stages.record import UNKNOWN, read_record
 from whymask.stages.settings import SCRATCH, check_origin
 
 POOL = "pool.npz"
-UNKNOWN = "pretrained"
-"""The arm of weights of which nothing says what pretrained them."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Start:
 
 def run_of(path: Path) -> Path:
     """The run folder that a path into it, such as its encoder's, belongs to; the path itself where there is none."""
-    return next((folder for folder in (path, *path.parents[:2]) if (folder / "config.json").exists()), path)
+    return folder_with("config.json", path) or path
 
 
 def pretrained_by(origin: Path | None) -> dict[str, Any]:
@@ -123,8 +122,8 @@ def hashes_seen(origin: Path | None) -> np.ndarray | None:
     """Of every image that the run of `origin`, a path into it, was pretrained on; None where nothing says."""
     if origin is None:
         return None
-    pool = next((f for folder in (origin, *origin.parents[:2]) if (f := folder / POOL).exists()), None)
-    return None if pool is None else np.load(pool)["hashes"]
+    folder = folder_with(POOL, origin)
+    return None if folder is None else np.load(folder / POOL)["hashes"]
 
 
 def _check_same(origin: str, run: Encoder, asked: EncoderSettings) -> None:

@@ -20,7 +20,7 @@ from whymask.stages.pretrain import pretrain_encoder, pretraining
 from whymask.stages.recipes import FinetuneTrainingConfig, resolve_finetuning
 from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.studies.config import StudyConfig
-from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG
+from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG, parse_share
 from whymask.tasks.budgets import Budget
 from whymask.training.loop import Interrupted
 
@@ -65,12 +65,7 @@ def share_of(cells: list[Cell], share: str | None) -> list[Cell]:
     """The cells of share "i/n", counted from 1. What starts from one pretraining stays together with it."""
     if share is None:
         return cells
-    try:
-        index, count = (int(part) for part in share.split("/"))
-        if not 1 <= index <= count:
-            raise ValueError
-    except ValueError:
-        raise WhymaskError(f"--cells {share}: expected i/n with 1 <= i <= n, such as 1/4.") from None
+    index, count = parse_share(share)
     units: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         alone = cell.arm in (SCRATCH, SCRATCH_LONG, INIT)

@@ -137,13 +137,6 @@ def _check(asked: StudySettings, metric: str, prepared: Prepared) -> None:
             f"--metric {metric}: no test image of {prepared.name} has the {kind} {part!r}; "
             f"the {kind}s are: {', '.join(parts) or 'none'}. Choose another metric."
         )
-    if asked.seeds < 1:
-        raise WhymaskError(f"--seeds {asked.seeds}: at least 1 is needed, and 3 for a verdict.")
-    if asked.finetune.layer_decay != 1:
-        raise WhymaskError(
-            f"--finetune.layer-decay {asked.finetune.layer_decay:g}: scratch is trained without layer decay. "
-            "Give --layer-decay, which is that of the pretrained arms, or --search."
-        )
 
 
 def _ascending(names: Sequence[str], prepared: Prepared) -> list[Budget]:

@@ -5,7 +5,7 @@ from typing import Any
 from whymask.studies.settings import SCRATCH, SCRATCH_LONG
 
 
-def unequal_compute(study: dict[str, Any]) -> str | None:
+def unequal_compute(study: dict[str, Any], by_hours: bool) -> str | None:
     """What a page must say of a study.json whose scratch-long got another compute than pretraining and fine-tuning.
 
     Studies by --hours of the first versions are such: scratch-long was trained for the epochs before they were fitted.
@@ -21,8 +21,9 @@ def unequal_compute(study: dict[str, Any]) -> str | None:
                 ratios.append(row["operations"] / fair)
     if not ratios:
         return None
+    made = "this study was fitted to --hours by" if by_hours else "it was counted otherwise by"
     return (
         f"Scratch-long was given {sum(ratios) / len(ratios):.2g} times the compute of pretraining and fine-tuning, and "
-        "not the same: this study was fitted to --hours by an earlier version. What is said of equal compute does not "
-        "hold here; begin the study anew in another --out."
+        f"not the same: {made} an earlier version. What is said of equal compute does not hold here; begin the study "
+        "anew in another --out."
     )

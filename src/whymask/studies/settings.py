@@ -1,14 +1,17 @@
 """What a study is told: its settings, their defaults, and the arms they make."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
+from whymask.errors import WhymaskError
 from whymask.flags import Flat
 from whymask.methods import SETTINGS, PerMethod
 from whymask.stages.settings import SCRATCH, AugmentName, FinetuneTrainingSettings, PretrainTrainingSettings
+from whymask.tasks.budgets import parse_budget
 from whymask.training.settings import RuntimeSettings
 
 SCRATCH_LONG, INIT = "scratch-long", "init"
@@ -37,8 +40,8 @@ class StudySettings(PerMethod):
     metric: str | None = None
     """The verdict's metric, fixed before the run. Classification: balanced_accuracy (default; accuracy/single_view for
     glyphs), accuracy, macro_f1, auroc, log_loss or accuracy/TAG. Multilabel: mean_average_precision (default),
-    macro_auroc, macro_f1 or micro_f1. Regression: mae (default), rmse, r2, spearman or mae/TARGET. Its budget is the
-    smallest."""
+    macro_auroc, macro_f1 or micro_f1. Regression: mean_absolute_error (default; with /TARGET of one of several), rmse,
+    r2 or spearman. Its budget is the smallest."""
     method: Literal[tuple(SETTINGS)] = "mae"  # type: ignore[valid-type]
     """How to pretrain; one of `whymask.methods.METHODS`."""
     init: Path | None = None
@@ -59,3 +62,23 @@ class StudySettings(PerMethod):
     pretrain: PretrainTrainingSettings = field(default_factory=PretrainTrainingSettings)
     finetune: FinetuneTrainingSettings = field(default_factory=FinetuneTrainingSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
+
+    def __post_init__(self) -> None:
+        """Raises WhymaskError for what would make a study that says nothing, or one that is not fair."""
+        for budget in (*(self.budgets or ()), *(self.worth_budgets or ())):
+            parse_budget(budget)
+        if self.seeds < 1:
+            raise WhymaskError(f"--seeds {self.seeds}: at least 1 is needed, and 3 for a verdict.")
+        if self.finetune.layer_decay != 1:
+            raise WhymaskError(
+                f"--finetune.layer-decay {self.finetune.layer_decay:g}: scratch is trained without layer decay. "
+                "Give --layer-decay, which is that of the pretrained arms, or --search."
+            )
+
+
+def parse_share(share: str) -> tuple[int, int]:
+    """(i, n) of "i/n", a share of a study's cells counted from 1. Raises WhymaskError for anything else."""
+    match = re.fullmatch(r"(\d+)/(\d+)", share)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise WhymaskError(f"--cells {share}: expected i/n with 1 <= i <= n, such as 1/4.")
+    return int(match[1]), int(match[2])

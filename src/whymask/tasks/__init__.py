@@ -1,31 +1,29 @@
 """What labels are: one file a task."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
-from whymask.tasks.base import LossConfig, Objective, RawLabels, Task
-from whymask.tasks.classification import Classification
-from whymask.tasks.metric import Metric
-from whymask.tasks.multilabel import Multilabel
-from whymask.tasks.regression import Regression
+from whymask.lazy import attach
 
-__all__ = [
-    "TASKS",
-    "Classification",
-    "LossConfig",
-    "Metric",
-    "Multilabel",
-    "Objective",
-    "RawLabels",
-    "Regression",
-    "Task",
-    "task_from",
-]
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "base": ["LossConfig", "Objective", "RawLabels", "Task"],
+        "classification": ["Classification"],
+        "metric": ["Metric"],
+        "multilabel": ["Multilabel"],
+        "names": ["TASKS", "task_from"],
+        "regression": ["Regression"],
+    },
+)
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Multilabel, Regression)}
-
-
-def task_from(kept: Mapping[str, Any]) -> Task:
-    """The task that `Task.to_dict` wrote. What was written before there were several is a classification."""
-    task = TASKS[kept.get("task", Classification.name)]
-    return task(tuple(kept[task.names_are]))
+if TYPE_CHECKING:
+    from whymask.tasks.base import LossConfig as LossConfig
+    from whymask.tasks.base import Objective as Objective
+    from whymask.tasks.base import RawLabels as RawLabels
+    from whymask.tasks.base import Task as Task
+    from whymask.tasks.classification import Classification as Classification
+    from whymask.tasks.metric import Metric as Metric
+    from whymask.tasks.multilabel import Multilabel as Multilabel
+    from whymask.tasks.names import TASKS as TASKS
+    from whymask.tasks.names import task_from as task_from
+    from whymask.tasks.regression import Regression as Regression

@@ -244,10 +244,13 @@ class CrossEntropy(Objective):
         super().__init__()
         self.width = classes
         given = None if weights is None else torch.from_numpy(weights).float()
-        self.loss = nn.CrossEntropyLoss(given, label_smoothing=label_smoothing)
+        reduction = "mean" if weights is None else "sum"
+        self.loss = nn.CrossEntropyLoss(given, label_smoothing=label_smoothing, reduction=reduction)
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return self.loss(outputs, targets)
+        if self.loss.weight is None:
+            return self.loss(outputs, targets)
+        return self.loss(outputs, targets) / len(outputs)  # and not by the batch's weights, which processes differ in
 
     def about(self) -> dict[str, Any]:
         return {} if self.loss.weight is None else {"class_weights": self.loss.weight.tolist()}

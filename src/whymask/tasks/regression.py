@@ -2,7 +2,7 @@
 
 Labels are the numbers, float64 (N, T), a row of NaN = unlabelled; predictions are numbers in the same units (N, T).
 Where there are several targets, a metric is the plain mean over them, as in scikit-learn. MAE and RMSE are then
-dominated by the target with the largest numbers: where units differ, take R2, which has none, or "mae/<target>".
+dominated by the target with the largest numbers: where units differ, take R2, which has none, or that of one target.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from whymask.tasks.weighted import Fit
 STRATA, LEAST_UNITS = 5, 10  # parts of a target's range that are divided alike, and images or groups in each
 
 METRICS = {
-    "mae": Metric("mean absolute error", higher_is_better=False, unit="target", high=None),
+    "mean_absolute_error": Metric("mean absolute error", higher_is_better=False, unit="target", high=None),
     "rmse": Metric(
         "root mean squared error",
         higher_is_better=False,
@@ -52,10 +52,10 @@ class Regression(Task):
     budget_of_one = "labelled image"
     every_metric = tuple(METRICS)
     metric_parts = "target"
-    default_metric = "mae"
+    default_metric = "mean_absolute_error"
     kept_as = "values"
     outputs = Outputs("regressor", "values", "Values are in the units of the targets.", "regression")
-    row_metric = METRICS["mae"]
+    row_metric = METRICS["mean_absolute_error"]
     takes = frozenset({"bins"})
     least = "at least two are needed"
 
@@ -170,17 +170,17 @@ class Regression(Task):
     # how good they are
 
     def describe(self, metric: str) -> Metric:
-        """One of METRICS, or "mae/<target>"."""
+        """One of METRICS, or that of one target."""
         base, _, target = metric.partition("/")
-        if target and base == "mae":
+        if target and base == "mean_absolute_error":
             return Metric(f"mean absolute error of {target}", higher_is_better=False, unit="target", high=None)
         if metric not in METRICS:
-            names = ", ".join([*METRICS, "mae/<target>"])
+            names = ", ".join([*METRICS, "mean_absolute_error/<target>"])
             raise WhymaskError(f"metric {metric!r} is unknown; expected one of {names}; choose one of these")
         return METRICS[metric]
 
     def metrics(self, predictions: np.ndarray, labels: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
-        """Every metric of METRICS that the data define, and "mae/<target>" where there are several targets."""
+        """Every metric of METRICS that the data define, and the first of each target where there are several."""
         checked(predictions, labels, predictions.shape)
         return known(self._means([predictions], labels, Units.of(len(labels)))(np.ones((len(labels), 1))))
 
@@ -206,7 +206,10 @@ class Regression(Task):
             each = [fit.of(weights) for fit in fits]
             means = {metric: np.mean([values[metric] for values in each], axis=0) for metric in METRICS}
             names = self.names if len(fits) > 1 else ()
-            return means | {f"mae/{name}": values["mae"] for name, values in zip(names, each, strict=False)}
+            return means | {
+                f"mean_absolute_error/{name}": values["mean_absolute_error"]
+                for name, values in zip(names, each, strict=False)
+            }
 
         return of
 

@@ -123,7 +123,7 @@ class Fit:
         absolute, squared = np.stack([errors @ weights for errors in self.errors], axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             return {
-                "mae": (absolute / count).mean(axis=0),
+                "mean_absolute_error": (absolute / count).mean(axis=0),
                 "rmse": np.sqrt(squared / count).mean(axis=0),
                 "r2": np.where(variance > 1e-12 * square, 1 - (squared / variance).mean(axis=0), np.nan),
                 "spearman": self._spearman(weights[self.unit]).mean(axis=0),

@@ -51,7 +51,10 @@ def _without_metrics(study: dict[str, Any]) -> dict[str, Any]:
     if task.name != Regression.name:
         return study
     hidden = Regression(_numbered(task))
-    renamed = {f"mae/{old}": f"mae/{new}" for old, new in zip(task.names, hidden.names, strict=True)}
+    renamed = {
+        f"mean_absolute_error/{old}": f"mean_absolute_error/{new}"
+        for old, new in zip(task.names, hidden.names, strict=True)
+    }
 
     def rename(value: Any) -> Any:
         return renamed.get(value, value) if isinstance(value, str) else value

@@ -52,7 +52,7 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "metric_name": partial(results.metric_name, task=results.task_of(study)),
         "task": results.task_of(study),
         "why": part_of_study(folder / "why", images=images, names=names),
-        **results_context(study),
+        **results_context(study, _by_hours(folder)),
         **settings_context(study),
     }
     page = render("study.html.j2", _TEMPLATES, **context)
@@ -77,13 +77,19 @@ def load_study(folder: Path) -> dict[str, Any]:
     return study
 
 
-def results_context(study: dict[str, Any]) -> dict[str, Any]:
+def _by_hours(folder: Path) -> bool:
+    """Whether the study's epochs were fitted to --hours."""
+    begun = folder / "config.json"
+    return begun.exists() and read_json(begun).get("config", {}).get("hours") is not None
+
+
+def results_context(study: dict[str, Any], by_hours: bool) -> dict[str, Any]:
     budgets = results.main_budgets(study)
     lead = results.lead_of(study)[1]
     ordered = sorted(budgets, key=lambda labels: labels != lead)
     return {
         "verdict": results.verdict(study),
-        "unequal_compute": unequal_compute(study),
+        "unequal_compute": unequal_compute(study, by_hours),
         "tiles": results.tiles(study),
         "levels": results.level_table(study),
         "metric_table": results.metric_table(study),
