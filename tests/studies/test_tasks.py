@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tiny import bars, tiny_settings
+from tiny import bars, runtime, tiny_settings
 from whymask import study
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
@@ -21,7 +21,6 @@ from whymask.studies.page import write_study_page
 from whymask.studies.search import search
 from whymask.tasks import TASKS
 from whymask.training.device import make_fabric
-from whymask.training.settings import RuntimeSettings
 
 NEW = ["multilabel", "regression"]
 
@@ -90,7 +89,7 @@ def test_a_page_without_names_has_no_targets_name(tmp_path: Path) -> None:
 def test_a_search_takes_the_lowest_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(bars("regression"), DataSettings())
     config = resolve_study(tiny_settings(budgets=("10",), worth_budgets=()), prepared)
-    runner = Runner(Context(make_fabric(RuntimeSettings(device="cpu", threads=1)), prepared), config, tmp_path)
+    runner = Runner(Context(make_fabric(runtime()), prepared), config, tmp_path)
     monkeypatch.setitem(search.__globals__, "_trial", lambda runner, cell, asked, rows, held: asked.learning_rate)
     chosen = search(runner)
     assert all(training.learning_rate == pytest.approx(1e-3 / 3) for training in chosen.values())
