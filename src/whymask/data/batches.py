@@ -7,6 +7,7 @@ RandomResizedCrop and the pixels of its bilinear, antialiased resize.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -135,14 +136,11 @@ class Batches:
             crops = draw_crops(self.batch_size, self.images.images.shape[1:3], self.augment, generator)[self.mine]
         if self.strong is None:
             return _load(self.images, rows, crops, self.device)
-        batch = _load(self.images, rows, crops, self.device, self._changed(self.strong, step))
-        self.strong.erase(batch.images, self.seed, step, self.mine.start)
+        strong, first = self.strong, self.mine.start
+        change = partial(strong.augment, seed=self.seed, step=step, first=first) if strong.rand_augment else None
+        batch = _load(self.images, rows, crops, self.device, change)
+        strong.erase(batch.images, self.seed, step, first)
         return batch
-
-    def _changed(self, strong: Strong, step: int) -> Callable[[torch.Tensor], torch.Tensor] | None:
-        if not strong.rand_augment:
-            return None
-        return lambda pixels: strong.augment(pixels, self.seed, step, self.mine.start)
 
     def _of_epoch(self, epoch: int) -> np.ndarray:
         if self._epoch[0] != epoch:

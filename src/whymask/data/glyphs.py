@@ -8,7 +8,6 @@ and pixel noise are in every image.
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -117,13 +116,22 @@ def glyph_source(glyphs: Glyphs) -> Source:
         ("multi_view", multi, 0.0),
         ("single_view", glyphs.test - multi, 1.0),
     ]
+    shares = {name: share for name, _, share in parts}
     names = np.array([name for name, _, _ in parts]).repeat([n for _, n, _ in parts])
     index = np.concatenate([np.arange(n) for _, n, _ in parts])
     testing = np.isin(names, ("multi_view", "single_view"))
+
+    @lru_cache(maxsize=32)  # at 32 x 32 pixels 4 MB each
+    def block(part: str, number: int) -> np.ndarray:
+        return _block(glyphs, part, shares[part], number)[0]
+
+    def read(i: int) -> np.ndarray:
+        return block(str(names[i]), int(index[i]) // BLOCK)[index[i] % BLOCK]
+
     return Source(
         name="glyphs",
         keys=[f"glyphs/{name}/{i:05d}" for name, i in zip(names, index, strict=True)],
-        read=_reader(glyphs, {name: s for name, _, s in parts}, names, index),
+        read=read,
         stamp=hashlib.blake2b(f"{VERSION} {glyphs!r}".encode(), digest_size=16).hexdigest(),
         labels=np.where(names == "unlabelled", -1, index % glyphs.classes),
         task=Classification(tuple(f"class {c}" for c in range(glyphs.classes))),
@@ -131,13 +139,3 @@ def glyph_source(glyphs: Glyphs) -> Source:
         tags=np.where(testing, names, ""),
         columns={},
     )
-
-
-def _reader(
-    glyphs: Glyphs, shares: dict[str, float], names: np.ndarray, index: np.ndarray
-) -> Callable[[int], np.ndarray]:
-    @lru_cache(maxsize=32)  # at 32 x 32 pixels 4 MB each
-    def block(part: str, number: int) -> np.ndarray:
-        return _block(glyphs, part, shares[part], number)[0]
-
-    return lambda i: block(str(names[i]), int(index[i]) // BLOCK)[index[i] % BLOCK]

@@ -30,15 +30,12 @@ def test_rows(images: ImageSet, groups: np.ndarray | None, share: float = 0.2) -
         if test.any():
             return test
     rows = np.flatnonzero(labelled)
-    lots = np.array([_lot(images.fingerprint, bytes(pixels)) for pixels in images.hashes[rows]])
+    hashed = (images.fingerprint.encode() + b" " + bytes(pixels) for pixels in images.hashes[rows])
+    lots = np.array([hashlib.blake2b(text, digest_size=16).hexdigest() for text in hashed])
     drawn = _draw_share(images.task, images.labels[rows], None if groups is None else groups[rows], lots, share)
     test = np.zeros(len(labelled), bool)
     test[rows[drawn]] = True
     return test
-
-
-def _lot(fingerprint: str, pixels: bytes) -> str:
-    return hashlib.blake2b(fingerprint.encode() + b" " + pixels, digest_size=16).hexdigest()
 
 
 def leaking_rows(images: ImageSet, test: np.ndarray, groups: np.ndarray | None) -> np.ndarray:

@@ -58,8 +58,9 @@ def support_of(name: str) -> Support:
             trial(net, name, torch.zeros(1, channels, *size, device="meta"))
     except WhymaskError as error:
         return Support(name, kind, "impossible", str(error))
-    proven = family(name) in PROVEN and (kind != "cnn" or all(map(_is_proven, _parts(sketch(name)))))
-    return Support(name, kind, "proven" if proven else "untested")
+    parts = _parts(sketch(name)) if kind == "cnn" else ()
+    known = all(part.__module__ in PROVEN_MODULES or part in PROVEN_PARTS for part in parts)
+    return Support(name, kind, "proven" if known and family(name) in PROVEN else "untested")
 
 
 def _parts(module: nn.Module) -> Iterator[type]:
@@ -68,7 +69,3 @@ def _parts(module: nn.Module) -> Iterator[type]:
         yield type(module)
         for child in module.children():
             yield from _parts(child)
-
-
-def _is_proven(part: type) -> bool:
-    return part.__module__ in PROVEN_MODULES or part in PROVEN_PARTS

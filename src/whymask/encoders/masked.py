@@ -53,9 +53,15 @@ def mask_layers(net: nn.Module, name: str) -> None:
     """
     masking = Masking()
     for layer_name, layer in _layers_in(net, ""):
-        layer.__class__ = _masked_class(type(layer), f"{layer_name} of {name}")
+        dense, where = type(layer), f"{layer_name} of {name}"
+        if dense not in FORMS:
+            raise WhymaskError(
+                f"layer {where}, a {dense.__name__}, has no masked form, so the network cannot be shown a part of an "
+                f"image; choose another encoder ('whymask list NAME' says of any network whether it can)"
+            )
+        layer.__class__ = type(f"Masked{dense.__name__}", (FORMS[dense], dense), {})
         layer.masking = masking  # type: ignore[assignment]
-        layer.where = f"{layer_name} of {name}"  # type: ignore[assignment]
+        layer.where = where  # type: ignore[assignment]
     net.masking = masking  # type: ignore[assignment]
 
 
@@ -77,12 +83,3 @@ def _keeps_zeros(module: nn.Module) -> bool:
     if library in pointwise and next(module.parameters(), None) is None:
         return not module(torch.zeros(1)).any()
     return type(module) in (nn.Identity, nn.Dropout, nn.Dropout2d, nn.PReLU, nn.Flatten, timm.layers.DropPath)
-
-
-def _masked_class(dense: type, where: str) -> type:
-    if dense not in FORMS:
-        raise WhymaskError(
-            f"layer {where}, a {dense.__name__}, has no masked form, so the network cannot be shown a part of an "
-            f"image; choose another encoder ('whymask list NAME' says of any network whether it can)"
-        )
-    return type(f"Masked{dense.__name__}", (FORMS[dense], dense), {})

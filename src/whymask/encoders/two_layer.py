@@ -132,8 +132,9 @@ class TwoLayerEncoder(Encoder):
         if hidden is None:
             return self.net.forward_features(images)
         visible = ~to_pixels(hidden, self.unit)
-        shown = images.masked_fill(~visible, 0) if token is None else torch.where(visible, images, self._tiled(token))
-        return self.net.forward_features(shown)
+        if token is None:
+            return self.net.forward_features(images.masked_fill(~visible, 0))
+        return self.net.forward_features(torch.where(visible, images, token.repeat(1, 1, *self.grid)))
 
     def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
         return [self(images, hidden, token)]
@@ -147,9 +148,6 @@ class TwoLayerEncoder(Encoder):
 
     def rows_hidden(self, hidden: Tensor) -> Tensor:
         return hidden.flatten(1)
-
-    def _tiled(self, token: Tensor) -> Tensor:
-        return token.repeat(1, 1, *self.grid)
 
     def layer_of(self, name: str) -> int:
         return 0

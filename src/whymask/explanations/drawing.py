@@ -1,6 +1,5 @@
 """How figures of an explanation are drawn from the content of explain.json: a colour an arm, lines, dots, legends."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -41,15 +40,10 @@ def select(told: Told, measure: str, quantity: str, over: str = "seeds") -> list
         for row in told["numbers"]
         if row["measure"] == measure and row["quantity"] == quantity and row["seed"] is None and row["arm"] in arms
     ]
-    return list(_preferred(rows, over))
-
-
-def _preferred(rows: list[Row], over: str) -> Iterator[Row]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["arm"], row["filling"], row["at"], row["item"]), []).append(row)
-    for group in groups.values():
-        yield min(group, key=lambda row: (row["low"] is None, row["over"] != over))
+    return [min(group, key=lambda row: (row["low"] is None, row["over"] != over)) for group in groups.values()]
 
 
 def named(told: Told, rows: list[Row]) -> dict[str, str]:

@@ -35,9 +35,11 @@ def explanation_of(
     for name in settings.measures:
         say(f"measuring {name}")
         numbers += MEASURES[name].take(cast, shown)
+    about = cast.question.about
+    asked = "" if about is None else f"Does an image show {about}? "
     return Explanation(
         folder=folder.path,
-        lead=_asked(cast) + conclusions.lead(numbers, cast.compared, glyphs.features if glyphs else None),
+        lead=asked + conclusions.lead(numbers, cast.compared, glyphs.features if glyphs else None),
         setting=_setting(cast, shown),
         provenance=folder.provenance,
         arms=cast.about(shown.means),
@@ -47,11 +49,6 @@ def explanation_of(
         notes=cast.notes,
         pictures=evidence_pictures(cast, shown.images, shown.labels, shown.cells, shown.means),
     )
-
-
-def _asked(cast: Cast) -> str:
-    """The question that the lead answers, where it is not which class an image is of."""
-    return "" if cast.question.about is None else f"Does an image show {cast.question.about}? "
 
 
 def _note_occlusion(cast: Cast, means_of: Mapping[str, Means]) -> None:

@@ -142,7 +142,10 @@ def open_runs(folders: Sequence[Path]) -> list[Run]:
 
     Raises WhymaskError for a folder without a classifier.
     """
-    return [run for folder in folders for run in (_of_study(folder) if _is_study(folder) else [_run(folder)])]
+    runs: list[Run] = []
+    for folder in folders:
+        runs += _of_study(folder) if (folder / "study.json").exists() else [_run(folder)]
+    return runs
 
 
 def two_arms(runs: list[Run]) -> tuple[dict[int, Run], dict[int, Run]]:
@@ -210,10 +213,6 @@ def check_comparable(runs: Sequence[Run], encoders: Sequence[Encoder], task: Tas
 def _listed(names: Sequence[str], most: int = 6) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _is_study(folder: Path) -> bool:
-    return (folder / "study.json").exists()
 
 
 def _of_study(folder: Path) -> Iterator[Run]:

@@ -7,19 +7,15 @@ from typing import Any
 
 from whymask.data.glyph_settings import Glyphs, glyphs_of
 from whymask.data.prepare import prepare
+from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
+from whymask.encoders import Encoder
 from whymask.errors import WhymaskError
 from whymask.explanations.cast import Cast
 from whymask.explanations.choice import choose_images
 from whymask.explanations.explanation import Explanation
 from whymask.explanations.measuring import explanation_of
-from whymask.explanations.networks import (
-    Member,
-    Run,
-    load_network,
-    open_runs,
-    two_arms,
-)
+from whymask.explanations.networks import Run, load_network, open_runs, two_arms
 from whymask.explanations.settings import ExplainSettings
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, write_arrays, write_json
@@ -55,9 +51,11 @@ def explain(
     given = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     arms = two_arms(open_runs(given))
     first = load_network("pretrained", next(iter(arms[0].values())))
-    config = _data_config(settings, first)
+    _check_sizes(settings.data, first.encoder)
     fabric = make_fabric(settings.runtime)
-    prepared = prepare(data, config, preprocessing=first.encoder.transform, reader=reader, say=say, progress=Decoding())
+    prepared = prepare(
+        data, settings.data, preprocessing=first.encoder.transform, reader=reader, say=say, progress=Decoding()
+    )
     prepared.require_labels()
     return explain_arms(
         Context(fabric, prepared), arms, glyphs_of(data), Path(out), settings, images=images, names=names
@@ -90,14 +88,12 @@ def explain_arms(
     return explanation
 
 
-def _data_config(settings: ExplainSettings, first: Member) -> Any:
-    config, encoder = settings.data, first.encoder
-    if config.size not in (None, encoder.size[0]) or config.channels not in (None, encoder.channels):
+def _check_sizes(asked: DataSettings, encoder: Encoder) -> None:
+    if asked.size not in (None, encoder.size[0]) or asked.channels not in (None, encoder.channels):
         raise WhymaskError(
             f"the runs see images of {encoder.size[0]}x{encoder.size[1]} pixels and {encoder.channels} channels; "
             "leave --size and --channels out"
         )
-    return config
 
 
 def _open(context: Context, out: Path, cast: Cast, settings: ExplainSettings) -> RunFolder:

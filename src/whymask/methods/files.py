@@ -20,8 +20,12 @@ NOT_OWN = ("encoder.", "teacher.")
 
 def save_method(model: Method, name: str, folder: Path) -> None:
     """decoder.safetensors and decoder.json in `folder`, from which `load_method` makes the method again."""
-    state = {key: value.detach().cpu().contiguous() for key, value in _own(model).items()}
-    write_bytes(folder / DECODER, tensors_to_bytes(state))
+    own = {
+        key: value.detach().cpu().contiguous()
+        for key, value in model.state_dict().items()
+        if not key.startswith(NOT_OWN)
+    }
+    write_bytes(folder / DECODER, tensors_to_bytes(own))
     config = asdict(settings_for(name, model.config))
     write_json(folder / ABOUT, {"schema": 1, "method": name, "config": config})
 
@@ -68,7 +72,3 @@ def kept_method(folder: Path) -> tuple[str, dict[str, Any]] | None:
         return about["method"], about["config"]
     except (ValueError, KeyError, TypeError) as error:
         raise WhymaskError(f"{folder / ABOUT} is damaged ({error!r}); use another copy of the run") from error
-
-
-def _own(model: Method) -> dict[str, Any]:
-    return {key: value for key, value in model.state_dict().items() if not key.startswith(NOT_OWN)}

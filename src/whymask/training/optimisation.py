@@ -62,11 +62,8 @@ def _groups(model: nn.Module, config: TrainingConfig) -> Iterator[dict[str, Any]
         scale = 1.0
         if name.startswith("encoder."):
             scale = config.layer_decay ** (encoder.layers - encoder.layer_of(name.removeprefix("encoder.")))
-        decay = config.weight_decay if _is_matrix(name, parameter) else 0.0
+        decays = parameter.squeeze().ndim > 1 and not name.endswith(("pos_embed", "token"))
+        decay = config.weight_decay if decays else 0.0
         groups.setdefault((scale, decay), []).append(parameter)
     for (scale, decay), parameters in groups.items():
         yield {"params": parameters, "weight_decay": decay, "scale": scale}
-
-
-def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.squeeze().ndim > 1 and not name.endswith(("pos_embed", "token"))

@@ -115,7 +115,7 @@ _STARTS = {
     "own": ("pretrained, own clock", BLUE),
     "common": ("pretrained, common clock", GREEN),
 }
-_HEADS = {"fixed": "fixed head", "learned": "learned head", "frozen": "random kernels frozen"}
+_HEADS = {"fixed": "fixed head", "learned": "learned head", "frozen": "learned head, random kernels frozen"}
 
 
 def _bars(name: str, rows: dict[tuple[str, str], Row]) -> str:
@@ -146,9 +146,8 @@ def _bars(name: str, rows: dict[tuple[str, str], Row]) -> str:
 
 
 def _name(head: str, start: str) -> str:
-    if head == "frozen":
-        return "learned head, random kernels frozen"
-    return f"{_HEADS.get(head, head)}, {_STARTS.get(start, (start,))[0]}"
+    name = _HEADS.get(head, head)
+    return name if head == "frozen" else f"{name}, {_STARTS.get(start, (start,))[0]}"
 
 
 def region_table(rows: list[Row]) -> Row | None:
@@ -156,18 +155,18 @@ def region_table(rows: list[Row]) -> Row | None:
 
     A cell has the row and "heat", 1 where accuracy is what one feature of two gives (0.5) and 0 where it is 1.
     """
-    rows = [row for row in rows if row.get("region") and all(known(row.get(key)) for key in REGION)]
+    rows = [
+        row | {"heat": min(1.0, max(0.0, 2 * (1 - row["measured"])))}
+        for row in rows
+        if row.get("region") and all(known(row.get(key)) for key in REGION)
+    ]
     columns = sorted({(row["kernel_rate"], row["head_rate"]) for row in rows})
     if not columns:
         return None
-    cells = {(row["scale"], row["kernel_rate"], row["head_rate"]): _heated(row) for row in rows}
+    cells = {(row["scale"], row["kernel_rate"], row["head_rate"]): row for row in rows}
     scales = sorted({row["scale"] for row in rows})
     lines = [(scale, [cells.get((scale, *column)) for column in columns]) for scale in scales]
     return {"columns": columns, "rows": lines, "seeds": max(row.get("seeds") or 0 for row in rows)}
-
-
-def _heated(row: Row) -> Row:
-    return row | {"heat": min(1.0, max(0.0, 2 * (1 - row["measured"])))}
 
 
 DOWNSTREAM = Claim(

@@ -1,7 +1,5 @@
 """Claim 4 [A]: of a class's features supervised learning captures one, the class's winner."""
 
-from functools import partial
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -57,14 +55,14 @@ def lottery(lab: Lab, trained: Trained, owned: bool = True) -> tuple[np.ndarray,
 
 def _winners(lab: Lab) -> Arrays:
     """ "winner" and "margin", (S, k) each: the winner of every class, and its margin over the runner-up."""
-    return lab.store.get(f"{lab.name}/winners", lab.seeds, lab.at_once, partial(_find_winners, lab))
 
+    def found(seeds: list[int]) -> Arrays:
+        L, q, images = lab.data.L, lab.regime.q, lab.images(seeds)
+        power = sum(feature_power(batch, lab.features, L, q) for batch in images) / len(images)
+        winner, margin = class_winners(lab.start(seeds), lab.features, torch.as_tensor(power), L, q)
+        return {"winner": numpy(winner), "margin": numpy(margin)}
 
-def _find_winners(lab: Lab, seeds: list[int]) -> Arrays:
-    s, images = lab.regime, lab.images(seeds)
-    power = sum(feature_power(batch, lab.features, lab.data.L, s.q) for batch in images) / len(images)
-    winner, margin = class_winners(lab.start(seeds), lab.features, torch.as_tensor(power), lab.data.L, s.q)
-    return {"winner": numpy(winner), "margin": numpy(margin)}
+    return lab.store.get(f"{lab.name}/winners", lab.seeds, lab.at_once, found)
 
 
 def _by_margin(lab: Lab, right: np.ndarray) -> list[Row]:

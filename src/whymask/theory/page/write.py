@@ -96,6 +96,7 @@ def rows_of(run: Row, id: str) -> list[Row]:
 def _described(claim: Row, anchor: str) -> Row:
     """A claim with its name, the tag of its clock, its main row's words, and its rows as tables."""
     rows = [row for row in claim.get("rows") or [] if isinstance(row, dict)]
+    others, region = [row for row in rows if not row.get("region")], [row for row in rows if row.get("region")]
     return (
         {"holds": None}
         | claim
@@ -107,14 +108,9 @@ def _described(claim: Row, anchor: str) -> Row:
             "anchor": anchor,
             "what": rows[0].get("what") if rows else None,
             "by": _judged_by(claim),
-            "tables": [row_table(part) for part in _parts(rows) if part],
+            "tables": [row_table(part) for part in (others, region) if part],  # the region's have keys of their own
         }
     )
-
-
-def _parts(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The region's rows apart: they have keys that no others have."""
-    return [row for row in rows if not row.get("region")], [row for row in rows if row.get("region")]
 
 
 def _judged_by(claim: Row) -> str | None:
@@ -197,9 +193,8 @@ def regime(setting: Row) -> list[tuple[str, str, str]]:
     for tree in (setting, setting.get("data")):
         if isinstance(tree, dict):
             values |= {key: value for key, value in tree.items() if key not in values}
-    chosen = [(key, about) for key, about in REGIME.items() if values.get(key) is not None]
-    return [(key, _short(values[key]), about) for key, about in chosen]
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else setting_value(value)
+    return [
+        (key, f"{value:.3g}" if isinstance(value, float) else setting_value(value), about)
+        for key, about in REGIME.items()
+        if (value := values.get(key)) is not None
+    ]
