@@ -11,7 +11,7 @@ from torch import Tensor
 from method_cases import new_method
 from tiny import digits, new_encoder
 from whymask.data.preprocessing import Preprocessing
-from whymask.encoders import Encoder, EncoderSettings, load_encoder, notes, resolve, save_encoder
+from whymask.encoders import Encoder, EncoderSettings, load_encoder, resolve, save_encoder
 from whymask.encoders.catalogue import support_of
 from whymask.errors import WhymaskError
 from whymask.masks import to_pixels, uniform
@@ -245,7 +245,7 @@ def test_every_method_that_fits_trains_it(method: str, name: str) -> None:
     ],
 )
 def test_what_is_fitted_to_small_images_is_said(config: EncoderSettings, size: tuple[int, int], said: str) -> None:
-    (note,) = notes(resolve(config, size, 3), size)
+    (note,) = resolve(config, size, 3).notes(size)
     assert said in note
 
 
@@ -254,7 +254,7 @@ def test_what_is_fitted_to_small_images_is_said(config: EncoderSettings, size: t
 )
 def test_at_their_own_size_networks_stay_as_they_are(name: str) -> None:
     config = resolve(EncoderSettings(name), (224, 224), 3)
-    assert notes(config, (224, 224)) == [] and resolve(config.asked(), (224, 224), 3) == config
+    assert config.notes((224, 224)) == [] and resolve(config.asked(), (224, 224), 3) == config
 
 
 @pytest.mark.parametrize(

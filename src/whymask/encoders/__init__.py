@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         "settings": ["EncoderSettings"],
         "base": ["Encoder", "EncoderConfig"],
-        "build": ["ENCODERS", "build_encoder", "config_class", "kinds", "notes", "resolve"],
+        "build": ["ENCODERS", "build_encoder", "config_class", "kinds", "resolve"],
         "files": ["load_encoder", "load_strictly", "read_tensors", "save_encoder"],
     },
 )
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from whymask.encoders.build import build_encoder as build_encoder
     from whymask.encoders.build import config_class as config_class
     from whymask.encoders.build import kinds as kinds
-    from whymask.encoders.build import notes as notes
     from whymask.encoders.build import resolve as resolve
     from whymask.encoders.files import load_encoder as load_encoder
     from whymask.encoders.files import load_strictly as load_strictly

@@ -54,11 +54,6 @@ def resolve(asked: EncoderSettings, size: Size, channels: int) -> EncoderConfig:
     return kind.resolve(asked, size)
 
 
-def notes(config: EncoderConfig, size: Size) -> list[str]:
-    """What a user should know of how the network was fitted to images of `size`, a sentence each."""
-    return config.notes(size)
-
-
 def build_encoder(config: EncoderConfig, size: Size, channels: int, seed: int) -> Encoder:
     """A new encoder with weights drawn from `seed`: the same seed and config give the same weights."""
     with seeded(seed, "encoder"):

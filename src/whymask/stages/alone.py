@@ -7,7 +7,7 @@ import numpy as np
 
 from whymask.data.prepare import Prepared
 from whymask.data.sources import Reader
-from whymask.encoders import notes, resolve
+from whymask.encoders import resolve
 from whymask.methods import asked_of, encoder_for, resolve_method
 from whymask.progress import say
 from whymask.runs import write_arrays
@@ -42,7 +42,7 @@ def pretrain(
         prepared = start.prepare(data, settings.data, reader)
     context, prep = Context(fabric, prepared), prepared.images.preprocessing
     encoder = resolve(encoder_for(settings.method, start.encoder), prep.size, prep.channels)
-    for note in notes(encoder, prep.size):
+    for note in encoder.notes(prep.size):
         say(note)
     job = PretrainJob(
         config=encoder,

@@ -238,9 +238,9 @@ def save_classifier(model: Classifier, task: Task, objective: Objective, prep: P
     save_encoder(model.encoder, prep, folder / "encoder")
     weight, bias = model.head.weight.detach().cpu(), model.head.bias.detach().cpu()
     if isinstance(model.norm, nn.BatchNorm1d):
-        assert model.norm.running_mean is not None and model.norm.running_var is not None
-        weight = weight / (model.norm.running_var.cpu() + model.norm.eps).sqrt()
-        bias = bias - weight @ model.norm.running_mean.cpu()
+        seen = model.norm.state_dict()
+        weight = weight / (seen["running_var"].cpu() + model.norm.eps).sqrt()
+        bias = bias - weight @ seen["running_mean"].cpu()
     weight, bias = objective.fold(weight, bias)
     write_bytes(folder / HEAD, tensors_to_bytes({"weight": weight.contiguous(), "bias": bias.contiguous()}))
     write_json(folder / "head.json", task.to_dict() | objective.about())

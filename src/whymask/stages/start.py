@@ -9,7 +9,7 @@ import numpy as np
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
-from whymask.encoders import Encoder, EncoderSettings, build_encoder, load_encoder, notes, resolve
+from whymask.encoders import Encoder, EncoderSettings, build_encoder, load_encoder, resolve
 from whymask.encoders.checkpoints import Described, described, is_run, load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding, say
@@ -93,7 +93,7 @@ class Start:
         prep = prepared.images.preprocessing
         config = resolve(self.encoder, prep.size, prep.channels)
         encoder = build_encoder(config, prep.size, prep.channels, seed)
-        for note in notes(config, prep.size):
+        for note in config.notes(prep.size):
             say(note)
         if self.origin is not None:
             encoder.origin = load_checkpoint(encoder, self.origin, self.partial)

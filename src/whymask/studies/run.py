@@ -8,7 +8,6 @@ import numpy as np
 
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
-from whymask.encoders import notes
 from whymask.later import told
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, command, write_arrays, write_csv, write_json
@@ -94,7 +93,7 @@ def _resolve(context: Context, asked: StudySettings, out: Path, hours: float | N
     prepared = context.prepared
     config = resolve_study(asked, prepared)
     say(config.text(prepared.task))
-    for note in notes(config.encoder, context.preprocessing.size):
+    for note in config.encoder.notes(context.preprocessing.size):
         say(note)
     runner = Runner(context, config, out)
     for budget in config.budgets:

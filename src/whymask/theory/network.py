@@ -78,6 +78,11 @@ class Network:
 
     def logits(self, batch: Batch) -> Tensor:
         """F, (S, B, k)."""
+        return self.codes(batch) @ self.own_head.mT
+
+    @property
+    def own_head(self) -> Tensor:
+        """Raises WhymaskError where there is none."""
         if self.head is None:
             raise WhymaskError("the network has no head; give it one with `with_head`.")
-        return self.codes(batch) @ self.head.mT
+        return self.head

@@ -177,8 +177,7 @@ class CrossEntropy:
         return -chances.gather(2, batch.labels[..., None])[..., 0].mean(1)
 
     def gradients(self, network: Network, batch: Batch) -> tuple[Tensor, Gradients]:
-        kernels, head = network.kernels, network.head
-        assert head is not None
+        kernels, head = network.kernels, network.own_head
         by_kernels, by_head = torch.zeros_like(kernels), torch.zeros_like(head)
         loss, room = kernels.new_zeros(len(kernels)), Room()
         for seeds, part in batch.parts(kernels.shape[1]):
