@@ -165,7 +165,7 @@ def theory() -> Any:
 
 def test_the_plain_masked_loss_is_the_definition(theory):
     torch, sampled = import_module("torch"), import_module("whymask.theory.sampled")
-    s = theory.QUICK.setting
+    s = theory.QUICK.regime
     batch, network = theory.images_of(s, [0])[0], theory.start_of(s, [0])
     network = network.having(kernels=8 * network.kernels)  # some patches lie beyond rho
     kernels = network.kernels[0].clone().requires_grad_()
@@ -181,7 +181,7 @@ def test_the_plain_masked_loss_is_the_definition(theory):
 def test_plain_pretraining_by_the_exact_loss_walks_the_path_of_own_clocks(theory, monkeypatch):
     """With the masks' expectation in place of drawn masks nothing is left that could differ."""
     torch = import_module("torch")
-    s, objective = theory.QUICK.setting, theory.TeacherStudent(0.5, 1.5)
+    s, objective = theory.QUICK.regime, theory.TeacherStudent(0.5, 1.5)
     samples, start = theory.images_of(s, [0]), theory.start_of(s, [0])
 
     def exact(setting: Any, kernels: Any, patches: Any, masks: int, generator: Any) -> Any:
@@ -197,7 +197,7 @@ def test_plain_pretraining_by_the_exact_loss_walks_the_path_of_own_clocks(theory
 
 def test_the_fewest_masks_that_capture_as_much_are_taken(theory):
     torch = import_module("torch")
-    s = theory.QUICK.setting
+    s = theory.QUICK.regime
     features = s.data.features
     ours = torch.tensor([[True, True, False, False]])
     kernels = {1: features[:1], 10: features[1:4], 100: features}

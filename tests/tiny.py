@@ -99,6 +99,6 @@ def labels_of(task: Task, images: int, seed: int) -> np.ndarray:
 
 def predictions_of(task: Task, labels: np.ndarray, seed: int, noise: float = 1.0) -> np.ndarray:
     """What a middling network says of images with these labels, float32 (N, 3)."""
-    signal = np.eye(3)[labels] if labels.ndim == 1 else labels / labels.std(axis=0)
+    signal = np.eye(3)[labels] if labels.ndim == 1 else labels / np.maximum(labels.std(axis=0), 1e-3)
     outputs = signal + noise * np.random.default_rng(seed).normal(size=signal.shape)
     return task.kept(torch.from_numpy(outputs).float()).numpy()

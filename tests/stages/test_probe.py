@@ -104,8 +104,8 @@ def test_numbers_are_told_by_a_mean_and_by_ridge_regression_of_standardised_targ
     result, train, test = of_probe(encoder, prepared)
     truth, seen = (prepared.images.labels[rows] for rows in (prepared.test, prepared.train))
     knn = KNeighborsRegressor(K, metric="cosine", weights="distance").fit(train, seen)
-    assert result["knn"]["mae"] == pytest.approx(mean_absolute_error(truth, knn.predict(test)))
+    assert result["knn"]["mean_absolute_error"] == pytest.approx(mean_absolute_error(truth, knn.predict(test)))
     train, test = standardised(train.astype(float), test.astype(float))
     mean, std = seen.mean(axis=0), seen.std(axis=0)
     found = Ridge(alpha=1.0).fit(train, (seen - mean) / std).predict(test).reshape(truth.shape) * std + mean
-    assert result["linear"]["mae"] == pytest.approx(mean_absolute_error(truth, found), rel=1e-3)
+    assert result["linear"]["mean_absolute_error"] == pytest.approx(mean_absolute_error(truth, found), rel=1e-3)

@@ -39,6 +39,7 @@ from whymask.studies.cells import Runner
 from whymask.studies.config import resolve_study
 from whymask.studies.search import search
 from whymask.tasks.classification import CrossEntropy
+from whymask.tasks.probing import LEAST_SHARE
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
 
@@ -401,7 +402,7 @@ def test_both_probes_are_exact_whatever_the_batches(prepared: Prepared, monkeypa
     train, test = (probe.features_of(encoder, prepared, rows).astype(float) for rows in (prepared.train, prepared.test))
     train, test = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, test))
     labels, truth = prepared.images.labels[prepared.train], prepared.images.labels[prepared.test]
-    shares = np.full((len(test), 2), probe.LEAST_SHARE)
+    shares = np.full((len(test), 2), LEAST_SHARE)
     for row, distances in enumerate(1 - test @ train.T):
         nearest = np.argsort(distances)[:5]
         votes = np.bincount(labels[nearest], weights=1 / distances[nearest], minlength=2)

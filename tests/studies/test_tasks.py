@@ -93,14 +93,14 @@ def test_a_search_takes_the_lowest_error(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(search.__globals__, "_trial", lambda runner, cell, asked, rows, held: asked.learning_rate)
     chosen = search(runner)
     assert all(training.learning_rate == pytest.approx(1e-3 / 3) for training in chosen.values())
-    assert all("mae" in trial for trial in read_json(tmp_path / "search.json")["trials"])
+    assert all("mean_absolute_error" in trial for trial in read_json(tmp_path / "search.json")["trials"])
 
 
 @pytest.mark.parametrize(
     ("task", "metric", "said"),
     [
         ("multilabel", "accuracy", "expected one of mean_average_precision"),
-        ("regression", "balanced_accuracy", "expected one of mae"),
+        ("regression", "balanced_accuracy", "expected one of mean_absolute_error"),
         ("regression", "mean_absolute_error/height", "has the target 'height'; the targets are: "),
     ],
 )

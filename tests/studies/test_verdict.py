@@ -13,6 +13,7 @@ from whymask.studies.statistics import bootstrap_images, paired_difference
 from whymask.studies.verdict import verdict
 from whymask.tasks import TASKS, Classification, Task
 
+ERROR = "mean_absolute_error"
 METRIC = "accuracy/single_view"
 CLASSES = Classification()
 LEVELS = [
@@ -262,16 +263,27 @@ def test_what_makes_no_difference_is_seldom_called_one(task):
 )
 def test_a_bound_in_a_targets_unit_has_two_digits_and_is_rounded_up(bound, said):
     targets = TASKS["regression"](NAMES)
-    pairs = [pair(name, "across", metric="mae", low=-bound, high=bound / 2) for name in ("scratch", "scratch-long")]
-    text = judge(*pairs, metric="mae", task=targets)["text"]
+    pairs = [
+        pair(name, "across", metric="mean_absolute_error", low=-bound, high=bound / 2)
+        for name in ("scratch", "scratch-long")
+    ]
+    text = judge(*pairs, metric="mean_absolute_error", task=targets)["text"]
     assert text.startswith(f"No difference within {said} from scratch")
 
 
 def test_numbers_in_a_targets_unit_are_neither_cut_to_nothing_nor_padded():
     targets = TASKS["regression"](NAMES)
     means = {"mae": 4321.5, "scratch": 0.00123}
-    levels = [{"arm": arm, "labels_per_class": 50, "metric": "mae", "mean": mean} for arm, mean in means.items()]
-    row = pair("scratch", "below", metric="mae", labels_per_class=50, low=-1.5e-4, high=-1.25e-5, difference=-1e-4)
-    text = verdict([row], "mae", 50, task=targets, arm="mae", levels=levels, equal_compute=False)["text"]
+    levels = [{"arm": arm, "labels_per_class": 50, "metric": ERROR, "mean": mean} for arm, mean in means.items()]
+    row = pair(
+        "scratch",
+        "below",
+        metric="mean_absolute_error",
+        labels_per_class=50,
+        low=-1.5e-4,
+        high=-1.25e-5,
+        difference=-1e-4,
+    )
+    text = verdict([row], ERROR, 50, task=targets, arm="mae", levels=levels, equal_compute=False)["text"]
     assert "Pretraining helps: at 50 labelled images mae reaches 4,322 mean absolute error (lower is better)" in text
     assert "0.00123 from scratch (-0.0001, 95 % interval -0.00015 to -1.25e-05 over 5 seeds)" in text

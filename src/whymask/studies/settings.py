@@ -29,8 +29,8 @@ class StudySettings(PerMethod):
     first_seed: int = 0
     """Seeds are first_seed, first_seed + 1, ..."""
     budgets: tuple[str, ...] | None = None
-    """Labels to fine-tune on: a number (10; of each class, or where an image has not one class, of all images), a share
-    (1%) or all. Default: two, from the smallest class, or from all."""
+    """Labels to fine-tune on: a number a class (10; of all images, where an image has not one class), a share (1%) or
+    all. Default: two, from the smallest class, or from all."""
     worth_budgets: tuple[str, ...] | None = None
     """Further budgets at which only scratch is trained, to tell what pretraining is worth in labels. Default: twice
     and four times the smallest budget, where there are as many labels."""
