@@ -75,6 +75,10 @@ def accuracy(network: Network, batch: Batch) -> Tensor:
     return (network.logits(batch).argmax(2) == batch.labels).double().mean(1)
 
 
+ABSENT = 1e-6
+"""A weight below this is rounding: the feature is not in the image."""
+
+
 def kappa(network: Network, batch: Batch, features: Tensor) -> Tensor:
     """What a kernel's winner v is helped by features that come with it, (S, K) [D, claim 7].
 
@@ -86,6 +90,7 @@ def kappa(network: Network, batch: Batch, features: Tensor) -> Tensor:
     now = overlaps(network, features).clamp_min(0)
     total = z**q @ now.mT**q  # (S, B, K): the sum over all features of (<w, v'>+ z')^q
     z_winner = z.gather(2, now.argmax(2)[:, None].expand(-1, z.shape[1], -1))
+    z_winner = z_winner.masked_fill(z_winner < ABSENT, 0)
     own = (now.amax(2)[:, None] * z_winner) ** q
     ratio = torch.where(own > 0, total / own - 1, torch.zeros_like(own))
     weight = z_winner ** (2 * q)
