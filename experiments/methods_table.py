@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from experiments.methods_cells import IMAGES, LENGTH_SEEDS, SCRATCH, SHARES, Cell, all_cells
-from whymask.intervals import mean_interval
+from whymask.intervals import level_interval, mean_interval
 from whymask.report.figures import NEUTRAL, draw, inline
 from whymask.report.page import render
 from whymask.runs import read_json, write_bytes, write_json
@@ -72,7 +72,7 @@ def lengths_of(measured: Measured) -> list[dict[str, Any]]:
             cells = [Cell("glyphs", "vit", variant, seed, share) for seed in range(LENGTH_SEEDS)]
             found = [measured[cell] for cell in cells if cell in measured]
             if found:
-                accuracy = mean_interval([cell["finetuned"][images.metric] for cell in found])
+                accuracy = level_interval([cell["finetuned"][images.metric] for cell in found])
                 rows.append(
                     {
                         "method": variant,

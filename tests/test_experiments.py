@@ -11,6 +11,7 @@ import torch
 
 from experiments import bccd, methods, methods_table, recipes
 from experiments.methods_cells import ENCODER_SETTINGS, IMAGES, SCRATCH, VARIANTS, Cell, all_cells
+from pages import shares_in_percent
 from tiny import GLYPHS
 from whymask.encoders import resolve
 from whymask.intervals import mean_interval
@@ -71,6 +72,7 @@ def test_the_table_pairs_seeds_and_the_page_tells_better_from_worse(tmp_path: Pa
     page = (tmp_path / "results/report.html").read_text()
     assert "1 of 3 beat training from scratch" in page and "data2vec (cnn)" in page
     assert "http" not in page.replace("http-equiv", "")
+    assert "of 3 without effect, 0.075 would" in page and shares_in_percent(page) == []
 
 
 def test_a_cell_pretrains_finetunes_and_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
-"""Intervals: over seeds for means, for counts, and the resamples of images on which a bootstrap rests."""
+"""Intervals: for means and shares over seeds, for counts, and the resamples of images on which a bootstrap rests."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,9 +12,17 @@ from whymask.randomness import numpy_generator
 CHUNK_BYTES = 32 * 2**20  # of resampled weights held at once; the peak is about four times this
 
 
+Range = tuple[float | None, float | None]
+"""What a quantity lies between; None where there is no bound."""
+SHARE: Range = (0.0, 1.0)
+ANYTHING: Range = (None, None)
+SAME = 1e-12
+"""Spread that is rounding."""
+
+
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds and its t interval; the bounds are None when there is a single seed."""
+    """A mean over seeds and its interval; the bounds are None when nothing can be said of others, as of one seed."""
 
     mean: float
     low: float | None
@@ -32,6 +41,39 @@ def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95
     standard_error = sample.std(ddof=1) / np.sqrt(sample.size)
     half = float(stdtrit(sample.size - 1, (1 + confidence) / 2) * standard_error)  # Student's t quantile
     return Interval(mean, mean - half, mean + half, sample.size)
+
+
+def level_interval(values: Sequence[float] | np.ndarray, within: Range = SHARE, confidence: float = 0.95) -> Interval:
+    """The interval for the mean of independent `values` that lie `within` a range, such as shares; it lies there too.
+
+    See `kept_within`: Student's t, and Wilson's form where the range has two ends. No bounds where the values are all
+    the same: a few equal values do not show that another would be equal too. ValueError when there are no values.
+    """
+    over = mean_interval(values, confidence)
+    if over.low is None or over.high is None or np.ptp(np.asarray(values, dtype=np.float64)) < SAME:
+        return Interval(over.mean, None, None, over.seeds)
+    low, high = kept_within(over.mean, (over.high - over.low) / 2, within)
+    return Interval(over.mean, low, high, over.seeds)
+
+
+def kept_within(mean: float, half: float, within: Range = SHARE) -> tuple[float, float]:
+    """The interval `mean` +- `half`, made to lie `within` a range.
+
+    With two ends it is the score interval of Wilson (1927): the standard error is not taken at the mean but at each
+    bound, in proportion to sqrt(p (1 - p)) of a share p. Far from the ends that is mean +- half; near them it is drawn
+    away from the nearer one, and covers what it promises where the t interval is too short (few seeds, shares near 1).
+    With one end it is cut there, which loses nothing: the truth lies within.
+    """
+    low, high = (-math.inf if within[0] is None else within[0]), (math.inf if within[1] is None else within[1])
+    width = high - low
+    share = (float(mean) - low) / width  # 0 or NaN where an end is missing
+    spread = share * (1 - share)
+    if not spread > SAME:
+        return max(mean - half, low), min(mean + half, high)
+    error = half / width
+    ratio = error**2 / spread  # z^2 / n of the n yes-or-no trials that would have this standard error
+    centre, reach = (share + ratio / 2) / (1 + ratio), math.sqrt(error**2 + ratio**2 / 4) / (1 + ratio)
+    return max(low, low + width * (centre - reach)), min(high, low + width * (centre + reach))
 
 
 def clopper_pearson(hits: int, count: int, confidence: float = 0.95) -> tuple[float, float]:

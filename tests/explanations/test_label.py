@@ -131,7 +131,7 @@ def test_the_class_nearest_to_half_is_asked_about_unless_one_is_named() -> None:
     test = np.arange(10)
     labels = np.array([[row < 2, row < 8, True, row < 5] for row in test]).astype(int)
     question = task.question(labels, test, None)
-    assert question.about == "half" and "50% of the test images show it" in question.note
+    assert question.about == "half" and "0.500 of the test images show it" in question.note
     assert question.labels.tolist() == labels[:, 3].tolist()
     named = task.question(labels, test, "often")
     assert named.about == "often" and not named.note and named.task.names == ("no often", "often")

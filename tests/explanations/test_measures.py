@@ -30,7 +30,7 @@ from whymask.explanations.measures.views import SHARES, count_views, view_scores
 from whymask.explanations.networks import Member
 from whymask.explanations.numbers import Key, Number
 from whymask.explanations.settings import NAMES
-from whymask.intervals import clopper_pearson
+from whymask.intervals import SHARE, clopper_pearson, kept_within
 from whymask.randomness import torch_generator
 from whymask.stages.classify import Classifier
 
@@ -263,7 +263,7 @@ def test_the_lottery_of_three_networks_by_hand() -> None:
     jackknifed = next(row for row in rows if row.quantity == "agreement" and row.over == "seeds")
     pairs = np.array([3 / 4, 2 / 4, 3 / 4])  # without network 2, 1, 0
     half = stats.t.ppf(0.975, 2) * np.sqrt(2 / 3 * ((pairs - pairs.mean()) ** 2).sum())
-    assert jackknifed.high == pytest.approx(jackknifed.value + half)
+    assert (jackknifed.low, jackknifed.high) == pytest.approx(kept_within(jackknifed.value, half))
 
 
 def test_overlap_by_chance() -> None:
@@ -299,20 +299,21 @@ def test_accurate_networks_that_err_independently_are_not_consistent() -> None:
 
 
 def test_summarise_labels_what_each_interval_is_over() -> None:
-    values = {seed: {Key("x"): np.array([1.0, 0.0, 1.0, np.nan]) + seed} for seed in range(3)}
+    said = ([1, 0, 1, np.nan], [1, 0, 0, np.nan], [1, 1, 1, np.nan])
+    values = {seed: {Key("x"): np.array(row, float)} for seed, row in enumerate(said)}
     rows = numbers.summarise("views", "a", values)
     means = [row for row in rows if row.seed is None]
     assert [(row.over, row.count) for row in means] == [("images", 3), ("seeds", 3)]
-    assert all(row.value == pytest.approx(2 / 3 + 1) for row in means)
-    half = stats.t.ppf(0.975, 2) / np.sqrt(3)
-    assert means[1].high == pytest.approx(5 / 3 + half)
+    assert all(row.value == pytest.approx(2 / 3) for row in means)
+    half = stats.t.ppf(0.975, 2) / 3 / np.sqrt(3)
+    assert (means[1].low, means[1].high) == pytest.approx(kept_within(2 / 3, half))
     first = next(row for row in rows if row.seed == 0)
     exact = stats.binomtest(2, 3).proportion_ci(0.95)
     assert (first.low, first.high) == (pytest.approx(exact.low), pytest.approx(exact.high))
 
 
 def test_one_seed_has_no_interval_over_seeds() -> None:
-    rows = numbers.summarise("views", "a", {4: {Key("x"): np.array([1.0, 2.0])}})
+    rows = numbers.summarise("views", "a", {4: {Key("x"): np.array([1.0, 0.0])}})
     (over_seeds,) = (row for row in rows if row.over == "seeds")
     assert over_seeds.low is None and over_seeds.count == 1
 
@@ -340,6 +341,30 @@ def test_the_jackknife_of_a_mean_is_the_t_interval() -> None:
     sample = np.random.default_rng(1).normal(size=8)
     found = numbers.jackknife(sample.mean(), [np.delete(sample, i).mean() for i in range(8)])
     assert found == pytest.approx(stats.t.interval(0.95, 7, sample.mean(), stats.sem(sample)))
+
+
+def test_intervals_over_seeds_keep_within_what_a_quantity_is() -> None:
+    """A share near 1 whose t interval would go to 1.1, a count up to 5, and a difference, which has no ends."""
+    scores = {seed: {Key("x"): np.array([1.0] * (9 - seed) + [0.0] * (1 + seed))} for seed in range(3)}
+    over = numbers.summarise("views", "a", scores)[-1]
+    assert over.over == "seeds" and over.value == pytest.approx(0.8)
+    assert 0 < over.low < 0.8 < over.high < 1  # type: ignore[operator]
+    views = {seed: {Key("views"): np.array([5.0, 5.0, 4.0 - seed])} for seed in range(3)}
+    counted = numbers.summarise("views", "a", views, ranges={"views": (0.0, 5.0)})[-1]
+    assert 0 < counted.low < counted.value < counted.high < 5  # type: ignore[operator]
+    gain = numbers.summarise("views", "a - b", scores, difference=True)[-1]
+    assert gain.high > 1  # type: ignore[operator]
+
+
+def test_counts_are_not_taken_for_shares() -> None:
+    with pytest.raises(ValueError, match="views of views goes from 1 to 3"):
+        numbers.summarise("views", "a", {0: {Key("views"): np.array([1.0, 3.0])}})
+
+
+def test_the_jackknife_of_a_share_lies_between_0_and_1() -> None:
+    low, high = numbers.jackknife(0.95, [0.9, 0.95, 1.0], SHARE)
+    assert low is not None and high is not None and 0 < low < 0.9 and 0.95 < high < 1
+    assert numbers.jackknife(0.95, [0.9, 0.95, 1.0])[1] > 1  # type: ignore[operator]
 
 
 # features --------------------------------------------------------------------------------------------------------

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pages import shares_in_percent
 from whymask.errors import WhymaskError
 from whymask.report import text
 from whymask.report.figures import arm_styles
 from whymask.report.privacy import without_values
 from whymask.studies.page import write_study_page
 from whymask.studies.page.results import metric_name, worth_sentence
+from whymask.studies.page.write import load_study
 
 NASTY = ["<script>alert(1)</script>", "a $x^2$ & \"b\" 'c'", "猫 \u202e\ud800\x07", "wing{{7*7}}"]
 SECRET_PATH = "/home/ann/patients/Smith_John"
@@ -306,8 +308,26 @@ def test_many_classes_show_the_most_confused_pairs(tmp_path: Path) -> None:
     path = write_study_page(tmp_path)
     page = Page(path)
     assert "The most confused pairs" in page.text and "kind 7 kind 93 50 " in page.text
+    assert shares_in_percent(page.source) == []
     assert "the 30 of 100 classes with the lowest" in page.text
     assert path.stat().st_size < 1e6
+
+
+def test_intervals_of_earlier_studies_end_where_a_share_does(tmp_path: Path) -> None:
+    study = fake_study(["a", "b"])
+    study["levels"][0] |= {"mean": 0.96, "low": 0.89, "high": 1.03}
+    study["per_class"][0] |= {"recall": 0.3, "low": -1.0, "high": 1.6}
+    log_loss = next(row for row in study["levels"] if row["metric"] == "log_loss")
+    log_loss |= {"mean": 1.2, "low": 1.0, "high": 1.4}
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    read = load_study(tmp_path)
+    assert 0 < read["levels"][0]["low"] < 0.89 and 0.96 < read["levels"][0]["high"] < 1
+    assert 0 <= read["per_class"][0]["low"] < 0.3 < read["per_class"][0]["high"] <= 1
+    assert log_loss in read["levels"]
+    same = [row for row in study["levels"] if row["low"] >= 0 and row["high"] <= 1]
+    assert same and all(row in read["levels"] for row in same)
+    (tmp_path / "study.json").write_text(json.dumps(read))
+    assert load_study(tmp_path) == read
 
 
 def test_one_colour_an_arm() -> None:

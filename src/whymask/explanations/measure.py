@@ -13,6 +13,7 @@ from whymask.explanations.drawing import Told
 from whymask.explanations.networks import ROLES, Member, Role
 from whymask.explanations.numbers import Number, Scores, differences, summarise
 from whymask.explanations.shown import Shown
+from whymask.intervals import Range
 from whymask.report.privacy import HIDDEN
 
 AGAINST: tuple[Role, ...] = ("baseline", "erased")
@@ -85,13 +86,17 @@ def of_each(cast: Cast, ask: Callable[[Member], Result]) -> dict[Role, dict[int,
 
 
 def numbers_of(
-    measure: str, cast: Cast, scores: Mapping[Role, Mapping[int, Scores]], groups: np.ndarray | None = None
+    measure: str,
+    cast: Cast,
+    scores: Mapping[Role, Mapping[int, Scores]],
+    groups: np.ndarray | None = None,
+    ranges: Mapping[str, Range] | None = None,
 ) -> list[Number]:
-    """Numbers of each arm, and of the pretrained one's lead over those that it is held against."""
+    """Numbers of each arm, and of the pretrained one's lead over those that it is held against; see `summarise`."""
     rows = []
     for role in ROLES:
         if role in scores:
-            rows += summarise(measure, cast.arm(role), scores[role], groups)
+            rows += summarise(measure, cast.arm(role), scores[role], groups, ranges=ranges)
     for role in AGAINST:
         if role in scores and (pair := differences(scores["pretrained"], scores[role])):
             name = f"{cast.pretrained} - {cast.arm(role)}"

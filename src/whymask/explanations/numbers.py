@@ -2,23 +2,32 @@
 
 A measure gives each image of each network a value, or NaN where it says nothing. From these come the mean, and two
 intervals that answer different questions: over images, what other images would have given these networks (bootstrap);
-over seeds, what other trainings would have given on these images (Student's t). Where there is no spread at all there
-are no bounds: a few equal values do not show that another would be equal too.
+over seeds, what other trainings would have given on these images (Student's t; Wilson's form of it where a quantity
+has two ends, so that bounds of a share are shares). Where there is no spread at all there are no bounds: a few equal
+values do not show that another would be equal too.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
 
-from whymask.intervals import Interval, clopper_pearson, mean_interval, resampled_weights, units_of
+from whymask.intervals import (
+    ANYTHING,
+    SAME,
+    SHARE,
+    Range,
+    clopper_pearson,
+    kept_within,
+    level_interval,
+    resampled_weights,
+    units_of,
+)
 
 RESAMPLES = 1000
 TAIL = 0.025
-SAME = 1e-12
-"""Spread that is rounding."""
 Bounds = tuple[float, float] | tuple[None, None]
 
 
@@ -68,6 +77,7 @@ def summarise(
     groups: np.ndarray | None = None,
     *,
     difference: bool = False,
+    ranges: Mapping[str, Range] | None = None,
 ) -> list[Number]:
     """Rows of every key: of each seed's network over images, and of their mean over images and over seeds.
 
@@ -77,12 +87,15 @@ def summarise(
         networks: seed -> scores, of the same images and keys.
         groups: (n,), images of one group (a patient) are resampled together.
         difference: the values are differences, so that 0 and 1 are no yes and no.
+        ranges: of the quantities that are no shares, what their values lie between.
     """
     seeds = sorted(networks)
     rows: list[Number] = []
     for key in networks[seeds[0]]:
         values = np.stack([np.asarray(networks[seed][key], np.float64) for seed in seeds])
-        rows += _of_key(measure, arm, key, seeds, values, groups, exact=groups is None and not difference)
+        within = ANYTHING if difference else (ranges or {}).get(key.quantity, SHARE)
+        exact = groups is None and within == SHARE
+        rows += _of_key(measure, arm, key, seeds, values, groups, exact=exact, within=within)
     return rows
 
 
@@ -112,11 +125,6 @@ def mean_of(
     return next(found, None)
 
 
-def percent(share: float) -> str:
-    """0.25 -> "25 %"."""
-    return f"{100 * share:.0f} %"
-
-
 def _of_key(
     measure: str,
     arm: str,
@@ -124,11 +132,14 @@ def _of_key(
     seeds: list[int],
     values: np.ndarray,
     groups: np.ndarray | None,
+    *,
     exact: bool,
+    within: Range,
 ) -> list[Number]:
     present = ~np.isnan(values)
     if not present.any():
         return []
+    _check_range(measure, key.quantity, values[present], within)
     kept = [place for place in range(len(seeds)) if present[place].any()]
     values = values[kept]
     means = [float(np.nanmean(row)) for row in values]
@@ -145,15 +156,19 @@ def _of_key(
     alike = exact and all(np.array_equal(row, values[0], equal_nan=True) for row in values)
     low, high = (alike and _share_interval(values[0][~np.isnan(values[0])])) or bounds_of(resampled.mean(axis=0))
     rows.append(number(mean, low, high, int(present.any(axis=0).sum()), "images", None))
-    over = t_interval(means)
+    over = level_interval(means, within)
     rows.append(number(mean, over.low, over.high, over.seeds, "seeds", None))
     return rows
 
 
-def t_interval(values: Sequence[float] | np.ndarray) -> Interval:
-    """Mean and t interval of one value a network, or a class; no bounds where they are all the same."""
-    over = mean_interval(values)
-    return replace(over, low=None, high=None) if np.ptp(np.asarray(values, np.float64)) < SAME else over
+def _check_range(measure: str, quantity: str, values: np.ndarray, within: Range) -> None:
+    """ValueError where a quantity that is taken for a share is none."""
+    low, high = within
+    if (low is not None and values.min() < low - 1e-9) or (high is not None and values.max() > high + 1e-9):
+        raise ValueError(
+            f"{quantity} of {measure} goes from {values.min():g} to {values.max():g}, not within {within}; "
+            "give its range to summarise"
+        )
 
 
 def _resampled(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
@@ -188,11 +203,12 @@ def bootstrap_bounds(values: np.ndarray, groups: np.ndarray | None = None) -> Bo
     return bounds_of(_resampled(np.asarray(values, np.float64)[None], groups)[0])
 
 
-def jackknife(value: float, without: Sequence[float]) -> Bounds:
+def jackknife(value: float, without: Sequence[float], within: Range = ANYTHING) -> Bounds:
     """The interval of a statistic from what it is without each of its units (seeds, blocks of images) in turn.
 
     Standard error sqrt((m - 1) / m sum (without - their mean)^2) (Tukey, 1958), Student's t with m - 1 degrees of
-    freedom. (None, None) with fewer than three units, or where all are alike or one is NaN.
+    freedom, kept `within` what the statistic lies between. (None, None) with fewer than three units, or where all are
+    alike or one is NaN.
     """
     left = np.asarray(without, np.float64)
     m = len(left)
@@ -200,4 +216,4 @@ def jackknife(value: float, without: Sequence[float]) -> Bounds:
         return None, None
     error = np.sqrt((m - 1) / m * np.square(left - left.mean()).sum())
     half = float(stdtrit(m - 1, 1 - TAIL) * error)
-    return value - half, value + half
+    return kept_within(value, half, within)

@@ -23,7 +23,7 @@ def _environment(folder: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (text.number, text.signed, text.key, text.count, text.words, text.duration, text.size)
+    filters = (text.number, text.proportion, text.signed, text.key, text.count, text.words, text.duration, text.size)
     environment.filters |= {function.__name__: function for function in filters}
     environment.tests["known"] = text.known
     return environment

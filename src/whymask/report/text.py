@@ -33,6 +33,11 @@ def number(value: Any) -> str:
     return f"{value:,.3f}".replace("-", "−") if known(value) else DASH
 
 
+def proportion(value: Any) -> str:
+    """0.9812 -> "0.981": a share reads as metrics do, on every page and in every sentence, and never in percent."""
+    return number(value)
+
+
 def signed(value: Any) -> str:
     """0.106 -> "+0.106"."""
     return f"{value:+,.3f}".replace("-", "−") if known(value) else DASH

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from whymask.data.prepare import Prepared
-from whymask.intervals import mean_interval
+from whymask.intervals import level_interval
 from whymask.runs import SCHEMA, read_json
 from whymask.studies.cells import Cell
 from whymask.studies.config import StudyConfig
@@ -150,7 +150,8 @@ def _groups(task: Task, rows: list[Row]) -> dict[tuple[str, float], Group]:
 def _levels(group: Group) -> list[Row]:
     rows = []
     for metric in group.metrics:
-        interval = mean_interval(list(group.values(metric).values()))
+        about = group.task.describe(metric)
+        interval = level_interval(list(group.values(metric).values()), (about.low, about.high))
         rows.append(
             {
                 "arm": group.arm,
@@ -211,7 +212,7 @@ def _per_class(group: Group, labels: np.ndarray) -> list[Row]:
     for name, values in zip(task.names, zip(*by_seed, strict=True), strict=False):
         if None in values:
             continue
-        interval = mean_interval(values)
+        interval = level_interval(values, (task.row_metric.low, task.row_metric.high))
         place = {"arm": group.arm, "labels_per_class": group.labels_per_class, "class": name}
         rows.append(place | {key: interval.mean, "low": interval.low, "high": interval.high})
     return rows

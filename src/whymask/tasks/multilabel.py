@@ -159,7 +159,7 @@ class Multilabel(Task):
                 "told of it; choose another class with --label"
             )
         note = (
-            f"Of {len(self.names)} classes, {name} was asked about: {shown[c]:.0%} of the test images show it, which "
+            f"Of {len(self.names)} classes, {name} was asked about: {shown[c]:.3f} of the test images show it, which "
         )
         note += "is nearest to half. --label asks about another."
         mixing = np.zeros((2, len(self.names)), np.float32)

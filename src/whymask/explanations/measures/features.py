@@ -22,13 +22,14 @@ from whymask.explanations.compared import Compared
 from whymask.explanations.drawing import Told, arm_names, shortened
 from whymask.explanations.measure import AGAINST, Drawing, Expectation, Measure, numbers_of, of_each
 from whymask.explanations.networks import Member
-from whymask.explanations.numbers import Key, Number, Scores, mean_of, percent, summarise, t_interval
+from whymask.explanations.numbers import Key, Number, Scores, mean_of, summarise
 from whymask.explanations.readout import fit_readout
 from whymask.explanations.shown import Shown, images_of
-from whymask.intervals import clopper_pearson
+from whymask.intervals import ANYTHING, SHARE, Range, clopper_pearson, level_interval
 from whymask.randomness import numpy_generator
 from whymask.report.figures import make
 from whymask.report.privacy import HIDDEN
+from whymask.report.text import proportion
 
 NAME = "features"
 RECOGNISED, CAPTURED, CAPTURED_A_CLASS = "recognised", "captured", "captured a class"
@@ -75,7 +76,9 @@ def _decodable(cast: Cast, glyphs: Glyphs, alone: Alone) -> list[Number]:
         train, test = ((network.pooled(part.images), part) for part in (training, alone))
         return decodable_scores(train, test, glyphs.classes)
 
-    rows = [row for role, own in of_each(cast, scores).items() for row in summarise(NAME, cast.arm(role), own)]
+    ranges: dict[str, Range] = {DECODABLE_A_CLASS: (0.0, glyphs.features)}
+    asked = of_each(cast, scores)
+    rows = [row for role, own in asked.items() for row in summarise(NAME, cast.arm(role), own, ranges=ranges)]
     return [replace(row, over="classes") if row.over == "images" else row for row in rows]
 
 
@@ -131,19 +134,19 @@ def feature_numbers(
     """
     rows = []
     table = np.stack(list(shares_of.values()))
-    captured = table > 0.5
+    captured, up_to_all = table > 0.5, (0.0, float(table.shape[2]))
     for c, f in np.ndindex(*table.shape[1:]):
         item = f"{classes[c]}{FEATURE}{f + 1}"
         for seed, share in zip(shares_of, table[:, c, f], strict=True):
             low, high = clopper_pearson(round(share * images), images)
             rows.append(Number(NAME, RECOGNISED, arm, float(share), low, high, images, "images", seed, item=item))
-        rows.append(_over_seeds(RECOGNISED, arm, table[:, c, f], item))
+        rows.append(_over_seeds(RECOGNISED, arm, table[:, c, f], SHARE, item))
     for c, name in enumerate(classes):
-        rows.append(_over_seeds(CAPTURED, arm, captured[:, c].sum(axis=1), name))
-    rows.append(_over_seeds(CAPTURED_A_CLASS, arm, captured.sum(axis=2).mean(axis=1)))
+        rows.append(_over_seeds(CAPTURED, arm, captured[:, c].sum(axis=1), up_to_all, name))
+    rows.append(_over_seeds(CAPTURED_A_CLASS, arm, captured.sum(axis=2).mean(axis=1), up_to_all))
     for seed, network in zip(shares_of, captured, strict=True):
         each = network.sum(axis=1)
-        over = t_interval(each)
+        over = level_interval(each, up_to_all)
         bounds = (over.low, over.high)
         rows.append(Number(NAME, CAPTURED_A_CLASS, arm, over.mean, *bounds, len(each), "classes", seed))
     if len(captured) > 1:
@@ -160,7 +163,7 @@ def difference_numbers(
     """ "captured a class" of an arm less that of a baseline, over the seeds that both have."""
     seeds = sorted(arm.keys() & baseline.keys())
     gains = [(arm[s] > 0.5).sum(axis=1).mean() - (baseline[s] > 0.5).sum(axis=1).mean() for s in seeds]
-    return [_over_seeds(CAPTURED_A_CLASS, " - ".join(names), np.array(gains))]
+    return [_over_seeds(CAPTURED_A_CLASS, " - ".join(names), np.array(gains), ANYTHING)]
 
 
 def decodable_scores(
@@ -176,8 +179,8 @@ def decodable_scores(
     return {Key(DECODABLE_A_CLASS): (shares(right, test[1]) > 0.5).sum(axis=1).astype(np.float64)}
 
 
-def _over_seeds(quantity: str, arm: str, values: np.ndarray, item: str | None = None) -> Number:
-    over = t_interval(values)
+def _over_seeds(quantity: str, arm: str, values: np.ndarray, within: Range, item: str | None = None) -> Number:
+    over = level_interval(values, within)
     return Number(NAME, quantity, arm, over.mean, over.low, over.high, over.seeds, "seeds", item=item)
 
 
@@ -187,9 +190,9 @@ def _lead(numbers: Sequence[Number], compared: Compared, features: int | None) -
     if features is None or captured is None or theirs is None or right is None or their_right is None:
         return None
     return (
-        f"The {compared.ours} recognise {percent(right)} of single-view images, {compared.baseline} "
-        f"{percent(their_right)}: they captured {captured:.2f} of {features} features a class, {compared.baseline} "
-        f"{theirs:.2f}."
+        f"The {compared.ours} recognise {proportion(right)} of single-view images, {compared.baseline} "
+        f"{proportion(their_right)}: they captured {captured:.2f} of {features} features a class, "
+        f"{compared.baseline} {theirs:.2f}."
     )
 
 

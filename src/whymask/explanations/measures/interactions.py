@@ -36,6 +36,10 @@ def at_order(part: str) -> str:
     return f"{part} at"
 
 
+SUMS = (STRENGTH, EFFECTIVE_NUMBER, *PARTS, *map(at_order, PARTS))
+"""Quantities that are no shares."""
+
+
 def take(cast: Cast, shown: Shown) -> list[Number]:
     some = shown.first(shown.settings.interaction_images)
     where = regions(cast.preprocessing.size, shown.settings.regions)
@@ -50,7 +54,7 @@ def take(cast: Cast, shown: Shown) -> list[Number]:
             for seed, values in seeds.items():
                 own = scores.setdefault(role, {}).setdefault(seed, {})
                 own |= strength_scores(values, name) | _against_readout(role, seed, values, found, name)
-    return numbers_of(NAME, cast, scores, some.groups)
+    return numbers_of(NAME, cast, scores, some.groups, dict.fromkeys(SUMS, (0.0, None)))
 
 
 def _against_readout(

@@ -24,13 +24,16 @@ from whymask.explanations.drawing import Told, dots, select
 from whymask.explanations.evidence import evidence, ranks, top_cells
 from whymask.explanations.measure import AGAINST, Drawing, Expectation, Measure
 from whymask.explanations.networks import Member, Role
-from whymask.explanations.numbers import RESAMPLES, Number, bounds_of, jackknife, mean_of, percent
+from whymask.explanations.numbers import RESAMPLES, Number, bounds_of, jackknife, mean_of
 from whymask.explanations.shown import Shown, groups_of, images_of
-from whymask.intervals import resampled_weights, units_of
+from whymask.intervals import ANYTHING, SHARE, Range, resampled_weights, units_of
+from whymask.report.text import proportion
 
 NAME = "lottery"
 AGREEMENT, ERROR_CONSISTENCY, ENSEMBLE_GAIN, ACCURACY = "agreement", "error consistency", "ensemble gain", "accuracy"
 EVIDENCE_OVERLAP, OVERLAP_BY_CHANCE = "evidence overlap", "evidence overlap by chance"
+RANGES: dict[str, Range] = {ERROR_CONSISTENCY: (-1.0, 1.0), ENSEMBLE_GAIN: ANYTHING}
+"""Of the quantities that are no shares."""
 
 SEEDS = 5
 """Networks that an arm should have, for its lottery to be told."""
@@ -97,7 +100,7 @@ def lottery_numbers(arm: str, seen: Seen, labels: Tensor, groups: np.ndarray | N
     """
     if len(seen) < 2:
         return []
-    rows = _numbers(arm, sorted(seen), _statistics(seen, labels), len(labels), groups)
+    rows = _numbers(arm, sorted(seen), _statistics(seen, labels), len(labels), groups, difference=False)
     cells = next(iter(seen.values()))[1][0].numel()
     chance = overlap_by_chance(cells, top_cells(cells))
     return [*rows, Number(NAME, OVERLAP_BY_CHANCE, arm, chance, None, None, len(labels), "images")]
@@ -118,7 +121,7 @@ def lottery_difference(
         subtrahend = theirs(chosen, weights)
         return {name: value - subtrahend[name] for name, value in ours(chosen, weights).items()}
 
-    return _numbers(f"{names[0]} - {names[1]}", seeds, difference, len(labels), groups)
+    return _numbers(f"{names[0]} - {names[1]}", seeds, difference, len(labels), groups, difference=True)
 
 
 def _statistics(seen: Seen, labels: Tensor) -> Statistics:
@@ -173,7 +176,7 @@ def error_consistency(right: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _numbers(
-    arm: str, seeds: list[int], statistics: Statistics, images: int, groups: np.ndarray | None
+    arm: str, seeds: list[int], statistics: Statistics, images: int, groups: np.ndarray | None, *, difference: bool
 ) -> list[Number]:
     if len(seeds) < 2:
         return []
@@ -188,7 +191,8 @@ def _numbers(
             continue
         low, high = bounds_of(np.concatenate([part[name] for part in drawn]))
         rows.append(Number(NAME, name, arm, float(value), low, high, images, "images"))
-        low, high = jackknife(float(value), [float(left[name][0]) for left in without])
+        within = ANYTHING if difference else RANGES.get(name, SHARE)
+        low, high = jackknife(float(value), [float(left[name][0]) for left in without], within)
         rows.append(Number(NAME, name, arm, float(value), low, high, len(seeds), "seeds"))
     return rows
 
@@ -208,9 +212,8 @@ def _lead(numbers: Sequence[Number], compared: Compared, features: int | None) -
     ours, theirs = (mean_of(numbers, NAME, AGREEMENT, arm) for arm in compared.arms)
     if ours is None or theirs is None:
         return None
-    return (
-        f"Two {compared.ours} agree on {percent(ours)} of the test images, two {compared.theirs} on {percent(theirs)}."
-    )
+    agree = f"Two {compared.ours} agree on {proportion(ours)} of the test images"
+    return f"{agree}, two {compared.theirs} on {proportion(theirs)}."
 
 
 def alike(told: Told, name: str) -> Figure | None:

@@ -12,14 +12,16 @@ from whymask.explanations.controls import random_network
 from whymask.explanations.drawing import Told, legend_of, lines, select
 from whymask.explanations.measure import Drawing, Expectation, Measure
 from whymask.explanations.networks import Member, Role
-from whymask.explanations.numbers import Bounds, Key, Number, jackknife, mean_of, percent, summarise, t_interval
+from whymask.explanations.numbers import Bounds, Key, Number, jackknife, mean_of, summarise
 from whymask.explanations.readout import fit_readout
 from whymask.explanations.shown import Shown, groups_of, images_of
-from whymask.intervals import units_of
+from whymask.intervals import Range, level_interval, units_of
 from whymask.report.figures import make
+from whymask.report.text import proportion
 
 NAME = "retention"
 CKA = "cka"
+CKA_LIES: Range = (None, 1.0)
 BEFORE, AFTER, GAIN, KEPT = "read-out before", "read-out after", "read-out after - before", "kept"
 
 MOST = 2000
@@ -146,10 +148,10 @@ def cka_numbers(
         without = np.array([[_cka(k[left], other[left]) for left in left_of] for k, other in pairs])
         item = str(number)
         for seed, value, left in zip(networks, whole, without, strict=True):
-            rows.append(_number(arm, value, jackknife(value, left), len(layer), seed, item))
+            rows.append(_number(arm, value, jackknife(value, left, CKA_LIES), len(layer), seed, item))
         mean = float(np.mean(whole))
-        rows.append(_number(arm, mean, jackknife(mean, without.mean(axis=0)), len(layer), None, item))
-        over = t_interval(whole)
+        rows.append(_number(arm, mean, jackknife(mean, without.mean(axis=0), CKA_LIES), len(layer), None, item))
+        over = level_interval(whole, CKA_LIES)
         rows.append(Number(NAME, CKA, arm, mean, over.low, over.high, over.seeds, "seeds", item=item))
     return [row for row in rows if np.isfinite(row.value)]
 
@@ -208,7 +210,7 @@ def similarity(told: Told, name: str) -> Figure | None:
 
 def _what_is_kept(numbers: Sequence[Number], compared: Compared) -> str | None:
     kept = mean_of(numbers, NAME, KEPT, compared.pretrained)
-    return None if kept is None else f"of what it decoded before, {percent(kept)} is kept"
+    return None if kept is None else f"of what it decoded before, {proportion(kept)} is kept"
 
 
 RETENTION = Measure(

@@ -21,10 +21,11 @@ from whymask.explanations.evidence import Means, evidence, ranks
 from whymask.explanations.fill import FILLED, FILLINGS, Filling, cells_of, hide
 from whymask.explanations.measure import Drawing, Expectation, Measure, numbers_of, of_each
 from whymask.explanations.networks import Member
-from whymask.explanations.numbers import Key, Number, Scores, mean_of, percent
+from whymask.explanations.numbers import Key, Number, Scores, mean_of
 from whymask.explanations.shown import Shown
 from whymask.randomness import torch_generator
 from whymask.report.figures import NEUTRAL, make
+from whymask.report.text import proportion
 
 NAME = "views"
 ACCURACY, HIDDEN, KEPT, AREA = "accuracy", "hidden", "kept", "area"
@@ -45,7 +46,7 @@ def take(cast: Cast, shown: Shown) -> list[Number]:
     def scores(network: Member) -> Scores:
         return view_scores(network, some.images, some.labels, some.fillers, some.cells, some.means[network.arm])
 
-    return numbers_of(NAME, cast, of_each(cast, scores), some.groups)
+    return numbers_of(NAME, cast, of_each(cast, scores), some.groups, {VIEW_COUNT: (0.0, MOST)})
 
 
 def view_scores(
@@ -150,7 +151,8 @@ def _lead(numbers: Sequence[Number], compared: Compared, features: int | None) -
     ours, theirs = (mean_of(numbers, NAME, ACCURACY, arm) for arm in compared.arms)
     if ours is None or theirs is None:
         return None
-    told = f"The {compared.ours} recognise {percent(ours)} of the test images, {compared.baseline} {percent(theirs)}."
+    told = f"The {compared.ours} recognise {proportion(ours)} of the test images"
+    told += f", {compared.baseline} {proportion(theirs)}."
     shares = {row.at for row in numbers if (row.measure, row.quantity) == (NAME, HIDDEN) and row.at is not None}
     quarter = min(shares, key=lambda at: abs(at - 0.25), default=None)
     left, their_left = (mean_of(numbers, NAME, HIDDEN, arm, "mean", quarter) for arm in compared.arms)
@@ -158,8 +160,8 @@ def _lead(numbers: Sequence[Number], compared: Compared, features: int | None) -
     if quarter is None or left is None or their_left is None or views is None or their_views is None:
         return told
     return (
-        f"{told} With the {percent(quarter)} of the image that speak most for their decision hidden, they still "
-        f"recognise {percent(left)} and {percent(their_left)} of these; {views:.1f} and {their_views:.1f} "
+        f"{told} With {proportion(quarter)} of the image hidden, the part that speaks most for their decision, they "
+        f"still recognise {proportion(left)} and {proportion(their_left)} of these; {views:.1f} and {their_views:.1f} "
         "separate parts of an image suffice for them."
     )
 

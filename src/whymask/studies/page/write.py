@@ -17,6 +17,7 @@ from whymask.report.text import clean, count, flatten, known
 from whymask.runs import read_json, write_bytes
 from whymask.studies.equal_compute import unequal_compute
 from whymask.studies.page import figures, pictures, results
+from whymask.studies.page.bounds import within_bounds
 from whymask.studies.page.privacy import without_names
 
 CURVE_POINTS = 150
@@ -63,7 +64,7 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
 
 
 def load_study(folder: Path) -> dict[str, Any]:
-    """study.json, its strings printable, with an empty section for each one that is missing."""
+    """study.json, its strings printable, with an empty section for each one that is missing; see `within_bounds`."""
     path = folder / "study.json"
     try:
         study = read_json(path)
@@ -74,7 +75,7 @@ def load_study(folder: Path) -> dict[str, Any]:
         study[section] = study.get(section) or {}
     for section in _LISTS:
         study[section] = study.get(section) or []
-    return study
+    return within_bounds(study)
 
 
 def _by_hours(folder: Path) -> bool:
