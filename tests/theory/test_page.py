@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pages import shares_in_percent
 from whymask.errors import WhymaskError
+from whymask.theory.claims.earlier import with_states
+from whymask.theory.claims.record import tally
 from whymask.theory.page.write import TITLES, write_theory_page
 
 S, K, L, PER_CLASS, D, T = 3, 4, 2, 3, 20, 9
@@ -21,10 +24,10 @@ def row(what: str, measured: float | None = 0.97, width: float | None = 0.02, **
     return {"what": what, "measured": measured, "low": ends[0], "high": ends[1], "seeds": S} | more
 
 
-def claim(id: str, holds: bool | None, *rows: dict[str, Any], clock: str | None = None) -> dict[str, Any]:
+def claim(id: str, state: str | None, *rows: dict[str, Any], clock: str | None = None) -> dict[str, Any]:
     judged = {key: rows[0].get(key) for key in ("measured", "low", "high", "threshold")}
     about = {"id": id, "clock": clock, "source": "[P] Theorem 1", "predicted": f"what {id} predicts", "seeds": S}
-    return about | judged | {"holds": holds, "rows": list(rows)}
+    return about | judged | {"state": state, "rows": list(rows)}
 
 
 def downstream_rows(clock: str) -> list[dict[str, Any]]:
@@ -48,13 +51,13 @@ def growth_rows() -> list[dict[str, Any]]:
     for C_p in (1, 2):
         for theta in (0.25, 0.5, 0.75):
             bound = (1 / theta - 1) / C_p
-            crossings.append(row("half grow", 0.97, None, theta=theta, C_p=C_p, crossing=0.97, holds=True))
+            crossings.append(row("half grow", 0.97, None, theta=theta, C_p=C_p, crossing=0.97, state="holds"))
             for factor in (0.6, 0.9, 1.0, 1.2):
                 about = {"theta": theta, "C_p": C_p, "factor": factor, "excess": factor * bound}
                 about |= {"grown": float(np.clip(4 * (factor - 0.8), 0, 1)), "predicted_grown": 1.0, "count": 36}
                 cells.append(row("agreement", 0.99, **about, worst_seed=2, worst=0.9))
-    crossings.append(row("half grow", None, theta=0.9, C_p=1, crossing=None, holds=False))
-    return [row("worst cell", 0.951, threshold=0.95, holds=True), *crossings, *cells]
+    crossings.append(row("half grow", None, theta=0.9, C_p=1, crossing=None, state="fails"))
+    return [row("worst cell", 0.951, threshold=0.95, state="undecided"), *crossings, *cells]
 
 
 def ensemble_rows() -> list[dict[str, Any]]:
@@ -87,22 +90,22 @@ def fake_run() -> dict[str, Any]:
     ]
     pooled = {"count": 24, "worst_seed": 1, "worst": 0.875, "threshold": 0.95}
     claims = [
-        claim("coverage", True, row("features captured", 0.99, **pooled), row("held"), clock="own"),
-        claim("coverage", False, row("features captured", 0.4321, **pooled), clock="common"),
-        claim("supervised-lottery", False, row("classes", 0.7123, threshold=0.9)),
-        claim("downstream", True, *downstream_rows("own"), clock="own"),
-        claim("downstream", False, *downstream_rows("common"), clock="common"),
-        claim("growth", True, *growth_rows()),
-        claim("data-coverage", True, row("slope", 0.5, threshold=0.0), row("absent", 0.0), *covered),
-        claim("ensembles", True, *ensemble_rows()),
+        claim("coverage", "holds", row("features captured", 0.99, **pooled), row("held"), clock="own"),
+        claim("coverage", "fails", row("features captured", 0.4321, **pooled), clock="common"),
+        claim("supervised-lottery", "fails", row("classes", 0.7123, threshold=0.9)),
+        claim("downstream", "holds", *downstream_rows("own"), clock="own"),
+        claim("downstream", "not measured", row("no seed at the loss", None, threshold=0.0), clock="common"),
+        claim("growth", "undecided", *growth_rows()),
+        claim("data-coverage", "holds", row("slope", 0.5, threshold=0.0), row("absent", 0.0), *covered),
+        claim("ensembles", "holds", *ensemble_rows()),
         claim("scale", None, *scale_rows()),
         claim("reconstruction", None, row("features captured", None)),
     ]
     return {
-        "schema": 1,
+        "schema": 2,
         "setting": {"data": {"k": K, "L": L, "d": D, "C_p": 2, "mu": 0.01}, "m": PER_CLASS, "q": 3.0, "horizon": 0.8},
         "claims": claims,
-        "controls": [claim("control-tau", True, row("kernels that grew", 0.0, threshold=0.0))],
+        "controls": [claim("control-tau", "holds", row("kernels that grew", 0.0, threshold=0.0))],
         "seeds": list(range(S)),
         "idealisations": ["Own clock: each kernel stops at its own horizon."],
         "provenance": {"command": "whymask theory --seeds 3", "versions": {"torch": "2.15.0"}},
@@ -172,18 +175,28 @@ def rows_of(page: Page, label: str) -> list[str]:
 
 
 def test_the_top_says_what_holds_and_what_does_not(page: Page) -> None:
-    assert "k = 4, 3 seeds: 5 claims hold, 3 do not. 2 claims have no threshold." in page.text
+    told = "4 hold, 2 fail, 1 undecided, 1 not measured"
+    assert f"k = 4, 3 seeds; 6 claims, 2 of them on two clocks: {told}." in page.text
     top = page.text[: page.text.index("The regime")]
-    assert "measured 0.432, 95 % interval 0.412 to 0.452, threshold 0.95" in top
+    assert "0.432 (0.412 to 0.452), threshold 0.95" in top
     assert TITLES["supervised-lottery"] in top and "0.712" in top and "common clock" in top
     assert "The negative control came out as it must." in top
+
+
+def test_the_top_has_a_row_a_claim_with_its_state_on_each_clock(page: Page) -> None:
+    rows = rows_of(page, "What came of every claim")
+    assert len(rows) == len({claim["id"] for claim in fake_run()["claims"]})
+    assert rows[0].count("holds</span>") == 1 and rows[0].count("fails</span>") == 1
+    downstream = next(shown for shown in rows if TITLES["downstream"] in shown)
+    assert "not measured</span>" in downstream and "nothing to compare" in downstream
+    assert any("undecided</span>" in shown and "the interval holds the threshold" in shown for shown in rows)
 
 
 def test_every_claim_is_a_row(page: Page) -> None:
     rows = rows_of(page, "Claims")
     assert len(rows) == len(fake_run()["claims"])
     assert "own clock" in rows[0] and "0.970 to 1.000" in rows[0] and "what coverage predicts" in rows[0]
-    assert "common clock" in rows[1] and "0.432" in rows[1] and "does not hold" in rows[1] and "badge bad" in rows[1]
+    assert "common clock" in rows[1] and "0.432" in rows[1] and "fails" in rows[1] and "badge bad" in rows[1]
     assert "no threshold" in rows[8] and "no threshold" in rows[9] and "<b>–</b>" in rows[9]
     assert len(rows_of(page, "Negative controls")) == 1
 
@@ -196,15 +209,75 @@ def test_the_regime_stands_above_the_table(page: Page) -> None:
 
 def test_a_claim_that_the_lower_bound_does_not_decide_says_so(page: Page) -> None:
     rows = rows_of(page, "Claims")
-    assert "by the number itself" in rows[5]
-    assert not any("by the number itself" in shown for shown in [*rows[:5], *rows[6:]])
+    shown = [re.findall(r"</span>\s*<small>(.*?)</small>", row) for row in rows]
+    assert shown[4] == ["nothing to compare"] and shown[5] == ["the interval holds the threshold"]
+    assert not any(reasons for place, reasons in enumerate(shown) if place not in (4, 5))
+
+
+def test_a_claim_says_that_another_of_its_rows_decides(tmp_path: Path) -> None:
+    fails, open_ = (claim("growth", state, row("agreement", 0.99, threshold=0.95)) for state in ("fails", "undecided"))
+    page = Page(write_theory_page(write_run(tmp_path, {"claims": [fails, open_]})))
+    assert "another of its rows fails" in page.text and "another of its rows is undecided" in page.text
 
 
 def test_a_claim_without_an_interval_says_so(tmp_path: Path) -> None:
-    run = {"claims": [claim("retention", False, row("smallest ratio", 3.3309, None, threshold=0.95), clock="common")]}
+    run = {
+        "claims": [claim("retention", "undecided", row("smallest ratio", 3.3309, None, threshold=0.95), clock="common")]
+    }
     page = Page(write_theory_page(write_run(tmp_path, run)))
-    assert "measured 3.331, no interval, threshold 0.95" in page.text
-    assert "too few seeds for an interval" in page.text and "0 claims hold, 1 does not" in page.text
+    assert "3.331, threshold 0.95" in page.text
+    assert "too few seeds for an interval" in page.text and "1 claim: 1 undecided" in page.text
+
+
+def earlier(claim: dict[str, Any], holds: bool | None) -> dict[str, Any]:
+    """A claim as schema 1 had it; `holds` is that of its first row too."""
+    rows = [{key: value for key, value in one.items() if key != "state"} for one in claim["rows"]]
+    rows[0] |= {"holds": holds}
+    return {key: value for key, value in claim.items() if key != "state"} | {"holds": holds, "rows": rows}
+
+
+@pytest.mark.parametrize(
+    ("measured", "width", "holds", "state"),
+    [
+        (0.98, 0.02, True, "holds"),
+        (0.8, 0.02, False, "fails"),
+        (0.96, 0.02, True, "undecided"),  # was judged by the number itself
+        (0.94, 0.02, False, "undecided"),
+        (0.94, None, False, "undecided"),
+        (None, None, False, "not measured"),
+        (0.94, 0.02, None, None),
+    ],
+)
+def test_claims_of_earlier_versions_have_the_states_of_their_numbers(
+    measured: float | None, width: float | None, holds: bool | None, state: str | None
+) -> None:
+    old = earlier(claim("coverage", None, row("features", measured, width, threshold=0.95)), holds)
+    found = with_states(old)
+    assert found["state"] == found["rows"][0]["state"] == state
+    assert with_states(found) == found
+
+
+def test_a_claim_of_earlier_versions_that_another_row_decided_fails_or_is_undecided_with_that_row() -> None:
+    main = row("slope", 0.5, threshold=0.0)
+    for absent, state in (
+        (row("absent", 0.9, threshold=0.05), "fails"),
+        (row("absent", 0.05, threshold=0.05), "undecided"),
+    ):
+        old = earlier(claim("data-coverage", None, main, absent | {"holds": False}), False)
+        old["rows"][0]["holds"] = True
+        assert with_states(old)["state"] == state
+
+
+def test_controls_of_earlier_versions_hold_by_their_number() -> None:
+    chance = claim("control-winners", None, row("agreement", 0.05, threshold=0.05))
+    assert with_states(earlier(chance, True), control=True)["state"] == "holds"
+    assert with_states(earlier(chance, False), control=True)["state"] == "fails"
+
+
+def test_the_published_claims_are_in_four_states() -> None:
+    path = Path(__file__).parents[2] / "docs" / "results" / "theory" / "claims.json"
+    states = [with_states(one)["state"] for one in json.loads(path.read_text())["claims"]]
+    assert tally(states) == "7 hold, 5 fail, 1 undecided, 1 not measured"
 
 
 def test_the_regions_rows_stand_apart(page: Page) -> None:
@@ -215,6 +288,7 @@ def test_the_regions_rows_stand_apart(page: Page) -> None:
 
 
 def test_rows_have_all_their_keys(page: Page) -> None:
+    assert shares_in_percent(page.source) == []
     for shown in ("predicted grown", "own 100, fixed 2,400", "2 (0.900)", "worst seed", "networks", "crossing"):
         assert shown in page.text, shown
 
@@ -233,7 +307,7 @@ def test_every_picture_is_there(page: Page, folder: Path) -> None:
     }  # fmt: skip
     assert page.source.count("<figcaption>") == len(names) == page.tags.count("svg")
     assert "6 of 8 features captured in the first seed" in page.text
-    assert "40 % of classes with one feature" in page.text
+    assert "0.400 of the classes with one feature" in page.text
 
 
 def test_the_page_makes_no_request(page: Page) -> None:
@@ -256,7 +330,7 @@ def test_strings_are_data(tmp_path: Path) -> None:
         entry |= {"source": NASTY, "predicted": NASTY, "clock": NASTY}
         entry["rows"] = [one | {"what": NASTY, NASTY: NASTY} for one in entry["rows"]]
         entry["rows"] += [row("", 0.5, networks=NASTY, members=1, view=NASTY, covered=0.5, head=NASTY, start=NASTY)]
-    run["claims"].append(claim(NASTY, False, row("x")))
+    run["claims"].append(claim(NASTY, "fails", row("x")))
     run["idealisations"] = [NASTY]
     run["setting"]["data"]["k"] = run["setting"][NASTY] = run["provenance"]["command"] = NASTY
     page = Page(write_theory_page(write_run(tmp_path, run, fake_arrays())))
@@ -268,20 +342,21 @@ def test_strings_are_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize("run", [{}, {"claims": None, "seeds": None, "setting": None}, {"claims": [{"id": "growth"}]}])
 def test_a_page_from_almost_nothing(tmp_path: Path, run: dict[str, Any]) -> None:
     page = Page(write_theory_page(write_run(tmp_path, run)))
-    assert "0 claims hold" in page.text and "svg" not in page.tags and "pictures" not in page.ids
+    assert "No claim has a threshold" in page.text and "svg" not in page.tags and "pictures" not in page.ids
 
 
 def test_nulls_and_gaps_are_left_out(tmp_path: Path) -> None:
     run, numbers = fake_run(), ("measured", "low", "high", "threshold", "seeds", "excess", "k", "covered", "scale")
     for entry in run["claims"]:
-        entry |= dict.fromkeys(numbers) | {"holds": None}
+        entry |= dict.fromkeys(numbers) | {"state": None}
         entry["rows"] = [one | {key: None for key in numbers if key in one} for one in entry["rows"]]
     arrays = fake_arrays()
     gone = {"features": np.zeros(3), "own/growth": np.full((S, T, K * L), np.nan), "common/captured": np.zeros((S, 2))}
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "theory-lottery-old.svg").write_text("stale")
     page = Page(write_theory_page(write_run(tmp_path, run, arrays | gone)))
-    assert "10 claims have no threshold" in page.text and page.text.count("does not hold") == 1
+    top = page.text[: page.text.index("The regime")]
+    assert "No claim has a threshold" in top and top.count(" no threshold ") == 10
     assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == {"theory-lottery"}
     assert {"claims", "controls", "rows", "lottery"} <= set(page.ids) and "region" not in page.ids
 
@@ -298,7 +373,7 @@ def test_diverged_and_damaged_arrays(tmp_path: Path) -> None:
 
 def test_a_control_that_fails_is_a_warning(tmp_path: Path) -> None:
     run = fake_run()
-    run["controls"].append(claim("control-winners", False, row("agreement", 0.5678, threshold=0.05)))
+    run["controls"].append(claim("control-winners", "fails", row("agreement", 0.5678, threshold=0.05)))
     page = Page(write_theory_page(write_run(tmp_path, run)))
     assert "did not come out as they must" in page.text and "0.568" in page.text and 'class="note"' in page.source
 

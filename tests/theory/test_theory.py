@@ -15,12 +15,12 @@ from whymask.theory.claims.coverage import captured_row
 from whymask.theory.claims.downstream import gain_row
 from whymask.theory.claims.ensembles import gain
 from whymask.theory.claims.growth import _crossing
-from whymask.theory.claims.record import averaged, pooled, within
+from whymask.theory.claims.record import at_most, averaged, pooled, tally, within, worst
 from whymask.theory.settings import NAMES, classes_up_to, parse_seeds
 from whymask.theory.store import Store
 
 KEYS = {
-    "id", "clock", "source", "predicted", "measured", "low", "high", "threshold", "seeds", "holds", "rows",
+    "id", "clock", "source", "predicted", "measured", "low", "high", "threshold", "seeds", "state", "rows",
 }  # fmt: skip
 TWICE = {"coverage", "purity", "kernel-lottery", "downstream", "retention"}
 
@@ -50,7 +50,7 @@ def everything(tmp_path_factory):
 def test_every_claim_is_a_row_of_the_schema(everything):
     out, table = everything
     written = json.loads((out / "claims.json").read_text())
-    assert written["schema"] == 1 and written["seconds"] > 0 and written["seeds"] == [0, 1, 2]
+    assert written["schema"] == 2 and written["seconds"] > 0 and written["seeds"] == [0, 1, 2]
     assert written["setting"]["data"]["k"] == 3 and written["setting"]["tau"] > 1
     ids = [claim["id"] for claim in written["claims"]]
     assert list(dict.fromkeys(ids)) == list(CLAIMS)
@@ -59,14 +59,14 @@ def test_every_claim_is_a_row_of_the_schema(everything):
         assert set(claim) == KEYS
         assert claim["rows"] and all(row["what"] for row in claim["rows"])
         if claim["threshold"] is None:
-            assert claim["holds"] is None
+            assert claim["state"] is None
     assert json.loads(json.dumps(table)) == written
 
 
 def test_the_page_and_the_arrays_are_there(everything):
     out, _ = everything
     page = (out / "report.html").read_text()
-    assert "supervised lottery" in page.lower() and "does not hold" in page
+    assert "supervised lottery" in page.lower() and "fails</span>" in page
     arrays = np.load(out / "arrays.npz")
     assert arrays["start/kernels"].shape == arrays["own/kernels"].shape == (3, 12, 12)
     assert arrays["learned-own/head"].shape == (3, 3, 12)
@@ -147,7 +147,7 @@ def test_networks_are_compared_at_the_training_loss_only():
     late = replace(net, loss=np.array([0.01, 0.01, 0.01]))
     row = gain_row(lab, early, late, "x", 0.0)
     assert row["seeds"] == 2 and "2 of 3 seeds" in row["what"]
-    assert gain_row(lab, replace(net, loss=np.full(3, 2.3)), late, "x", 0.0)["holds"] is False
+    assert gain_row(lab, replace(net, loss=np.full(3, 2.3)), late, "x", 0.0)["state"] == "not measured"
 
 
 def test_a_damaged_file_is_made_again(tmp_path, capsys):
@@ -244,11 +244,77 @@ def test_a_store_pads_curves_by_their_last_value(tmp_path):
 def test_rows_pool_and_average():
     row = pooled("x", np.array([9, 10]), np.array([10, 10]), [4, 7], 0.9)
     assert row["measured"] == 0.95 and row["worst_seed"] == 4 and row["worst"] == 0.9 and row["count"] == 20
-    assert not row["holds"] and 0.75 < row["low"] < 0.752  # scipy.stats.binomtest(19, 20).proportion_ci()
-    assert pooled("x", np.array([0]), np.array([0]), [0], 0.9)["measured"] is None
-    assert averaged("x", np.array([0.1, 0.2]), 0.0)["holds"] is False
-    assert averaged("x", np.array([0.1, 0.1001]), 0.0)["holds"] is True
-    assert within("x", np.array([0.05, 0.11]), 0.1)["holds"] is True
+    assert row["state"] == "undecided" and 0.75 < row["low"] < 0.752  # scipy.stats.binomtest(19, 20).proportion_ci()
+    nothing = pooled("x", np.array([0]), np.array([0]), [0], 0.9)
+    assert nothing["measured"] is None and nothing["state"] == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("values", "state"),
+    [
+        ([0.1, 0.1001], "holds"),
+        ([0.1, 0.2], "undecided"),
+        ([-0.1, -0.1001], "fails"),
+        ([0.0, 0.0], "fails"),  # no more than 0
+        ([0.1], "undecided"),  # a single seed has no interval
+    ],
+)
+def test_a_claim_holds_or_fails_only_with_its_whole_interval(values, state):
+    assert averaged("x", np.array(values), 0.0)["state"] == state
+
+
+def test_a_threshold_other_than_0_may_be_reached_and_need_not_be_passed():
+    assert averaged("x", np.array([0.9, 0.9]), 0.9)["state"] == "holds"
+    assert averaged("x", np.array([0.8, 0.81]), 0.9)["state"] == "fails"
+    assert pooled("x", np.array([955]), 1000, [0], 0.95)["state"] == "undecided"
+    assert at_most(pooled("x", np.array([0]), 1000, [0]), 0.05)["state"] == "holds"
+    assert at_most(pooled("x", np.array([0]), 10, [0]), 0.05)["state"] == "undecided"
+    assert at_most(pooled("x", np.array([9]), 10, [0]), 0.05)["state"] == "fails"
+    assert at_most(pooled("x", np.array([0]), 0, [0]), 0.05)["state"] == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("differences", "state"),
+    [
+        ([0.05, 0.051], "holds"),
+        ([0.05, 0.11], "undecided"),
+        ([-0.11, -0.05], "undecided"),
+        ([0.2, 0.201], "fails"),
+        ([-0.2, -0.201], "fails"),
+    ],
+)
+def test_a_tolerance_is_kept_by_the_whole_interval_or_not(differences, state):
+    assert within("x", np.array(differences), 0.1)["state"] == state
+
+
+def test_a_claim_of_several_rows_is_in_the_worst_state_of_them():
+    assert worst(["holds", "holds"]) == "holds"
+    assert worst(["holds", "not measured"]) == "not measured"
+    assert worst(["not measured", "undecided"]) == "undecided"
+    assert worst(["undecided", "fails", "holds"]) == "fails"
+
+
+def test_claims_are_counted_by_state():
+    assert tally(["holds", "fails", None, "not measured", "holds", "undecided"]) == (
+        "2 hold, 1 fails, 1 undecided, 1 not measured"
+    )
+    assert tally([None]) == "no claim has a threshold"
+
+
+def test_accuracies_have_intervals_within_0_and_1(everything):
+    _, table = everything
+    rows = [row for claim in table["claims"] for row in claim["rows"] if row.get("view")]
+    known = [row for row in rows if row["low"] is not None]
+    assert known and all(0 <= row["low"] <= row["measured"] <= row["high"] <= 1 for row in known)
+
+
+def test_the_command_says_a_line_a_claim_and_counts_them(everything, capsys):
+    out, table = everything
+    theory(out, settings())
+    said = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in said if line.startswith("coverage: ")]
+    assert "own clock" in line and "; common clock" in line
+    assert tally([claim["state"] for claim in table["claims"]]) in said
 
 
 def test_an_ensemble_gains_what_its_mean_output_gains():

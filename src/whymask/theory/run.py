@@ -11,9 +11,9 @@ import numpy as np
 
 from whymask.errors import WhymaskError
 from whymask.progress import say
-from whymask.runs import SCHEMA, RunFolder, provenance, read_json, write_arrays, write_json
+from whymask.runs import RunFolder, provenance, read_json, write_arrays, write_json
 from whymask.theory.claims import CLAIMS, CONTROLS
-from whymask.theory.claims.record import Finding
+from whymask.theory.claims.record import SCHEMA, Finding, tally
 from whymask.theory.claims.scale import scale
 from whymask.theory.lab import CLOCKS, Lab
 from whymask.theory.measures import captured, own_overlap
@@ -119,7 +119,7 @@ def _write(folder: RunFolder, table: dict[str, Any], lab: Lab) -> None:
     write_json(folder.path / "claims.json", table)
     write_arrays(folder.path / "arrays.npz", _arrays(lab))
     write_theory_page(folder.path)
-    folder.finish({"holds": [[claim["id"], claim["clock"], claim["holds"]] for claim in table["claims"]]})
+    folder.finish({"states": [[claim["id"], claim["clock"], claim["state"]] for claim in table["claims"]]})
 
 
 def _arrays(lab: Lab) -> dict[str, np.ndarray]:
@@ -139,9 +139,15 @@ def _arrays(lab: Lab) -> dict[str, np.ndarray]:
 
 
 def _show(findings: Sequence[Finding]) -> None:
-    for claim in findings:
-        verdict = {True: "holds", False: "does not hold", None: "no threshold"}[claim.holds]
-        clock = f" ({claim.clock} clock)" if claim.clock else ""
-        measured = "nothing to measure" if claim.measured is None else f"{claim.measured:.3f}"
-        interval = "" if claim.low is None else f" ({claim.low:.3f} to {claim.high:.3f})"
-        say(f"{claim.id}{clock}: {measured}{interval}, {verdict}")
+    """A line a claim, and how many hold."""
+    for id in dict.fromkeys(one.id for one in findings):
+        say(f"{id}: " + "; ".join(_result(one) for one in findings if one.id == id))
+    say(tally([one.state for one in findings]))
+
+
+def _result(found: Finding) -> str:
+    """ "own clock 0.978 (0.958 to 0.990) holds"."""
+    clock = f"{found.clock} clock " if found.clock else ""
+    measured = "nothing to measure" if found.measured is None else f"{found.measured:.3f}"
+    interval = "" if found.low is None else f" ({found.low:.3f} to {found.high:.3f})"
+    return f"{clock}{measured}{interval} {found.state or 'no threshold'}"

@@ -8,7 +8,7 @@ from whymask.theory.claims.claim import Claim
 from whymask.theory.claims.coverage import captured_row
 from whymask.theory.claims.downstream import accuracy_rows
 from whymask.theory.claims.purity import grown_row, pure_row
-from whymask.theory.claims.record import Finding, Row, finding, pooled
+from whymask.theory.claims.record import Finding, by_number, finding, pooled
 from whymask.theory.lab import Lab, Trained
 from whymask.theory.measures import favourites
 from whymask.theory.objectives import TeacherStudent
@@ -22,7 +22,7 @@ SMALL = 0.2
 def _no_teacher(lab: Lab) -> list[Finding]:
     """tau = 1: the teacher is the student, and masks only shrink."""
     row = grown_row(lab, lab.pretrained("own", TeacherStudent(lab.regime.theta, 1.0), "control-tau"))
-    return [finding("control-tau", "[D]", "tau = 1: no kernel grows", _at_most(row, 0.0), [])]
+    return [finding("control-tau", "[D]", "tau = 1: no kernel grows", by_number(row, 0.0, row["measured"] == 0.0), [])]
 
 
 def _no_penalty(lab: Lab) -> list[Finding]:
@@ -32,7 +32,7 @@ def _no_penalty(lab: Lab) -> list[Finding]:
     masked = grown_row(lab, lab.pretrained("own", TeacherStudent(s.theta, tau), "control-masked"))
     free = lab.pretrained("own", TeacherStudent(NO_PENALTY, tau), "control-theta")
     row = grown_row(lab, free)
-    row |= {"what": f"kernels that grew, theta = {NO_PENALTY}", "threshold": 1.0, "holds": row["measured"] == 1.0}
+    row = by_number(row, 1.0, row["measured"] == 1.0) | {"what": f"kernels that grew, theta = {NO_PENALTY}"}
     rows = [masked | {"what": f"the same tau, theta = {s.theta:g}"}, captured_row(lab, free), pure_row(lab, free)]
     predicted = f"theta -> 1, tau^q - 1 at {SMALL:g} of the threshold: without the penalty every kernel grows"
     return [finding("control-theta", "[D]", predicted, row, rows)]
@@ -48,7 +48,7 @@ def _shuffled(lab: Lab) -> list[Finding]:
     row = pooled("kernels that end on another kernel's winner (99.9 %)", hits.sum(1), ends.shape[1], lab.seeds)
     chance = 1 / lab.pretraining.shown.sum().item()
     low, high = clopper_pearson(int(hits.sum()), hits.size, 0.999)
-    row |= {"low": low, "high": high, "threshold": chance, "holds": low <= chance <= high}
+    row = by_number(row | {"low": low, "high": high}, chance, low <= chance <= high)
     return [finding("control-winners", "[D]", "shuffled winners agree by chance: 1/(k·L)", row, [])]
 
 
@@ -56,11 +56,15 @@ def _frozen(lab: Lab) -> list[Finding]:
     """Random kernels have captured nothing."""
     row = captured_row(lab, Trained(lab.start()))
     rows = accuracy_rows(lab, lab.read_out(), "frozen", "random")
-    return [finding("control-frozen", "[D]", "frozen random kernels have captured nothing", _at_most(row, 0.0), rows)]
-
-
-def _at_most(row: Row, threshold: float) -> Row:
-    return row | {"threshold": threshold, "holds": row["measured"] <= threshold}
+    return [
+        finding(
+            "control-frozen",
+            "[D]",
+            "frozen random kernels have captured nothing",
+            by_number(row, 0.0, row["measured"] == 0.0),
+            rows,
+        )
+    ]
 
 
 CONTROLS = (

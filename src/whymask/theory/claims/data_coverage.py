@@ -5,7 +5,7 @@ import numpy as np
 
 from whymask.report.text import known
 from whymask.theory.claims.claim import Claim, Picture, Section, Told
-from whymask.theory.claims.record import Finding, averaged, finding, pooled
+from whymask.theory.claims.record import Finding, at_most, averaged, finding, mean_share, pooled, worst
 from whymask.theory.lab import Lab
 from whymask.theory.measures import captured
 from whymask.theory.page.figures import distinct, lines
@@ -35,13 +35,13 @@ def data_coverage(lab: Lab) -> list[Finding]:
         )
         for view in ("multi", "single"):
             accuracy = there.accuracy(tuned, view)
-            rows.append(averaged(f"{view}-view accuracy", accuracy) | {"view": view, "covered": share})
+            rows.append(mean_share(f"{view}-view accuracy", accuracy) | {"view": view, "covered": share})
             accuracies += [accuracy] if view == "single" else []
     absent = pooled("absent features captured", hits, counts, lab.seeds)
-    absent |= {"threshold": ABSENT, "holds": absent["high"] <= ABSENT}
+    absent = at_most(absent, ABSENT)
     slopes = np.polyfit(SHARES, np.stack(accuracies), 1)[0]  # one a seed
     main = averaged("slope of single-view accuracy on the share of features shown", slopes, 0.0)
-    main["holds"] = main["holds"] and absent["holds"]
+    main["state"] = worst([main["state"], absent["state"]])
     predicted = "features absent from pretraining data are not captured; accuracy rises with the share that is shown"
     return [finding(ID, "[P]'s assumption; the proportion is [D]", predicted, main, [absent, *rows])]
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from whymask.report.figures import NEUTRAL, draw
 from whymask.report.text import known, number
 from whymask.theory.claims.claim import Claim, Picture, Section, Told
-from whymask.theory.claims.record import Finding, Row, averaged, finding, pooled
+from whymask.theory.claims.record import Finding, Row, averaged, finding, mean_share, pooled
 from whymask.theory.claims.supervised_lottery import lottery
 from whymask.theory.lab import Clock, Head, Lab, Start, Trained
 from whymask.theory.page.figures import BLUE, GREEN, ORANGE
@@ -66,7 +66,7 @@ def accuracy_rows(lab: Lab, trained: Trained, head: str, start: Start) -> list[R
     """Accuracy on each kind of test data, and the training loss at which that is; "frozen" is a learned head alone."""
     name = f"{head} head, kernels {start}" if head != "frozen" else "learned head, kernels random and frozen"
     rows = [
-        averaged(f"{name}: accuracy, {view} data", lab.accuracy(trained.network, view)) | {"view": view}
+        mean_share(f"{name}: accuracy, {view} data", lab.accuracy(trained.network, view)) | {"view": view}
         for view in VIEWS
     ]
     loss = trained.loss
@@ -93,7 +93,7 @@ def _region(lab: Lab) -> list[Row]:
         about |= {"view": "single", "loss": float(loss.mean()), "reached": float((loss <= lab.regime.target).mean())}
         one = lottery(there, net, owned=False)[0]
         about |= {"one_feature_classes": float(one.mean()), "region": True}
-        rows.append(averaged(what, there.accuracy(net.network, "single")) | about)
+        rows.append(mean_share(what, there.accuracy(net.network, "single")) | about)
     return rows
 
 

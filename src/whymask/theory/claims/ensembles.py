@@ -8,7 +8,7 @@ from torch import Tensor
 
 from whymask.report.text import known
 from whymask.theory.claims.claim import Claim, Picture, Section, Told
-from whymask.theory.claims.record import Finding, Row, averaged, finding, pooled
+from whymask.theory.claims.record import Finding, Row, averaged, finding, mean_share, pooled
 from whymask.theory.claims.supervised_lottery import lottery
 from whymask.theory.lab import Head, Lab, Start
 from whymask.theory.measures import own_overlap
@@ -80,7 +80,7 @@ def _curve(name: str, logits: np.ndarray, labels: Tensor, mu: float) -> list[Row
     for size in range(1, min(LARGEST, len(logits)) + 1):
         accuracy = ensemble_accuracy(logits, labels, size)
         what = f"{name}: single-view accuracy of an ensemble of {size}"
-        rows.append(averaged(what, accuracy) | {"networks": name, "members": size, "mu": mu})
+        rows.append(mean_share(what, accuracy) | {"networks": name, "members": size, "mu": mu})
     return rows
 
 

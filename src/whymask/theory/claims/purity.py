@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgb
 from whymask.report.figures import NEUTRAL, draw
 from whymask.theory.claims.claim import Claim, Picture, Section, Told
 from whymask.theory.claims.coverage import captured_row
-from whymask.theory.claims.record import Finding, Row, averaged, finding, pooled
+from whymask.theory.claims.record import Finding, Row, finding, mean_share, pooled
 from whymask.theory.lab import CLOCKS, Lab, Trained
 from whymask.theory.measures import overlaps, second_to_first
 from whymask.theory.objectives import TeacherStudent
@@ -64,7 +64,7 @@ def purity_details(lab: Lab, trained: Trained) -> list[Row]:
     medians = np.array([np.median(of[some]) for of, some in zip(ratio, grew, strict=True)])
     return [
         grown_row(lab, trained),
-        averaged("median second/first of grown kernels", medians),
+        mean_share("median second/first of grown kernels", medians),
         pooled("impure ones whose second is of the same class", (impure & siblings).sum(1), impure.sum(1), lab.seeds),
     ]
 

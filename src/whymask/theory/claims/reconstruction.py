@@ -6,7 +6,7 @@ from whymask.theory.claims.claim import Claim
 from whymask.theory.claims.coverage import captured_row, held_row
 from whymask.theory.claims.downstream import accuracy_rows, gain_row
 from whymask.theory.claims.purity import pure_row, purity_details
-from whymask.theory.claims.record import Finding, averaged, finding
+from whymask.theory.claims.record import Finding, averaged, finding, mean_share
 from whymask.theory.claims.retention import retention_rows
 from whymask.theory.lab import Lab
 from whymask.theory.measures import largest_overlap, second_to_first
@@ -30,14 +30,14 @@ def reconstruction(lab: Lab) -> list[Finding]:
     ratio = numpy(second_to_first(before.network, there.features))
     growth = numpy(largest_overlap(before.network, there.features) / largest_overlap(there.start(), there.features))
     rows = [
-        averaged("median second/first of all kernels", np.median(ratio, axis=1)),
+        mean_share("median second/first of all kernels", np.median(ratio, axis=1)),
         averaged("mean over features of Lambda after / before pretraining", growth.mean(1)),
         held_row(there, before),
         pure_row(there, before),
         *purity_details(there, before),
         gain_row(there, after, scratch, "learned head"),
         *accuracy_rows(there, after, "learned", "pixels"),
-        kept | {"threshold": None, "holds": None},
+        kept | {"threshold": None, "state": None},
         *details,
     ]
     predicted = "no theorem: kernels mix the features that come together, and still serve classification"

@@ -8,7 +8,7 @@ from whymask.theory.claims.claim import Claim, Picture, Section, Told
 from whymask.theory.claims.coverage import captured_row
 from whymask.theory.claims.downstream import gain_row
 from whymask.theory.claims.purity import pure_row
-from whymask.theory.claims.record import Finding, Row, averaged, finding, pooled
+from whymask.theory.claims.record import Finding, Row, averaged, finding, mean_share, pooled
 from whymask.theory.claims.supervised_lottery import lottery
 from whymask.theory.lab import Lab
 from whymask.theory.measures import captured
@@ -54,7 +54,7 @@ def _rows(lab: Lab, k: int) -> list[Row]:
         lost | {"of": "supervised-lottery"},
         gained | {"of": "downstream"},
     ]
-    rows += [averaged(f"single-view accuracy, {name}", values) | {"of": name} for name, values in single.items()]
+    rows += [mean_share(f"single-view accuracy, {name}", values) | {"of": name} for name, values in single.items()]
     seconds = np.sum([net.seconds for net in nets.values()], axis=0)
     steps = {name: int(net.taken.max()) for name, net in nets.items()}
     rows.append(averaged("seconds a seed for the four networks", seconds) | {"of": "seconds", "steps": steps})

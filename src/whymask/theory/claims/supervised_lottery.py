@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from whymask.report.figures import NEUTRAL, draw
 from whymask.theory.claims.claim import Claim, Picture, Section, Told
-from whymask.theory.claims.record import Finding, Row, averaged, finding, pooled, within
+from whymask.theory.claims.record import Finding, Row, finding, mean_share, pooled, within
 from whymask.theory.lab import Lab, Trained
 from whymask.theory.measures import class_winners, feature_power, largest_overlap, own_overlap
 from whymask.theory.page.figures import ORANGE
@@ -29,8 +29,8 @@ def supervised_lottery(lab: Lab) -> list[Finding]:
     rows = [
         pooled("classes that captured one feature only", one.sum(1), lab.data.k, lab.seeds),
         pooled("classes whose larger feature is their winner", right.sum(1), lab.data.k, lab.seeds, THRESHOLD),
-        averaged("single-view accuracy", accuracy),
-        averaged(f"predicted: 1 - (share of one-feature classes) (L - 1)/L, L = {L}", expected),
+        mean_share("single-view accuracy", accuracy),
+        mean_share(f"predicted: 1 - (share of one-feature classes) (L - 1)/L, L = {L}", expected),
         within("single-view accuracy minus the prediction", accuracy - expected, TOLERANCE),
         *_by_margin(lab, right),
     ]

@@ -1,5 +1,6 @@
 """The page of a theory run: claims.json and arrays.npz -> report.html and figures/*.svg."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from whymask.errors import WhymaskError
 from whymask.report.figures import inline, write_figures
 from whymask.report.page import render
 from whymask.report.pictures import arrays_of
-from whymask.report.text import clean, count, flatten, known, number, setting_value
+from whymask.report.text import clean, count, flatten, known, setting_value
 from whymask.runs import read_json, write_bytes
 from whymask.theory.claims import CLAIMS, CONTROLS
 from whymask.theory.claims.claim import CLOCK_NAMES, Picture, Section, Told
 from whymask.theory.claims.downstream import region_table
+from whymask.theory.claims.earlier import with_states
+from whymask.theory.claims.record import at_least, tally
 
 Row = dict[str, Any]
 TITLES = {claim.id: claim.title for claim in (*CLAIMS.values(), *CONTROLS)}
@@ -25,7 +28,7 @@ REGIME = {
     "gamma": "feature noise",
 }  # fmt: skip
 """The settings that stand above the table, with what they are."""
-_COLUMNS = ("what", "measured", "low", "high", "threshold", "count", "seeds", "worst_seed", "worst", "holds")
+_COLUMNS = ("what", "measured", "low", "high", "threshold", "count", "seeds", "worst_seed", "worst", "state")
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -73,7 +76,7 @@ def load_run(folder: Path) -> Row:
     for section in ("claims", "controls", "seeds", "idealisations"):
         run[section] = run.get(section) or []
     for section in ("claims", "controls"):
-        claims = [claim for claim in run[section] if isinstance(claim, dict)]
+        claims = [with_states(claim, section == "controls") for claim in run[section] if isinstance(claim, dict)]
         run[section] = [_described(claim, f"{section}-{place}") for place, claim in enumerate(claims)]
     return run
 
@@ -97,36 +100,34 @@ def _described(claim: Row, anchor: str) -> Row:
     """A claim with its name, the tag of its clock, its main row's words, and its rows as tables."""
     rows = [row for row in claim.get("rows") or [] if isinstance(row, dict)]
     others, region = [row for row in rows if not row.get("region")], [row for row in rows if row.get("region")]
-    return (
-        {"holds": None}
-        | claim
-        | {
-            "id": str(claim.get("id")),
-            "rows": rows,
-            "name": TITLES.get(str(claim.get("id")), str(claim.get("id"))),
-            "tag": CLOCK_NAMES.get(str(claim.get("clock")), claim.get("clock")),
-            "anchor": anchor,
-            "what": rows[0].get("what") if rows else None,
-            "by": _judged_by(claim),
-            "tables": [row_table(part) for part in (others, region) if part],  # the region's have keys of their own
-        }
-    )
+    return claim | {
+        "id": str(claim.get("id")),
+        "rows": rows,
+        "name": TITLES.get(str(claim.get("id")), str(claim.get("id"))),
+        "tag": CLOCK_NAMES.get(str(claim.get("clock")), claim.get("clock")),
+        "anchor": anchor,
+        "what": rows[0].get("what") if rows else None,
+        "because": _because(claim),
+        "tables": [row_table(part) for part in (others, region) if part],  # the region's have keys of their own
+    }
 
 
-def _judged_by(claim: Row) -> str | None:
-    """Why a claim was not judged by its interval's lower bound alone, where that bound says otherwise."""
-    threshold: Any = claim.get("threshold")
+def _because(claim: Row) -> str | None:
+    """Why a claim is in the state that it is in, where its threshold and interval do not show it."""
+    state: Any = claim.get("state")
     low: Any = claim.get("low")
-    if not known(threshold) or claim.get("holds") is None or str(claim.get("id")).startswith("control-"):
-        return None
-    if not known(low) and not claim["holds"]:
-        return "not measured: " + (
-            "too few seeds for an interval" if known(claim.get("measured")) else "nothing to compare"
-        )
-    reached = known(low) and (low > 0 if threshold == 0 else low >= threshold)
-    if reached == claim["holds"]:
-        return None
-    return "by the number itself: its interval reaches below" if claim["holds"] else "another of its rows fails"
+    high: Any = claim.get("high")
+    threshold: Any = claim.get("threshold")
+    if state == "not measured":
+        return "nothing to compare"
+    if not (known(low) and known(high) and known(threshold)):
+        return "too few seeds for an interval" if state == "undecided" else None
+    if state == "undecided" and low <= threshold <= high:
+        return "the interval holds the threshold"
+    own = at_least(claim, threshold)["state"]
+    if state in ("fails", "undecided") and own == "holds":
+        return f"another of its rows {'fails' if state == 'fails' else 'is undecided'}"
+    return None
 
 
 def row_table(rows: list[Row]) -> Row:
@@ -144,27 +145,35 @@ def _cell(value: Any) -> str:
 
 
 def summary(run: Row) -> Row:
-    """What the top of the page says: {"title", "badge", "mark", "text", "failing", "controls", "broken"}."""
-    judged = [claim for claim in run["claims"] if claim["holds"] is not None]
-    failing = [claim for claim in judged if not claim["holds"]]
-    holding, unjudged = len(judged) - len(failing), len(run["claims"]) - len(judged)
-    title = f"{_claims(holding)} hold{'s' if holding == 1 else ''}"
-    badge, mark = ("good", "✓") if judged else ("", "…")
-    if failing:
-        title += f", {len(failing)} do{'es' if len(failing) == 1 else ''} not"
-        badge, mark = ("warn", "≠") if holding else ("bad", "✗")
-    text = f"{_where(run)}: {title}."
-    if unjudged:
-        text += f" {_claims(unjudged).capitalize()} {'has' if unjudged == 1 else 'have'} no threshold."
+    """What the top of the page says: {"title", "badge", "mark", "text", "claims", "controls", "broken"}.
+
+    "claims": one row a claim, {"name", "results"}, a result for each clock.
+    """
+    states = [claim["state"] for claim in run["claims"] if claim["state"] is not None]
+    title, ids = tally(states), dict.fromkeys(claim["id"] for claim in run["claims"])
+    rows = [{"name": TITLES.get(id, id), "results": [c for c in run["claims"] if c["id"] == id]} for id in ids]
+    badge, mark = ("good", "✓") if states else ("", "…")
+    if set(states) - {"holds"}:
+        badge, mark = ("bad", "✗") if set(states) == {"fails"} else ("warn", "≠" if "fails" in states else "?")
     return {
-        "title": title,
+        "title": title[0].upper() + title[1:],
         "badge": badge,
         "mark": mark,
-        "text": text,
-        "failing": [_failure(claim) for claim in failing],
+        "text": f"{_where(run)}; {_tested(run)}{title}.",
+        "claims": rows,
         "controls": len(run["controls"]),
-        "broken": [_failure(control) for control in run["controls"] if control["holds"] is False],
+        "broken": [control for control in run["controls"] if control["state"] == "fails"],
     }
+
+
+def _tested(run: Row) -> str:
+    """ "9 claims, 5 of them on two clocks: "; nothing where none was judged."""
+    judged = Counter(claim["id"] for claim in run["claims"] if claim["state"] is not None)
+    if not judged:
+        return ""
+    twice = sum(tests > 1 for tests in judged.values())
+    clocks = f", {twice} of them on two clocks" if twice else ""
+    return f"{len(judged)} claim{'s' if len(judged) != 1 else ''}{clocks}: "
 
 
 def _where(run: Row) -> str:
@@ -172,19 +181,6 @@ def _where(run: Row) -> str:
     seeds = len(run["seeds"]) or max((c["seeds"] for c in run["claims"] if known(c.get("seeds"))), default=0)
     k = {key: value for key, value, _ in regime(run["setting"])}.get("k")
     return ", ".join([*([f"k = {k}"] if k else []), f"{count(seeds)} seed{'s' if seeds != 1 else ''}"])
-
-
-def _claims(n: int) -> str:
-    return f"{n} claim{'s' if n != 1 else ''}"
-
-
-def _failure(claim: Row) -> Row:
-    """Name, anchor and number of a claim that does not hold."""
-    interval = ", no interval"
-    if known(claim.get("low")) and known(claim.get("high")):
-        interval = f", 95 % interval {number(claim['low'])} to {number(claim['high'])}"
-    measured = f"measured {number(claim.get('measured'))}{interval}, threshold {count(claim.get('threshold'))}"
-    return {"name": claim["name"], "tag": claim["tag"], "anchor": claim["anchor"], "text": measured}
 
 
 def regime(setting: Row) -> list[tuple[str, str, str]]:
