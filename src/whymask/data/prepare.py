@@ -84,7 +84,11 @@ class Prepared:
         return []
 
     def describe(self) -> dict[str, Any]:
-        """What the run folder and the page say about the data."""
+        """What the run folder and the page say about the data.
+
+        images: that could be used; pool: to pretrain on; labelled: all that have labels, of which train and test are
+        used, and those that equal a test image are not; train_counts, test_counts: of each class.
+        """
         images, prep = self.images, self.images.preprocessing
         return {
             "name": self.name,
@@ -145,7 +149,7 @@ def prepare(
     height, width = prep.size
     say(f"{source.name}: {len(source.keys):,} images, seen at {height}x{width} pixels, {prep.channels} channels")
     if (labelled := int(source.labelled.sum())) > 0:
-        say(f"{labelled:,} labelled images: {source.task.text()}")
+        say(f"{labelled:,} of them labelled: {source.task.text()}")
     say(f"decoded images are kept in {store} ({store_size(source, prep) / 2**20:,.0f} MiB)")
     images = open_images(source, prep, store, progress=progress)
     if images.skipped:
@@ -168,6 +172,8 @@ def split(source: Source, images: ImageSet, config: DataSettings, say: Callable[
     if not images.preprocessing.mean:
         mean, std = statistics(images.images, pool)
         images = replace(images, preprocessing=replace(images.preprocessing, mean=mean, std=std))
+    if len(train):
+        say(f"{len(train):,} labelled images to train on, {test.sum():,} to test on")
     from_source = images.splits is not None and bool((labelled & (images.splits == "test")).any())
     return Prepared(
         source.name, images, groups, pool, train, np.flatnonzero(test), int(leaking.sum()), from_source, config

@@ -15,7 +15,19 @@ from whymask.tasks import Regression, Task
 _SAFE_SETTINGS = {"method", "metric", "budgets", "precision", "device", "encoder.name"}
 _SAFE_SETTINGS |= {"task", "class_weights", "sampler"}
 _SAFE_DATA = {"fingerprint", "test_split", "task"}
-_DATA_KEYS = {"images", "pool", "labelled", "test", "train_counts", "test_counts", "size", "channels", "mean", "std"}
+_DATA_KEYS = {
+    "images",
+    "pool",
+    "labelled",
+    "train",
+    "test",
+    "train_counts",
+    "test_counts",
+    "size",
+    "channels",
+    "mean",
+    "std",
+}
 _DATA_KEYS |= {"targets", "skipped", "duplicates", "transductive", "groups", "group_by", "store"} | _SAFE_DATA
 
 
