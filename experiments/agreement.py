@@ -30,7 +30,7 @@ from whymask.explanations.measures.interactions import effective_count, interact
 from whymask.explanations.measures.views import count_views
 from whymask.explanations.networks import BATCH, Member
 from whymask.explanations.regions import regions
-from whymask.intervals import clopper_pearson, mean_interval
+from whymask.intervals import clopper_pearson, level_interval
 from whymask.progress import say
 from whymask.randomness import numpy_generator
 from whymask.runs import write_json
@@ -171,7 +171,7 @@ def summary(rows: list[dict[str, float]], encoder: str) -> list[dict[str, Any]]:
     """Rows of agreement.json: of each measure and filling the mean AUC over networks, and its interval.
 
     "auc" is at equal accuracy, "auc_all_pairs" is not; "networks" are those that have classes of both kinds with equal
-    accuracy. Interval: Student's t over networks, in [0, 1]; where all have an AUC of 1 and there is no spread, the
+    accuracy. Interval: Student's t over networks, within 0 and 1; where all have an AUC of 1 and so no spread, the
     exact one for as many networks that all succeed (Clopper and Pearson). The row "accuracy" says what the share of
     images that are recognised would tell.
     """
@@ -198,8 +198,8 @@ def summary(rows: list[dict[str, float]], encoder: str) -> list[dict[str, Any]]:
 def _interval(aucs: np.ndarray) -> tuple[float | None, float | None]:
     if (aucs == 1).all():
         return clopper_pearson(len(aucs), len(aucs))
-    over = mean_interval(aucs)
-    return tuple(None if bound is None else float(np.clip(bound, 0, 1)) for bound in (over.low, over.high))  # type: ignore[return-value]
+    over = level_interval(aucs)
+    return over.low, over.high
 
 
 def main(networks: int = NETWORKS, epochs: int = 20, images: int = 500, interaction_images: int = 200) -> None:

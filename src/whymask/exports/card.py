@@ -117,7 +117,8 @@ def of_study(study: dict[str, Any], what: Exported) -> str:
     for level in study["levels"]:
         if level["metric"] == metric:
             low, high = level["low"], level["high"]
-            interval = "one seed" if low is None else f"{low:.3f} to {high:.3f}, {level['seeds']} seeds"
+            seeds = f"{level['seeds']} seed{'s' if level['seeds'] != 1 else ''}"
+            interval = f"none, {seeds}" if low is None else f"{low:.3f} to {high:.3f}, {seeds}"
             lines.append(f"| {level['arm']} | {level['labels_per_class']:g} | {level['mean']:.3f} | {interval} |")
     own = what.result.get("metrics")
     if own:
