@@ -78,7 +78,7 @@ def fake_study(classes: list[str], seeds: int = 5) -> dict[str, Any]:
             counts = np.eye(k) * 100 * level(arm, labels) + 100 * (1 - level(arm, labels)) / k
             confusion.append(here | {"counts": counts.tolist()})
     return {
-        "schema": 1,
+        "schema": 2,
         "setting": {
             "command": f"whymask study {SECRET_PATH} --labels={SECRET_PATH}/labels --group-by 'Smith_(\\d+)' --seeds 5",
             "method": "mae", "metric": METRICS[0], "seeds": list(range(seeds)), "budgets": ["10", "50"],
@@ -105,7 +105,7 @@ def fake_study(classes: list[str], seeds: int = 5) -> dict[str, Any]:
         "cells": cells, "levels": levels, "pairs": pairs, "per_class": per_class, "confusion": confusion,
         "label_worth": [
             {"arm": "mae", "labels_per_class": 10, "worth": 61.4, "low": 48.0, "high": 80.0, "kind": "exact"}
-            | {"seeds": seeds, "low_kind": "exact", "high_kind": "at least"}
+            | {"said": True, "seeds": seeds, "low_kind": "exact", "high_kind": "at least"}
         ],
         "verdict": {
             "text": "Pretraining helps: at 10 labels a class mae reaches 0.964 single-view accuracy against 0.857 from "
@@ -277,7 +277,8 @@ def test_a_page_from_half_a_study(tmp_path: Path) -> None:
     study["confusion"] = study["label_worth"] = []
     study["verdict"] = {
         "text": "Too few seeds to say.",
-        "kind": "too few seeds",
+        "kind": "cannot tell",
+        "settle": "3 or more seeds that all arms finish.",
         "metric": "accuracy",
         "labels_per_class": 10,
     }
@@ -285,7 +286,32 @@ def test_a_page_from_half_a_study(tmp_path: Path) -> None:
     (tmp_path / "samples.npz").write_bytes(b"damaged")
     for names in (True, False):
         page = Page(write_study_page(tmp_path, names=names))
-        assert "Too few seeds to say." in page.text and "gallery" not in page.ids and "img" not in page.tags
+        assert "Too few seeds to say. What would settle it: 3 or more seeds" in page.text
+        assert "gallery" not in page.ids and "img" not in page.tags
+
+
+@pytest.mark.parametrize(
+    ("scratch", "long", "kind"),
+    [
+        ((-0.026, 0.023), (-0.038, -0.018), "not worth its compute"),
+        ((-0.184, 0.1), (-0.1, 0.1), "cannot tell"),
+        ((-0.01, 0.01), (-0.02, 0.01), "no difference that matters"),
+    ],
+)
+def test_a_study_of_the_first_schema_is_judged_by_the_rules_of_today(
+    tmp_path: Path, scratch: tuple[float, float], long: tuple[float, float], kind: str
+) -> None:
+    study = fake_study(["a", "b", "c"]) | {"schema": 1}
+    study["verdict"] |= {"kind": "no difference", "text": "No difference within 0.184."}
+    for row in study["pairs"]:
+        bounds = scratch if row["baseline"] == "scratch" else long
+        row |= {"low": bounds[0], "high": bounds[1], "low_images": None, "high_images": None}
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    read = load_study(tmp_path)
+    assert read["verdict"]["kind"] == kind and "No difference within" not in read["verdict"]["text"]
+    assert not any(row["said"] for row in read["label_worth"])
+    page = Page(write_study_page(tmp_path))
+    assert read["verdict"]["text"] in page.text and "are worth" not in page.text
 
 
 def test_no_study_is_an_error(tmp_path: Path) -> None:
@@ -344,14 +370,17 @@ def test_worth_in_words() -> None:
         "low": 80.0,
         "high": 80.0,
         "kind": "at least",
+        "low_kind": "at least",
         "seeds": 5,
     }
     assert worth_sentence(row) == (
         "10 labels a class with mae are worth at least 80 from scratch: "
-        "at no number of labels tried did scratch catch up."
+        "in no seed did scratch catch up at any number of labels tried."
     )
+    some = worth_sentence(row | {"low": 40.0, "low_kind": "exact"})
+    assert "(median; from 40 to 80 over 5 seeds)." in str(some)
     assert "at most 2.5 from scratch" in str(
-        worth_sentence(row | {"kind": "at most", "worth": 2.5, "low": 2.5, "high": 2.5})
+        worth_sentence(row | {"kind": "at most", "low_kind": "at most", "worth": 2.5, "low": 2.5, "high": 2.5})
     )
     assert worth_sentence(row | {"worth": None}) is None
 

@@ -92,18 +92,21 @@ KEYS = {
     "pairs": "arm baseline labels_per_class metric difference low high low_images high_images seeds dropped",
     "per_class": "arm labels_per_class class recall low high",
     "confusion": "arm labels_per_class counts",
-    "label_worth": "arm labels_per_class worth low high kind low_kind high_kind seeds",
+    "label_worth": "arm labels_per_class worth low high kind low_kind high_kind seeds said",
+    "against_chance": "arm baseline labels_per_class metric difference low high low_images high_images seeds dropped",
 }
 
 
 def test_study_json_has_the_documented_schema(table: dict[str, Any]) -> None:
     assert set(table) == {"schema", "setting", "data", "provenance", "verdict", "chance", *KEYS}
-    assert table["schema"] == 1
+    assert table["schema"] == 2
     for name, keys in KEYS.items():
         assert table[name], name
         for row in table[name]:
             assert set(row) == set(keys.split()), name
-    assert set(table["verdict"]) == {"text", "kind", "metric", "labels_per_class"}
+    assert " ".join(table["verdict"]) == "text kind metric labels_per_class margin above_chance settle"
+    assert {row["baseline"] for row in table["against_chance"]} == {"chance"}
+    assert [row["arm"] for row in table["against_chance"]] == ["scratch", "mae", "scratch-long"]
     metrics = {"accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss"}
     metrics |= {"accuracy/multi_view", "accuracy/single_view"}
     assert all(set(cell["metrics"]) == metrics for cell in table["cells"])
@@ -125,7 +128,8 @@ def test_every_arm_has_every_seed(table: dict[str, Any]) -> None:
 
 def test_the_verdict_of_glyphs_is_on_single_view_images_at_the_smallest_budget(table: dict[str, Any]) -> None:
     assert (table["verdict"]["metric"], table["verdict"]["labels_per_class"]) == ("accuracy/single_view", 2)
-    assert table["verdict"]["kind"] == "too few seeds"
+    assert table["verdict"]["kind"] == "cannot tell" and "3 or more seeds" in table["verdict"]["settle"]
+    assert table["verdict"]["margin"] == 0.02
 
 
 def test_the_numbers_are_those_of_the_cells(finished: Path, table: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whymask.studies.worth import Worth, label_worth, labels_needed
+from whymask.studies.worth import Worth, label_worth, labels_needed, may_be_said
+from whymask.tasks import Classification
 
 BUDGETS = (5, 10, 20, 50, 100, 500)
 
@@ -113,3 +114,34 @@ def test_a_better_value_is_never_worth_less(heights, first, second):
     assert BUDGETS[0] <= low.labels <= high.labels * (1 + 1e-12)
     assert high.labels <= BUDGETS[len(heights) - 1] * (1 + 1e-12)
     assert order[low.kind] <= order[high.kind]
+
+
+def said(scratch: dict[float, float], reached: float, worth: Worth, kind: str = "helps", low: float = 0.02) -> bool:
+    """Of 10 labels with mae, by curves of means, where every seed has this worth."""
+    here = {"metric": "accuracy", "seeds": 5}
+    levels = [here | {"arm": "scratch", "labels_per_class": labels, "mean": mean} for labels, mean in scratch.items()]
+    levels.append(here | {"arm": "mae", "labels_per_class": 10, "mean": reached})
+    pair = here | {"arm": "mae", "baseline": "scratch", "labels_per_class": 10, "low": low, "high": 0.1}
+    ends = {"low": worth.labels, "high": worth.labels, "low_kind": worth.kind, "high_kind": worth.kind}
+    row = {"arm": "mae", "labels_per_class": 10, "worth": worth.labels, "kind": worth.kind} | ends
+    verdict = {"kind": kind, "metric": "accuracy"}
+    images = {"low_images": None, "high_images": None}
+    return may_be_said(row, levels, [pair | images], verdict, "mae", Classification())
+
+
+def test_worth_is_said_where_pretraining_helps_alone():
+    curve = {10: 0.5, 20: 0.6, 40: 0.7}
+    assert said(curve, 0.6, Worth(20, "exact"))
+    assert not said(curve, 0.6, Worth(20, "exact"), kind="cannot tell")
+    assert not said(curve, 0.6, Worth(20, "exact"), low=-0.01), "no better than scratch at this budget"
+    assert said(curve, 0.6, Worth(20, "exact"), kind="helps", low=0.001)
+
+
+def test_worth_is_not_said_against_the_curve_of_means():
+    """Scratch with 4 labels had mae's very value, and yet no seed was said to have caught up."""
+    assert not said({4: 0.6, 10: 0.61, 40: 0.62}, 0.6, Worth(40, "at least"))
+    assert said({4: 0.4, 10: 0.5, 40: 0.55}, 0.6, Worth(40, "at least"))
+
+
+def test_at_least_what_one_had_is_nothing_to_say():
+    assert not said({4: 0.4, 10: 0.5}, 0.6, Worth(10, "at least"))

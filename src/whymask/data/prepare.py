@@ -46,6 +46,13 @@ class Prepared:
         return self.images.classes
 
     @property
+    def identity(self) -> str:
+        """What a run's images, labels and split are: the images' fingerprint, and a share that is not the usual."""
+        share = self.config.test_share
+        usual = self.test_from_source or share == DataSettings.test_share
+        return self.images.fingerprint if usual else f"{self.images.fingerprint} test {share:g}"
+
+    @property
     def train_counts(self) -> list[int]:
         """Training images of each class."""
         return self.task.counts(self.images.labels[self.train])
@@ -114,6 +121,7 @@ class Prepared:
             "group_by": self.config.group_by,
             "groups": None if self.groups is None else len(np.unique(self.groups)),
             "test_split": "source" if self.test_from_source else "drawn",
+            "test_share": None if self.test_from_source else self.config.test_share,
             "store": {"path": str(images.path), "bytes": images.nbytes},
             "warnings": self.warnings(),
         }
@@ -160,7 +168,7 @@ def prepare(
 def split(source: Source, images: ImageSet, config: DataSettings, say: Callable[[str], None]) -> Prepared:
     """Decide the rows of each set, and measure mean and std on the pool where an encoder has not brought its own."""
     groups = groups_of(images, config.group_by)
-    test = test_rows(images, groups)
+    test = test_rows(images, groups, config.test_share)
     leaking = leaking_rows(images, test, groups)
     labelled = images.labelled
     train = np.flatnonzero(labelled & ~test & ~leaking)

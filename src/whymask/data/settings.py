@@ -44,10 +44,18 @@ class DataSettings(LabelSettings):
     group_by: str | None = None
     """A column, or a regular expression on file names (its first group), whose equal values (one patient, part or
     video) are never on both sides of a split."""
+    test_share: float = field(default=0.2, metadata=LATER)
+    """Share of the labelled images to test on, where the data name no test images. Of few labels more, up to 0.5, shows
+    more than a fifth."""
     transductive: bool = False
     """Keep the test images, without their labels, in pretraining. The page then says so."""
     store: Path | None = None
     """Folder for decoded images, memory-mapped and shared by runs; default: $WHYMASK_STORE or ~/.cache/whymask."""
+
+    def __post_init__(self) -> None:
+        """Raises WhymaskError for a share that leaves nothing to test on or nothing to train on."""
+        if not 0 < self.test_share < 1:
+            raise WhymaskError(f"--test-share {self.test_share:g}: expected a share between 0 and 1, such as 0.2")
 
 
 def check_there(data: str) -> None:

@@ -140,7 +140,7 @@ class Cast:
         found: dict[int, Member] = {}
         for seed, run in self.runs[self.pretrained].items():
             encoder = load_pretrained(run)
-            if encoder is not None and run.fingerprint == self.prepared.images.fingerprint:
+            if encoder is not None and run.fingerprint == self.prepared.identity:
                 encoder = encoder.to(self.fabric.device)
                 rows = self.context.labelled_rows(run.budget, run.seed)
                 found[seed] = controls.readout_network(arm, encoder, self.prepared, rows, run.seed)

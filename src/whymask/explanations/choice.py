@@ -82,7 +82,7 @@ def check_unseen(runs: Sequence[Run], prepared: Prepared) -> list[str]:
 def _tested_on(run: Run, prepared: Prepared) -> np.ndarray | None:
     """The test images of a run, rows of `prepared`; None where it was trained on other data, or does not say."""
     path = run.folder / "predictions.npz"
-    if run.fingerprint != prepared.images.fingerprint or not path.exists():
+    if run.fingerprint != prepared.identity or not path.exists():
         return None
     with np.load(path) as predictions:
         return predictions["rows"]

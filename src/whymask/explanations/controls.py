@@ -36,7 +36,7 @@ ERASED_SHARE = 0.5
 
 def can_be_trained(run: Run, prepared: Prepared) -> str | None:
     """Why a control cannot be trained as `run` was; None where it can."""
-    if run.fingerprint != prepared.images.fingerprint:
+    if run.fingerprint != prepared.identity:
         return f"{prepared.name} does not hold the images that {run.folder} was trained on"
     if not run.training:
         return f"{run.folder} was made by an early version, which did not record its recipe"

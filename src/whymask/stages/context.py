@@ -29,7 +29,7 @@ class Context:
 
     @property
     def fingerprint(self) -> str:
-        return self.prepared.images.fingerprint
+        return self.prepared.identity
 
     def labelled_rows(self, budget: Budget, seed: int) -> np.ndarray:
         """The labelled images, rows of the images, that a budget buys for a seed: the same in every arm.

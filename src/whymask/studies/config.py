@@ -15,7 +15,7 @@ from whymask.stages.augment import resolve_augment
 from whymask.stages.pretrain import PretrainJob
 from whymask.stages.recipes import resolve_pretraining
 from whymask.stages.settings import AugmentName, FinetuneTrainingSettings
-from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG, ScratchLong, StudySettings
+from whymask.studies.settings import INIT, MARGIN, SCRATCH, SCRATCH_LONG, ScratchLong, StudySettings
 from whymask.tasks import Task
 from whymask.tasks.budgets import Budget, auto_budgets, parse_budget
 from whymask.training.optimisation import TrainingConfig
@@ -32,6 +32,7 @@ class StudyConfig:
     worth_budgets: tuple[Budget, ...]
     scratch_long: ScratchLong
     metric: str
+    margin: float
     method: str
     method_config: MethodConfig
     init: Path | None
@@ -78,6 +79,8 @@ class StudyConfig:
         content |= {name: [budget.name for budget in content[name]] for name in ("budgets", "worth_budgets")}
         content[setting_of(self.method)] = asdict(settings_for(self.method, self.method_config))
         del content["data"]["store"]
+        if self.margin == MARGIN:  # a setting that came later
+            del content["margin"]
         return content
 
     def text(self, task: Task) -> str:
@@ -113,6 +116,7 @@ def resolve_study(asked: StudySettings, prepared: Prepared) -> StudyConfig:
         worth_budgets=tuple(worth),
         scratch_long=asked.scratch_long,
         metric=metric,
+        margin=asked.margin,
         method=asked.method,
         method_config=resolve_method(asked.method, asked_of(asked), encoder, prep.size),
         init=asked.init,

@@ -18,9 +18,11 @@ from whymask.studies.config import resolve_study
 from whymask.studies.hours import fit_hours
 from whymask.studies.page import write_study_page
 from whymask.studies.plan import make_plan
+from whymask.studies.resolution import resolution_text, smallest_difference
 from whymask.studies.search import search
 from whymask.studies.settings import INIT, SCRATCH, StudySettings
 from whymask.studies.table import assemble, labels_per_class
+from whymask.studies.verdict import settled_by
 from whymask.studies.why import explain_study
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
@@ -77,7 +79,7 @@ def study(
         explain_study(runner, data, images=images, names=names)
         write_study_page(runner.out, images=images, names=names)
     folder.finish({"verdict": table["verdict"]})
-    say(f"{table['verdict']['text']}\nThe page: {runner.out / 'report.html'}")
+    say(f"{table['verdict']['text']}{settled_by(table['verdict'])}\nThe page: {runner.out / 'report.html'}")
     return table
 
 
@@ -93,6 +95,7 @@ def _resolve(context: Context, asked: StudySettings, out: Path, hours: float | N
     prepared = context.prepared
     config = resolve_study(asked, prepared)
     say(config.text(prepared.task))
+    say(resolution_text(prepared, config.metric, smallest_difference(prepared, config.metric)))
     for note in config.encoder.notes(context.preprocessing.size):
         say(note)
     runner = Runner(context, config, out)
@@ -156,6 +159,7 @@ def _describe(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
         **config.to_dict(),
         "command": command(),
         "seeds": config.seed_list,
+        "smallest_difference": smallest_difference(prepared, config.metric),
         "verdict_labels_per_class": labels_per_class(classified[0], prepared),
         "recipes": recipes,
         "normalise_targets": getattr(config.method_config, "normalise_targets", None),

@@ -16,6 +16,7 @@ from whymask.training.settings import RuntimeSettings
 
 SCRATCH_LONG, INIT = "scratch-long", "init"
 ScratchLong = Literal["smallest", "all", "none"]
+MARGIN = 0.02
 
 __all__ = ["INIT", "SCRATCH", "SCRATCH_LONG", "ScratchLong", "StudySettings"]
 
@@ -42,6 +43,10 @@ class StudySettings(PerMethod):
     glyphs), accuracy, macro_f1, auroc, log_loss or accuracy/TAG. Multilabel: mean_average_precision (default),
     macro_auroc, macro_f1 or micro_f1. Regression: mean_absolute_error (default; with /TARGET of one of several), rmse,
     r2 or spearman. Its budget is the smallest."""
+    margin: float = MARGIN
+    """The smallest difference that matters, a share of the metric's range, fixed before the run: "no difference that
+    matters" is only said where the whole interval lies within it. The range of a metric without two bounds is what lies
+    between the best value and that of who looks at no image."""
     method: Literal[tuple(SETTINGS)] = "mae"  # type: ignore[valid-type]
     """How to pretrain; one of `whymask.methods.METHODS`."""
     init: Path | None = None
@@ -69,6 +74,8 @@ class StudySettings(PerMethod):
             parse_budget(budget)
         if self.seeds < 1:
             raise WhymaskError(f"--seeds {self.seeds}: at least 1 is needed, and 3 for a verdict.")
+        if not 0 < self.margin < 1:
+            raise WhymaskError(f"--margin {self.margin:g}: expected a share of the metric's range, such as {MARGIN}.")
         if self.finetune.layer_decay != 1:
             raise WhymaskError(
                 f"--finetune.layer-decay {self.finetune.layer_decay:g}: scratch is trained without layer decay. "

@@ -69,6 +69,8 @@ def bootstrap_images(
             chunks.setdefault(metric, []).append(values)
     tail = (1 - confidence) / 2
     # A rare tag or class may be missing from a resample, which then says nothing about it.
-    bounds = {m: np.nanquantile(np.concatenate(parts), [tail, 1 - tail]) for m, parts in chunks.items()}
+    drawn = {metric: np.concatenate(parts) for metric, parts in chunks.items()}
+    known = {metric: values for metric, values in drawn.items() if not np.isnan(values).all()}
+    bounds = {metric: np.nanquantile(values, [tail, 1 - tail]) for metric, values in known.items()}
     # Rounded, so that a bound of 0 is not put above 0 by the last bits of a sum: the verdict asks for its sign.
     return {metric: (round(float(low), 12), round(float(high), 12)) for metric, (low, high) in bounds.items()}

@@ -10,16 +10,21 @@ import numpy as np
 
 from whymask.data.prepare import Prepared
 from whymask.intervals import level_interval
-from whymask.runs import SCHEMA, read_json
+from whymask.runs import read_json
 from whymask.studies.cells import Cell
 from whymask.studies.config import StudyConfig
 from whymask.studies.settings import SCRATCH, SCRATCH_LONG
-from whymask.studies.statistics import bootstrap_images, paired_difference
-from whymask.studies.verdict import verdict
-from whymask.studies.worth import label_worth
+from whymask.studies.statistics import PairedDifference, bootstrap_images, paired_difference
+from whymask.studies.verdict import CHANCE, margin_of, verdict
+from whymask.studies.worth import label_worth, may_be_said
 from whymask.tasks import Task
 
 Row = dict[str, Any]
+Predictions = Mapping[int, np.ndarray]
+"""Seed -> the task's predictions (n_test, k)."""
+
+SCHEMA = 2
+"""Of study.json; `whymask.studies.earlier` reads 1."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Group:
 
 
 def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cell], setting: Row) -> Row:
-    """study.json's content (schema 1) from whatever cells are finished under `out`.
+    """study.json's content (`SCHEMA`) from whatever cells are finished under `out`.
 
     `setting` is the resolved setting as the page shows it; it holds the verdict's metric and budgets.
     """
@@ -58,11 +63,25 @@ def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cel
     tags, test_groups = prepared.test_tags, None if prepared.groups is None else prepared.groups[prepared.test]
     levels = [row for group in groups.values() for row in _levels(group)]
 
-    def bootstrap(arm: Group, baseline: Group) -> dict[str, tuple[float, float]]:
-        return bootstrap_images(task, arm.predictions, baseline.predictions, labels, tags=tags, groups=test_groups)
+    def bootstrap(arm: Predictions, baseline: Predictions) -> dict[str, tuple[float, float]]:
+        return bootstrap_images(task, arm, baseline, labels, tags=tags, groups=test_groups)
 
     pairs = _pairs(groups, config, rows, bootstrap)
-    first = setting["verdict_labels_per_class"]
+    metric, first, chance = setting["metric"], setting["verdict_labels_per_class"], prepared.chance
+    here = [arm for (_, budget), arm in groups.items() if budget == first and metric in arm.metrics]
+    against_chance = [row for arm in here for row in _against_chance(arm, metric, prepared, bootstrap)]
+    given = verdict(
+        [*pairs, *against_chance],
+        metric,
+        first,
+        task=task,
+        arm=config.method,
+        levels=levels,
+        margin=margin_of(task.describe(metric), config.margin, chance.get(metric)),
+        test_images=len(labels) if test_groups is None else len(np.unique(test_groups)),
+        equal_compute=config.scratch_long != "none",
+    )
+    worths = _worths(groups, config.pretrained_arms, task, metric)
     return {
         "schema": SCHEMA,
         "setting": setting,
@@ -73,17 +92,10 @@ def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cel
         "pairs": pairs,
         "per_class": [row for group in groups.values() for row in _per_class(group, labels)],
         "confusion": [row for group in groups.values() for row in _confusion(group, labels)],
-        "chance": prepared.chance,
-        "label_worth": _worths(groups, config, task, setting["metric"]),
-        "verdict": verdict(
-            pairs,
-            setting["metric"],
-            first,
-            task=task,
-            arm=config.method,
-            levels=levels,
-            equal_compute=config.scratch_long != "none",
-        ),
+        "chance": chance,
+        "against_chance": against_chance,
+        "label_worth": [row | {"said": may_be_said(row, levels, pairs, given, config.method, task)} for row in worths],
+        "verdict": given,
     }
 
 
@@ -170,7 +182,7 @@ def _pairs(
     groups: Mapping[tuple[str, float], Group],
     config: StudyConfig,
     rows: list[Row],
-    bootstrap: Callable[[Group, Group], dict[str, tuple[float, float]]],
+    bootstrap: Callable[[Predictions, Predictions], dict[str, tuple[float, float]]],
 ) -> list[Row]:
     """Every pretrained arm against every scratch arm, budget by budget, metric by metric."""
     failed = {(row["arm"], row["labels_per_class"], row["seed"]) for row in rows if row["error"]}
@@ -179,29 +191,44 @@ def _pairs(
         for baseline in (groups.get((other, budget)) for other in (SCRATCH, SCRATCH_LONG)):
             if name not in config.pretrained_arms or baseline is None:
                 continue
-            images = bootstrap(arm, baseline)
+            images = bootstrap(arm.predictions, baseline.predictions)
             dropped = {seed for other in (arm, baseline) for a, b, seed in failed if (a, b) == (other.arm, budget)}
             for metric in arm.metrics:
                 pair = paired_difference(arm.values(metric), baseline.values(metric))
-                if pair is None:
-                    continue
-                low_images, high_images = images.get(metric, (None, None))
-                pairs.append(
-                    {
-                        "arm": name,
-                        "baseline": baseline.arm,
-                        "labels_per_class": budget,
-                        "metric": metric,
-                        "difference": pair.difference,
-                        "low": pair.low,
-                        "high": pair.high,
-                        "low_images": low_images,
-                        "high_images": high_images,
-                        "seeds": pair.seeds,
-                        "dropped": len(dropped),
-                    }
-                )
+                if pair is not None:
+                    pairs.append(_pair_row(arm, baseline.arm, metric, pair, images) | {"dropped": len(dropped)})
     return pairs
+
+
+def _against_chance(
+    arm: Group,
+    metric: str,
+    prepared: Prepared,
+    bootstrap: Callable[[Predictions, Predictions], dict[str, tuple[float, float]]],
+) -> list[Row]:
+    """The arm against who looks at no image, as a pair, which is none without a finished cell."""
+    guess = arm.task.guess(prepared.images.labels[prepared.train])
+    images = bootstrap(arm.predictions, dict.fromkeys(arm.cells, np.tile(guess, (len(prepared.test), 1))))
+    pair = paired_difference(arm.values(metric), dict.fromkeys(arm.cells, prepared.chance[metric]))
+    return [] if pair is None else [_pair_row(arm, CHANCE, metric, pair, images) | {"dropped": 0}]
+
+
+def _pair_row(
+    arm: Group, baseline: str, metric: str, pair: PairedDifference, images: Mapping[str, tuple[float, float]]
+) -> Row:
+    low_images, high_images = images.get(metric, (None, None))
+    return {
+        "arm": arm.arm,
+        "baseline": baseline,
+        "labels_per_class": arm.labels_per_class,
+        "metric": metric,
+        "difference": pair.difference,
+        "low": pair.low,
+        "high": pair.high,
+        "low_images": low_images,
+        "high_images": high_images,
+        "seeds": pair.seeds,
+    }
 
 
 def _per_class(group: Group, labels: np.ndarray) -> list[Row]:
@@ -228,7 +255,7 @@ def _confusion(group: Group, labels: np.ndarray) -> list[Row]:
     return [{"arm": group.arm, "labels_per_class": group.labels_per_class, "counts": counts}]
 
 
-def _worths(groups: Mapping[tuple[str, float], Group], config: StudyConfig, task: Task, metric: str) -> list[Row]:
+def _worths(groups: Mapping[tuple[str, float], Group], arms: list[str], task: Task, metric: str) -> list[Row]:
     curves: dict[int, dict[float, float]] = {}
     for (arm, budget), group in groups.items():
         if arm == SCRATCH:
@@ -238,6 +265,6 @@ def _worths(groups: Mapping[tuple[str, float], Group], config: StudyConfig, task
     worths = [
         label_worth(arm, budget, group.values(metric), curves, higher_is_better=better)
         for (arm, budget), group in groups.items()
-        if arm in config.pretrained_arms
+        if arm in arms
     ]
     return [dict(worth) for worth in worths if worth is not None]

@@ -1,35 +1,68 @@
 """The verdict of a study: one sentence, decided from its numbers alone by rules fixed before the run.
 
-A pair is *better* when the t interval over seeds and the bootstrap interval over test images (where there is one) lie
-on the good side of 0, *worse* when both lie on the bad side, and *open* otherwise. Then, the first that holds:
+A pair has a t interval over seeds and, where the metric allows, a bootstrap interval over test images. It is *better*
+when all of them lie on the good side of 0, *worse* when all lie on the bad side, *alike* when all lie within the margin
+(an equivalence test), *few* with fewer than 3 common seeds, and *open* otherwise. Then, the first that holds:
 
-    too few seeds    a baseline shares fewer than 3 seeds with the arm
-    helps            better than scratch and than scratch-long
-    hurts            worse than scratch or than scratch-long
-    no difference    otherwise, "within d": the largest absolute bound of the open pairs' intervals
+    cannot tell                     a pair is few
+    helps                           better than scratch and than scratch-long
+    hurts                           worse than scratch
+    not worth its compute           worse than scratch-long
+    cannot tell                     a pair is open, or no network is above chance
+    no difference that matters      otherwise: a pair is alike
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
+from whymask.studies.settling import settling
 from whymask.tasks import Metric, Task
 
 MINIMUM_SEEDS = 3
 BASELINES = {"scratch": "scratch", "scratch-long": "scratch trained with the same compute"}
+CHANCE = "chance"
+"""The baseline of a pair whose other side looks at no image (see `Task.guess`)."""
 
-Kind = Literal["helps", "hurts", "no difference", "too few seeds"]
-State = Literal["few", "better", "worse", "open"]
+Kind = Literal["helps", "hurts", "not worth its compute", "no difference that matters", "cannot tell"]
+State = Literal["few", "better", "worse", "alike", "open"]
 Row = Mapping[str, Any]
+
+LEADS: dict[Kind, str] = {
+    "helps": "Pretraining helps",
+    "hurts": "Pretraining hurts",
+    "not worth its compute": "Pretraining is not worth its compute",
+    "no difference that matters": "No difference that matters",
+    "cannot tell": "Cannot tell whether pretraining helps",
+}
 
 
 class Verdict(TypedDict):
-    """The verdict as study.json holds it."""
+    """The verdict as study.json holds it.
+
+    `margin`: in the metric's unit. `above_chance`: whether any network is; None where that was not tested. `settle`:
+    what would settle it; None where it is settled.
+    """
 
     text: str
     kind: Kind
     metric: str
     labels_per_class: float
+    margin: float
+    above_chance: bool | None
+    settle: str | None
+
+
+def margin_of(about: Metric, share: float, chance: float | None) -> float:
+    """The smallest difference that matters: `share` of the metric's range.
+
+    The range of a metric without two bounds is what lies between the best value and that of who looks at no image; NaN,
+    within which nothing lies, where that is not known.
+    """
+    if about.low is not None and about.high is not None:
+        return share * (about.high - about.low)
+    best = about.high if about.higher_is_better else about.low
+    return math.nan if chance is None or best is None else share * abs(best - chance)
 
 
 def verdict(
@@ -40,33 +73,73 @@ def verdict(
     task: Task,
     arm: str,
     levels: Iterable[Row],
+    margin: float,
+    test_images: int | None = None,
     equal_compute: bool = True,
 ) -> Verdict:
     """What the study says about `arm` in `metric` (see `Task.describe`) at one budget.
 
     `pairs` and `levels` are rows of study.json, of which those of other arms, metrics and budgets are passed over. A
     pair holds difference, low, high, low_images, high_images (None: no such interval), seeds and dropped (counts);
-    levels supply the means that the text cites. `equal_compute=False` says that no scratch-long was planned at this
-    budget: scratch alone then decides, and the text says so. Otherwise a missing pair, its cells failed, means too few
-    seeds. Raises WhymaskError for an unknown metric.
+    levels supply the means that the text cites. Pairs whose baseline is `CHANCE`, of any arm, say what is above chance.
+    `margin`: in the metric's unit, see `margin_of`. `test_images`: how many, or groups of them, the intervals rest on.
+    `equal_compute=False` says that no scratch-long was planned at this budget: scratch alone then decides, and the
+    text says so. Otherwise a missing pair, its cells failed, means too few seeds. Raises WhymaskError for an unknown
+    metric.
     """
-    here = {"metric": metric, "labels_per_class": labels_per_class}
-    found = {row["baseline"]: row for row in pairs if _matches(row, here | {"arm": arm})}
+    about, here = task.describe(metric), {"metric": metric, "labels_per_class": labels_per_class}
+    there = [row for row in pairs if _matches(row, here)]
+    found = {row["baseline"]: row for row in there if row["arm"] == arm}
     means = {row["arm"]: row["mean"] for row in levels if _matches(row, here)}
-    baselines = list(BASELINES) if equal_compute else ["scratch"]
-    about = task.describe(metric)
-    states = {name: _state(found.get(name), about.higher_is_better) for name in baselines}
+    states = {name: state_of(found.get(name), about, margin) for name in (BASELINES if equal_compute else ("scratch",))}
+    above = _above_chance([row for row in there if row["baseline"] == CHANCE], about)
+    kind = _kind(states, above)
 
     budget = f"at {labels_per_class:g} {task.bought(labels_per_class)}"
+    lead = LEADS[kind] + _remark(kind, states, {name: found.get(name) for name in states}, about, margin)
     if "few" in states.values():
-        kind: Kind = "too few seeds"
-        text = f"Too few seeds to say whether pretraining helps: {budget} {_shared_seeds(arm, found, states)}."
+        text = f"{lead}: {budget} {_shared_seeds(arm, found, states)}."
     else:
-        kind, lead = _judge(states, found, about)
-        text = f"{lead}: {budget} {_numbers(arm, about, {name: found[name] for name in baselines}, means)}."
+        text = f"{lead}: {budget} {_numbers(arm, about, {name: found[name] for name in states}, means)}."
+    if above is False:
+        text = f"No network was shown to be above chance, what one scores who looks at no image. {text}"
     if not equal_compute:
         text += " Equal compute was not tested: scratch was not also trained as long as pretraining took."
-    return {"text": text, "kind": kind, "metric": metric, "labels_per_class": labels_per_class}
+    settle = None if kind != "cannot tell" else _settle(states, found, margin, test_images)
+    return {
+        "text": text,
+        "kind": kind,
+        "metric": metric,
+        "labels_per_class": labels_per_class,
+        "margin": margin,
+        "above_chance": above,
+        "settle": settle,
+    }
+
+
+def state_of(pair: Row | None, about: Metric, margin: float = math.nan) -> State:
+    """What a pair says, by the rules at the head of this file."""
+    if pair is None or pair["seeds"] < MINIMUM_SEEDS:
+        return "few"
+    above = all(low > 0 for low, _ in _intervals(pair))
+    below = all(high < 0 for _, high in _intervals(pair))
+    if above or below:
+        return "better" if above == about.higher_is_better else "worse"
+    return "alike" if _within(pair, margin) else "open"
+
+
+def _kind(states: Mapping[str, State], above_chance: bool | None) -> Kind:
+    if "few" in states.values():
+        return "cannot tell"
+    if set(states.values()) == {"better"}:
+        return "helps"
+    if states["scratch"] == "worse":
+        return "hurts"
+    if states.get("scratch-long") == "worse":
+        return "not worth its compute"
+    if "open" in states.values() or above_chance is False:
+        return "cannot tell"
+    return "no difference that matters"
 
 
 def _matches(row: Row, wanted: Row) -> bool:
@@ -79,29 +152,68 @@ def _intervals(pair: Row) -> list[tuple[float, float]]:
     return [(low, high) for low, high in bounds if low is not None]
 
 
-def _state(pair: Row | None, higher_is_better: bool) -> State:
-    if pair is None or pair["seeds"] < MINIMUM_SEEDS:
-        return "few"
-    above = all(low > 0 for low, _ in _intervals(pair))
-    below = all(high < 0 for _, high in _intervals(pair))
-    if above or below:
-        return "better" if above == higher_is_better else "worse"
-    return "open"
+def _within(pair: Row, margin: float) -> bool:
+    return all(abs(end) <= margin for interval in _intervals(pair) for end in interval)
 
 
-def _judge(states: Mapping[str, State], pairs: Mapping[str, Row], about: Metric) -> tuple[Kind, str]:
-    """The kind and the opening of the text, when every pair has enough seeds."""
-    better, worse, still_open = (
-        [name for name in states if states[name] == wanted] for wanted in ("better", "worse", "open")
+def _above_chance(pairs: list[Row], about: Metric) -> bool | None:
+    """Whether any arm's pair with chance is better; None without a pair that could say so."""
+    states = [state_of(pair, about) for pair in pairs]
+    return any(state == "better" for state in states) if any(state != "few" for state in states) else None
+
+
+def settled_by(given: Row) -> str:
+    """What follows the verdict's text: what would settle it."""
+    return f" What would settle it: {given['settle']}" if given.get("settle") else ""
+
+
+# the sentence
+
+
+def _remark(
+    kind: Kind, states: Mapping[str, State], pairs: Mapping[str, Row | None], about: Metric, margin: float
+) -> str:
+    """What follows the lead: against which baseline, and by how little."""
+    better, alike, still_open = (
+        [name for name in states if states[name] == wanted] for wanted in ("better", "alike", "open")
     )
-    beaten = "".join(f", though pretraining beats {BASELINES[name]}" for name in better)
-    if worse:
-        return "hurts", f"Pretraining hurts, {_who_wins(worse)}{beaten}"
-    if not still_open:
-        return "helps", "Pretraining helps"
-    bound = max(abs(end) for name in still_open for interval in _intervals(pairs[name]) for end in interval)
-    rivals = " or ".join(BASELINES[name] for name in still_open)
-    return "no difference", f"No difference within {_at_least(bound, about)} from {rivals}{beaten}"
+    though = "".join(f", though pretraining beats {BASELINES[name]}" for name in better)
+    said = _number_of(about)(margin)
+    if kind in ("helps", "hurts"):
+        decided = [pair for name, pair in pairs.items() if pair and (states[name] == "better") == (kind == "helps")]
+        small = any(_within(pair, margin) for pair in decided)
+        little = f", by less than the {said} that were to matter" if small else ""
+        return little if kind == "helps" else f", the same network from scratch does better{_long_too(states)}{little}"
+    if kind == "not worth its compute":
+        scratch = "beats scratch, but" if better else "does not beat scratch, and"
+        return f": it {scratch} the same compute spent on training from scratch does better"
+    if "few" in states.values():
+        return ", for too few seeds"
+    if kind == "cannot tell" and not still_open:
+        return ""
+    rivals = " or ".join(BASELINES[name] for name in (still_open or alike))
+    if kind == "cannot tell":
+        bound = max(abs(end) for name in still_open for interval in _intervals(pairs[name] or {}) for end in interval)
+        return f": a difference of up to {_at_least(bound, about)} from {rivals} is possible{though}"
+    return f": within {said} of {rivals}{though}"
+
+
+def _long_too(states: Mapping[str, State]) -> str:
+    return {
+        "worse": ", with the same steps and with the same compute",
+        "better": f", though pretraining beats {BASELINES['scratch-long']}",
+    }.get(states.get("scratch-long", "open"), "")
+
+
+def _settle(
+    states: Mapping[str, State], found: Mapping[str, Row], margin: float, test_images: int | None
+) -> str | None:
+    if "few" in states.values():
+        return f"{MINIMUM_SEEDS} or more seeds that all arms finish."
+    unsettled = [found[name] for name in states if states[name] == "open"]
+    if not unsettled:
+        return "Networks that learn something: more labels, more epochs, or another encoder."
+    return settling(unsettled, margin, test_images)
 
 
 def _at_least(bound: float, about: Metric) -> str:
@@ -110,18 +222,10 @@ def _at_least(bound: float, about: Metric) -> str:
     return f"{math.ceil(bound * scale - 1e-9) / scale:g}"
 
 
-def _who_wins(worse: list[str]) -> str:
-    if len(worse) == len(BASELINES):
-        return "the same network from scratch does better, with the same steps and with the same compute"
-    if worse == ["scratch"]:
-        return "the same network from scratch does better"
-    return "the same compute spent on training from scratch does better"
-
-
 def _numbers(arm: str, about: Metric, pairs: Mapping[str, Row], means: Mapping[str, float]) -> str:
     """ "mae reaches 0.964 accuracy against 0.857 from scratch (+0.107, 95 % interval ...) and ..." """
     title = about.title if about.higher_is_better else f"{about.title} (lower is better)"
-    number = _target_number if about.unit == "target" else _number
+    number = _number_of(about)
     rivals = [
         f"{number(means[name])} from {BASELINES[name]} ({_difference(row, number)})" for name, row in pairs.items()
     ]
@@ -136,6 +240,10 @@ def _difference(pair: Row, number: Callable[[float], str]) -> str:
     if pair["low_images"] is None:
         return text
     return f"{text}; {number(pair['low_images'])} to {number(pair['high_images'])} over test images"
+
+
+def _number_of(about: Metric) -> Callable[[float], str]:
+    return _target_number if about.unit == "target" else _number
 
 
 def _number(value: float) -> str:

@@ -3,10 +3,14 @@
 Labels are counted as the task's budgets are: of each class, or of all images.
 """
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple, TypedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
+
+from whymask.studies.settings import SCRATCH
+from whymask.studies.verdict import state_of
+from whymask.tasks import Task
 
 Kind = Literal["exact", "at least", "at most"]
 TOLERANCE = 1e-9  # isotonic regression averages flat parts and so moves them by rounding
@@ -31,6 +35,9 @@ class LabelWorth(TypedDict):
     low_kind: Kind
     high_kind: Kind
     seeds: int
+
+
+ORDER: dict[Kind, int] = {"at most": 0, "exact": 1, "at least": 2}
 
 
 def labels_needed(curve: Mapping[float, float], value: float, higher_is_better: bool = True) -> Worth:
@@ -81,11 +88,7 @@ def label_worth(
     seeds = [seed for seed, curve in common.items() if (min(curve), max(curve)) == ends]
     if not seeds:
         return None
-    order: dict[Kind, int] = {"at most": 0, "exact": 1, "at least": 2}
-    worths = sorted(
-        (labels_needed(curves[seed], values[seed], higher_is_better) for seed in seeds),
-        key=lambda worth: (worth.labels, order[worth.kind]),
-    )
+    worths = sorted((labels_needed(curves[seed], values[seed], higher_is_better) for seed in seeds), key=_place)
     low, median, high = worths[0], worths[(len(worths) - 1) // 2], worths[-1]
     return {
         "arm": arm,
@@ -98,3 +101,37 @@ def label_worth(
         "high_kind": high.kind,
         "seeds": len(seeds),
     }
+
+
+def may_be_said(
+    row: Mapping[str, Any],
+    levels: Iterable[Mapping[str, Any]],
+    pairs: Iterable[Mapping[str, Any]],
+    verdict: Mapping[str, Any],
+    method: str,
+    task: Task,
+) -> bool:
+    """Whether a row of label_worth is a statement for people.
+
+    It is where the arm is better than scratch at its budget, and of the verdict's own arm, the `method`, only if the
+    verdict is that it helps; where it says more than "at least what it had"; and where the curve of means, which the
+    page draws, tells the same: read from it, the worth lies between those of the seeds. `levels`, `pairs` and `verdict`
+    are those of study.json.
+    """
+    metric, about = verdict["metric"], task.describe(verdict["metric"])
+    here = {"arm": row["arm"], "labels_per_class": row["labels_per_class"], "metric": metric}
+    pair = next((pair for pair in pairs if (here | {"baseline": SCRATCH}).items() <= pair.items()), None)
+    if state_of(pair, about) != "better" or (row["arm"] == method and verdict["kind"] != "helps"):
+        return False
+    if row["kind"] == "at least" and row["worth"] <= row["labels_per_class"]:
+        return False
+    means = [level for level in levels if level["metric"] == metric]
+    reached = next(level["mean"] for level in means if here.items() <= level.items())
+    curve = {level["labels_per_class"]: level["mean"] for level in means if level["arm"] == SCRATCH}
+    of_means = labels_needed(curve, reached, about.higher_is_better)
+    low, high = Worth(row["low"], row["low_kind"]), Worth(row["high"], row["high_kind"])
+    return _place(low) <= _place(of_means) <= _place(high)
+
+
+def _place(worth: Worth) -> tuple[float, int]:
+    return worth.labels, ORDER[worth.kind]

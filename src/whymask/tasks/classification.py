@@ -29,9 +29,11 @@ from whymask.tasks.weighted import ClassTotals
 
 METRICS = {
     "accuracy": Metric("accuracy"),
-    "balanced_accuracy": Metric("balanced accuracy", average="of each class's own test images, then over classes"),
-    "macro_f1": Metric("macro F1", average="of each class against the rest, then over classes"),
-    "auroc": Metric("AUROC", average="of each class against the rest, then over classes"),
+    "balanced_accuracy": Metric(
+        "balanced accuracy", average="of each class's own test images, then over classes", by_name=True
+    ),
+    "macro_f1": Metric("macro F1", average="of each class against the rest, then over classes", by_name=True),
+    "auroc": Metric("AUROC", average="of each class against the rest, then over classes", by_name=True),
     "log_loss": Metric("log loss", higher_is_better=False, unit="nat", high=None),
 }
 

@@ -18,6 +18,7 @@ class Metric:
         unit: "target" where it is measured as the target is, "nat" for a log loss, "" for shares and correlations.
         low, high: what it lies between; None where there is no bound.
         average: how the test images come together in it.
+        by_name: whether it is a mean over classes, however few images some of them have.
     """
 
     title: str
@@ -26,6 +27,7 @@ class Metric:
     low: float | None = 0.0
     high: float | None = 1.0
     average: str = "over all test images alike"
+    by_name: bool = False
 
 
 def checked(predictions: np.ndarray, labels: np.ndarray, expected: tuple[int, ...]) -> None:

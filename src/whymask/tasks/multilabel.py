@@ -25,9 +25,9 @@ from whymask.tasks.weighted import Ranking
 
 OVER_CLASSES = "of each class over all test images, then over classes"
 METRICS = {
-    "mean_average_precision": Metric("mean average precision", average=OVER_CLASSES),
-    "macro_auroc": Metric("macro AUROC", average=OVER_CLASSES),
-    "macro_f1": Metric("macro F1", average=OVER_CLASSES),
+    "mean_average_precision": Metric("mean average precision", average=OVER_CLASSES, by_name=True),
+    "macro_auroc": Metric("macro AUROC", average=OVER_CLASSES, by_name=True),
+    "macro_f1": Metric("macro F1", average=OVER_CLASSES, by_name=True),
     "micro_f1": Metric("micro F1", average="over all pairs of a test image and a class alike"),
 }
 

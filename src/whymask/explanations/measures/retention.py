@@ -79,7 +79,7 @@ def _read_out(
     """Whether read-outs before and after are right on the images `rows`; None where the labels are not there."""
     prepared = cast.prepared
     run = cast.runs.get(arm, cast.runs[cast.baseline])[seed]
-    if run.fingerprint != prepared.images.fingerprint:
+    if run.fingerprint != prepared.identity:
         return None
     learn = cast.context.labelled_rows(run.budget, run.seed)
     labels = prepared.images.labels[learn], prepared.images.labels[rows]

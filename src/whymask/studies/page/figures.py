@@ -19,8 +19,10 @@ def curve(
     task: Task,
     metric: str,
     worth: list[dict[str, Any]],
+    chance: float | None = None,
 ) -> str:
-    """`metric` against numbers of labels: each arm's mean and interval over seeds; `worth` is a dotted line."""
+    """`metric` against numbers of labels: each arm's mean and interval over seeds; `worth` is a dotted line, and
+    `chance`, what one scores who looks at no image, a level one."""
     rows = [row for row in levels if row["metric"] == metric and known(row["mean"]) and known(row["labels_per_class"])]
     others = {row["labels_per_class"] for row in rows if row["arm"] != "scratch"}
 
@@ -35,6 +37,8 @@ def curve(
             if level is not None and known(row.get("worth")) and row.get("kind") == "exact":
                 x, y = [start[1], row["worth"], row["worth"]], [level, level, axes.get_ylim()[0]]
                 axes.plot(x, y, color=styles[start[0]].colour, linewidth=1.3, linestyle=(0, (1, 2)), zorder=1)
+        if chance is not None:
+            axes.axhline(chance, color=NEUTRAL, linewidth=1.2, linestyle=(0, (5, 3)), label="no image looked at")
         axes.set_xscale("log")
         ticks = sorted({row["labels_per_class"] for row in rows})
         axes.xaxis.set_major_locator(FixedLocator(_spaced(ticks)))

@@ -19,12 +19,13 @@ CONFUSED_PAIRS = 12
 _VERDICTS = {
     "helps": ("✓", "Pretraining helps"),
     "hurts": ("✗", "Pretraining hurts"),
-    "no difference": ("=", "No difference"),
-    "too few seeds": ("?", "Too few seeds to say"),
+    "not worth its compute": ("–", "Not worth its compute"),
+    "no difference that matters": ("=", "No difference that matters"),
+    "cannot tell": ("?", "Cannot tell"),
 }
 _WORTHS = {
     "exact": ("about", ""),
-    "at least": ("at least", ": at no number of labels tried did scratch catch up"),
+    "at least": ("at least", ""),
     "at most": ("at most", ": scratch did as well with the fewest labels tried"),
 }
 
@@ -108,6 +109,7 @@ def verdict(study: Row) -> Row:
         "kind": given.get("kind", "none").replace(" ", "-"),
         "mark": mark,
         "title": title,
+        "settle": given.get("settle"),
         "text": given.get("text") or "The study has no verdict yet: not enough of its cells are finished.",
         "metric": metric,
         "labels": labels,
@@ -120,7 +122,8 @@ def verdict(study: Row) -> Row:
 
 def _worths(study: Row, labels: Any, *, here: bool) -> list[str]:
     """The sentences about what the arms are worth at the verdict's number of labels, or at the others."""
-    rows = [row for row in study["label_worth"] if (row["labels_per_class"] == labels) == here]
+    said = [row for row in study["label_worth"] if row.get("said")]
+    rows = [row for row in said if (row["labels_per_class"] == labels) == here]
     return [sentence for row in rows if (sentence := worth_sentence(row, task_of(study)))]
 
 
@@ -136,6 +139,8 @@ def worth_sentence(row: Row, task: Task = CLASSES) -> str | None:
         seeds = f" over {row['seeds']} seeds" if known(row.get("seeds")) else ""
         spread = f" (median; from {low} to {high}{seeds})"
     size, remark = _WORTHS.get(row.get("kind", "exact"), _WORTHS["exact"])
+    if row.get("low_kind") == "at least":  # of the seed that caught up first
+        remark = ": in no seed did scratch catch up at any number of labels tried"
     return f"{start} {size} {_labels(row['worth'])} from scratch{spread}{remark}."
 
 
@@ -154,7 +159,10 @@ def tiles(study: Row) -> list[Row]:
     levels = {row["arm"]: row for row in study["levels"] if here.items() <= row.items()}
     shown = [levels[arm] for arm in arms_of(study) if arm in levels and known(levels[arm]["mean"])]
     pairs = [row for row in study["pairs"] if is_verdict_row(study, row) and known(row["difference"])]
+    chance = study["chance"].get(metric)
+    guess = [{"arm": "no image looked at", "value": chance, "low": None, "high": None, "signed": False}]
     return [
+        *(guess if known(chance) else []),
         *(row | {"value": row["mean"], "signed": False} for row in shown),
         *(row | {"value": row["difference"], "signed": True} for row in pairs),
     ]

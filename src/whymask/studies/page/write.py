@@ -15,6 +15,7 @@ from whymask.report.figures import arm_styles, inline, write_figures
 from whymask.report.page import render
 from whymask.report.text import clean, count, flatten, known
 from whymask.runs import read_json, write_bytes
+from whymask.studies.earlier import judged_anew
 from whymask.studies.equal_compute import unequal_compute
 from whymask.studies.page import figures, pictures, results
 from whymask.studies.page.bounds import within_bounds
@@ -64,7 +65,8 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
 
 
 def load_study(folder: Path) -> dict[str, Any]:
-    """study.json, its strings printable, with an empty section for each one that is missing; see `within_bounds`."""
+    """study.json, its strings printable, with an empty section for each one that is missing; one of an earlier
+    version judged and bounded as today."""
     path = folder / "study.json"
     try:
         study = read_json(path)
@@ -75,7 +77,7 @@ def load_study(folder: Path) -> dict[str, Any]:
         study[section] = study.get(section) or {}
     for section in _LISTS:
         study[section] = study.get(section) or []
-    return within_bounds(study)
+    return judged_anew(within_bounds(study), results.task_of(study))
 
 
 def _by_hours(folder: Path) -> bool:
@@ -124,10 +126,10 @@ def draw_figures(folder: Path, study: dict[str, Any]) -> dict[str, tuple[str, st
     row_name = task.row_metric.title
     shown = [row for row in study["levels"] if known(row["mean"]) and known(row["labels_per_class"])]
     for name in results.metrics_of(shown, metric, task)[:2]:
-        worth = study["label_worth"] if name == metric else []
+        worth = [row for row in study["label_worth"] if row.get("said")] if name == metric else []
         key = f"curve-{name.replace('/', '-')}"
         title = f"{results.metric_name(name, task)} against {task.budget_counts}"
-        drawn[key] = figures.curve(key, shown, styles, task, name, worth), title
+        drawn[key] = figures.curve(key, shown, styles, task, name, worth, study["chance"].get(name)), title
     for labels in results.main_budgets(study):
         at = f"at {count(labels)} {task.bought(labels)}"
         if rows := results.class_rows(study, labels):

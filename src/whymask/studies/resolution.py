@@ -1,0 +1,54 @@
+"""What a test set can show, said before anything is spent: the smallest difference that a study would see.
+
+An image's part in a paired difference, a mean over seeds of both arms, varies by `SPREAD` of the metric's range: the
+largest of what the studies under docs/results showed in accuracy and balanced accuracy (0.13 to 0.33; 3 to 5 seeds).
+"""
+
+import math
+
+import numpy as np
+
+from whymask.data.prepare import Prepared
+from whymask.studies.settling import NORMAL, POWER
+from whymask.studies.verdict import margin_of
+
+SPREAD = 1 / 3
+ENOUGH, LARGEST_SHARE = 20, 0.5
+"""Test images in the median class below which a larger share than asked for is advised, and which."""
+
+
+def smallest_difference(prepared: Prepared, metric: str) -> float:
+    """In the metric's unit: a true difference of that size is told from 0 by the interval over test images, in 4 test
+    sets of 5; smaller ones more seldom. NaN where the metric's range is not known."""
+    about = prepared.task.describe(metric)
+    standard_error = SPREAD / math.sqrt(effective_images(prepared, metric))
+    return (NORMAL + POWER) * standard_error * margin_of(about, 1.0, prepared.chance.get(metric))
+
+
+def effective_images(prepared: Prepared, metric: str) -> float:
+    """Test images that count: those of the metric's tag; of a mean over classes, as many as would be as informative if
+    each class had the same number; and of images that stay together, the groups."""
+    rows, tag = prepared.test, metric.partition("/")[2]
+    if tag and prepared.test_tags is not None:
+        rows = rows[prepared.test_tags == tag]
+    count = float(len(rows))
+    if prepared.task.describe(metric).by_name:
+        each = np.array([n for n in prepared.task.counts(prepared.images.labels[rows]) if n])
+        count = float(len(each) ** 2 / (1 / each).sum())
+    if prepared.groups is not None:
+        count *= len(np.unique(prepared.groups[rows])) / len(rows)
+    return count
+
+
+def resolution_text(prepared: Prepared, metric: str, smallest: float) -> str:
+    """ "30 test images: differences in balanced accuracy below about 0.2 cannot be seen", and what is to be done."""
+    task, about, images = prepared.task, prepared.task.describe(metric), len(prepared.test)
+    text = f"{images:,} test images: differences in {about.title} below about {smallest:.1g} cannot be seen"
+    median = float(np.median([n for n in task.counts(prepared.images.labels[prepared.test]) if n] or [images]))
+    share, enough = prepared.config.test_share, not about.by_name or median >= ENOUGH
+    if enough or prepared.test_from_source or share >= LARGEST_SHARE:
+        return text
+    return (
+        f"{text}\na share of {share:g} of the labelled images leaves {median:g} test images in the median "
+        f"{task.name_is}; --test-share {LARGEST_SHARE} tests on more, and trains on fewer"
+    )
