@@ -41,7 +41,7 @@ def main(
     seeds: int = 3,
     table: str | None = None,
 ) -> None:
-    """Run what is not finished, and copy each study.json and its page, without images, to `results`.
+    """Run what is not finished, and copy each study.json to `results`; the pages stay beside the runs.
 
     Args:
         data: BCCD as it comes: Annotations, ImageSets and JPEGImages.
@@ -55,8 +55,7 @@ def main(
         study = [sys.executable, "-m", "whymask.cli", "study", str(out / "tables" / f"{name}.csv")]
         subprocess.run([*study, "--seeds", str(seeds), "--no-images", "--out", str(out / name)], check=True)
         (results / name).mkdir(parents=True, exist_ok=True)
-        for file in ("study.json", "report.html"):
-            shutil.copy(out / name / file, results / name / file)
+        shutil.copy(out / name / "study.json", results / name / "study.json")
 
 
 if __name__ == "__main__":

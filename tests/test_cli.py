@@ -100,8 +100,8 @@ def test_a_study_prints_its_verdict_and_the_pages_path_in_one_piece(
     assert whymask("study", GLYPHS, "--out", out, *SMALL["study"].split(), *RUNTIME) == 0
     printed = capsys.readouterr().err.splitlines()
     assert printed[-1] == f"The page: {out / 'report.html'}"
-    verdict = read_json(out / "study.json")["verdict"]["text"]
-    assert printed[-2] == verdict
+    verdict = read_json(out / "study.json")["verdict"]
+    assert printed[-3:-1] == [verdict["text"], f"What would settle it: {verdict['settle']}"]
     command = read_json(out / "study.json")["setting"]["command"]
     assert command == shlex.join(["whymask", "study", GLYPHS, "--out", str(out), *SMALL["study"].split(), *RUNTIME])
 

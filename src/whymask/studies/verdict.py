@@ -163,8 +163,8 @@ def _above_chance(pairs: list[Row], about: Metric) -> bool | None:
 
 
 def settled_by(given: Row) -> str:
-    """What follows the verdict's text: what would settle it."""
-    return f" What would settle it: {given['settle']}" if given.get("settle") else ""
+    """What follows the verdict's text, on a line of its own: what would settle it."""
+    return f"\nWhat would settle it: {given['settle']}" if given.get("settle") else ""
 
 
 # the sentence
