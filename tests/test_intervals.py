@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whymask.intervals import ANYTHING, Interval, kept_within, level_interval, mean_interval
+from whymask.intervals import ANYTHING, Interval, kept_within, level_interval, mean_interval, wilson
 
 shares = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
@@ -29,6 +29,17 @@ def test_the_interval_moves_with_the_range(values, scale, shift):
     if unit.low is not None and moved.low is not None:
         assert moved.low == pytest.approx(scale * unit.low + shift, abs=1e-6)
         assert moved.high == pytest.approx(scale * unit.high + shift, abs=1e-6)
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 10), (8, 30), (30, 30), (1, 1), (970, 1000)])
+def test_a_counts_interval_is_wilsons(hits, count):
+    expected = scipy.stats.binomtest(hits, count).proportion_ci(method="wilson")
+    assert wilson(hits, count) == pytest.approx((expected.low, expected.high))
+
+
+def test_more_hits_than_trials_are_no_share():
+    with pytest.raises(ValueError, match="not 4 of 3"):
+        wilson(4, 3)
 
 
 @pytest.mark.parametrize(("hits", "count"), [(1, 10), (9, 10), (45, 50), (500, 1000)])

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv, stdtrit
+from scipy.special import betaincinv, ndtri, stdtrit
 
 from whymask.randomness import numpy_generator
 
@@ -84,6 +84,16 @@ def clopper_pearson(hits: int, count: int, confidence: float = 0.95) -> tuple[fl
     low = 0.0 if hits == 0 else float(betaincinv(hits, count - hits + 1, tail))
     high = 1.0 if hits == count else float(betaincinv(hits + 1, count - hits, 1 - tail))
     return low, high
+
+
+def wilson(hits: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The score interval for a share of which `hits` in `count` were seen (Wilson, 1927)."""
+    if not 0 <= hits <= count or count < 1:
+        raise ValueError(f"wilson needs 0 <= hits <= count and count >= 1, not {hits} of {count}")
+    share, z = hits / count, float(ndtri((1 + confidence) / 2))
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    reach = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
 def units_of(images: int, groups: np.ndarray | None) -> tuple[int, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,31 @@ def test_a_budget_is_stratified_and_stored(pretrained: Path, pictures: Path, tmp
     result = whymask.finetune(pictures / "labelled", out=tmp_path / "run", settings=settings)
     assert result["labelled_images"] == 6
     assert read_json(tmp_path / "run" / "config.json")["config"]["budget"] == "3"
+
+
+def test_metrics_are_said_with_what_they_rest_on_and_kept_as_they_are(
+    pretrained: Path, pictures: Path, tmp_path: Path, capsys: Any
+) -> None:
+    result = whymask.finetune(pictures / "labelled", out=tmp_path / "run", settings=finetuning(pretrained))
+    said = capsys.readouterr().err
+    share = result["metrics"]["accuracy"]
+    assert re.search(rf"  accuracy {share:.3f} \({round(4 * share)} of 4 test images; 95 % .*; chance 0.50\)\n", said)
+    assert re.search(r"  AUROC \d\.\d{3} \(4 test images; no interval; chance 0.50\)\n", said)
+    assert read_json(tmp_path / "run" / "result.json")["metrics"] == result["metrics"]
+    settings = ProbeSettings(origin=str(pretrained), neighbours=3, runtime=RUNTIME)
+    result = whymask.probe(pictures / "labelled", out=tmp_path / "probe", settings=settings)
+    told = capsys.readouterr().err.partition("knn\n")[2].split("linear\n")
+    for kind, lines in zip(("knn", "linear"), told, strict=True):
+        share = result[kind]["accuracy"]
+        assert f"  accuracy {share:.3f} ({round(4 * share)} of 4 test images; 95 % " in lines
+
+
+def test_images_that_come_in_groups_are_told_so(pictures: Path, tmp_path: Path, capsys: Any) -> None:
+    rows = [f"{path},{path.parent.name},{int(path.stem) // 2}" for path in (pictures / "labelled").glob("*/*.png")]
+    (tmp_path / "photos.csv").write_text("\n".join(["path,label,day", *rows]))
+    settings = finetuning("scratch", encoder=SIZES["cnn"], data=DataSettings(group_by="day"))
+    whymask.finetune(tmp_path / "photos.csv", out=tmp_path / "run", settings=settings)
+    assert re.search(r"accuracy \d\.\d{3} \(\d of \d test images in \d groups; ", capsys.readouterr().err)
 
 
 def test_a_probe_has_both_classifiers(pretrained: Path, pictures: Path, tmp_path: Path) -> None:

@@ -196,6 +196,15 @@ def test_classification_s_differences_are_those_of_the_study():
 
 
 @EVERY
+def test_who_knows_the_labels_has_the_best_of_every_metric(task):
+    labels = labels_of(task, 60, 0)
+    found = task.metrics(task.perfect(labels), labels)
+    assert {task.describe(metric).best for metric in found} <= {0.0, 1.0} and set(task.every_metric) <= set(found)
+    for metric, value in found.items():
+        assert value == pytest.approx(task.describe(metric).best), metric
+
+
+@EVERY
 def test_equal_networks_differ_by_nothing(task):
     labels = labels_of(task, 30, 0)
     network = predictions_of(task, labels, 1)

@@ -15,12 +15,13 @@ from whymask.stages.augment import resolve_augment
 from whymask.stages.classify import ClassifierJob, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.pretrain import PretrainJob, pretrain_encoder, pretraining
-from whymask.stages.probe import probe_encoder
+from whymask.stages.probe import probe_predictions, probe_result
 from whymask.stages.recipes import resolve_finetuning, resolve_pretraining
 from whymask.stages.record import RunRecord
 from whymask.stages.settings import SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings
 from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by
 from whymask.tasks.budgets import parse_budget
+from whymask.tasks.scores import scores_of
 from whymask.training.device import make_fabric
 
 
@@ -108,8 +109,8 @@ def finetune(
     seen = hashes_seen(start.origin)
     if seen is not None and fabric.is_global_zero and not (out / POOL).exists():
         write_arrays(out / POOL, {"hashes": seen})
-    if not finished:
-        _say_metrics(result["metrics"])
+    if not finished and fabric.is_global_zero:
+        _say_scores(prepared, np.load(out / "predictions.npz")[prepared.task.kept_as])
     return result
 
 
@@ -142,11 +143,12 @@ def probe(
     if run.result is not None:
         return run.result
     warn_of_seen(settings.origin, prepared)
-    result = probe_encoder(encoder.to(fabric.device), prepared, rows, settings.neighbours, settings.seed)
+    predictions = probe_predictions(encoder.to(fabric.device), prepared, rows, settings.neighbours)
+    result = probe_result(prepared, rows, predictions, encoder.dim, settings.seed)
     run.finish(result)
-    for kind in ("knn", "linear"):
+    for kind, of_kind in predictions.items():
         say(kind)
-        _say_metrics(result[kind])
+        _say_scores(prepared, of_kind)
     return result
 
 
@@ -159,6 +161,12 @@ def warn_of_seen(origin: str | None, prepared: Prepared) -> None:
             say(f"warning: {seen:,} of {len(prepared.test):,} test images were in the pretraining of {origin}")
 
 
-def _say_metrics(values: dict[str, float]) -> None:
-    for name, value in values.items():
-        say(f"  {name}: {value:.4f}")
+def _say_scores(prepared: Prepared, predictions: np.ndarray) -> None:
+    """A line a metric of the task's predictions (n, k) of the test images."""
+    labels, test = prepared.images.labels, prepared.test
+    groups = None if prepared.groups is None else prepared.groups[test]
+    scores = scores_of(
+        prepared.task, predictions, labels[test], tags=prepared.test_tags, groups=groups, chance=prepared.chance
+    )
+    for score in scores:
+        say(f"  {score.text()}")

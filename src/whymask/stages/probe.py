@@ -22,22 +22,32 @@ def features_of(encoder: Encoder, prepared: Prepared, rows: np.ndarray) -> np.nd
 
 
 def probe_encoder(encoder: Encoder, prepared: Prepared, rows: np.ndarray, neighbours: int, seed: int) -> dict[str, Any]:
-    """Metrics on the test images of two models that see the features and labels of `rows` alone: "knn", of as many
-    `neighbours` (fewer where there are fewer images), and "linear". What they are is the task's to say.
+    """Metrics on the test images of the two models of `probe_predictions`, as result.json has them."""
+    return probe_result(prepared, rows, probe_predictions(encoder, prepared, rows, neighbours), encoder.dim, seed)
+
+
+def probe_predictions(encoder: Encoder, prepared: Prepared, rows: np.ndarray, neighbours: int) -> dict[str, np.ndarray]:
+    """The task's predictions (n, k) of the test images, by two models that see the features and labels of `rows` alone:
+    "knn", of as many `neighbours` (fewer where there are fewer images), and "linear". What they are is the task's to
+    say.
 
     Standardising features is MAE's batch norm without parameters, with the whole training set's statistics. Both are
     exact, whatever the batches that features are computed in; `finetune --train head` is the same linear model trained
     in batches, with augmentation.
     """
-    task, labels = prepared.task, prepared.images.labels
+    task, labels = prepared.task, prepared.images.labels[rows]
     train, test = (features_of(encoder, prepared, r) for r in (rows, prepared.test))
-    knn = task.nearest(train, labels[rows], test, min(neighbours, len(rows)))
-    linear = task.linear(train, labels[rows], test)
     return {
-        "stage": "probe",
-        "seed": seed,
-        "labelled_images": len(rows),
-        "dimensions": train.shape[1],
-        "knn": task.metrics(knn, labels[prepared.test], prepared.test_tags),
-        "linear": task.metrics(linear, labels[prepared.test], prepared.test_tags),
+        "knn": task.nearest(train, labels, test, min(neighbours, len(rows))),
+        "linear": task.linear(train, labels, test),
     }
+
+
+def probe_result(
+    prepared: Prepared, rows: np.ndarray, predictions: dict[str, np.ndarray], dimensions: int, seed: int
+) -> dict[str, Any]:
+    """What result.json holds of a probe of features of so many `dimensions`."""
+    labels = prepared.images.labels[prepared.test]
+    about = {"stage": "probe", "seed": seed, "labelled_images": len(rows), "dimensions": dimensions}
+    metrics = {kind: prepared.task.metrics(p, labels, prepared.test_tags) for kind, p in predictions.items()}
+    return about | metrics

@@ -256,6 +256,10 @@ class Task(ABC):
     def guess(self, labels: np.ndarray) -> np.ndarray:
         """The predictions (k,) that one would make from training labels without looking at an image."""
 
+    @abstractmethod
+    def perfect(self, labels: np.ndarray) -> np.ndarray:
+        """The predictions (N, k) of who knows the labels: every metric that they define is its `Metric.best`."""
+
     def chance(self, train: np.ndarray, test: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
         """Metrics on test labels of `guess`, which any network should beat."""
         return self.metrics(np.tile(self.guess(train), (len(test), 1)), test, tags)

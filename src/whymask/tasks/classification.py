@@ -24,11 +24,12 @@ from whymask.tasks.metric import Metric
 from whymask.tasks.outputs import Outputs
 from whymask.tasks.probing import LEAST_SHARE, by_distance
 from whymask.tasks.question import Question
+from whymask.tasks.reading import one_a_row
 from whymask.tasks.resampling import Units, Weighted
 from whymask.tasks.weighted import ClassTotals
 
 METRICS = {
-    "accuracy": Metric("accuracy"),
+    "accuracy": Metric("accuracy", counted=True),
     "balanced_accuracy": Metric(
         "balanced accuracy", average="of each class's own test images, then over classes", by_name=True
     ),
@@ -63,7 +64,7 @@ class Classification(Task):
 
         Names are in order of their number where all are numbers, else of the alphabet. Only classes that occur count.
         """
-        array = _one_a_row(raw.values, source)
+        array = one_a_row(raw.values, source)
         if array.dtype.kind == "f":
             known = np.isfinite(array)
             if (array[known] % 1).any():  # then each number is a class by its name
@@ -158,7 +159,7 @@ class Classification(Task):
         """One of METRICS, or "accuracy/<tag>", titled like "single-view accuracy"."""
         base, _, tag = metric.partition("/")
         if tag and base == "accuracy":
-            return Metric(f"{tag.replace('_', '-')} accuracy", average="over the test images of the tag")
+            return Metric(f"{tag.replace('_', '-')} accuracy", average="over the test images of the tag", counted=True)
         if metric not in METRICS:
             known = ", ".join([*METRICS, "accuracy/<tag>"])
             raise WhymaskError(f"metric {metric!r} is unknown; expected one of {known}; choose one of these")
@@ -238,6 +239,9 @@ class Classification(Task):
         counts = np.array(self.counts(labels)) + 1.0
         return np.log(counts / counts.sum())
 
+    def perfect(self, labels: np.ndarray) -> np.ndarray:
+        return np.where(labels[:, None] == np.arange(len(self.names)), 0.0, -1e3)
+
 
 class CrossEntropy(Objective):
     """Cross-entropy of class numbers (B,), or of shares (B, k) where augmentation has mixed images."""
@@ -265,22 +269,6 @@ def _auroc(log_probabilities: np.ndarray, labels: np.ndarray, c: int) -> float:
     log_rest = logsumexp(np.delete(log_probabilities, c, axis=1).astype(np.float64), axis=1)
     log_odds = np.nan_to_num(log_probabilities[:, c] - log_rest)
     return float(roc_auc_score(labels == c, log_odds))
-
-
-def _one_a_row(values: Any, source: str) -> np.ndarray:
-    """(N,) of a list or array; (N, 1) is taken for it."""
-    try:
-        array = np.asarray(values)
-    except ValueError:  # lists of several lengths
-        array = np.empty((len(values), 0))
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise WhymaskError(
-            f"{source}: labels of shape {array.shape} and type {array.dtype}; one class an image was expected; give "
-            "class numbers or names, or --task multilabel for several an image"
-        )
-    return array
 
 
 def _check(log_probabilities: np.ndarray, labels: np.ndarray) -> None:

@@ -19,6 +19,7 @@ class Metric:
         low, high: what it lies between; None where there is no bound.
         average: how the test images come together in it.
         by_name: whether it is a mean over classes, however few images some of them have.
+        counted: whether it is the share of test images, of all or of a tag, that are predicted right.
     """
 
     title: str
@@ -28,6 +29,12 @@ class Metric:
     high: float | None = 1.0
     average: str = "over all test images alike"
     by_name: bool = False
+    counted: bool = False
+
+    @property
+    def best(self) -> float | None:
+        """The value of who knows the labels."""
+        return self.high if self.higher_is_better else self.low
 
 
 def checked(predictions: np.ndarray, labels: np.ndarray, expected: tuple[int, ...]) -> None:

@@ -20,6 +20,7 @@ from whymask.tasks.metric import Metric, checked, known
 from whymask.tasks.outputs import Outputs
 from whymask.tasks.probing import LEAST_SHARE, by_distance
 from whymask.tasks.question import Question
+from whymask.tasks.reading import several_of
 from whymask.tasks.resampling import Units, Weighted, difference, mean_known, mean_of, mean_ratio
 from whymask.tasks.weighted import Ranking
 
@@ -63,7 +64,7 @@ class Multilabel(Task):
         """
         if isinstance(raw.values, np.ndarray) and raw.values.ndim == 2:
             return _of_matrix(cls, raw, source)
-        shown = [_listed(value, raw.separator, source) for value in raw.values]
+        shown = [several_of(value, raw.separator, source) for value in raw.values]
         values = ordered(value for listed in shown if listed is not None for value in listed)
         numbers = {value: number for number, value in enumerate(values)}
         task = cls(tuple(raw.names[int(value)] if raw.names else str(value) for value in values))
@@ -223,6 +224,9 @@ class Multilabel(Task):
         positive = labels.sum(axis=0) + 1.0
         return np.log(positive / (len(labels) + 2.0 - positive))
 
+    def perfect(self, labels: np.ndarray) -> np.ndarray:
+        return 2.0 * labels - 1
+
 
 class BinaryCrossEntropy(Objective):
     """Binary cross-entropy of log odds (B, L) and labels (B, L) of 0 and 1, or between where images were mixed."""
@@ -281,21 +285,3 @@ def _of_matrix(cls: type[Multilabel], raw: RawLabels, source: str) -> tuple[Mult
         )
     names = raw.names or tuple(str(number) for number in range(values.shape[1]))
     return cls(names), np.where(missing, -1, values).astype(np.int64)
-
-
-def _listed(value: Any, separator: str, source: str) -> list[Any] | None:
-    """The classes that an image shows; None where it is unlabelled."""
-    if isinstance(value, str):
-        parts = [part.strip() for part in value.split(separator)]
-        return [part for part in parts if part] if value.strip() else None
-    if value is None or value != value:
-        return None
-    listed = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
-    listed = [item for item in listed if item is not None and item != ""]
-    if any(isinstance(item, float) and item % 1 for item in listed):
-        raise WhymaskError(
-            f"{source}: labels such as {listed}; names or numbers of classes were expected; give --task regression "
-            "where they are numbers to predict"
-        )
-    cleaned = [int(item) if isinstance(item, float) else item for item in listed]
-    return None if any(not isinstance(item, str) and item < 0 for item in cleaned) else cleaned

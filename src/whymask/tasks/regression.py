@@ -236,6 +236,9 @@ class Regression(Task):
         """The targets' means."""
         return labels.mean(axis=0)
 
+    def perfect(self, labels: np.ndarray) -> np.ndarray:
+        return labels
+
 
 class Standardised(Objective):
     """The squared error of targets (B, T), each with the mean 0 and standard deviation 1 over the training images.
