@@ -54,6 +54,31 @@ def test_folder_with_images_directly_in_it_is_unlabelled(tmp_path):
     assert red(source, 1) == 2
 
 
+@pytest.mark.parametrize("given", ["runs/mine", "runs/mine/figures", "runs"])
+def test_a_run_is_no_folder_of_images_though_it_holds_figures(tmp_path, given):
+    write(tmp_path / "runs" / "mine" / "figures" / "why-1.png")
+    (tmp_path / "runs" / "mine" / "config.json").write_text('{"config": {}, "provenance": {}}')
+    with pytest.raises(WhymaskError, match=r"whymask's own runs \(.*mine/config.json is of one\).*give the images"):
+        open_source(tmp_path / given)
+
+
+@pytest.mark.parametrize("form", ["study.json", "config.json"])
+def test_a_run_without_a_picture_is_told_from_an_empty_folder(tmp_path, form):
+    (tmp_path / form).write_text('{"config": {}, "provenance": {}}')
+    with pytest.raises(WhymaskError, match="whymask's own runs"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "3", "no json"])
+def test_images_beside_another_softwares_config_or_beside_runs_are_images(tmp_path, content):
+    write(tmp_path / "photos" / "a.png")
+    (tmp_path / "photos" / "config.json").write_text(content)
+    assert len(open_source(tmp_path / "photos")) == 1
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"config": {}, "provenance": {}}')
+    assert len(open_source(tmp_path)) == 1
+
+
 def test_folder_with_one_subfolder_a_class(tmp_path):
     for place in ("cat/x.png", "cat/more/y.png", "ant/z.PNG"):
         write(tmp_path / place)

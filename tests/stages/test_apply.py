@@ -1,7 +1,12 @@
 """What `predict` writes of every task, and that neither it nor `embed` asks what the labels of new images are."""
 
 import csv
+import json
+import re
+import shutil
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +14,14 @@ import torch
 from PIL import Image
 
 import whymask
-from tiny import bars, runtime
-from whymask import FinetuneSettings
+from tiny import GLYPHS, bars, runtime
+from whymask import FinetuneSettings, WhymaskError
+from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
+from whymask.runs import read_json
 from whymask.stages.classify import load_classifier
 from whymask.stages.settings import FinetuneTrainingSettings
+from whymask.stages.speaking import network_of
 
 RUNTIME = runtime()
 TASKS = ("classification", "multilabel", "regression")
@@ -73,3 +81,112 @@ def test_labels_of_new_images_do_not_matter(task: str, tuned: dict[str, Path], t
     """A CSV of decimals could be classes or amounts, which only training must know."""
     assert len(predicted(tuned[task], tuned["photos"], tmp_path / "p.csv")[0]) == 10
     assert whymask.embed(tuned[task], tuned["photos"], out=tmp_path / "f.parquet", runtime=RUNTIME).exists()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_the_network_is_worth_is_said_from_its_runs_records(
+    task: str, tuned: dict[str, Path], tmp_path: Path, capsys: Any
+) -> None:
+    predicted(tuned[task], tuned["photos"], tmp_path / "p.csv")
+    said = capsys.readouterr().err
+    result = read_json(tuned[task] / "result.json")
+    assert f"trained on {result['labelled_images']} labelled images; on its own test images:\n" in said
+    metric, title = {
+        "classification": ("balanced_accuracy", "balanced accuracy"),
+        "multilabel": ("mean_average_precision", "mean average precision"),
+        "regression": ("mean_absolute_error", "mean absolute error"),
+    }[task]
+    found = re.search(rf"  {title} ([\d.]+) \((\d+) test images; (no interval|95 % [\d.]+ to [\d.]+)\)\n", said)
+    assert found is not None
+    assert float(found[1]) == pytest.approx(result["metrics"][metric], rel=5e-3)
+    assert int(found[2]) == len(np.load(tuned[task] / "predictions.npz")["rows"])
+    assert ("\n  accuracy " in said) == (task == "classification")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_images_are_counted_by_predicted_class(task: str, tuned: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
+    rows, _ = predicted(tuned[task], tuned["photos"], tmp_path / "p.csv")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("images by predicted class: ")]
+    if task == "regression":
+        assert not lines
+        return
+    written = Counter(
+        name for row in rows for name in (row.get("class") or row.get("classes") or "").split("|") if name
+    )
+    (line,) = lines
+    listed = [part.split(": ") for part in line.removeprefix("images by predicted class: ").split(", ")]
+    assert {name: int(count) for name, count in listed} == {
+        name: written[name] for name in ("01" if task == "classification" else "012")
+    }
+    counts = [int(count) for _, count in listed]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_a_network_without_records_is_used_and_that_they_lack_is_said(
+    tuned: dict[str, Path], tmp_path: Path, capsys: Any
+) -> None:
+    shutil.copytree(tuned["regression"], tmp_path / "bare")
+    (tmp_path / "bare" / "result.json").unlink()
+    predicted(tmp_path / "bare", tuned["photos"], tmp_path / "p.csv")
+    assert "what it is worth is not known" in capsys.readouterr().err
+
+
+def test_where_images_come_in_groups_the_records_give_no_interval(
+    tuned: dict[str, Path], tmp_path: Path, capsys: Any
+) -> None:
+    photos = tuned["photos"].parent
+    rows = [f"{photos / f'{n}.png'},{'ab'[n % 2]},{n // 2}" for n in range(10)]
+    (tmp_path / "labelled.csv").write_text("\n".join(["path,label,patient", *rows]))
+    data, training = DataSettings(group_by="patient"), FinetuneTrainingSettings(epochs=1)
+    settings = FinetuneSettings(encoder=EncoderSettings("cnn", width=4), data=data, training=training, runtime=RUNTIME)
+    whymask.finetune(tmp_path / "labelled.csv", out=tmp_path / "run", settings=settings)
+    capsys.readouterr()
+    predicted(tmp_path / "run", tuned["photos"], tmp_path / "p.csv")
+    said = capsys.readouterr().err
+    assert re.search(r"  accuracy \d.\d{3} \(\d of \d test images; no interval\)\n", said) and "95 %" not in said
+
+
+def test_whymasks_own_runs_are_no_images(tuned: dict[str, Path], finished: Path, tmp_path: Path) -> None:
+    for folder in (finished, finished / "cells" / "mae-5-0", tuned["regression"]):
+        with pytest.raises(WhymaskError, match=r"whymask's own runs .* give the images that the network is to see"):
+            whymask.predict(tuned["classification"], folder, out=tmp_path / "p.csv", runtime=RUNTIME)
+    assert not (tmp_path / "p.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "arm"),
+    [
+        ("helps", "mae"),
+        ("hurts", "scratch"),
+        ("not worth its compute", "mae"),
+        ("no difference that matters", "mae"),
+        ("cannot tell", "mae"),
+    ],
+)
+def test_who_speaks_for_a_study_follows_its_verdict_and_is_said(
+    kind: str, arm: str, finished: Path, tmp_path: Path, capsys: Any
+) -> None:
+    study = read_json(finished / "study.json")
+    study["verdict"]["kind"] = kind
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    assert network_of(tmp_path, None) == tmp_path / "cells" / f"{arm}-5-0"
+    said = capsys.readouterr().err
+    assert said == (
+        f"for the study, whose verdict is {kind!r}, speaks {arm} at 5 labels a class, seed 0; --cell names another\n"
+    )
+    (tmp_path / "cells" / "scratch-2-1").mkdir(parents=True)
+    assert network_of(tmp_path, "scratch-2-1").name == "scratch-2-1" and not capsys.readouterr().err
+
+
+def test_a_studys_network_is_said_with_the_studys_metric_and_chance(
+    finished: Path, tmp_path: Path, capsys: Any
+) -> None:
+    whymask.predict(finished, GLYPHS, out=tmp_path / "p.csv", runtime=RUNTIME)
+    said = capsys.readouterr().err
+    study = read_json(finished / "study.json")
+    assert study["verdict"]["metric"] == "accuracy/single_view"
+    metrics = read_json(finished / "cells" / "mae-5-0" / "result.json")["metrics"]
+    lines = said.partition("trained on 50 labelled images; on its own test images:\n")[2].splitlines()
+    assert lines[0] == f"  single-view accuracy {metrics['accuracy/single_view']:.3f} (no interval)"
+    share = metrics["accuracy"]
+    assert re.fullmatch(rf"  accuracy {share:.3f} \({round(60 * share)} of 60 .*; chance 0.10\)", lines[1])

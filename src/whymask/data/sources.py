@@ -15,6 +15,7 @@ from whymask.data.settings import LabelSettings
 from whymask.data.source import RawImage, Reader, Source, digest_of
 from whymask.data.tables import from_disk, from_hub, from_parquet
 from whymask.errors import WhymaskError
+from whymask.runs import folder_with, read_json
 
 __all__ = ["RawImage", "Reader", "Source", "merge", "open_source"]
 
@@ -106,6 +107,7 @@ def _from_directory(name: str, folder: Path, reader: Reader | None, labels: Labe
     files = files_under(folder)
     suffixes = image_suffixes()
     images = files if reader else [file for file in files if Path(file).suffix.lower() in suffixes]
+    _refuse_artefacts(name, folder.resolve(), files, images)
     if images:
         return from_folder(name, folder.resolve(), images, reader, labels)
     tables = [file for file in files if file.endswith(".parquet")]
@@ -117,6 +119,30 @@ def _from_directory(name: str, folder: Path, reader: Reader | None, labels: Labe
         f"{name}: no images in this folder ({listed}); files such as .jpg, .png or .parquet were expected; check the "
         "path, or give a reader= for formats that Pillow cannot open"
     )
+
+
+def _refuse_artefacts(name: str, folder: Path, files: list[str], images: list[str]) -> None:
+    """Raise WhymaskError where the folder lies in a run's or a study's, or all its images do: they are figures."""
+    known = ("config.json", "study.json")
+    around = [found / marker for marker in known if (found := folder_with(marker, folder)) is not None]
+    below = [folder / file for file in files if Path(file).name in known]
+    artefacts = [path for path in [*around, *below] if _is_artefact(path)]
+    runs = {path.parent for path in artefacts}
+    if runs and all(runs.intersection((folder / image).parents) for image in images):
+        raise WhymaskError(
+            f"{name}: a folder of whymask's own runs ({artefacts[0]} is of one), whose pictures are figures; a folder "
+            "of images was expected; give the images that the network is to see"
+        )
+
+
+def _is_artefact(path: Path) -> bool:
+    """Whether `path` is the file by which a run's or a study's folder is known."""
+    if path.name == "study.json":
+        return path.exists()
+    try:
+        return path.name == "config.json" and "provenance" in read_json(path)
+    except (OSError, ValueError, TypeError):  # of other software, or damaged
+        return False
 
 
 def _from_file(name: str, path: Path, reader: Reader | None, labels: LabelSettings | None) -> Source:

@@ -14,9 +14,9 @@ from whymask.errors import WhymaskError
 from whymask.methods import Method
 from whymask.methods.files import kept_method, load_method
 from whymask.runs import read_json
-from whymask.stages.apply import network_of
 from whymask.stages.classify import Classifier, load_classifier
 from whymask.stages.record import RunRecord, read_record
+from whymask.stages.speaking import network_of
 from whymask.tasks import Task
 
 TOLERANCE = 1e-5

@@ -18,12 +18,16 @@ from whymask.data.sources import Reader, Source, open_source
 from whymask.encoders import load_encoder
 from whymask.errors import WhymaskError
 from whymask.progress import Steps, say
-from whymask.runs import check_writable, read_json, write_bytes, write_csv
+from whymask.runs import check_writable, write_bytes, write_csv
 from whymask.stages.classify import load_classifier
+from whymask.stages.speaking import encoder_of, network_of, worth_of
+from whymask.tasks import Task
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
 
 BATCH = 256
+MOST_SAID = 20
+"""Classes whose counts are said."""
 
 
 @dataclass
@@ -62,11 +66,14 @@ def predict(
     folder = network_of(Path(run), cell)
     model, task = load_classifier(folder)
     model = model.to(fabric.device)
-    say(f"predicting with {folder}")
     source = open_source(data, reader=reader, labels=None)
+    say(f"predicting with {folder}")
+    for line in worth_of(Path(run), folder, task):
+        say(line)
     applied = apply(lambda x: task.shown(model(x.to(fabric.device))), model.encoder.transform, source)
     rows = ([key, *task.row(shown)] for key, shown in zip(applied.keys, applied.values, strict=True))
     write_csv(Path(out), ["path", *task.header], rows)
+    _say_counts(task, applied.values)
     _report(applied, Path(out))
     return Path(out)
 
@@ -86,7 +93,7 @@ def embed(
     """
     check_writable(Path(out))
     fabric = make_fabric(runtime or RuntimeSettings())
-    folder = _encoder(Path(run), cell)
+    folder = encoder_of(Path(run), cell)
     encoder = load_encoder(folder).to(fabric.device)
     say(f"embedding with {folder}")
     source = open_source(data, reader=reader, labels=None)
@@ -127,46 +134,20 @@ def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source:
     return applied
 
 
+def _say_counts(task: Task, shown: np.ndarray) -> None:
+    """How many of the images were found to be of each class, the most frequent first, where there are classes."""
+    decided = task.decided(shown)
+    if decided is None:
+        return
+    counts = sorted(zip(task.counts(decided), task.names, strict=True), key=lambda pair: -pair[0])
+    listed = [f"{name}: {count:,}" for count, name in counts[:MOST_SAID]]
+    more = [f"and {len(counts) - MOST_SAID} classes more"] if len(counts) > MOST_SAID else []
+    say(f"images by predicted class: {', '.join([*listed, *more])}")
+
+
 def _report(applied: Applied, out: Path) -> None:
     say(f"{len(applied.keys):,} images: {out}")
     if applied.skipped:
         beside = out.with_name(f"{out.stem}.skipped.csv")
         write_csv(beside, ["image", "reason"], applied.skipped)
         say(f"{len(applied.skipped):,} images cannot be used: {beside}")
-
-
-def network_of(run: Path, cell: str | None) -> Path:
-    """The folder of the classifier that speaks for `run`."""
-    if not (run / "study.json").exists():
-        return run
-    study = read_json(run / "study.json")
-    if cell is not None:
-        return _named(run, cell)
-    arm = "scratch" if study["verdict"]["kind"] == "hurts" else study["setting"]["method"]
-    finished = [row for row in study["cells"] if row["arm"] == arm and row["metrics"]]
-    if not finished:
-        raise WhymaskError(
-            f"{run} has no finished network of the arm {arm}. Continue the study, or name one with --cell."
-        )
-    chosen = min(finished, key=lambda row: (-row["labels_per_class"], row["seed"]))
-    return run / chosen["folder"]
-
-
-def _encoder(run: Path, cell: str | None) -> Path:
-    """The folder of the encoder that speaks for `run`."""
-    if not (run / "study.json").exists():
-        return run
-    if cell is not None:
-        return _named(run, cell)
-    finished = [row for row in read_json(run / "study.json")["pretraining"] if not row["error"]]
-    if not finished:
-        raise WhymaskError(f"{run} has no finished pretraining yet. Continue the study, or name a network with --cell.")
-    return run / min(finished, key=lambda row: row["seed"])["folder"]
-
-
-def _named(run: Path, cell: str) -> Path:
-    folder = run / "cells" / cell
-    if not folder.is_dir():
-        there = sorted(path.name for path in (run / "cells").iterdir())
-        raise WhymaskError(f"{run} has no cell {cell!r}; it has {', '.join(there)}.")
-    return folder

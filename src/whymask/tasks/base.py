@@ -195,6 +195,10 @@ class Task(ABC):
     def row(self, shown: np.ndarray) -> list[str]:
         """What stands in them for one image, of its (k,) of `shown`."""
 
+    def decided(self, shown: np.ndarray) -> np.ndarray | None:
+        """The labels that images with these (N, k) of `shown` get, for `counts`; None where images are not sorted."""
+        return None
+
     @abstractmethod
     def question(self, labels: np.ndarray, test: np.ndarray, label: str | None) -> Question:
         """What an explanation asks about images with these labels, of which the rows `test` are shown to networks.

@@ -145,6 +145,9 @@ class Classification(Task):
     def row(self, shown: np.ndarray) -> list[str]:
         return [self.names[int(shown.argmax())], *(f"{p:.6f}" for p in shown)]
 
+    def decided(self, shown: np.ndarray) -> np.ndarray:
+        return shown.argmax(axis=1)
+
     def question(self, labels: np.ndarray, test: np.ndarray, label: str | None) -> Question:
         if label is not None:
             raise WhymaskError(

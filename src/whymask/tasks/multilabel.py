@@ -143,6 +143,9 @@ class Multilabel(Task):
         likely = "|".join(name for name, p in zip(self.names, shown, strict=True) if p > 0.5)
         return [likely, *(f"{p:.6f}" for p in shown)]
 
+    def decided(self, shown: np.ndarray) -> np.ndarray:
+        return (shown > 0.5).astype(np.int64)
+
     def question(self, labels: np.ndarray, test: np.ndarray, label: str | None) -> Question:
         """Whether an image shows the class `label`, as one of two classes, with the log odds that the network gives.
 
