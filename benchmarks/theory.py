@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.machine import SIDE, matrix_products
 from benchmarks.measure import Effort, Rates, Row, Work, against, interleaved, threads
 from whymask.randomness import torch_generator
-from whymask.theory.data import Batch, MultiView, Samples
+from whymask.theory.data import MultiView, Sample, Samples
 from whymask.theory.descent import OwnClock, Training, Trajectory
 from whymask.theory.measures import captured
 from whymask.theory.network import Network, SmoothedReLU
@@ -213,7 +213,7 @@ def plain_supervised(regime: Regime, start: Tensor, head: Tensor, samples: Sampl
 
 
 @dataclass(frozen=True)
-class Owned(Batch):
+class Owned(Sample):
     """Noise-free patches z_p v_owner: correlations are rows of V W^T, gathered, in place of products."""
 
     owner: Tensor = field(kw_only=True)
@@ -224,7 +224,7 @@ class Owned(Batch):
     """(n, d)."""
 
     @classmethod
-    def of(cls, batch: Batch, features: Tensor) -> "Owned":
+    def of(cls, batch: Sample, features: Tensor) -> "Owned":
         features = features.to(batch.patches)
         z, owner = (batch.patches @ features.T).max(3)
         return cls(batch.patches, batch.labels, batch.single, batch.copies, owner=owner, z=z, features=features)
@@ -242,7 +242,7 @@ class Owned(Batch):
         return sums.mT @ self.features
 
     def part(self, seeds: slice, images: slice) -> "Owned":
-        batch = Batch(self.patches, self.labels, self.single, self.copies).part(seeds, images)
+        batch = Sample(self.patches, self.labels, self.single, self.copies).part(seeds, images)
         owner, z = self.owner[seeds, images], self.z[seeds, images]
         return Owned(batch.patches, batch.labels, batch.single, batch.copies, owner=owner, z=z, features=self.features)
 

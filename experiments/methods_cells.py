@@ -18,7 +18,7 @@ VARIANTS: dict[str, tuple[str, MethodSettings]] = {name: (name, asked()) for nam
 
 
 @dataclass(frozen=True)
-class Images:
+class DataSet:
     """A data set, how many labels are given, and how long is pretrained."""
 
     source: str
@@ -42,8 +42,8 @@ GLYPH_EPOCHS = {
 CIFAR_OPERATIONS = 8e12
 """Of a pretraining on CIFAR-10, counted as PyTorch counts them, to the nearest epoch: 2 to 5 minutes on one core."""
 
-IMAGES: dict[str, Images] = {
-    "glyphs": Images(
+IMAGES: dict[str, DataSet] = {
+    "glyphs": DataSet(
         "glyphs",
         10,
         5,
@@ -51,7 +51,7 @@ IMAGES: dict[str, Images] = {
         tuple((variant, encoder) for encoder, variants in GLYPH_EPOCHS.items() for variant in variants),
         lambda operations, variant, encoder: GLYPH_EPOCHS[encoder][variant],
     ),
-    "cifar10-jpeg": Images(
+    "cifar10-jpeg": DataSet(
         "../shared/data/cifar10-jpeg",
         50,
         3,

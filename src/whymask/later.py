@@ -7,8 +7,8 @@ LATER = {"later": True}
 """Metadata of the field of such a setting."""
 
 
-def told(settings: Any) -> dict[str, Any]:
-    """What a run folder is told of a dataclass: `asdict`, less the settings of later versions that are at their
+def recorded(settings: Any) -> dict[str, Any]:
+    """What a run folder records of a dataclass: `asdict`, less the settings of later versions that are at their
     defaults."""
     unset = {f.name for f in fields(settings) if f.metadata.get("later") and getattr(settings, f.name) == f.default}
     return {name: value for name, value in asdict(settings).items() if name not in unset}

@@ -14,7 +14,7 @@ from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings, resolve
 from whymask.errors import WhymaskError
-from whymask.later import told
+from whymask.later import recorded
 from whymask.runs import read_json
 from whymask.stages.classify import load_classifier, loss_of
 from whymask.stages.recipes import RECIPES, resolve_finetuning
@@ -139,7 +139,7 @@ def test_settings_that_make_no_sense_are_refused(setting: dict[str, Any]) -> Non
 
 
 def test_a_setting_of_a_later_version_is_told_once_it_is_set() -> None:
-    assert {"class_weights", "sampler", "bins"}.isdisjoint(told(FinetuneTrainingSettings()))
-    assert told(FinetuneTrainingSettings(bins=4))["bins"] == 4
-    assert {"task", "label_columns", "label_separator"}.isdisjoint(told(DataSettings()))
-    assert told(DataSettings(task="multilabel"))["task"] == "multilabel"
+    assert {"class_weights", "sampler", "bins"}.isdisjoint(recorded(FinetuneTrainingSettings()))
+    assert recorded(FinetuneTrainingSettings(bins=4))["bins"] == 4
+    assert {"task", "label_columns", "label_separator"}.isdisjoint(recorded(DataSettings()))
+    assert recorded(DataSettings(task="multilabel"))["task"] == "multilabel"

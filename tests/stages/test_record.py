@@ -15,7 +15,7 @@ from whymask import FinetuneSettings, PretrainSettings, ProbeSettings, finetune,
 from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
 from whymask.runs import as_json, read_json, write_json
-from whymask.stages.earlier import told_by_earlier_versions
+from whymask.stages.earlier import known_of_earlier_versions
 from whymask.stages.record import RunRecord, origin_of, read_record
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.stages.start import pretrained_by
@@ -83,18 +83,18 @@ def test_a_moved_study_still_knows_where_its_weights_came_from(finished: Path, t
     ],
 )
 def test_a_cell_of_the_first_versions_is_told_by_its_name(name: str, expected: dict[str, Any]) -> None:
-    told = told_by_earlier_versions({"cell": name, "settings": SETTINGS, "data": "f"})
+    told = known_of_earlier_versions({"cell": name, "settings": SETTINGS, "data": "f"})
     assert expected.items() <= told.items()
     record = RunRecord(**told)
     assert (record.stage, record.data, record.encoder) == ("finetune", "f", SETTINGS["encoder"])
 
 
 def test_a_pretraining_of_the_first_versions_is_told_by_its_name_or_its_keys() -> None:
-    cell = RunRecord(**told_by_earlier_versions({"cell": "pretrain-mae-4", "settings": SETTINGS, "data": "f"}))
+    cell = RunRecord(**known_of_earlier_versions({"cell": "pretrain-mae-4", "settings": SETTINGS, "data": "f"}))
     assert (cell.stage, cell.arm, cell.seed, cell.training) == ("pretrain", "mae", 4, {"epochs": 1})
     stage = {"stage": "pretrain", "seed": 4, "method": "mae", "method_config": {"mask_ratio": [0.25, 0.75]}}
     stage |= {"encoder": {}, "training": {}, "augment": {"min_scale": 0.4, "flip": False}, "origin": None, "data": "f"}
-    alone = RunRecord(**told_by_earlier_versions(stage))
+    alone = RunRecord(**known_of_earlier_versions(stage))
     assert (alone.arm, alone.seed, alone.augment, alone.mask_ratio) == ("mae", 4, "crop", 0.5)
 
 

@@ -10,28 +10,28 @@ from scipy.stats import binomtest, kstest
 from torch import Tensor
 
 from whymask.errors import WhymaskError
-from whymask.theory.data import Batch, MultiView, Samples
+from whymask.theory.data import MultiView, Sample, Samples
 from whymask.theory.network import SmoothedReLU
 
 CLEAN = MultiView(k=5, L=3, C_p=2, sigma=0.0, split="random", s=1.0)
 IMAGES = 4000
 
 
-def draw(data: MultiView, images: int = IMAGES, key: int = 0, view: Any = "mixed") -> Batch:
+def draw(data: MultiView, images: int = IMAGES, key: int = 0, view: Any = "mixed") -> Sample:
     return data.draw(torch.Generator().manual_seed(key), images, view)
 
 
-def shares(batch: Batch, data: MultiView) -> Tensor:
+def shares(batch: Sample, data: MultiView) -> Tensor:
     """z of each feature on each patch, read off along the features: (B, P, n)."""
     return batch.patches[0] @ data.features.float().T
 
 
-def weights(batch: Batch, data: MultiView) -> Tensor:
+def weights(batch: Sample, data: MultiView) -> Tensor:
     """Total weight of each feature in each image, (B, n)."""
     return batch.copies * shares(batch, data).sum(1)
 
 
-def is_own(batch: Batch, data: MultiView) -> Tensor:
+def is_own(batch: Sample, data: MultiView) -> Tensor:
     """(B, n): which features are those of the image's class."""
     return torch.arange(data.count) // data.L == batch.labels[0][:, None]
 
@@ -265,7 +265,7 @@ def samples(seeds: Any = (3, 4, 9), **changes: Any) -> Samples:
     return Samples(MultiView(k=3), seeds, **({"size": 12, "batch": 4} | changes))
 
 
-def equal(a: Batch, b: Batch) -> bool:
+def equal(a: Sample, b: Sample) -> bool:
     return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("patches", "labels", "single"))
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from whymask.theory.data import Batch, MultiView, Samples
+from whymask.theory.data import MultiView, Sample, Samples
 from whymask.theory.descent import (
     Adam,
     CommonClock,
+    MiniBatchDescent,
     OwnClock,
-    Training,
     Trajectory,
     horizon_of,
     mean_gradients,
@@ -118,13 +118,13 @@ def pretrain_common(network: Network, samples: Samples) -> Trajectory:
 
 
 def train(network: Network, samples: Samples) -> Trajectory:
-    training = Training({"kernels": 0.3, "head": 1.0}, target=0.4, epochs=60)
+    training = MiniBatchDescent({"kernels": 0.3, "head": 1.0}, target=0.4, epochs=60)
     return training.run(network.with_head(DATA.k, "learned"), CrossEntropy(), samples, DATA.features)
 
 
 def reconstruct(network: Network, samples: Samples) -> Trajectory:
     decoder = network.kernels.mT.clone()
-    training = Training({"kernels": 0.003, "decoder": 0.003}, epochs=30, adam=True)
+    training = MiniBatchDescent({"kernels": 0.003, "decoder": 0.003}, epochs=30, adam=True)
     return training.run(network.having(decoder=decoder), PixelReconstruction(), samples, DATA.features)
 
 
@@ -204,7 +204,7 @@ class Scripted:
 
     gradient: Callable[[Tensor], Tensor]
 
-    def gradients(self, network: Network, batch: Batch) -> tuple[Tensor, Gradients]:
+    def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
         return torch.zeros(len(network.kernels)), {"kernels": self.gradient(network.kernels)}
 
 
@@ -242,7 +242,7 @@ def test_common_clock_is_over_at_four_horizons():
 
 
 def test_training_stops_each_seed_at_its_target_and_leaves_it_unchanged():
-    training = Training({"kernels": 1.0, "head": 1.0}, target=0.5, epochs=100)
+    training = MiniBatchDescent({"kernels": 1.0, "head": 1.0}, target=0.5, epochs=100)
     network, samples = start(scale=0.2).with_head(DATA.k, "learned"), images()
     path = training.run(network, CrossEntropy(), samples, DATA.features)
     losses = torch.stack(path.losses)
@@ -262,7 +262,7 @@ def test_training_stops_each_seed_at_its_target_and_leaves_it_unchanged():
 def test_training_is_plain_descent_with_a_step_size_for_each_tensor():
     samples, objective = images(), CrossEntropy()
     network = start().with_head(DATA.k, "fixed")
-    path = Training({"kernels": 0.3, "head": 0.1}, epochs=1).run(network, objective, samples, DATA.features)
+    path = MiniBatchDescent({"kernels": 0.3, "head": 0.1}, epochs=1).run(network, objective, samples, DATA.features)
     losses = []
     for batch in samples:
         loss, gradients = objective.gradients(network, batch)
@@ -282,7 +282,9 @@ def test_frozen_tensors_stay():
         (CrossEntropy(learned_head=False), "head"),
         (CrossEntropy(train_kernels=False), "kernels"),
     ):
-        path = Training({"kernels": 0.3, "head": 0.3}, epochs=2).run(network, objective, images(), DATA.features)
+        path = MiniBatchDescent({"kernels": 0.3, "head": 0.3}, epochs=2).run(
+            network, objective, images(), DATA.features
+        )
         unchanged = {
             name for name, tensor in network.tensors().items() if torch.equal(tensor, path.network.tensors()[name])
         }
@@ -307,9 +309,9 @@ def test_adam_equals_pytorch():
             torch.testing.assert_close(ours[name], theirs[name].detach(), rtol=1e-10, atol=1e-12)
 
 
-def all_at_once(samples: Samples) -> Batch:
+def all_at_once(samples: Samples) -> Sample:
     batches = list(samples)
-    return Batch(*(torch.cat([getattr(b, name) for b in batches], dim=1) for name in ("patches", "labels", "single")))
+    return Sample(*(torch.cat([getattr(b, name) for b in batches], dim=1) for name in ("patches", "labels", "single")))
 
 
 def test_averaged_batches_give_the_gradient_of_all_images():

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from whymask.theory.data import Batch, MultiView, Samples
+from whymask.theory.data import MultiView, Sample, Samples
 from whymask.theory.descent import OwnClock, horizon_of
 from whymask.theory.measures import (
     accuracy,
@@ -37,7 +37,7 @@ def random_network(key: int, scale: float = 1.0) -> Network:
     return Network(scale * kernels, head=head, sigma=SmoothedReLU(3, 0.5))
 
 
-def random_batch(key: int, images: int = 5, data: MultiView = DATA) -> Batch:
+def random_batch(key: int, images: int = 5, data: MultiView = DATA) -> Sample:
     return Samples(data, [key, key + 1, key + 2], images, images, dtype=torch.float64)[0]
 
 
@@ -179,7 +179,7 @@ def test_accuracy_is_the_share_of_images_whose_largest_output_is_right(key: int)
         assert float(accuracy(network, batch)[seed]) == pytest.approx(hits / len(batch))
 
 
-def slow_kappa(network: Network, batch: Batch, seed: int, r: int) -> float:
+def slow_kappa(network: Network, batch: Sample, seed: int, r: int) -> float:
     """The definition of theory.md, claim 7: z is a feature's weight on each of its patches."""
     now, q = overlap(network, seed, r), network.sigma.q
     v = now.index(max(now))
@@ -251,7 +251,7 @@ def test_pure_kernels_rise_above_the_threshold_and_shrink_below(factor: float, g
 def test_purification_is_what_the_gradient_does_to_the_sibling(ratio: float, factor: float, q: float):
     theta, w, z, C_p, rho = 0.4, 0.3, 0.5, 2, 0.5
     features = torch.eye(2, 3, dtype=torch.float64)
-    batch = Batch((z * features)[None, None], torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1).bool(), C_p)
+    batch = Sample((z * features)[None, None], torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1).bool(), C_p)
     network = Network(
         (w * torch.tensor([1.0, ratio, 0.0], dtype=torch.float64))[None, None], sigma=SmoothedReLU(q, rho)
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whymask.errors import WhymaskError
 from whymask.theory import data, sampled
-from whymask.theory.data import Batch, MultiView
+from whymask.theory.data import MultiView, Sample
 from whymask.theory.network import Network, SmoothedReLU
 from whymask.theory.objectives import CrossEntropy, Gradients, Objective, PixelReconstruction, TeacherStudent
 
@@ -31,7 +31,7 @@ class ByAutograd(Objective):
     of: Any
     trained: tuple[str, ...]
 
-    def loss(self, network: Network, batch: Batch) -> Tensor:
+    def loss(self, network: Network, batch: Sample) -> Tensor:
         return self.of.loss(network, batch)
 
 
@@ -44,7 +44,7 @@ def trained_by(objective: Any) -> tuple[str, ...]:
 def drawn(
     seeds: int = 2, images: int = 5, P: int = 4, d: int = 6, K: int = 7, copies: int = 1, q: float = 3,
     rho: float = 0.5, key: int = 0,
-) -> tuple[Network, Batch]:  # fmt: skip
+) -> tuple[Network, Sample]:  # fmt: skip
     """Random numbers whose correlations lie below 0, on the bend and above rho."""
     generator = torch.Generator().manual_seed(key)
 
@@ -52,7 +52,7 @@ def drawn(
         return scale * torch.randn(shape, generator=generator, dtype=torch.float64)
 
     labels = torch.randint(CLASSES, (seeds, images), generator=generator)
-    batch = Batch(normal(seeds, images, P, d), labels, torch.zeros_like(labels, dtype=torch.bool), copies)
+    batch = Sample(normal(seeds, images, P, d), labels, torch.zeros_like(labels, dtype=torch.bool), copies)
     tensors = {"head": normal(seeds, CLASSES, K), "decoder": normal(seeds, d, K, scale=0.3)}
     return Network(normal(seeds, K, d, scale=0.3), sigma=SmoothedReLU(q, rho), **tensors), batch
 

@@ -95,7 +95,7 @@ def test_shares_of_seeds_merge_to_equal_results(everything, tmp_path):
 def test_nothing_is_computed_twice(everything, monkeypatch):
     out, table = everything
     monkeypatch.setattr("whymask.theory.descent.OwnClock.run", None)
-    monkeypatch.setattr("whymask.theory.descent.Training.run", None)
+    monkeypatch.setattr("whymask.theory.descent.MiniBatchDescent.run", None)
     assert theory(out, settings())["claims"] == table["claims"]
 
 

@@ -18,7 +18,7 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import Encoder, EncoderConfig, load_encoder, load_strictly, read_tensors, save_encoder
 from whymask.encoders.branches import branches_of, drop_branches
 from whymask.errors import WhymaskError
-from whymask.later import told
+from whymask.later import recorded
 from whymask.randomness import seeded
 from whymask.runs import read_json, write_arrays, write_bytes, write_json
 from whymask.stages.augment import augment_of
@@ -107,7 +107,7 @@ class ClassifierJob:
             partial=self.partial,
             method=self.method,
             method_settings=self.method_settings,
-            training=told(self.training),
+            training=recorded(self.training),
             about=self.about,
         )
 
@@ -140,7 +140,7 @@ def train_classifier(
         "seed": job.seed,
         "metrics": task.metrics(predictions, labels, None if tags is None else tags[job.test]),
         "labelled_images": len(job.rows),
-        "training": {key: value for key, value in told(job.training).items() if value is not None},
+        "training": {key: value for key, value in recorded(job.training).items() if value is not None},
         "operations": per_image * fitted["images_seen"],
         "operations_per_image": per_image,
         **fitted,

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
 from whymask.runs import RunFolder, as_json, provenance, write_csv
-from whymask.stages.record import RunRecord, told_by
+from whymask.stages.record import RunRecord, content_of
 from whymask.tasks.budgets import Budget
 from whymask.training.device import precision_of
 
@@ -49,7 +49,9 @@ class Context:
         given = as_json(record.to_dict())
         about = {"data": self.prepared.describe()} if alone else {}
         with self.fabric.rank_zero_first() if alone else nullcontext():
-            run = RunFolder.open(folder, given, self.provenance() | about, read=lambda stored: given | told_by(stored))
+            run = RunFolder.open(
+                folder, given, self.provenance() | about, read=lambda stored: given | content_of(stored)
+            )
         if alone and self.fabric.is_global_zero:
             write_csv(folder / "skipped.csv", ["image", "reason"], self.prepared.images.skipped)
         return run

@@ -8,23 +8,23 @@ CELL = re.compile(r"(?:search-)?(?P<arm>.+)-(?P<budget>[^-]+)-(?P<seed>-?\d+)(?:
 """ARM-BUDGET-SEED, and of a search's trials search-ARM-BUDGET-SEED-lr..-decay.."""
 
 
-def told_by_earlier_versions(config: dict[str, Any]) -> dict[str, Any]:
+def known_of_earlier_versions(config: dict[str, Any]) -> dict[str, Any]:
     """The fields of a `RunRecord` that such a config tells; what it does not tell is left out."""
     if "cell" in config:
         return _cell(config)
     if "control" in config:
         about = {"mask_ratio": config["mask_ratio"]} if "mask_ratio" in config else {}
-        told = {"stage": "finetune", "arm": config["control"], "training": config["like"], "about": about}
-        return told | {key: config[key] for key in ("budget", "seed", "data")}
+        known = {"stage": "finetune", "arm": config["control"], "training": config["like"], "about": about}
+        return known | {key: config[key] for key in ("budget", "seed", "data")}
     match config.get("stage"):
         case "pretrain":
-            told = _known(config, "stage", "seed", "data", "encoder", "method", "training", "origin")
-            told |= {"arm": config["method"], "method_settings": config["method_config"]}
-            return told | {"augment": _augment(config["augment"])}
+            known = _known(config, "stage", "seed", "data", "encoder", "method", "training", "origin")
+            known |= {"arm": config["method"], "method_settings": config["method_config"]}
+            return known | {"augment": _augment(config["augment"])}
         case "finetune":
-            told = _known(config, "stage", "budget", "seed", "encoder", "training", "augment", "data")
+            known = _known(config, "stage", "budget", "seed", "encoder", "training", "augment", "data")
             scratch = config["from"] == "scratch"  # else which method, the run says that it began with
-            return told | ({"arm": "scratch", "origin": None} if scratch else {"origin": config["from"]})
+            return known | ({"arm": "scratch", "origin": None} if scratch else {"origin": config["from"]})
         case "probe":
             about = {"neighbours": config["neighbours"]}
             return _known(config, "stage", "budget", "seed", "data") | {"origin": config["from"], "about": about}
@@ -52,7 +52,7 @@ def _cell(config: dict[str, Any]) -> dict[str, Any]:
     if match is None:
         return config
     arm, seed, budget = match["arm"], int(match["seed"]), match["budget"].replace("percent", "%")
-    told = common | {"stage": "finetune", "arm": arm, "budget": budget, "seed": seed}
+    known = common | {"stage": "finetune", "arm": arm, "budget": budget, "seed": seed}
     if arm == method:
-        return told | about | {"origin": f"../{PRETRAIN}{arm}-{seed}"}
-    return told | ({"origin": settings["init"], "partial": settings["init_partial"]} if arm == "init" else {})
+        return known | about | {"origin": f"../{PRETRAIN}{arm}-{seed}"}
+    return known | ({"origin": settings["init"], "partial": settings["init_partial"]} if arm == "init" else {})

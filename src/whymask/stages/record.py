@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from whymask.errors import WhymaskError
 from whymask.runs import CONFIG_SCHEMA, read_json
-from whymask.stages.earlier import told_by_earlier_versions
+from whymask.stages.earlier import known_of_earlier_versions
 from whymask.stages.settings import AugmentName
 
 Stage = Literal["pretrain", "finetune", "probe"]
@@ -56,10 +56,10 @@ class RunRecord:
         return None if ratio is None else float(sum(ratio) / len(ratio)) if isinstance(ratio, list) else float(ratio)
 
 
-def told_by(stored: dict[str, Any]) -> dict[str, Any]:
+def content_of(stored: dict[str, Any]) -> dict[str, Any]:
     """Fields of a `RunRecord` that a config.json's content tells: all of today's, what is known of earlier ones."""
     config = stored.get("config", stored)  # or of no run at all, which then differs from any
-    return told_by_earlier_versions(config) if stored.get("schema", 1) < CONFIG_SCHEMA else config
+    return known_of_earlier_versions(config) if stored.get("schema", 1) < CONFIG_SCHEMA else config
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -67,10 +67,10 @@ def read_record(folder: Path) -> RunRecord:
     path = folder / "config.json"
     if not path.exists():
         raise WhymaskError(f"{folder} is no run folder (it has no config.json); give a finished run")
-    told = {"arm": UNKNOWN} | told_by(read_json(path))
-    if not {"stage", "arm", "seed", "data"} <= told.keys() <= {f.name for f in fields(RunRecord)}:
+    content = {"arm": UNKNOWN} | content_of(read_json(path))
+    if not {"stage", "arm", "seed", "data"} <= content.keys() <= {f.name for f in fields(RunRecord)}:
         raise WhymaskError(f"{path} is not of a run of pretrain, finetune or probe; give the folder of such a run")
-    return RunRecord(**told)
+    return RunRecord(**content)
 
 
 def origin_of(folder: Path, record: RunRecord) -> Path | None:

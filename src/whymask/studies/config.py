@@ -9,7 +9,7 @@ from whymask.data.prepare import Prepared
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderConfig, resolve
 from whymask.errors import WhymaskError
-from whymask.later import told
+from whymask.later import recorded
 from whymask.methods import MethodConfig, asked_of, encoder_for, resolve_method, setting_of, settings_for
 from whymask.stages.augment import resolve_augment
 from whymask.stages.pretrain import PretrainJob
@@ -74,7 +74,7 @@ class StudyConfig:
     def to_dict(self) -> dict[str, Any]:
         """What must be equal for a study to be continued: all but where it computes and keeps its decoded images."""
         content = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "method_config"}
-        content |= {name: told(content[name]) for name in ("data", "pretrain", "finetune")}
+        content |= {name: recorded(content[name]) for name in ("data", "pretrain", "finetune")}
         content["encoder"] = asdict(self.encoder.asked())
         content |= {name: [budget.name for budget in content[name]] for name in ("budgets", "worth_budgets")}
         content[setting_of(self.method)] = asdict(settings_for(self.method, self.method_config))

@@ -25,9 +25,9 @@ def fit_hours(runner: Runner, cells: list[Cell], hours: float, explain: bool) ->
     would be left, with what would fit.
     """
     config, begun = runner.config, runner.out / "config.json"
-    told = read_json(begun)["config"] if begun.exists() else {}
-    if "hours" in told:
-        epochs = told["settings"]["pretrain"]["epochs"]
+    before = read_json(begun)["config"] if begun.exists() else {}
+    if "hours" in before:
+        epochs = before["settings"]["pretrain"]["epochs"]
     else:
         plan, pool = make_plan(runner, cells, explain), len(runner.context.prepared.pool)
         epochs, fewest = plan.epochs_within(hours * 3600, config.pretrain.epochs), fewest_epochs(pool)

@@ -8,7 +8,7 @@ import numpy as np
 
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
-from whymask.later import told
+from whymask.later import recorded
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, command, write_arrays, write_csv, write_json
 from whymask.stages.context import Context
@@ -169,7 +169,7 @@ def _describe(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
 
 def _shown(runner: Runner, arm: str, smallest: Cell) -> dict[str, Any]:
     """How the arm is trained at the smallest budget; the epochs are others at another one, unless they were given."""
-    training = told(runner.training_of(arm, len(runner.rows_of(smallest))))
+    training = recorded(runner.training_of(arm, len(runner.rows_of(smallest))))
     shown = training | {"epochs": runner.finetuning_of(arm).epochs}
     return {key: value for key, value in shown.items() if value is not None}
 

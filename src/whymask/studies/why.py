@@ -38,6 +38,6 @@ def explain_study(runner: Runner, data: Any, *, images: bool, names: bool) -> No
 def _drop_stale(folder: Path, runs: list[Path]) -> None:
     """Remove an explanation of other networks than these, such as before a failed cell was repeated."""
     if (folder / "config.json").exists():
-        told = read_json(folder / "config.json")["config"]["runs"]
-        if [run for arm in told.values() for run in arm] != [str(run) for run in runs]:
+        explained = read_json(folder / "config.json")["config"]["runs"]
+        if [run for arm in explained.values() for run in arm] != [str(run) for run in runs]:
             shutil.rmtree(folder)

@@ -7,8 +7,8 @@ from whymask.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "data": ["Batch", "Distribution", "MultiView", "Samples"],
-        "descent": ["CommonClock", "OwnClock", "Training", "horizon_of"],
+        "data": ["Sample", "Distribution", "MultiView", "Samples"],
+        "descent": ["CommonClock", "OwnClock", "MiniBatchDescent", "horizon_of"],
         "lab": ["Lab"],
         "measures": ["accuracy", "captured", "largest_overlap", "overlaps", "second_to_first"],
         "network": ["Network", "SmoothedReLU"],
@@ -20,13 +20,13 @@ __getattr__, __dir__, __all__ = attach(
 )
 
 if TYPE_CHECKING:
-    from whymask.theory.data import Batch as Batch
     from whymask.theory.data import Distribution as Distribution
     from whymask.theory.data import MultiView as MultiView
+    from whymask.theory.data import Sample as Sample
     from whymask.theory.data import Samples as Samples
     from whymask.theory.descent import CommonClock as CommonClock
+    from whymask.theory.descent import MiniBatchDescent as MiniBatchDescent
     from whymask.theory.descent import OwnClock as OwnClock
-    from whymask.theory.descent import Training as Training
     from whymask.theory.descent import horizon_of as horizon_of
     from whymask.theory.lab import Lab as Lab
     from whymask.theory.measures import accuracy as accuracy

@@ -22,7 +22,7 @@ MAX_OVERFLOW = 0.01
 
 
 @dataclass(frozen=True)
-class Batch:
+class Sample:
     """Images of several seeds: S seeds, B images each, P patches an image, d numbers a patch.
 
     Each stored patch stands for `copies` identical patches of its image.
@@ -48,7 +48,7 @@ class Batch:
             return _stack([weight_gradient(x, c) for x, c in zip(self.patches, coefficients, strict=True)])
         return coefficients.flatten(1, 2).mT @ self.patches.flatten(1, 2)
 
-    def part(self, seeds: slice, images: slice) -> "Batch":
+    def part(self, seeds: slice, images: slice) -> "Sample":
         """A view of some seeds and images."""
         return replace(
             self,
@@ -57,7 +57,7 @@ class Batch:
             single=self.single[seeds, images],
         )
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Batch":
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Sample":
         return replace(
             self,
             patches=self.patches.to(device, dtype),
@@ -65,7 +65,7 @@ class Batch:
             single=self.single.to(device),
         )
 
-    def parts(self, kernels: int) -> Iterator[tuple[slice, "Batch"]]:
+    def parts(self, kernels: int) -> Iterator[tuple[slice, "Sample"]]:
         """Parts that are small enough for their (images, P, kernels) activations to stay near the processor.
 
         Yields (the seeds, the part). What a part computes does not depend on the other seeds.
@@ -101,7 +101,7 @@ class Distribution(Protocol):
     def features(self) -> Tensor:
         """(n, d), orthonormal rows: the directions whose capture is measured, class by class."""
 
-    def draw(self, generator: torch.Generator, images: int) -> Batch:
+    def draw(self, generator: torch.Generator, images: int) -> Sample:
         """A batch of one seed (S = 1), as a function of the generator's state."""
 
 
@@ -175,7 +175,7 @@ class MultiView(ImageSettings):
 
     def draw(
         self, generator: torch.Generator, images: int, view: Literal["multi", "single", "mixed"] = "mixed"
-    ) -> Batch:
+    ) -> Sample:
         """`images` images of one seed, (1, images, ...); `view` forces all of them to be multi- or single-view."""
         labels = self._labels(generator, images)
         chance = {"multi": 0.0, "single": 1.0, "mixed": self.mu}[view]
@@ -184,7 +184,7 @@ class MultiView(ImageSettings):
         owner, owned = self._placed(generator, labels, present)
         z = weights.gather(1, owner) * owned  # (images, places)
         patches = self._patches(generator, owner, z)
-        return Batch(patches[None], labels[None], single[None], self.C_p if self._once else 1)
+        return Sample(patches[None], labels[None], single[None], self.C_p if self._once else 1)
 
     def _labels(self, generator: torch.Generator, images: int) -> Tensor:
         """Uniform on the classes of which some feature is shown."""
@@ -257,7 +257,7 @@ class Samples:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        self._kept: dict[int, Batch] = {}
+        self._kept: dict[int, Sample] = {}
         if self.size % self.batch:
             raise WhymaskError(f"{self.size} images do not divide into batches of {self.batch}; a multiple is needed.")
 
@@ -265,7 +265,7 @@ class Samples:
         """Batches."""
         return self.size // self.batch
 
-    def __getitem__(self, number: int) -> Batch:
+    def __getitem__(self, number: int) -> Sample:
         """Batch `number` (counted round and round) of every seed."""
         number %= len(self)
         if number in self._kept:
@@ -287,13 +287,13 @@ class Samples:
             self._kept[number] = made
         return made
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Sample]:
         return (self[number] for number in range(len(self)))
 
 
-def _joined(drawn: Sequence[Batch]) -> Batch:
+def _joined(drawn: Sequence[Sample]) -> Sample:
     """Batches of one seed each as a batch of all."""
-    return Batch(
+    return Sample(
         torch.cat([batch.patches for batch in drawn]),
         torch.cat([batch.labels for batch in drawn]),
         torch.cat([batch.single for batch in drawn]),

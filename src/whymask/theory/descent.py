@@ -42,7 +42,7 @@ class Trajectory:
     growth: list[Tensor] = field(default_factory=list)
     """Lambda_j = max_r <w_r, v_j>+ there, (S, n) each."""
     losses: list[Tensor] = field(default_factory=list)
-    """`Training`: the mean loss of each epoch, (S,) each."""
+    """`MiniBatchDescent`: the mean loss of each epoch, (S,) each."""
     grown: Tensor = field(default_factory=lambda: torch.empty(0))
     """`OwnClock`: which kernels reached the horizon, (S, K) bool."""
     rose: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -50,7 +50,7 @@ class Trajectory:
     taken: Tensor = field(default_factory=lambda: torch.empty(0))
     """Steps that each seed took, (S,)."""
     loss: Tensor = field(default_factory=lambda: torch.empty(0))
-    """`Training`: the loss of the last network over all samples, (S,)."""
+    """`MiniBatchDescent`: the loss of the last network over all samples, (S,)."""
     most: Tensor = field(default_factory=lambda: torch.empty(0))
     """`CommonClock`: the most features captured at any recorded time, (S,)."""
 
@@ -151,7 +151,7 @@ class CommonClock:
 
 
 @dataclass(frozen=True)
-class Training:
+class MiniBatchDescent:
     """Mini-batch gradient descent to a training loss, with a step size for each tensor.
 
     A seed stops at the end of the epoch in which the mean loss of its batches is at most `target`, so networks that

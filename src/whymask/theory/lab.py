@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from whymask.randomness import torch_generator
-from whymask.theory.data import Batch, Samples
-from whymask.theory.descent import CommonClock, OwnClock, Training, Trajectory
+from whymask.theory.data import Sample, Samples
+from whymask.theory.descent import CommonClock, MiniBatchDescent, OwnClock, Trajectory
 from whymask.theory.measures import accuracy
 from whymask.theory.network import Network
 from whymask.theory.objectives import CrossEntropy, PixelReconstruction, TeacherStudent
@@ -83,7 +83,7 @@ class Lab:
         return drawn.to(s.torch_device, s.dtype)
 
     @cached_property
-    def tests(self) -> dict[str, Batch]:
+    def tests(self) -> dict[str, Sample]:
         """Multi-view and single-view test images, and the mixture, the same for every seed: S = 1."""
         s = self.regime
         return {
@@ -120,7 +120,9 @@ class Lab:
     def reconstructed(self) -> Trained:
         """Kernels and a free decoder after pixel reconstruction by Adam."""
         s = self.regime
-        training = Training({"kernels": s.pixel_rate, "decoder": s.pixel_rate}, epochs=s.pixel_epochs, adam=True)
+        training = MiniBatchDescent(
+            {"kernels": s.pixel_rate, "decoder": s.pixel_rate}, epochs=s.pixel_epochs, adam=True
+        )
         return self._trained(
             "pixels",
             self._with_decoder,
@@ -139,7 +141,7 @@ class Lab:
         if rates is None:
             tuned = "tuning_" if start != "random" and head == "learned" else ""
             rates = s.rate(f"{tuned}kernel_rate"), s.rate(f"{tuned}head_rate")
-        training = Training({"kernels": rates[0], "head": rates[1]}, s.target, s.epochs)
+        training = MiniBatchDescent({"kernels": rates[0], "head": rates[1]}, s.target, s.epochs)
         begin = self._beginning(start)
         return self._trained(
             f"{head}-{start}{tag}",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from whymask.theory.data import Batch
+from whymask.theory.data import Sample
 from whymask.theory.network import Network
 
 PURE = 0.3
@@ -41,7 +41,7 @@ def favourites(network: Network, features: Tensor, among: Tensor | None = None) 
     return now.argmax(2)
 
 
-def feature_power(batch: Batch, features: Tensor, L: int, q: float) -> Tensor:
+def feature_power(batch: Sample, features: Tensor, L: int, q: float) -> Tensor:
     """S_j = E[1{y = class of j} sum_p z_p^q] for each feature j, (S, n) [A] (memory). z is read off as <x_p, v_j>+,
     which is exact without noise."""
     z = batch.patches @ features.to(batch.patches).mT  # (S, B, P, n)
@@ -70,7 +70,7 @@ def own_overlap(network: Network, features: Tensor, L: int) -> Tensor:
     return now.amax(2).diagonal(dim1=1, dim2=2).mT.clamp_min(0)
 
 
-def accuracy(network: Network, batch: Batch) -> Tensor:
+def accuracy(network: Network, batch: Sample) -> Tensor:
     """Share of images classified right, (S,)."""
     return (network.logits(batch).argmax(2) == batch.labels).double().mean(1)
 
@@ -79,7 +79,7 @@ ABSENT = 1e-6
 """A weight below this is rounding: the feature is not in the image."""
 
 
-def kappa(network: Network, batch: Batch, features: Tensor) -> Tensor:
+def kappa(network: Network, batch: Sample, features: Tensor) -> Tensor:
     """What a kernel's winner v is helped by features that come with it, (S, K) [D, claim 7].
 
     The mean over images with v, weighted by v's part z^(2q) in its own gradient, of the sum over other features of
@@ -98,7 +98,7 @@ def kappa(network: Network, batch: Batch, features: Tensor) -> Tensor:
 
 
 def predicted_to_grow(
-    network: Network, batch: Batch, features: Tensor, theta: float | Tensor, tau: float | Tensor, C_p: int
+    network: Network, batch: Sample, features: Tensor, theta: float | Tensor, tau: float | Tensor, C_p: int
 ) -> Tensor:
     """Whether the winner of each kernel will grow, (S, K) bool: tau^q - 1 > (1/theta - 1)/(C_p (1 + kappa_r)) [D]."""
     enough = tau**network.sigma.q - 1 > (1 / theta - 1) / (C_p * (1 + kappa(network, batch, features)))

@@ -9,7 +9,7 @@ from torch import Tensor
 from whymask.activations import SmoothedReLU
 from whymask.errors import WhymaskError
 from whymask.randomness import torch_generator
-from whymask.theory.data import Batch
+from whymask.theory.data import Sample
 
 SIGMA = SmoothedReLU()
 
@@ -66,7 +66,7 @@ class Network:
             head[:, owner.clamp_max(classes - 1), torch.arange(kernels, device=head.device)] = 1
         return self.having(head=head)
 
-    def codes(self, batch: Batch) -> Tensor:
+    def codes(self, batch: Sample) -> Tensor:
         """h, (S, B, K)."""
         seeds, kernels, _ = self.kernels.shape
         codes = self.kernels.new_empty(seeds, len(batch), kernels)
@@ -76,7 +76,7 @@ class Network:
             place = (place + len(part)) % len(batch)
         return codes.mul_(batch.copies)
 
-    def logits(self, batch: Batch) -> Tensor:
+    def logits(self, batch: Sample) -> Tensor:
         """F, (S, B, k)."""
         return self.codes(batch) @ self.own_head.mT
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from whymask.errors import WhymaskError
-from whymask.theory.data import Batch
+from whymask.theory.data import Sample
 from whymask.theory.network import Network
 
 Gradients = dict[str, Tensor]
@@ -22,7 +22,7 @@ Gradients = dict[str, Tensor]
 class Trainable(Protocol):
     """What a descent asks of an objective."""
 
-    def gradients(self, network: Network, batch: Batch) -> tuple[Tensor, Gradients]:
+    def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
         """Loss of each seed, (S,), the mean over images; and its gradient by each tensor that is trained."""
 
 
@@ -31,11 +31,11 @@ class Objective:
 
     trained: tuple[str, ...] = ("kernels",)
 
-    def loss(self, network: Network, batch: Batch) -> Tensor:
+    def loss(self, network: Network, batch: Sample) -> Tensor:
         """Mean over images, (S,)."""
         raise NotImplementedError
 
-    def gradients(self, network: Network, batch: Batch) -> tuple[Tensor, Gradients]:
+    def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
         leaves = network.map(lambda tensor: tensor.detach().requires_grad_())
         tensors = [leaves.tensors()[name] for name in self.trained]
         loss = self.loss(leaves, batch)
@@ -63,7 +63,7 @@ class TeacherStudent:
     def __post_init__(self) -> None:
         check_theta(self.theta)
 
-    def loss(self, network: Network, batch: Batch) -> Tensor:
+    def loss(self, network: Network, batch: Sample) -> Tensor:
         """Mean over images, (S,); the teacher is not differentiated."""
         z = batch.correlate(network.kernels)
         active = network.sigma(z)
@@ -72,7 +72,7 @@ class TeacherStudent:
         penalty = ((1 / self.theta - 1) * batch.copies * active.square()).sum((2, 3))
         return ((missing.square().sum(2) + penalty) / 2).mean(1)
 
-    def gradients(self, network: Network, batch: Batch) -> tuple[Tensor, Gradients]:
+    def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
         kernels = network.kernels
         gradient, loss = torch.zeros_like(kernels), kernels.new_zeros(len(kernels))
         strength = 1 / self.theta - 1
@@ -123,7 +123,7 @@ class PixelReconstruction:
     def __post_init__(self) -> None:
         check_theta(self.theta)
 
-    def loss(self, network: Network, batch: Batch) -> Tensor:
+    def loss(self, network: Network, batch: Sample) -> Tensor:
         """Mean over images, (S,)."""
         _check_no_copies(batch)
         active = network.sigma(batch.correlate(network.kernels))
@@ -134,7 +134,7 @@ class PixelReconstruction:
         ridge = (1 - self.theta) / self.theta * squares
         return (1 - self.theta) / 2 * (left.square().sum((2, 3)) + ridge).mean(1)
 
-    def gradients(self, network: Network, batch: Batch) -> tuple[Tensor, Gradients]:
+    def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
         _check_no_copies(batch)
         kernels, decoder = network.kernels, _decoder(network)
         by_kernels, by_decoder = torch.zeros_like(kernels), torch.zeros_like(decoder)
@@ -153,7 +153,7 @@ class PixelReconstruction:
         return loss * scale, {"kernels": by_kernels.mul_(scale), "decoder": by_decoder.mul_(scale)}
 
 
-def _check_no_copies(batch: Batch) -> None:
+def _check_no_copies(batch: Sample) -> None:
     if batch.copies != 1:
         raise WhymaskError("pixel reconstruction tells copies of a patch apart; draw the data with copied=False.")
 
@@ -171,12 +171,12 @@ class CrossEntropy:
     learned_head: bool = True
     train_kernels: bool = True
 
-    def loss(self, network: Network, batch: Batch) -> Tensor:
+    def loss(self, network: Network, batch: Sample) -> Tensor:
         """Mean over images, (S,)."""
         chances = network.logits(batch).log_softmax(2)
         return -chances.gather(2, batch.labels[..., None])[..., 0].mean(1)
 
-    def gradients(self, network: Network, batch: Batch) -> tuple[Tensor, Gradients]:
+    def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
         kernels, head = network.kernels, network.own_head
         by_kernels, by_head = torch.zeros_like(kernels), torch.zeros_like(head)
         loss, room = kernels.new_zeros(len(kernels)), Room()

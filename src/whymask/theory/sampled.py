@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whymask.theory.data import Batch
+from whymask.theory.data import Sample
 from whymask.theory.network import Network
 from whymask.theory.objectives import Gradients
 
@@ -18,7 +18,7 @@ WeightedMasks = Iterable[tuple[float, Tensor]]
 """Masks e of 0 and 1, (S, B, P) or what broadcasts to it, each with its weight; the weights sum to 1."""
 
 
-def drawn_masks(batch: Batch, theta: float, generator: torch.Generator, masks: int) -> Iterator[tuple[float, Tensor]]:
+def drawn_masks(batch: Sample, theta: float, generator: torch.Generator, masks: int) -> Iterator[tuple[float, Tensor]]:
     """`masks` times a mask of its own for every image, (S, B, P), e_p ~ Bernoulli(theta); the weights are equal."""
     patches = expanded(batch)
     for _ in range(masks):
@@ -26,7 +26,7 @@ def drawn_masks(batch: Batch, theta: float, generator: torch.Generator, masks: i
         yield 1 / masks, (uniform < theta).to(patches)
 
 
-def every_mask(batch: Batch, theta: float) -> Iterator[tuple[float, Tensor]]:
+def every_mask(batch: Sample, theta: float) -> Iterator[tuple[float, Tensor]]:
     """All 2^P masks, (1, 1, P) each, with their probabilities: the exact expectation, for small P."""
     patches = expanded(batch)
     for kept in product((0, 1), repeat=patches.shape[2]):
@@ -35,7 +35,7 @@ def every_mask(batch: Batch, theta: float) -> Iterator[tuple[float, Tensor]]:
 
 
 def teacher_student(
-    network: Network, batch: Batch, theta: float, tau: float, masks: WeightedMasks
+    network: Network, batch: Sample, theta: float, tau: float, masks: WeightedMasks
 ) -> tuple[Tensor, Gradients]:
     """1/2 E_e sum_r (h^_r - h'_r(eX))^2, the mean over images, (S,), and its gradient by the kernels (S, K, d).
 
@@ -51,7 +51,7 @@ def teacher_student(
 
 
 def pixel_reconstruction(
-    network: Network, batch: Batch, theta: float, masks: WeightedMasks
+    network: Network, batch: Sample, theta: float, masks: WeightedMasks
 ) -> tuple[Tensor, Gradients]:
     """1/2 E_e sum_p (1 - e_p) ||x_p - D h'(eX)||^2, the mean over images, (S,), and its gradient by kernels and D."""
     patches = expanded(batch)
@@ -64,7 +64,7 @@ def pixel_reconstruction(
     return _averaged(loss, network, ("kernels", "decoder"), masks)
 
 
-def expanded(batch: Batch) -> Tensor:
+def expanded(batch: Sample) -> Tensor:
     """Patches (S, B, P, d) with every copy written out."""
     return batch.patches.repeat_interleave(batch.copies, dim=2)
 

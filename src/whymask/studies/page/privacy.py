@@ -74,17 +74,17 @@ def _without_metrics(study: dict[str, Any]) -> dict[str, Any]:
     def rows(name: str) -> list[dict[str, Any]]:
         return [{key: rename(value) for key, value in row.items()} for row in study[name]]
 
-    told, metric = study["verdict"], study["verdict"].get("metric")
+    verdict, metric = study["verdict"], study["verdict"].get("metric")
     if metric in renamed:
         titles = [which.describe(rename(metric) if which is hidden else metric).title for which in (task, hidden)]
-        told = told | {"metric": rename(metric), "text": told["text"].replace(*titles)}
+        verdict = verdict | {"metric": rename(metric), "text": verdict["text"].replace(*titles)}
     cells = [cell | {"metrics": _renamed(cell.get("metrics"), renamed)} for cell in study["cells"]]
     setting = study["setting"] | {"metric": rename(study["setting"].get("metric"))}
     return study | {
         "levels": rows("levels"),
         "pairs": rows("pairs"),
         "cells": cells,
-        "verdict": told,
+        "verdict": verdict,
         "setting": setting,
         "chance": _renamed(study["chance"], renamed),
     }
