@@ -19,7 +19,7 @@ from benchmarks.machine import SIDE, matrix_products
 from benchmarks.measure import Effort, Rates, Row, Work, against, interleaved, threads
 from whymask.randomness import torch_generator
 from whymask.theory.data import MultiView, Sample, Samples
-from whymask.theory.descent import OwnClock, Training, Trajectory
+from whymask.theory.descent import MiniBatchDescent, OwnClock, Trajectory
 from whymask.theory.measures import captured
 from whymask.theory.network import Network, SmoothedReLU
 from whymask.theory.objectives import CrossEntropy, TeacherStudent
@@ -170,7 +170,7 @@ def plain_sigma(sigma: SmoothedReLU, z: Tensor) -> Tensor:
 def supervised_row(effort: Effort, size: TheorySize) -> Row:
     """theory-supervised: steps with [A]'s fixed head; a step of S seeds counts as S."""
     s, seeds = size.regime, range(size.seeds)
-    training = Training({"kernels": s.rate("kernel_rate")}, epochs=size.epochs)
+    training = MiniBatchDescent({"kernels": s.rate("kernel_rate")}, epochs=size.epochs)
     samples, alone = images_of(s, seeds), [images_of(s, [seed]) for seed in seeds]
     start = start_of(s, seeds).with_head(s.data.k, "fixed")
     assert start.head is not None
@@ -315,7 +315,7 @@ def mask_rows(effort: Effort, regime: Regime) -> list[Row]:
 
 
 def images_of(regime: Regime, seeds: Sequence[int]) -> Samples:
-    """Training images, all drawn now, so that no contender draws them."""
+    """MiniBatchDescent images, all drawn now, so that no contender draws them."""
     samples = Samples(regime.data, seeds, regime.images, regime.batch)
     for number in range(len(samples)):
         samples[number]
