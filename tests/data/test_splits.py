@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from whymask.data import splits
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.glyphs import glyph_source
+from whymask.data.prepare import Prepared, prepare
 from whymask.data.preprocessing import derive
+from whymask.data.settings import DataSettings
 from whymask.data.splits import groups_of, hold_out, leaking_rows
 from whymask.data.store import ImageSet, open_images
 from whymask.errors import WhymaskError
@@ -81,6 +83,47 @@ def test_the_test_share_depends_on_the_fingerprint_and_the_share():
     # chance would have a fifth of the one in the other
     assert 0.02 < (test & other).sum() / test.sum() < 0.5
     assert splits.test_rows(image_set(labels), None, share=0.5).sum() == 100
+
+
+@pytest.mark.parametrize(
+    ("counts", "share"), [([500, 100, 99], 0.2), ([100, 100], 0.2), ([99], 0.21), ([60] * 3, 0.34), ([14] * 10, 0.5)]
+)
+def test_a_fifth_is_tested_on_and_more_of_few_labels_so_that_the_median_class_has_twenty(counts, share):
+    assert splits.share_for(counts) == share
+
+
+def test_few_labels_are_tested_on_more_and_that_is_said_and_is_other_data_than_before(tmp_path):
+    labels = np.arange(140) % 10
+    pixels = np.random.default_rng(0).integers(0, 255, (140, 8, 8), dtype=np.uint8)
+
+    def prepared(share: float | None = None, said: list[str] | None = None) -> Prepared:
+        settings = DataSettings(test_share=share, store=tmp_path)
+        return prepare((pixels, labels), settings, say=(said if said is not None else []).append)
+
+    said: list[str] = []
+    half, fifth = prepared(said=said), prepared(0.2)
+    assert (len(half.test), len(fifth.test)) == (70, 30)
+    assert any(line.startswith("50% of the labelled images") and "--test-share 0.2" in line for line in said)
+    # Runs of before, which tested on a fifth whatever the labels, are of the images' fingerprint alone.
+    assert fifth.identity == fifth.images.fingerprint and half.identity == f"{fifth.identity} test 0.5"
+
+
+@pytest.mark.parametrize("share", [0.2, 0.3, 0.5])
+def test_what_goes_on_from_a_run_tests_on_the_same_images_whatever_share_was_usual_then(tmp_path, share):
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
+    data = (pixels, np.arange(40) % 4)
+    run = prepare(data, DataSettings(test_share=share, store=tmp_path))
+    for again in ({}, {"test_share": share}):
+        assert (prepare(data, DataSettings(store=tmp_path, **again), like=run.identity).test == run.test).all()
+    assert len(prepare(data, DataSettings(store=tmp_path), like="of other images").test) == 20
+    assert len(prepare(data, DataSettings(test_share=0.4, store=tmp_path), like=run.identity).test) == 16
+
+
+def test_a_share_beside_test_images_that_the_data_name_is_refused(tmp_path):
+    arrays = {"x_train": np.zeros((4, 8, 8), np.uint8), "y_train": np.arange(4) % 2}
+    arrays |= {"x_test": np.ones((4, 8, 8), np.uint8), "y_test": np.arange(4) % 2}
+    with pytest.raises(WhymaskError, match=r"--test-share 0.3: .* names its own test images"):
+        prepare(arrays, DataSettings(test_share=0.3, store=tmp_path))
 
 
 def test_the_test_split_of_the_source_is_used_if_it_has_labels():

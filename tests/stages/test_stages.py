@@ -99,9 +99,20 @@ def test_the_same_pretraining_is_not_run_again_and_another_is_refused(
         whymask.pretrain(pictures / "photos", out=pretrained, settings=replace(settings, seed=1))
 
 
+def test_a_network_that_goes_on_is_tested_on_the_images_that_its_run_was(
+    tuned: Path, pictures: Path, tmp_path: Path
+) -> None:
+    asked = finetuning("scratch", encoder=SIZES["cnn"], data=DataSettings(test_share=0.3), budget="2")
+    whymask.finetune(pictures / "labelled", out=tmp_path / "a", settings=asked)
+    on = finetuning(tmp_path / "a", budget="2")
+    whymask.finetune(pictures / "labelled", out=tmp_path / "b", settings=on)
+    a, b, usual = (np.load(folder / "predictions.npz")["rows"] for folder in (tmp_path / "a", tmp_path / "b", tuned))
+    assert len(a) == 6 and (a == b).all() and len(usual) == 10
+
+
 def test_fine_tuning_starts_from_the_pretrained_encoder(pretrained: Path, tuned: Path, pictures: Path) -> None:
     result = read_json(tuned / "result.json")
-    assert result["labelled_images"] == 16
+    assert result["labelled_images"] == 10
     assert {"accuracy", "balanced_accuracy", "log_loss"} <= set(result["metrics"])
     before, after = (whymask.load_encoder(folder) for folder in (pretrained, tuned))
     assert before.transform == after.transform
@@ -129,15 +140,15 @@ def test_metrics_are_said_with_what_they_rest_on_and_kept_as_they_are(
     result = whymask.finetune(pictures / "labelled", out=tmp_path / "run", settings=finetuning(pretrained))
     said = capsys.readouterr().err
     share = result["metrics"]["accuracy"]
-    assert re.search(rf"  accuracy {share:.3f} \({round(4 * share)} of 4 test images; 95 % .*; chance 0.50\)\n", said)
-    assert re.search(r"  AUROC \d\.\d{3} \(4 test images; no interval; chance 0.50\)\n", said)
+    assert re.search(rf"  accuracy {share:.3f} \({round(10 * share)} of 10 test images; 95 % .*; chance 0.50\)\n", said)
+    assert re.search(r"  AUROC \d\.\d{3} \(10 test images; no interval; chance 0.50\)\n", said)
     assert read_json(tmp_path / "run" / "result.json")["metrics"] == result["metrics"]
     settings = ProbeSettings(origin=str(pretrained), neighbours=3, runtime=RUNTIME)
     result = whymask.probe(pictures / "labelled", out=tmp_path / "probe", settings=settings)
     told = capsys.readouterr().err.partition("knn\n")[2].split("linear\n")
     for kind, lines in zip(("knn", "linear"), told, strict=True):
         share = result[kind]["accuracy"]
-        assert f"  accuracy {share:.3f} ({round(4 * share)} of 4 test images; 95 % " in lines
+        assert f"  accuracy {share:.3f} ({round(10 * share)} of 10 test images; 95 % " in lines
 
 
 def test_images_that_come_in_groups_are_told_so(pictures: Path, tmp_path: Path, capsys: Any) -> None:
@@ -211,7 +222,7 @@ def test_test_images_that_pretraining_saw_are_told(pictures: Path, tmp_path: Pat
     settings = replace(pretraining("cnn"), data=DataSettings(transductive=True))
     whymask.pretrain(images, out=tmp_path / "run", settings=settings)
     whymask.finetune(images, out=tmp_path / "tuned", settings=finetuning(tmp_path / "run"))
-    assert f"4 of 4 test images were in the pretraining of {tmp_path / 'run'}" in capsys.readouterr().err
+    assert f"10 of 10 test images were in the pretraining of {tmp_path / 'run'}" in capsys.readouterr().err
 
 
 def test_a_reader_opens_what_pillow_cannot(tmp_path: Path) -> None:

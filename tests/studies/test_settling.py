@@ -95,9 +95,8 @@ def test_thirty_test_images_show_no_difference_below_two_tenths(prepared):
 
 
 def test_a_drawn_test_set_that_is_small_names_the_flag(prepared):
-    few = replace(prepared, test=prepared.test[:8], test_from_source=False)
+    few = replace(prepared, test=prepared.test[:8], test_share=0.1)
     assert "--test-share 0.5" in resolution_text(
         few, "balanced_accuracy", smallest_difference(few, "balanced_accuracy")
     )
-    asked = replace(few, config=DataSettings(test_share=0.5))
-    assert "--test-share" not in resolution_text(asked, "balanced_accuracy", 0.1)
+    assert "--test-share" not in resolution_text(replace(few, test_share=0.5), "balanced_accuracy", 0.1)

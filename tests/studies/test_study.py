@@ -546,6 +546,16 @@ def test_transductive_keeps_test_images_in_pretraining_and_says_so(prepared: Pre
     assert "ransductive" in (tmp_path / "study" / "report.html").read_text()
 
 
+def test_a_study_of_before_tested_on_a_fifth_and_goes_on_so(pictures: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(seeds=1, budgets=("2",), worth_budgets=())
+    before = replace(settings, data=DataSettings(test_share=0.2))
+    study(pictures / "labelled", out=tmp_path, settings=before, cells="3/4")
+    recorded = read_json(tmp_path / "config.json")["config"]["settings"]["data"]
+    assert "test_share" not in recorded  # as it was before there was a choice
+    with pytest.raises(WhymaskError, match=r"test_share: 0.2 there, 0.5 now"):
+        study(pictures / "labelled", out=tmp_path, settings=settings, cells="3/4")
+
+
 def test_copies_of_test_images_leave_all_training_and_are_counted() -> None:
     random = np.random.default_rng(0)
     train, test = random.integers(0, 255, (2, 20, 16, 16), dtype=np.uint8)
@@ -554,7 +564,7 @@ def test_copies_of_test_images_leave_all_training_and_are_counted() -> None:
     prepared = prepare(arrays, DataSettings())
     assert prepared.leaking == prepared.describe()["duplicates"] == 3
     assert set(prepared.pool) == set(prepared.train) == set(range(3, 20))
-    assert prepared.test_from_source
+    assert prepared.test_share is None
 
 
 def test_groups_stay_whole() -> None:

@@ -9,12 +9,15 @@ import numpy as np
 from whymask.data.preprocessing import Preprocessing, derive, statistics
 from whymask.data.settings import DataSettings, default_store
 from whymask.data.sources import Reader, Source, merge, open_source
-from whymask.data.splits import groups_of, leaking_rows, test_rows
+from whymask.data.splits import USUAL_SHARE, groups_of, leaking_rows, share_for, test_rows
 from whymask.data.store import ImageSet, open_images, store_size
 from whymask.errors import WhymaskError
 from whymask.tasks import Task
 
 FEW_UNLABELLED = 1_000
+
+TEST = " test "
+"""In an identity, between the images' fingerprint and a share that is not the usual."""
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each channel, in units of [0, 1]."""
@@ -24,7 +27,8 @@ Moments = tuple[tuple[float, ...], tuple[float, ...]]
 class Prepared:
     """The images of one experiment. `pool`, `train` and `test` are rows of `images`.
 
-    pool: what pretraining sees (everything but test images and their equals); train: labelled, not test.
+    pool: what pretraining sees (everything but test images and their equals); train: labelled, not test; test_share: of
+    the labelled images, that was drawn to test on; None where the data name their test images.
     """
 
     name: str
@@ -34,7 +38,7 @@ class Prepared:
     train: np.ndarray
     test: np.ndarray
     leaking: int
-    test_from_source: bool
+    test_share: float | None
     config: DataSettings
 
     @property
@@ -48,9 +52,9 @@ class Prepared:
     @property
     def identity(self) -> str:
         """What a run's images, labels and split are: the images' fingerprint, and a share that is not the usual."""
-        share = self.config.test_share
-        usual = self.test_from_source or share == DataSettings.test_share
-        return self.images.fingerprint if usual else f"{self.images.fingerprint} test {share:g}"
+        if self.test_share in (None, USUAL_SHARE):
+            return self.images.fingerprint
+        return f"{self.images.fingerprint}{TEST}{self.test_share:g}"
 
     @property
     def train_counts(self) -> list[int]:
@@ -120,8 +124,8 @@ class Prepared:
             "transductive": self.config.transductive,
             "group_by": self.config.group_by,
             "groups": None if self.groups is None else len(np.unique(self.groups)),
-            "test_split": "source" if self.test_from_source else "drawn",
-            "test_share": None if self.test_from_source else self.config.test_share,
+            "test_split": "source" if self.test_share is None else "drawn",
+            "test_share": self.test_share,
             "store": {"path": str(images.path), "bytes": images.nbytes},
             "warnings": self.warnings(),
         }
@@ -134,6 +138,7 @@ def prepare(
     multiple_of: int = 1,
     preprocessing: Preprocessing | None = None,
     moments: Moments | None = None,
+    like: str | None = None,
     reader: Reader | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] | None = None,
@@ -143,6 +148,7 @@ def prepare(
     `multiple_of`: a patch's or mask square's side, which the image size must be a multiple of.
     `preprocessing`: that of an encoder which is given; by default it is derived, and its mean and std are measured.
     `moments`: mean and std that are taken instead, where there is one for each channel.
+    `like`: the `identity` of a run whose test images are to be these, unless other images or another share are given.
     `say` is told what was derived before anything slow begins. Raises WhymaskError where `data` cannot be used.
     """
     if config.labels is None:
@@ -162,15 +168,18 @@ def prepare(
     images = open_images(source, prep, store, progress=progress)
     if images.skipped:
         say(f"{len(images.skipped):,} images cannot be used and are left out; skipped.csv lists them")
-    return split(source, images, config, say)
+    return split(source, images, config, like, say)
 
 
-def split(source: Source, images: ImageSet, config: DataSettings, say: Callable[[str], None]) -> Prepared:
+def split(
+    source: Source, images: ImageSet, config: DataSettings, like: str | None, say: Callable[[str], None]
+) -> Prepared:
     """Decide the rows of each set, and measure mean and std on the pool where an encoder has not brought its own."""
     groups = groups_of(images, config.group_by)
-    test = test_rows(images, groups, config.test_share)
-    leaking = leaking_rows(images, test, groups)
     labelled = images.labelled
+    share = _test_share(source, images, config, like, say)
+    test = test_rows(images, groups, USUAL_SHARE if share is None else share)
+    leaking = leaking_rows(images, test, groups)
     train = np.flatnonzero(labelled & ~test & ~leaking)
     pool = np.arange(len(images.keys)) if config.transductive else np.flatnonzero(~test & ~leaking)
     if leaking.any():
@@ -182,7 +191,30 @@ def split(source: Source, images: ImageSet, config: DataSettings, say: Callable[
         images = replace(images, preprocessing=replace(images.preprocessing, mean=mean, std=std))
     if len(train):
         say(f"{len(train):,} labelled images to train on, {test.sum():,} to test on")
-    from_source = images.splits is not None and bool((labelled & (images.splits == "test")).any())
-    return Prepared(
-        source.name, images, groups, pool, train, np.flatnonzero(test), int(leaking.sum()), from_source, config
-    )
+    return Prepared(source.name, images, groups, pool, train, np.flatnonzero(test), int(leaking.sum()), share, config)
+
+
+def _test_share(
+    source: Source, images: ImageSet, config: DataSettings, like: str | None, say: Callable[[str], None]
+) -> float | None:
+    """The share of the labelled images to draw for testing; None where the source names test images."""
+    asked, labelled = config.test_share, images.labelled
+    if images.splits is not None and (labelled & (images.splits == "test")).any():
+        if asked is not None:
+            raise WhymaskError(
+                f"--test-share {asked:g}: {source.name} names its own test images; leave out --test-share, or the "
+                "names of the splits"
+            )
+        return None
+    fingerprint, _, share_there = (like or "").partition(TEST)
+    if asked is None and fingerprint == images.fingerprint:
+        return float(share_there or USUAL_SHARE)
+    counts = images.task.counts(images.labels[labelled])
+    share = share_for(counts) if asked is None else asked
+    if asked is None and share != USUAL_SHARE:
+        fifth = np.median([count for count in counts if count]) * USUAL_SHARE
+        say(
+            f"{share:.0%} of the labelled images are kept to test on: {USUAL_SHARE:.0%} would be about {fifth:.0f} of "
+            f"the median {images.task.name_is}; --test-share {USUAL_SHARE} trains on more and shows less"
+        )
+    return share

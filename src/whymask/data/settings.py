@@ -44,9 +44,9 @@ class DataSettings(LabelSettings):
     group_by: str | None = None
     """A column, or a regular expression on file names (its first group), whose equal values (one patient, part or
     video) are never on both sides of a split."""
-    test_share: float = field(default=0.2, metadata=LATER)
-    """Share of the labelled images to test on, where the data name no test images. Of few labels more, up to 0.5, shows
-    more than a fifth."""
+    test_share: float | None = field(default=None, metadata=LATER | {"before": 0.2})
+    """Share of the labelled images to test on, where the data name no test images; default: 0.2, or where that leaves
+    fewer than 20 in the median class, as many as leave 20, but at most half."""
     transductive: bool = False
     """Keep the test images, without their labels, in pretraining. The page then says so."""
     store: Path | None = None
@@ -54,7 +54,7 @@ class DataSettings(LabelSettings):
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for a share that leaves nothing to test on or nothing to train on."""
-        if not 0 < self.test_share < 1:
+        if self.test_share is not None and not 0 < self.test_share < 1:
             raise WhymaskError(f"--test-share {self.test_share:g}: expected a share between 0 and 1, such as 0.2")
 
 

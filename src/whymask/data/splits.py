@@ -15,9 +15,19 @@ from whymask.randomness import numpy_generator
 from whymask.tasks import Classification, Task
 
 CLASSES = Classification()  # their names do not matter here
+USUAL_SHARE, LARGEST_SHARE = 0.2, 0.5
+ENOUGH = 20
+"""Test images in the median class below which a larger share than the usual one is drawn."""
 
 
-def test_rows(images: ImageSet, groups: np.ndarray | None, share: float = 0.2) -> np.ndarray:
+def share_for(counts: list[int]) -> float:
+    """The share of the labelled images to test on, where `counts` are those of each class: the usual one, or where that
+    leaves fewer than ENOUGH in the median class, what leaves ENOUGH, in hundredths, but at most half."""
+    median = float(np.median([count for count in counts if count] or [ENOUGH]))
+    return min(max(USUAL_SHARE, math.ceil(100 * ENOUGH / median) / 100), LARGEST_SHARE)
+
+
+def test_rows(images: ImageSet, groups: np.ndarray | None, share: float = USUAL_SHARE) -> np.ndarray:
     """Which images are tested on, bool (N,); all of them are labelled.
 
     The source's test split if it has labelled images. Else a stratified `share`, drawn by ranking the images by a

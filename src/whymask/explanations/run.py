@@ -54,7 +54,13 @@ def explain(
     _check_sizes(settings.data, first.encoder)
     fabric = make_fabric(settings.runtime)
     prepared = prepare(
-        data, settings.data, preprocessing=first.encoder.transform, reader=reader, say=say, progress=Decoding()
+        data,
+        settings.data,
+        preprocessing=first.encoder.transform,
+        like=next(iter(arms[0].values())).fingerprint,
+        reader=reader,
+        say=say,
+        progress=Decoding(),
     )
     prepared.require_labels()
     return explain_arms(

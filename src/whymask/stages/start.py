@@ -79,6 +79,7 @@ class Start:
             multiple_of=self.encoder.square,
             preprocessing=None if self.run is None else self.run.transform,
             moments=self.about.moments,
+            like=None if self.origin is None else data_of(self.origin),
             reader=reader,
             say=say,
             progress=Decoding(),
@@ -105,6 +106,12 @@ class Start:
 def run_of(path: Path) -> Path:
     """The run folder that a path into it, such as its encoder's, belongs to; the path itself where there is none."""
     return folder_with("config.json", path) or path
+
+
+def data_of(origin: Path) -> str | None:
+    """The identity of the images of the run that `origin`, a path into it, belongs to; None where nothing says."""
+    folder = run_of(origin)
+    return read_record(folder).data if (folder / "config.json").exists() and is_run(folder) else None
 
 
 def pretrained_by(origin: Path | None) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def resolve_study(asked: StudySettings, prepared: Prepared) -> StudyConfig:
         augment=resolve_augment(asked.augment, prepared.name),
         layer_decay=asked.layer_decay,
         search=asked.search,
-        data=asked.data,
+        data=replace(asked.data, test_share=prepared.test_share),
         encoder=encoder,
         pretrain=resolve_pretraining(asked.pretrain, len(prepared.pool)),
         finetune=asked.finetune,

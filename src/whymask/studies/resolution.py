@@ -9,12 +9,11 @@ import math
 import numpy as np
 
 from whymask.data.prepare import Prepared
+from whymask.data.splits import ENOUGH, share_for
 from whymask.studies.settling import NORMAL, POWER
 from whymask.studies.verdict import margin_of
 
 SPREAD = 1 / 3
-ENOUGH, LARGEST_SHARE = 20, 0.5
-"""Test images in the median class below which a larger share than asked for is advised, and which."""
 
 
 def smallest_difference(prepared: Prepared, metric: str) -> float:
@@ -44,11 +43,11 @@ def resolution_text(prepared: Prepared, metric: str, smallest: float) -> str:
     """ "30 test images: differences in balanced accuracy below about 0.2 cannot be seen", and what is to be done."""
     task, about, images = prepared.task, prepared.task.describe(metric), len(prepared.test)
     text = f"{images:,} test images: differences in {about.title} below about {smallest:.1g} cannot be seen"
-    median = float(np.median([n for n in task.counts(prepared.images.labels[prepared.test]) if n] or [images]))
-    share, enough = prepared.config.test_share, not about.by_name or median >= ENOUGH
-    if enough or prepared.test_from_source or share >= LARGEST_SHARE:
+    usual = share_for(task.counts(prepared.images.labels[prepared.images.labelled]))
+    if prepared.test_share is None or prepared.test_share >= usual:
         return text
+    left = float(np.median(task.counts(prepared.images.labels[prepared.test])))
     return (
-        f"{text}\na share of {share:g} of the labelled images leaves {median:g} test images in the median "
-        f"{task.name_is}; --test-share {LARGEST_SHARE} tests on more, and trains on fewer"
+        f"{text}\na share of {prepared.test_share:g} of the labelled images leaves {left:g} test images in the median "
+        f"{task.name_is}, fewer than {ENOUGH}; --test-share {usual:g} tests on more, and trains on fewer"
     )

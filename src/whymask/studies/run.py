@@ -1,6 +1,7 @@
 """`study`: the whole job, from a folder of images to a verdict and a page."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,18 @@ def _begin(runner: Runner, hours: float | None) -> RunFolder:
     """The study's folder. Raises WhymaskError where another study is in it."""
     context, out = runner.context, runner.out
     config = {"settings": runner.config.to_dict(), "fingerprint": context.fingerprint, "hours": hours}
-    folder = RunFolder.open(out, config, context.provenance())
+    folder = RunFolder.open(out, config, context.provenance(), read=partial(_as_before, config))
     _save_samples(out, context.prepared)
     write_csv(out / "skipped.csv", ["image", "reason"], context.prepared.images.skipped)
     return folder
+
+
+def _as_before(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """`stored`, config.json of a study, with the share to test on, where it is of before that was a setting."""
+    there = stored["config"]
+    if "test_share" in config["settings"]["data"]:
+        there["settings"]["data"] = {"test_share": 0.2} | there["settings"]["data"]
+    return there
 
 
 def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: bool, names: bool) -> dict[str, Any]:
