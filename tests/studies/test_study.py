@@ -196,7 +196,7 @@ def test_two_arms_that_differ_only_in_name_give_equal_numbers(prepared: Prepared
     prep = prepared.images.preprocessing
     save_encoder(new_encoder(ONE.encoder, prep.size, prep.channels, seed=0), prep, tmp_path / "start")
     settings = replace(ONE, init=tmp_path / "start" / "encoder.safetensors")
-    table = study(GLYPHS, out=tmp_path / "study", settings=settings)
+    table = study(GLYPHS, out=tmp_path / "study", settings=settings, explain=False)
     cells = tmp_path / "study" / "cells"
     assert np.array_equal(predictions(cells / "init-2-0"), predictions(cells / "scratch-2-0"))
     rows = {cell["arm"]: cell for cell in table["cells"]}
@@ -249,13 +249,13 @@ def test_an_interrupted_study_leaves_its_page_and_continues_to_the_same_numbers(
     out = tmp_path / "study"
     monkeypatch.setattr(Runner, "run", stopped)
     with pytest.raises(Interrupted):
-        study(GLYPHS, out=out, settings=tiny_settings())
+        study(GLYPHS, out=out, settings=tiny_settings(), explain=False)
     assert (out / "report.html").exists()
     partial = read_json(out / "study.json")
     assert len(partial["cells"]) == 7 and len(partial["pretraining"]) == 2
     before = times(out)
     monkeypatch.setattr(Runner, "run", run)
-    assert numbers(study(GLYPHS, out=out, settings=tiny_settings())) == numbers(table)
+    assert numbers(study(GLYPHS, out=out, settings=tiny_settings(), explain=False)) == numbers(table)
     assert before.items() <= times(out).items()
 
 
@@ -294,7 +294,7 @@ def test_a_failed_cell_is_marked_its_pair_dropped_and_the_others_go_on(
 ) -> None:
     out = copy_without(finished, tmp_path / "study", "mae-2-1", "scratch-4-1")
     undo = fail_at(monkeypatch, "mae-2-1")
-    failed = study(GLYPHS, out=out, settings=tiny_settings())
+    failed = study(GLYPHS, out=out, settings=tiny_settings(), explain=False)
     broken = [cell for cell in failed["cells"] if cell["error"]]
     assert [(c["arm"], c["labels_per_class"], c["seed"]) for c in broken] == [("mae", 2, 1)]
     assert broken[0]["error"] == "RuntimeError: out of luck" and broken[0]["metrics"] == {}
@@ -304,7 +304,7 @@ def test_a_failed_cell_is_marked_its_pair_dropped_and_the_others_go_on(
         assert (pair["seeds"], pair["dropped"]) == ((1, 1) if at_two else (2, 0))
     assert "out of luck" in (out / "report.html").read_text()
     undo()
-    assert numbers(study(GLYPHS, out=out, settings=tiny_settings())) == numbers(table)
+    assert numbers(study(GLYPHS, out=out, settings=tiny_settings(), explain=False)) == numbers(table)
     assert not (out / "cells/mae-2-1/error.json").exists()
 
 
@@ -314,22 +314,22 @@ def test_cells_of_a_failed_pretraining_name_it(
     lost = ("pretrain-mae-0", "mae-2-0", "mae-5-0")
     out = copy_without(finished, tmp_path / "study", *lost)
     undo = fail_at(monkeypatch, "pretrain-mae-0")
-    failed = study(GLYPHS, out=out, settings=tiny_settings())
+    failed = study(GLYPHS, out=out, settings=tiny_settings(), explain=False)
     assert failed["pretraining"][0]["error"] == "RuntimeError: out of luck"
     errors = [cell["error"] for cell in failed["cells"] if cell["error"]]
     assert errors == ["WhymaskError: its pretraining failed: RuntimeError: out of luck"] * 2
     undo()
-    assert numbers(study(GLYPHS, out=out, settings=tiny_settings())) == numbers(table)
+    assert numbers(study(GLYPHS, out=out, settings=tiny_settings(), explain=False)) == numbers(table)
 
 
 # sharing -------------------------------------------------------------------------------------------------------
 
 
 def test_shares_make_the_same_study(table: dict[str, Any], tmp_path: Path) -> None:
-    first = study(GLYPHS, out=tmp_path / "study", settings=tiny_settings(), cells="1/2")
+    first = study(GLYPHS, out=tmp_path / "study", settings=tiny_settings(), explain=False, cells="1/2")
     assert 0 < len(first["cells"]) < len(table["cells"])
     assert (tmp_path / "study/report.html").exists()
-    second = study(GLYPHS, out=tmp_path / "study", settings=tiny_settings(), cells="2/2")
+    second = study(GLYPHS, out=tmp_path / "study", settings=tiny_settings(), explain=False, cells="2/2")
     assert numbers(second) == numbers(table)
 
 
@@ -484,7 +484,7 @@ def test_a_search_is_alike_for_every_arm_outside_the_study_and_then_frozen(
 ) -> None:
     settings = replace(ONE, budgets=("5",), search=True)
     out = tmp_path / "study"
-    table = study(GLYPHS, out=out, settings=settings)
+    table = study(GLYPHS, out=out, settings=settings, explain=False)
     found = read_json(out / "search.json")
     assert found["seed"] not in table["setting"]["seeds"] and found["budget"] == "5"
     grid = {(round(t["learning_rate"] * 1e4), t["layer_decay"]) for t in found["trials"]}
@@ -500,7 +500,7 @@ def test_a_search_is_alike_for_every_arm_outside_the_study_and_then_frozen(
     held = np.frombuffer(tests.pop(), dtype=np.int64)
     assert not set(held) & set(np.load(out / "cells/scratch-5-0/predictions.npz")["rows"])
     forbid_training(monkeypatch)
-    assert numbers(study(GLYPHS, out=out, settings=settings)) == numbers(table)
+    assert numbers(study(GLYPHS, out=out, settings=settings, explain=False)) == numbers(table)
 
 
 # settings and data ---------------------------------------------------------------------------------------------
@@ -541,7 +541,7 @@ def test_transductive_keeps_test_images_in_pretraining_and_says_so(prepared: Pre
     kept = prepare(GLYPHS, DataSettings(transductive=True), multiple_of=4)
     assert set(kept.test) < set(kept.pool) and not set(kept.test) & set(kept.train)
     settings = replace(ONE, data=DataSettings(transductive=True))
-    table = study(GLYPHS, out=tmp_path / "study", settings=settings)
+    table = study(GLYPHS, out=tmp_path / "study", settings=settings, explain=False)
     assert table["data"]["transductive"] is True and table["data"]["pool"] == 288
     assert "ransductive" in (tmp_path / "study" / "report.html").read_text()
 
@@ -585,16 +585,16 @@ def test_labels_from_a_second_folder_and_a_page_without_names_or_images(pictures
     data = DataSettings(labels=str(pictures / "labelled"))
     settings = replace(ONE, data=data, pretrain=replace(ONE.pretrain, batch_size=16))
     out = tmp_path / "study"
-    table = study(str(pictures / "photos"), out=out, settings=settings)
+    table = study(str(pictures / "photos"), out=out, settings=settings, explain=False)
     about = table["data"]
     assert about["classes"] == list(CLASSES)
-    assert (about["images"], about["labelled"], about["test"], about["skipped"]) == (43, 20, 4, 1)
-    assert about["pool"] == 39 and "seldom seen" in about["warnings"][0]
+    assert (about["images"], about["labelled"], about["test"], about["skipped"]) == (43, 20, 10, 1)
+    assert about["pool"] == 33 and "seldom seen" in about["warnings"][0]
     assert "broken.jpg" in (out / "skipped.csv").read_text()
     assert table["verdict"]["metric"] == "balanced_accuracy"
     page = (out / "report.html").read_text()
     assert "okapi" in page and "broken.jpg" in page and "data:image/" in page
-    study(str(pictures / "photos"), out=out, settings=settings, images=False, names=False)
+    study(str(pictures / "photos"), out=out, settings=settings, explain=False, images=False, names=False)
     page = (out / "report.html").read_text()
     for secret in (*CLASSES, "broken", "photos", "labelled/", "data:image/"):
         assert secret not in page, secret

@@ -18,7 +18,7 @@ def data_uri(image: np.ndarray, side: int) -> str:
     if max(picture.size) > side:
         picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", lossless=True, quality=100, method=6)
+    picture.save(buffer, "WEBP", lossless=True, quality=75, method=4)  # 100 and 6 take 30 times as long, for no less
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
