@@ -129,4 +129,4 @@ def test_the_public_names_are_there_and_are_what_they_say() -> None:
     exec("from whymask import *", given)
     for name in whymask.__all__:
         assert given[name] is getattr(whymask, name)
-        assert pickle.loads(pickle.dumps(given[name])) is given[name]
+        assert pickle.loads(pickle.dumps(given[name])) == given[name]

@@ -29,6 +29,7 @@ from whymask.studies.equal_compute import unequal_compute
 from whymask.studies.hours import fewest_epochs
 from whymask.studies.page import write_study_page
 from whymask.studies.plan import make_plan
+from whymask.studies.result import StudyResult
 from whymask.studies.settings import SCRATCH, SCRATCH_LONG
 from whymask.studies.table import labels_per_class
 from whymask.tasks.budgets import Budget, parse_budget
@@ -603,3 +604,14 @@ def test_labels_from_a_second_folder_and_a_page_without_names_or_images(pictures
 def test_the_encoders_of_a_study_can_be_loaded(finished: Path) -> None:
     for folder in (finished / "cells").iterdir():
         assert load_encoder(folder).transform.size == (32, 32)
+
+
+def test_tables_of_a_study_are_frames(finished: Path) -> None:
+    result = StudyResult(read_json(finished / "study.json"))
+    levels = result.levels.to_pandas()
+    assert len(levels) == len(result["levels"]) and levels["mean"].tolist() == [row["mean"] for row in result["levels"]]
+    assert result.cells.to_pandas()["metrics.accuracy"].notna().all()
+    with pytest.raises(AttributeError, match=r"a study has no table 'level'; its tables are .*levels"):
+        _ = result.level
+    shown = result._repr_html_()
+    assert result["verdict"]["text"].split(":")[0] in shown and shown.count("<table") == 2

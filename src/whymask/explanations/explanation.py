@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,6 +13,9 @@ from whymask.explanations.numbers import Number
 from whymask.explanations.page.figures import figures_of
 from whymask.explanations.page.write import html_of, write_why_page
 from whymask.runs import read_json
+
+if TYPE_CHECKING:
+    import pandas
 
 SCHEMA = 1
 
@@ -67,6 +70,12 @@ class Explanation:
     def select(self, **wanted: Any) -> list[Number]:
         """The numbers whose attributes are as given, such as ``select(measure="views", quantity="views")``."""
         return [row for row in self.numbers if all(getattr(row, key) == value for key, value in wanted.items())]
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """The numbers, a row each."""
+        import pandas
+
+        return pandas.DataFrame([asdict(row) for row in self.numbers])
 
     def figures(self) -> dict[str, Figure]:
         """The page's figures by name, as matplotlib figures."""

@@ -17,6 +17,7 @@ from whymask.explanations.explanation import Explanation
 from whymask.explanations.measuring import explanation_of
 from whymask.explanations.networks import Run, load_network, open_runs, two_arms
 from whymask.explanations.settings import ExplainSettings
+from whymask.keywords import with_keywords
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, write_arrays, write_json
 from whymask.stages.context import Context
@@ -32,6 +33,7 @@ def explain(
     reader: Reader | None = None,
     images: bool = True,
     names: bool = True,
+    **keywords: Any,
 ) -> Explanation:
     """Which features pretrained networks captured, which those from scratch, and whether that explains a gain.
 
@@ -39,11 +41,12 @@ def explain(
         runs: a study's folder, or fine-tuning runs of two arms (pretrained and scratch), one or more seeds each.
         data: the labelled images that the runs were trained and tested on; the test images among them are used.
         images, names: whether the page may show images, and file and class names.
+        settings, keywords: the settings, or any by their names: ``measures=["views"], test_images=200``.
 
     Returns the explanation, which a notebook shows; `out` gets explain.json, pictures.npz, figures and report.html.
     Raises WhymaskError when the runs have other classes than the images, sizes that differ, or no classifier.
     """
-    settings = settings or ExplainSettings()
+    settings = with_keywords(settings or ExplainSettings(), keywords)
     if settings.runtime.devices > 1:
         raise WhymaskError(
             f"--devices {settings.runtime.devices} was given; an explanation is made by one process; leave it out"

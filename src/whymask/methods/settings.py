@@ -3,10 +3,12 @@
 A method's own file says what is derived where a setting is None, and holds its config, which is what it is built from.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from whymask.errors import WhymaskError
+from whymask.keywords import with_keywords
 
 
 @dataclass(frozen=True)
@@ -243,3 +245,11 @@ PerMethod = make_dataclass(
     kw_only=True,
 )
 """Base of settings: one field a method, with what is asked of it."""
+
+P = TypeVar("P")
+
+
+def with_method(settings: P, given: Mapping[str, Any]) -> P:
+    """`with_keywords` of settings that are `PerMethod`: of the methods' settings, those of the one that is meant."""
+    method = given.get("method", getattr(settings, "method"))  # noqa: B009
+    return with_keywords(settings, given, [setting_of(name) for name in SETTINGS if name != method])

@@ -8,7 +8,10 @@ import numpy as np
 from whymask.data.prepare import Prepared
 from whymask.data.sources import Reader
 from whymask.encoders import resolve
+from whymask.errors import WhymaskError
+from whymask.keywords import with_keywords
 from whymask.methods import asked_of, encoder_for, resolve_method
+from whymask.methods.settings import with_method
 from whymask.progress import say
 from whymask.runs import write_arrays
 from whymask.stages.augment import resolve_augment
@@ -31,12 +34,14 @@ def pretrain(
     out: str | Path = "runs/pretrain",
     settings: PretrainSettings | None = None,
     reader: Reader | None = None,
+    **keywords: Any,
 ) -> dict[str, Any]:
     """Pretrain on the images of `data` that are not test images. Leaves a run folder `out`, continued if it is there.
 
-    Returns result.json's content; `load_encoder(out)` gives the encoder.
+    Settings are given as `settings` or by their names, such as ``epochs=3, size=64``; a name that several groups have,
+    as a part: ``training={"epochs": 3}``. Returns result.json's content; `load_encoder(out)` gives the encoder.
     """
-    settings = settings or PretrainSettings()
+    settings = with_method(settings or PretrainSettings(), keywords)
     fabric = make_fabric(settings.runtime)
     start = Start.of(settings.origin, settings.encoder, settings.partial)
     with fabric.rank_zero_first():
@@ -70,13 +75,15 @@ def finetune(
     out: str | Path = "runs/finetune",
     settings: FinetuneSettings | None = None,
     reader: Reader | None = None,
+    **keywords: Any,
 ) -> dict[str, Any]:
     """Train a classifier on the labelled images of `data` and test it once. Leaves a run folder `out`.
 
-    Returns result.json's content, with its "metrics". Raises WhymaskError when `settings.origin` holds no encoder, or
+    Settings are given as `settings` or by their names, such as ``origin="runs/pretrain", budget=10``. Returns
+    result.json's content, with its "metrics". Raises WhymaskError when `settings.origin` holds no encoder, or
     one of another architecture than asked for.
     """
-    settings = settings or FinetuneSettings()
+    settings = with_keywords(settings or FinetuneSettings(), keywords)
     fabric = make_fabric(settings.runtime)
     origin = None if settings.origin == SCRATCH else settings.origin
     start = Start.of(origin, settings.encoder, settings.partial)
@@ -115,12 +122,21 @@ def finetune(
 
 
 def probe(
-    data: Any, *, out: str | Path = "runs/probe", settings: ProbeSettings, reader: Reader | None = None
+    data: Any,
+    *,
+    out: str | Path = "runs/probe",
+    settings: ProbeSettings | None = None,
+    reader: Reader | None = None,
+    **keywords: Any,
 ) -> dict[str, Any]:
     """kNN and a linear model on a frozen encoder's features. Leaves a run folder `out`.
 
-    Returns {"knn": metrics, "linear": metrics, ...}.
+    Settings are given as `settings` or by their names, such as ``origin="runs/pretrain", budget=10``. Returns {"knn":
+    metrics, "linear": metrics, ...}. Raises WhymaskError where nothing says which encoder.
     """
+    if settings is None and "origin" not in keywords:
+        raise WhymaskError("probe was given no encoder; give origin=, a run's folder or a local checkpoint")
+    settings = with_keywords(settings or ProbeSettings(origin=""), keywords)
     fabric = make_fabric(settings.runtime)
     start = Start.of(settings.origin, settings.encoder, settings.partial)
     prepared = start.prepare(data, settings.data, reader)

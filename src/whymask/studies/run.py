@@ -10,6 +10,7 @@ import numpy as np
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
 from whymask.later import recorded
+from whymask.methods.settings import with_method
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, command, write_arrays, write_csv, write_json
 from whymask.stages.context import Context
@@ -20,6 +21,7 @@ from whymask.studies.hours import fit_hours
 from whymask.studies.page import write_study_page
 from whymask.studies.plan import make_plan
 from whymask.studies.resolution import resolution_text, smallest_difference
+from whymask.studies.result import StudyResult
 from whymask.studies.search import search
 from whymask.studies.settings import INIT, SCRATCH, StudySettings
 from whymask.studies.table import assemble, labels_per_class
@@ -43,7 +45,8 @@ def study(
     explain: bool = True,
     images: bool = True,
     names: bool = True,
-) -> dict[str, Any]:
+    **keywords: Any,
+) -> StudyResult:
     """Pretrain, fine-tune, train from scratch over several seeds, and leave study.json and report.html in `out`.
 
     Args:
@@ -54,18 +57,20 @@ def study(
         plan: only say what would run; returns {"plan": ...}.
         explain: whether to say why, in short, once all cells are there: which features the networks captured.
         images, names: whether the page may show images, and file and class names.
+        settings, keywords: the settings, or any by their names: ``seeds=3, size=64, pretrain={"epochs": 10}``.
 
-    Returns study.json's content. Raises WhymaskError when `out` holds another study (the difference is listed) or the
-    data cannot be used, and Interrupted after Ctrl-C; the same call continues.
+    Returns study.json's content, its tables also as frames. Raises WhymaskError when `out` holds another study (the
+    difference is listed) or the data cannot be used, and Interrupted after Ctrl-C; the same call continues.
     """
-    context = _prepare(data, settings or StudySettings(), reader)
-    runner = _resolve(context, settings or StudySettings(), Path(out), hours, explain)
+    asked = with_method(settings or StudySettings(), keywords)
+    context = _prepare(data, asked, reader)
+    runner = _resolve(context, asked, Path(out), hours, explain)
     everything = list(all_cells(runner.config))
     mine = share_of(everything, cells)
     if plan:
         drawn = make_plan(runner, mine, explain)
         say(drawn.text())
-        return {"plan": drawn.to_dict()}
+        return StudyResult(plan=drawn.to_dict())
 
     folder = _begin(runner, hours)
     if runner.config.search:
@@ -81,7 +86,7 @@ def study(
         write_study_page(runner.out, images=images, names=names)
     folder.finish({"verdict": table["verdict"]})
     say(f"{table['verdict']['text']}{settled_by(table['verdict'])}\nThe page: {runner.out / 'report.html'}")
-    return table
+    return StudyResult(table)
 
 
 def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
