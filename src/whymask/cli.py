@@ -33,6 +33,11 @@ Data = Annotated[
         "hub id, .npz, or the built-in glyphs (such as glyphs:unlabelled=2000,train=500).",
     ),
 ]
+Images = Annotated[
+    tuple[str, ...],
+    Positional,
+    tyro.conf.arg(metavar="DATA", help="What DATA is elsewhere, image files, or patterns such as 'photos/*.jpg'."),
+]
 Run = Annotated[str, Positional, tyro.conf.arg(metavar="RUN", help="Folder of a finished run or study.")]
 
 
@@ -108,7 +113,7 @@ def probe(data: Data, settings: Annotated[ProbeSettings, Flat], out: Path = Path
 
 def predict(
     run: Run,
-    data: Data,
+    data: Images,
     runtime: Annotated[RuntimeSettings, Flat],
     out: Path = Path("predictions.csv"),
     cell: str | None = None,
@@ -126,7 +131,7 @@ def predict(
 
 def embed(
     run: Run,
-    data: Data,
+    data: Images,
     runtime: Annotated[RuntimeSettings, Flat],
     out: Path = Path("features.parquet"),
     cell: str | None = None,
@@ -211,7 +216,7 @@ def list_methods(names: Annotated[tuple[str, ...], Positional] = ()) -> None:
 
 def begin(
     command: str,
-    data: str | None = None,
+    data: str | tuple[str, ...] | None = None,
     labels: str | None = None,
     *,
     out: Path | None = None,
@@ -219,7 +224,10 @@ def begin(
     runs: Iterable[str] = (),
 ) -> None:
     """The first line. Raises WhymaskError for what is plainly not there, before anything slow is imported."""
-    for source in (data, labels):
+    if data == ():
+        raise WhymaskError(f"{command}: no images were given; give a folder of them, files or a pattern")
+    sources = data if isinstance(data, tuple) else () if data is None else (data,)
+    for source in (*sources, labels):
         if source is not None:
             check_there(source)
     if origin is not None:
@@ -227,7 +235,9 @@ def begin(
     for run in runs:
         if not Path(run).exists():
             raise WhymaskError(f"{run}: no such folder; give the folder of a finished run or study")
-    say(f"{command}{'' if data is None else f' of {data}'}{'' if out is None else f', kept in {out}'}")
+    more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+    of = f" of {sources[0]}{more}" if sources else ""
+    say(f"{command}{of}{'' if out is None else f', kept in {out}'}")
 
 
 COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, explain, predict, embed, export, theory)} | {
