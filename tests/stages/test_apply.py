@@ -209,12 +209,13 @@ def test_who_speaks_for_a_study_follows_its_verdict_and_is_said(
     study = read_json(finished / "study.json")
     study["verdict"]["kind"] = kind
     (tmp_path / "study.json").write_text(json.dumps(study))
+    for name in (f"{arm}-5-0", "scratch-2-1"):
+        shutil.copytree(finished / "cells" / name, tmp_path / "cells" / name)
     assert network_of(tmp_path, None) == tmp_path / "cells" / f"{arm}-5-0"
     said = capsys.readouterr().err
     assert said == (
         f"for the study, whose verdict is {kind!r}, speaks {arm} at 5 labels a class, seed 0; --cell names another\n"
     )
-    (tmp_path / "cells" / "scratch-2-1").mkdir(parents=True)
     assert network_of(tmp_path, "scratch-2-1").name == "scratch-2-1" and not capsys.readouterr().err
 
 

@@ -19,6 +19,7 @@ from whymask.stages.probe import probe_predictions, probe_result
 from whymask.stages.recipes import resolve_finetuning, resolve_pretraining
 from whymask.stages.record import RunRecord
 from whymask.stages.settings import SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings
+from whymask.stages.speaking import weights_of
 from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by
 from whymask.tasks.budgets import parse_budget
 from whymask.tasks.scores import scores_of
@@ -38,7 +39,8 @@ def pretrain(
     """
     settings = settings or PretrainSettings()
     fabric = make_fabric(settings.runtime)
-    start = Start.of(settings.origin, settings.encoder, settings.partial)
+    origin = weights_of(settings.origin, settings.cell)
+    start = Start.of(origin, settings.encoder, settings.partial)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
     context, prep = Context(fabric, prepared), prepared.images.preprocessing
@@ -52,7 +54,7 @@ def pretrain(
         training=resolve_pretraining(settings.training, len(prepared.pool)),
         augment=resolve_augment(settings.augment, prepared.name),
         seed=settings.seed,
-        origin=settings.origin,
+        origin=origin,
         partial=settings.partial,
     )
     for warning in prepared.warnings():
@@ -78,7 +80,7 @@ def finetune(
     """
     settings = settings or FinetuneSettings()
     fabric = make_fabric(settings.runtime)
-    origin = None if settings.origin == SCRATCH else settings.origin
+    origin = weights_of(None if settings.origin == SCRATCH else settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
@@ -122,7 +124,8 @@ def probe(
     Returns {"knn": metrics, "linear": metrics, ...}.
     """
     fabric = make_fabric(settings.runtime)
-    start = Start.of(settings.origin, settings.encoder, settings.partial)
+    origin = weights_of(settings.origin, settings.cell)
+    start = Start.of(origin, settings.encoder, settings.partial)
     prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
     context = Context(fabric, prepared)
@@ -135,14 +138,14 @@ def probe(
         seed=settings.seed,
         data=context.fingerprint,
         budget=budget.name,
-        origin=settings.origin,
+        origin=origin,
         partial=settings.partial,
         about={"neighbours": settings.neighbours},
     )
     run = context.open(Path(out), record, alone=True)
     if run.result is not None:
         return run.result
-    warn_of_seen(settings.origin, prepared)
+    warn_of_seen(origin, prepared)
     predictions = probe_predictions(encoder.to(fabric.device), prepared, rows, settings.neighbours)
     result = probe_result(prepared, rows, predictions, encoder.dim, settings.seed)
     run.finish(result)

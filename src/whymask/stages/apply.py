@@ -53,7 +53,7 @@ def predict(
     runtime: RuntimeSettings | None = None,
     reader: Reader | None = None,
 ) -> Path:
-    """What a fine-tuning run or a study makes of the images of `data`, as a CSV file.
+    """What a fine-tuning run, a study or its cell makes of the images of `data`, as a CSV file.
 
     Columns: path, then `Task.header`. Of one class an image: class, confidence, and a probability for each; of several:
     classes, as "cat|dog" those whose probability is above 0.5, their confidences, and a probability for each; of
@@ -89,7 +89,8 @@ def embed(
 ) -> Path:
     """Pooled features of the images of `data`, as parquet with the columns path and features (float32 lists).
 
-    `run` is any run with an encoder; of a study the first seed's pretrained encoder, unless `cell` names another.
+    `run` is any run with an encoder, a study or a study's cell; of a study the first seed's pretrained encoder, unless
+    `cell` names another network.
     """
     check_writable(Path(out))
     fabric = make_fabric(runtime or RuntimeSettings())
