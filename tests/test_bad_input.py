@@ -220,7 +220,7 @@ def test_from_a_folder_without_encoder(
     command: str, whymask: Command, capsys: Any, pictures: Path, tmp_path: Path, out: Path
 ) -> None:
     message = refuses(whymask, capsys, command, pictures / "labelled", "--from", tmp_path, "--out", out)
-    assert f"no encoder in {tmp_path}" in message and "finished run" in message
+    assert f"{tmp_path} holds no finished encoder" in message and "a finished run" in message
     assert not out.exists()
 
 
@@ -252,7 +252,7 @@ def test_a_run_that_is_none(command: str, whymask: Command, capsys: Any, tmp_pat
 
 def test_predicting_with_an_encoder(whymask: Command, capsys: Any, encoder: Path, tmp_path: Path) -> None:
     message = refuses(whymask, capsys, "predict", encoder, GLYPHS, "--out", tmp_path / "p.csv")
-    assert "holds no classifier" in message and "fine-tuning" in message
+    assert "holds no finished classifier, but an encoder" in message and "whymask finetune DATA --from" in message
 
 
 def test_a_checkpoint_that_does_not_fit(whymask: Command, capsys: Any, encoder: Path, out: Path) -> None:

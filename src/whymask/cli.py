@@ -18,7 +18,7 @@ from whymask.explanations.settings import ExplainSettings
 from whymask.exports.settings import Target
 from whymask.flags import Flat
 from whymask.progress import say
-from whymask.stages.settings import SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings, check_origin
+from whymask.stages.settings import A_RUN, SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings, check_origin
 from whymask.studies.settings import StudySettings, parse_share
 from whymask.theory.settings import TheorySettings
 from whymask.training.settings import RuntimeSettings
@@ -33,7 +33,12 @@ Data = Annotated[
         "hub id, .npz, or the built-in glyphs (such as glyphs:unlabelled=2000,train=500).",
     ),
 ]
-Run = Annotated[str, Positional, tyro.conf.arg(metavar="RUN", help="Folder of a finished run or study.")]
+Images = Annotated[
+    tuple[str, ...],
+    Positional,
+    tyro.conf.arg(metavar="DATA", help="What DATA is elsewhere, image files, or patterns such as 'photos/*.jpg'."),
+]
+Run = Annotated[str, Positional, tyro.conf.arg(metavar="RUN", help="Folder of a finished run, a study or its cell.")]
 
 
 def study(
@@ -108,7 +113,7 @@ def probe(data: Data, settings: Annotated[ProbeSettings, Flat], out: Path = Path
 
 def predict(
     run: Run,
-    data: Data,
+    data: Images,
     runtime: Annotated[RuntimeSettings, Flat],
     out: Path = Path("predictions.csv"),
     cell: str | None = None,
@@ -126,7 +131,7 @@ def predict(
 
 def embed(
     run: Run,
-    data: Data,
+    data: Images,
     runtime: Annotated[RuntimeSettings, Flat],
     out: Path = Path("features.parquet"),
     cell: str | None = None,
@@ -145,11 +150,15 @@ def explain(
     runs: Annotated[
         tuple[str, ...],
         Positional,
-        tyro.conf.arg(metavar="RUNS", help="Fine-tuning runs of two arms, a seed each or several, or one study."),
+        tyro.conf.arg(
+            metavar="RUNS",
+            help="Fine-tuning runs of two arms (or cells), a seed each or several, or one study.",
+        ),
     ],
     data: Annotated[str, tyro.conf.arg(help="The labelled images that the runs were trained and tested on.")],
     settings: Annotated[ExplainSettings, Flat],
     out: Path = Path("runs/why"),
+    cell: tuple[str, ...] = (),
     images: bool = True,
     names: bool = True,
 ) -> None:
@@ -157,11 +166,12 @@ def explain(
 
     Args:
         out: Folder of explain.json and the page. The same command continues it.
+        cell: Which networks of the one study, names under its cells/. Default: those of the verdict's budget.
         images: Show images on the page; --no-images for data that must not leave.
         names: Show file and class names on the page; --no-names for data that must not leave.
     """
     begin("explain", data, out=out, runs=runs)
-    whymask.explain(runs, data, out=out, settings=settings, images=images, names=names)
+    whymask.explain(runs, data, out=out, cells=cell, settings=settings, images=images, names=names)
 
 
 def export(
@@ -211,7 +221,7 @@ def list_methods(names: Annotated[tuple[str, ...], Positional] = ()) -> None:
 
 def begin(
     command: str,
-    data: str | None = None,
+    data: str | tuple[str, ...] | None = None,
     labels: str | None = None,
     *,
     out: Path | None = None,
@@ -219,15 +229,20 @@ def begin(
     runs: Iterable[str] = (),
 ) -> None:
     """The first line. Raises WhymaskError for what is plainly not there, before anything slow is imported."""
-    for source in (data, labels):
+    if data == ():
+        raise WhymaskError(f"{command}: no images were given; give a folder of them, files or a pattern")
+    sources = data if isinstance(data, tuple) else () if data is None else (data,)
+    for source in (*sources, labels):
         if source is not None:
             check_there(source)
     if origin is not None:
         check_origin(origin)
     for run in runs:
         if not Path(run).exists():
-            raise WhymaskError(f"{run}: no such folder; give the folder of a finished run or study")
-    say(f"{command}{'' if data is None else f' of {data}'}{'' if out is None else f', kept in {out}'}")
+            raise WhymaskError(f"{run}: no such folder; {A_RUN}")
+    more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+    of = f" of {sources[0]}{more}" if sources else ""
+    say(f"{command}{of}{'' if out is None else f', kept in {out}'}")
 
 
 COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, explain, predict, embed, export, theory)} | {

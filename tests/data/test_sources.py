@@ -137,8 +137,78 @@ def test_folder_without_images_is_an_error(tmp_path, files):
 def test_missing_path_is_an_error(tmp_path):
     with pytest.raises(WhymaskError, match="no such file or folder"):
         open_source(tmp_path / "nothing")
+    (tmp_path / "one.txt").write_text("no image")
     with pytest.raises(WhymaskError, match="no image source"):
-        open_source(write(tmp_path / "one.png"))
+        open_source(tmp_path / "one.txt")
+
+
+# Files named one by one, or by a pattern
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for value, name in enumerate(("a.jpg", "b.png", "deep/c.jpg", "deep/er/d.jpg")):
+        write(tmp_path / "photos" / name, value)
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("a.jpg", ["a.jpg"]),
+        ("*.jpg", ["a.jpg"]),
+        ("*", ["a.jpg", "b.png", "deep/c.jpg", "deep/er/d.jpg"]),
+        ("**/*.jpg", ["a.jpg", "deep/c.jpg", "deep/er/d.jpg"]),
+        ("[bz].png", ["b.png"]),
+        (["b.png", "a.jpg", "*.jpg"], ["b.png", "a.jpg"]),
+        (["deep", "b.png"], ["deep/c.jpg", "deep/er/d.jpg", "b.png"]),
+        (["deep"], ["deep/c.jpg", "deep/er/d.jpg"]),
+    ],
+)
+def test_files_patterns_and_lists_of_them_are_unlabelled_images_each_once(photos, given, found):
+    entries = [photos / name for name in given] if isinstance(given, list) else str(photos / given)
+    source = open_source(entries)
+    assert source.keys == [str(photos / name) for name in found]
+    assert source.labels.tolist() == [-1] * len(found) and source.splits is None
+    assert np.asarray(source.read(0)).shape == (5, 6, 3)
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(photos):
+    write(photos / "[ab].jpg"), write(photos / "set[1]" / "e.png")
+    assert open_source(photos / "[ab].jpg").keys == [str(photos / "[ab].jpg")]
+    assert open_source(photos / "set[1]").keys == [str(photos / "set[1]" / "e.png")]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["a.jpg", "gone.jpg"], "gone.jpg: no such file; .*check the path"),
+        (["a.jpg", "*.tif"], "tif: matches no file; .*pattern such as"),
+        ("*.tif", "tif: matches no file"),
+        ("*.txt", r"no image \(notes.txt\); files such as .jpg"),
+        (["a.jpg", "notes.txt"], r"notes.txt: no image \(notes.txt\).*alone"),
+        (["a.jpg", "empty"], "empty: no file in this folder"),
+    ],
+)
+def test_each_entry_without_an_image_is_an_error_that_names_it(photos, given, message):
+    (photos / "empty").mkdir()
+    (photos / "deep" / "gone").symlink_to(photos / "nowhere")
+    with pytest.raises(WhymaskError, match=message):
+        open_source([photos / name for name in given] if isinstance(given, list) else str(photos / given))
+
+
+def test_a_reader_opens_every_file_that_is_named(photos):
+    source = open_source(str(photos / "*.txt"), reader=lambda path: np.zeros((4, 4), np.uint8))
+    assert source.keys == [str(photos / "notes.txt")] and np.asarray(source.read(0)).shape == (4, 4)
+    assert len(open_source(photos / "notes.txt", reader=lambda path: np.zeros((4, 4), np.uint8))) == 1
+
+
+def test_what_is_named_may_not_be_figures_of_a_run(photos):
+    (photos / "deep" / "config.json").write_text('{"config": {}, "provenance": {}}')
+    with pytest.raises(WhymaskError, match="whymask's own runs"):
+        open_source(str(photos / "deep" / "*.jpg"))
+    assert len(open_source(str(photos / "**" / "*.jpg"))) == 3
 
 
 def test_stamp_changes_with_a_file_and_not_with_the_place(tmp_path):
@@ -382,7 +452,7 @@ def test_further_arrays_are_columns(tmp_path):
         (np.zeros((5, 3)), "channels"),
         (np.zeros((0, 8, 8)), "no images"),
         ({"pictures": IMAGES}, "arrays pictures"),
-        (["a", "b"], "real numbers"),
+        (np.array(["a", "b"]), "real numbers"),
     ],
 )
 def test_arrays_that_are_no_images(data, message):

@@ -259,7 +259,7 @@ def test_runs_of_other_sizes(runs: Path, pictures: Path, tmp_path: Path) -> None
 def test_a_run_without_a_classifier(runs: Path, pictures: Path, tmp_path: Path) -> None:
     message = refused([runs / "mae", runs / "scratch"], str(pictures / "labelled"), tmp_path / "why")
     assert "no finished classifier" in message and "whymask finetune" in message
-    assert "no run folder" in refused([tmp_path / "nothing"], str(pictures / "labelled"), tmp_path / "why")
+    assert "no such folder" in refused([tmp_path / "nothing"], str(pictures / "labelled"), tmp_path / "why")
 
 
 def test_fewer_images_than_regions_need(runs: Path, pictures: Path, tmp_path: Path) -> None:

@@ -401,7 +401,7 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_left(
     out = ("--out", tmp_path / "exported")
     assert "timm has no plain_cnn" in refuses(runs["cnn"], "--to", "timm", *out)
     assert "transformers has no plain_cnn" in refuses(runs["cnn"], "--to", "transformers", *out)
-    assert "is no finished run" in refuses(runs["cnn"].parent / "photos", "--to", "onnx", *out)
+    assert "holds no finished encoder" in refuses(runs["cnn"].parent / "photos", "--to", "onnx", *out)
     assert refuses(runs["cnn"], "--to", "tensorflow", *out)
     (tmp_path / "exported").mkdir()
     assert whymask("export", runs["cnn"], "--to", "onnx", *out) == 2

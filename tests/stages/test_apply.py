@@ -5,10 +5,12 @@ import json
 import re
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -59,11 +61,19 @@ def test_of_several_classes_each_has_its_probability_and_those_above_half_are_li
     tuned: dict[str, Path], tmp_path: Path
 ) -> None:
     rows, outputs = predicted(tuned["multilabel"], tuned["photos"], tmp_path / "p.csv")
-    assert list(rows[0]) == ["path", "classes", *(f"probability of {c}" for c in "012")]
+    assert list(rows[0]) == ["path", "classes", "confidences", *(f"probability of {c}" for c in "012")]
     shares = np.array([[float(row[f"probability of {c}"]) for c in "012"] for row in rows])
     np.testing.assert_allclose(shares, outputs.sigmoid().numpy(), atol=1e-5)
     likely = ["|".join(c for c, share in zip("012", row, strict=True) if share > 0.5) for row in shares]
     assert [row["classes"] for row in rows] == likely and len(set(likely)) > 1
+    listed = ["|".join(f"{share:.6f}" for share in row if share > 0.5) for row in shares]
+    assert [row["confidences"] for row in rows] == listed
+
+
+def test_the_confidence_of_a_class_is_its_probability(tuned: dict[str, Path], tmp_path: Path) -> None:
+    rows, _ = predicted(tuned["classification"], tuned["photos"], tmp_path / "p.csv")
+    assert list(rows[0]) == ["path", "class", "confidence", "probability of 0", "probability of 1"]
+    assert all(row["confidence"] == row[f"probability of {row['class']}"] for row in rows)
 
 
 def test_of_numbers_each_target_has_a_column_in_its_unit(tuned: dict[str, Path], tmp_path: Path) -> None:
@@ -81,6 +91,36 @@ def test_labels_of_new_images_do_not_matter(task: str, tuned: dict[str, Path], t
     """A CSV of decimals could be classes or amounts, which only training must know."""
     assert len(predicted(tuned[task], tuned["photos"], tmp_path / "p.csv")[0]) == 10
     assert whymask.embed(tuned[task], tuned["photos"], out=tmp_path / "f.parquet", runtime=RUNTIME).exists()
+
+
+def test_files_and_patterns_are_predicted_and_embedded_as_a_folder_is(
+    tuned: dict[str, Path], tmp_path: Path, whymask: Callable[..., int], capsys: Any
+) -> None:
+    photos, run = tuned["photos"].parent, tuned["classification"]
+
+    def paths(*given: Any) -> list[str]:
+        out = tmp_path / "p.csv"
+        assert whymask("predict", run, *given, "--out", out, "--device", "cpu") == 0
+        with out.open(newline="") as file:
+            return [Path(row["path"]).name for row in csv.DictReader(file)]
+
+    assert paths(photos / "3.png") == ["3.png"]
+    assert (
+        paths(photos / "[3-5].png") == paths(*(photos / f"{n}.png" for n in (3, 4, 5))) == ["3.png", "4.png", "5.png"]
+    )
+    assert paths(photos) == paths(photos / "*.png") == [f"{n}.png" for n in range(10)]
+    assert whymask("embed", run, photos / "3.png", photos / "[45].png", "--out", tmp_path / "f.parquet") == 0
+    assert pq.read_table(tmp_path / "f.parquet").num_rows == 3
+    capsys.readouterr()
+    for given, message in (
+        ([photos / "*.tif"], "matches no file"),
+        ([photos / "3.png", photos / "gone.png"], "gone.png: no such file"),
+        ([], "no images were given"),
+    ):
+        for command in ("predict", "embed"):
+            assert whymask(command, run, *given, "--out", tmp_path / "none") == 2
+            assert message in " ".join(capsys.readouterr().err.split())
+            assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -169,12 +209,13 @@ def test_who_speaks_for_a_study_follows_its_verdict_and_is_said(
     study = read_json(finished / "study.json")
     study["verdict"]["kind"] = kind
     (tmp_path / "study.json").write_text(json.dumps(study))
+    for name in (f"{arm}-5-0", "scratch-2-1"):
+        shutil.copytree(finished / "cells" / name, tmp_path / "cells" / name)
     assert network_of(tmp_path, None) == tmp_path / "cells" / f"{arm}-5-0"
     said = capsys.readouterr().err
     assert said == (
         f"for the study, whose verdict is {kind!r}, speaks {arm} at 5 labels a class, seed 0; --cell names another\n"
     )
-    (tmp_path / "cells" / "scratch-2-1").mkdir(parents=True)
     assert network_of(tmp_path, "scratch-2-1").name == "scratch-2-1" and not capsys.readouterr().err
 
 

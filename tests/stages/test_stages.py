@@ -174,7 +174,12 @@ def test_predictions_have_a_row_an_image_and_a_list_of_what_was_skipped(
 ) -> None:
     out = whymask.predict(tuned, pictures / "photos", out=tmp_path / "predictions.csv", runtime=RUNTIME)
     rows = rows_of(out)
-    assert len(rows) == 23 and set(rows[0]) == {"path", "class", *(f"probability of {name}" for name in CLASSES)}
+    assert len(rows) == 23 and set(rows[0]) == {
+        "path",
+        "class",
+        "confidence",
+        *(f"probability of {name}" for name in CLASSES),
+    }
     for row in rows:
         shares = {name: float(row[f"probability of {name}"]) for name in CLASSES}
         assert sum(shares.values()) == pytest.approx(1, abs=1e-5)

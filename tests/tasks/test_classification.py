@@ -154,6 +154,6 @@ def test_the_loss_is_cross_entropy_of_smoothed_weighted_and_mixed_labels():
 
 def test_what_predict_writes():
     task = Classification(("cat", "dog"))
-    assert task.header == ["class", "probability of cat", "probability of dog"]
+    assert task.header == ["class", "confidence", "probability of cat", "probability of dog"]
     shown = task.shown(torch.tensor([[0.0, 1.0]]))[0].numpy()
-    assert task.row(shown) == ["dog", "0.268941", "0.731059"]
+    assert task.row(shown) == ["dog", "0.731059", "0.268941", "0.731059"]

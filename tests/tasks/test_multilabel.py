@@ -162,7 +162,7 @@ def test_the_loss_is_binary_cross_entropy_also_of_mixed_labels():
 
 
 def test_what_predict_writes():
-    assert TASK.header == ["classes", "probability of cat", "probability of dog", "probability of eel"]
+    assert TASK.header == ["classes", "confidences", *(f"probability of {name}" for name in ("cat", "dog", "eel"))]
     shown = TASK.shown(torch.tensor([[1.0, -1.0, 3.0], [-1.0, -1.0, -1.0]])).numpy()
-    assert TASK.row(shown[0]) == ["cat|eel", "0.731059", "0.268941", "0.952574"]
-    assert TASK.row(shown[1])[0] == ""
+    assert TASK.row(shown[0]) == ["cat|eel", "0.731059|0.952574", "0.731059", "0.268941", "0.952574"]
+    assert TASK.row(shown[1])[:2] == ["", ""]

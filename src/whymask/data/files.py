@@ -36,7 +36,7 @@ def from_folder(name: str, root: Path, files: list[str], reader: Reader | None, 
     return Source(
         name=name,
         keys=[str(path) for path in paths],
-        read=_file_reader(paths, reader),
+        read=file_reader(paths, reader),
         stamp=stamp_files(paths, files, reader),
         labels=labels,
         task=task,
@@ -77,7 +77,7 @@ def from_csv(name: str, path: Path, reader: Reader | None, asked: LabelSettings 
     return Source(
         name=name,
         keys=[str(file) for file in paths],
-        read=_file_reader(paths, reader),
+        read=file_reader(paths, reader),
         stamp=stamp_files(paths, [row[at] for row in rows], reader),
         labels=labels,
         task=task,
@@ -125,7 +125,8 @@ def _resolved(file: str, parents: dict[str, str]) -> Path:
     return Path(parents[parent], name)
 
 
-def _file_reader(paths: Sequence[Path], reader: Reader | None) -> Callable[[int], RawImage]:
+def file_reader(paths: Sequence[Path], reader: Reader | None) -> Callable[[int], RawImage]:
+    """`Source.read` of a file an image."""
     if reader is not None:
         return lambda index: reader(paths[index])
     return lambda index: Image.open(io.BytesIO(paths[index].read_bytes()))

@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Literal
 
@@ -59,9 +60,19 @@ class DataSettings(LabelSettings):
 
 
 def check_there(data: str) -> None:
-    """Raises WhymaskError where `data`, as a user names images, is neither glyphs, nor a file or folder, nor like the
-    id of a data set on the Hugging Face hub: known before anything slow is imported or opened."""
+    """Raises WhymaskError where `data`, as a user names images, is neither glyphs, nor a file or folder, nor a pattern
+    that matches one, nor like the id of a data set on the Hugging Face hub: known before anything slow is imported or
+    opened."""
     if data.partition(":")[0] == "glyphs":
         parse_glyphs(data)
+    elif has_magic(data) and not Path(data).expanduser().exists():
+        if not matching(data):
+            raise WhymaskError(f"{data}: this pattern matches no file; images were expected there; check the path")
     elif not Path(data).expanduser().exists() and (not re.fullmatch(r"[\w.-]+/[\w.-]+", data) or data.startswith(".")):
         raise WhymaskError(f"{data}: no such file or folder; images were expected there; check the path")
+
+
+def matching(pattern: str) -> list[Path]:
+    """What a pattern such as "photos/**/*.jpg" matches, sorted, without hidden files; none of what is no pattern."""
+    there = glob(str(Path(pattern).expanduser()), recursive=True) if has_magic(pattern) else []  # noqa: PTH207 absolute
+    return sorted(path for path in map(Path, there) if path.exists())

@@ -2,20 +2,22 @@
 
 import os
 from collections import Counter
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from whymask.data.arrays import from_arrays, from_npz
+from whymask.data.artefacts import refuse_artefacts
 from whymask.data.files import files_under, from_csv, from_folder, image_suffixes
 from whymask.data.glyph_settings import parse_glyphs
 from whymask.data.glyphs import glyph_source
+from whymask.data.picked import from_picked
 from whymask.data.settings import LabelSettings
 from whymask.data.source import RawImage, Reader, Source, digest_of
 from whymask.data.tables import from_disk, from_hub, from_parquet
 from whymask.errors import WhymaskError
-from whymask.runs import folder_with, read_json
 
 __all__ = ["RawImage", "Reader", "Source", "merge", "open_source"]
 
@@ -32,6 +34,8 @@ def open_source(data: Any, *, reader: Reader | None = None, labels: LabelSetting
       and perhaps split; further columns are kept
     - a parquet file or a folder of them, a `datasets.save_to_disk` folder, or the id of a data set on the hub, with
       columns image and label (a class, or a list of them) or target
+    - an image file, a pattern such as "photos/*.jpg" ("**" goes through all subfolders), or a list of files, patterns
+      and folders: unlabelled images
     - images (N, H, W) or (N, H, W, C), a pair (images, labels), a dict or `.npz` of images and labels (also named
       x, y; x_train, y_train, x_test, y_test; or as MedMNIST train_images, train_labels ...) or target. Labels (N, L) of
       0 and 1 are several classes an image.
@@ -52,6 +56,10 @@ def open_source(data: Any, *, reader: Reader | None = None, labels: LabelSetting
     """
     if isinstance(data, Source):
         return data
+    if isinstance(data, list | tuple) and data and all(isinstance(entry, str | os.PathLike) for entry in data):
+        if len(data) > 1:
+            return from_picked([os.fspath(entry) for entry in data], reader, labels)
+        (data,) = data
     if not isinstance(data, str | os.PathLike):
         return from_arrays(data, labels)
     text, path = os.fspath(data), Path(data).expanduser()
@@ -61,6 +69,8 @@ def open_source(data: Any, *, reader: Reader | None = None, labels: LabelSetting
         return _from_directory(text, path, reader, labels)
     if path.is_file():
         return _from_file(text, path, reader, labels)
+    if has_magic(text):
+        return from_picked([text], reader, labels)
     return from_hub(text, labels)
 
 
@@ -107,7 +117,8 @@ def _from_directory(name: str, folder: Path, reader: Reader | None, labels: Labe
     files = files_under(folder)
     suffixes = image_suffixes()
     images = files if reader else [file for file in files if Path(file).suffix.lower() in suffixes]
-    _refuse_artefacts(name, folder.resolve(), files, images)
+    root = folder.resolve()
+    refuse_artefacts(name, (root / image for image in images), [root], (root / file for file in files))
     if images:
         return from_folder(name, folder.resolve(), images, reader, labels)
     tables = [file for file in files if file.endswith(".parquet")]
@@ -121,30 +132,6 @@ def _from_directory(name: str, folder: Path, reader: Reader | None, labels: Labe
     )
 
 
-def _refuse_artefacts(name: str, folder: Path, files: list[str], images: list[str]) -> None:
-    """Raise WhymaskError where the folder lies in a run's or a study's, or all its images do: they are figures."""
-    known = ("config.json", "study.json")
-    around = [found / marker for marker in known if (found := folder_with(marker, folder)) is not None]
-    below = [folder / file for file in files if Path(file).name in known]
-    artefacts = [path for path in [*around, *below] if _is_artefact(path)]
-    runs = {path.parent for path in artefacts}
-    if runs and all(runs.intersection((folder / image).parents) for image in images):
-        raise WhymaskError(
-            f"{name}: a folder of whymask's own runs ({artefacts[0]} is of one), whose pictures are figures; a folder "
-            "of images was expected; give the images that the network is to see"
-        )
-
-
-def _is_artefact(path: Path) -> bool:
-    """Whether `path` is the file by which a run's or a study's folder is known."""
-    if path.name == "study.json":
-        return path.exists()
-    try:
-        return path.name == "config.json" and "provenance" in read_json(path)
-    except (OSError, ValueError, TypeError):  # of other software, or damaged
-        return False
-
-
 def _from_file(name: str, path: Path, reader: Reader | None, labels: LabelSettings | None) -> Source:
     match path.suffix.lower():
         case ".csv":
@@ -153,7 +140,9 @@ def _from_file(name: str, path: Path, reader: Reader | None, labels: LabelSettin
             return from_parquet(name, path.parent.resolve(), [path.name], labels)
         case ".npz":
             return from_npz(name, path, labels)
+        case suffix if reader is not None or suffix in image_suffixes():
+            return from_picked([name], reader, labels)
     raise WhymaskError(
-        f"{name}: a file that is no image source; a folder of images, .csv, .parquet or .npz was expected; give the "
-        "folder that holds it"
+        f"{name}: a file that is no image source; a folder of images, an image file, .csv, .parquet or .npz was "
+        "expected; check the path"
     )

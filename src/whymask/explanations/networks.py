@@ -19,7 +19,8 @@ from whymask.errors import WhymaskError
 from whymask.runs import read_json
 from whymask.stages.classify import Classifier, load_classifier
 from whymask.stages.record import UNKNOWN, RunRecord, origin_of, read_record
-from whymask.stages.settings import SCRATCH, AugmentName
+from whymask.stages.settings import A_RUN, SCRATCH, AugmentName
+from whymask.stages.speaking import STUDY, checked, named
 from whymask.stages.start import pretrained_by, run_of
 from whymask.tasks import Task, task_from
 from whymask.tasks.budgets import Budget, parse_budget
@@ -137,14 +138,21 @@ class Run:
         return self.record.mask_ratio
 
 
-def open_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs in `folders`; of a study, those of the verdict's budget.
+def open_runs(folders: Sequence[Path], cells: Sequence[str] = ()) -> list[Run]:
+    """The runs in `folders`; of a study, those of the verdict's budget, or its `cells` of these names.
 
-    Raises WhymaskError for a folder without a classifier.
+    Raises WhymaskError for a folder without a classifier, and for cells of other than one study.
     """
+    if cells:
+        if len(folders) != 1:
+            raise WhymaskError(
+                f"--cell {' '.join(cells)} was given with {len(folders)} folders; one study's was expected; give that, "
+                "or the cells' own folders"
+            )
+        folders = [named(folders[0], cell) for cell in cells]
     runs: list[Run] = []
     for folder in folders:
-        runs += _of_study(folder) if (folder / "study.json").exists() else [_run(folder)]
+        runs += _of_study(folder) if (folder / STUDY).exists() else [_run(folder)]
     return runs
 
 
@@ -216,7 +224,7 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
 
 
 def _of_study(folder: Path) -> Iterator[Run]:
-    study = read_json(folder / "study.json")
+    study = read_json(folder / STUDY)
     setting = study["setting"]
     for row in study["cells"]:
         arms = (setting["method"], SCRATCH)
@@ -225,13 +233,9 @@ def _of_study(folder: Path) -> Iterator[Run]:
 
 
 def _run(folder: Path) -> Run:
-    if not (folder / "config.json").exists():
-        raise WhymaskError(f"{folder} is no run folder (it has no config.json); give a finished fine-tuning run")
-    if not (folder / "head.json").exists() or not (folder / "result.json").exists():
-        raise WhymaskError(
-            f"{folder} holds no finished classifier (head.json and result.json); this explains decisions, so runs of "
-            "finetune, or a study, were expected. Fine-tune it first: whymask finetune DATA --from " + str(folder)
-        )
+    for name in ("result.json", "config.json"):
+        if not (checked(folder, "classifier") / name).exists():
+            raise WhymaskError(f"{folder} holds no finished classifier, for it has no {name}; {A_RUN}")
     record = read_record(folder)
     origin = origin_of(folder, record)
     if origin is not None and record.arm == UNKNOWN:  # of an early version, or fine-tuned from an encoder alone

@@ -29,6 +29,7 @@ def explain(
     data: Any,
     *,
     out: str | Path = "runs/why",
+    cells: Sequence[str] = (),
     settings: ExplainSettings | None = None,
     reader: Reader | None = None,
     images: bool = True,
@@ -38,7 +39,9 @@ def explain(
     """Which features pretrained networks captured, which those from scratch, and whether that explains a gain.
 
     Args:
-        runs: a study's folder, or fine-tuning runs of two arms (pretrained and scratch), one or more seeds each.
+        runs: a study's folder, or fine-tuning runs of two arms (pretrained and scratch), one or more seeds each, which
+            may be cells of studies.
+        cells: names of cells of the study, in place of those at the verdict's budget.
         data: the labelled images that the runs were trained and tested on; the test images among them are used.
         images, names: whether the page may show images, and file and class names.
         settings, keywords: the settings, or any by their names: ``measures=["views"], test_images=200``.
@@ -52,7 +55,7 @@ def explain(
             f"--devices {settings.runtime.devices} was given; an explanation is made by one process; leave it out"
         )
     given = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
-    arms = two_arms(open_runs(given))
+    arms = two_arms(open_runs(given, cells))
     first = load_network("pretrained", next(iter(arms[0].values())))
     _check_sizes(settings.data, first.encoder)
     fabric = make_fabric(settings.runtime)

@@ -16,7 +16,8 @@ from whymask.methods.files import kept_method, load_method
 from whymask.runs import read_json
 from whymask.stages.classify import Classifier, load_classifier
 from whymask.stages.record import RunRecord, read_record
-from whymask.stages.speaking import network_of
+from whymask.stages.settings import A_RUN
+from whymask.stages.speaking import STUDY, network_of, study_of
 from whymask.tasks import Task
 
 TOLERANCE = 1e-5
@@ -111,9 +112,9 @@ class Exported:
 
 def gather(run: Path, cell: str | None, names: bool) -> Exported:
     """The network of `run`, from its files. Raises WhymaskError where there is none."""
-    folder = network_of(run, cell)
+    folder = network_of(run, cell, "encoder")
     if not (folder / "result.json").exists():
-        raise WhymaskError(f"{folder} is no finished run (no result.json); give one, or a finished study")
+        raise WhymaskError(f"{folder} holds no finished run, for it has no result.json; {A_RUN}")
     classifier, task = load_classifier(folder) if (folder / "head.json").exists() else (None, None)
     encoder = load_encoder(folder) if classifier is None else classifier.encoder
     kept = kept_method(folder)
@@ -122,6 +123,6 @@ def gather(run: Path, cell: str | None, names: bool) -> Exported:
     provenance = read_json(folder / "config.json").get("provenance", {})
     if task is not None and not names:
         task = replace(task, names=tuple(str(number) for number in range(len(task.names))))
-    study = run if (run / "study.json").exists() else None
+    study = run if (run / STUDY).exists() else study_of(folder)
     method_name = kept and kept[0]
     return Exported(folder, study, encoder, classifier, method, method_name, task, record, result, provenance, names)

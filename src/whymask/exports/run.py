@@ -14,6 +14,7 @@ from whymask.exports.to_timm import write_timm
 from whymask.exports.to_transformers import write_transformers
 from whymask.methods.files import ABOUT, DECODER
 from whymask.progress import say
+from whymask.stages.speaking import study_of
 
 TARGETS: dict[Target, Callable[[Exported, Path], str]] = {
     "timm": write_timm,
@@ -30,10 +31,10 @@ def export(
     """Writes the network of `run` into the folder `out`, for `to`: "timm", "transformers", "onnx" or "safetensors".
 
     Of a pretraining run that is the encoder, with the decoder where there is a place for it; of a fine-tuning run the
-    classifier; of a study the classifier that `predict` takes, or the one of `cell`. Without `names`, class names and
-    paths are left out.
+    classifier; of a study the classifier that `predict` takes, or the network of `cell`. Without `names`, class names
+    and paths are left out.
 
-    Returns the folder, by default RUN-TO beside the run.
+    Returns the folder, by default RUN-TO beside the run, or beside the study whose cell it is.
 
     Raises:
         WhymaskError: where there is no network, the target has no form for it, the folder exists, or what was written
@@ -42,8 +43,7 @@ def export(
     if to not in TARGETS:
         raise WhymaskError(f"--to {to}: unknown; it is one of {', '.join(TARGETS)}")
     what = gather(Path(run), cell, names)
-    own = Path(run).resolve()
-    folder = Path(out) if out is not None else own.with_name(f"{own.name}-{to}")
+    folder = Path(out) if out is not None else _beside(Path(run).resolve(), to)
     if folder.exists():
         raise WhymaskError(f"{folder} exists; give another --out, or remove it")
     unfinished = folder.with_name(f".{folder.name}.unfinished")
@@ -62,3 +62,8 @@ def export(
         shutil.rmtree(unfinished, ignore_errors=True)
     say(f"{what.title}: {folder}")
     return folder
+
+
+def _beside(run: Path, to: Target) -> Path:
+    study = study_of(run)  # among whose cells only cells lie
+    return run.with_name(f"{run.name}-{to}") if study is None else study.with_name(f"{study.name}-{run.name}-{to}")

@@ -22,6 +22,7 @@ from whymask.stages.probe import probe_predictions, probe_result
 from whymask.stages.recipes import resolve_finetuning, resolve_pretraining
 from whymask.stages.record import RunRecord
 from whymask.stages.settings import SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings
+from whymask.stages.speaking import weights_of
 from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by
 from whymask.tasks.budgets import parse_budget
 from whymask.tasks.scores import scores_of
@@ -43,7 +44,8 @@ def pretrain(
     """
     settings = with_method(settings or PretrainSettings(), keywords)
     fabric = make_fabric(settings.runtime)
-    start = Start.of(settings.origin, settings.encoder, settings.partial)
+    origin = weights_of(settings.origin, settings.cell)
+    start = Start.of(origin, settings.encoder, settings.partial)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
     context, prep = Context(fabric, prepared), prepared.images.preprocessing
@@ -57,7 +59,7 @@ def pretrain(
         training=resolve_pretraining(settings.training, len(prepared.pool)),
         augment=resolve_augment(settings.augment, prepared.name),
         seed=settings.seed,
-        origin=settings.origin,
+        origin=origin,
         partial=settings.partial,
     )
     for warning in prepared.warnings():
@@ -85,7 +87,7 @@ def finetune(
     """
     settings = with_keywords(settings or FinetuneSettings(), keywords)
     fabric = make_fabric(settings.runtime)
-    origin = None if settings.origin == SCRATCH else settings.origin
+    origin = weights_of(None if settings.origin == SCRATCH else settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
@@ -138,7 +140,8 @@ def probe(
         raise WhymaskError("probe was given no encoder; give origin=, a run's folder or a local checkpoint")
     settings = with_keywords(settings or ProbeSettings(origin=""), keywords)
     fabric = make_fabric(settings.runtime)
-    start = Start.of(settings.origin, settings.encoder, settings.partial)
+    origin = weights_of(settings.origin, settings.cell)
+    start = Start.of(origin, settings.encoder, settings.partial)
     prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
     context = Context(fabric, prepared)
@@ -151,14 +154,14 @@ def probe(
         seed=settings.seed,
         data=context.fingerprint,
         budget=budget.name,
-        origin=settings.origin,
+        origin=origin,
         partial=settings.partial,
         about={"neighbours": settings.neighbours},
     )
     run = context.open(Path(out), record, alone=True)
     if run.result is not None:
         return run.result
-    warn_of_seen(settings.origin, prepared)
+    warn_of_seen(origin, prepared)
     predictions = probe_predictions(encoder.to(fabric.device), prepared, rows, settings.neighbours)
     result = probe_result(prepared, rows, predictions, encoder.dim, settings.seed)
     run.finish(result)

@@ -53,13 +53,13 @@ def predict(
     runtime: RuntimeSettings | None = None,
     reader: Reader | None = None,
 ) -> Path:
-    """What a fine-tuning run or a study makes of the images of `data`, as a CSV file.
+    """What a fine-tuning run, a study or its cell makes of the images of `data`, as a CSV file.
 
-    Columns: path, then `Task.header`. Of one class an image: class, and a probability for each; of several: classes, as
-    "cat|dog" those whose probability is above 0.5, and a probability for each; of numbers: each in its unit. Of a
-    study, `cell` names the network (a folder of its cells/); by default the first seed's, at the largest budget, of the
-    pretrained arm, or of scratch where the verdict is that pretraining hurts. Images that cannot be read are left out
-    and listed beside `out`.
+    Columns: path, then `Task.header`. Of one class an image: class, confidence, and a probability for each; of several:
+    classes, as "cat|dog" those whose probability is above 0.5, their confidences, and a probability for each; of
+    numbers: each in its unit. `data` is what `open_source` takes. Of a study, `cell` names the network (a folder of its
+    cells/); by default the first seed's, at the largest budget, of the pretrained arm, or of scratch where the verdict
+    is that pretraining hurts. Images that cannot be read are left out and listed beside `out`.
     """
     check_writable(Path(out))
     fabric = make_fabric(runtime or RuntimeSettings())
@@ -89,7 +89,8 @@ def embed(
 ) -> Path:
     """Pooled features of the images of `data`, as parquet with the columns path and features (float32 lists).
 
-    `run` is any run with an encoder; of a study the first seed's pretrained encoder, unless `cell` names another.
+    `run` is any run with an encoder, a study or a study's cell; of a study the first seed's pretrained encoder, unless
+    `cell` names another network.
     """
     check_writable(Path(out))
     fabric = make_fabric(runtime or RuntimeSettings())

@@ -17,6 +17,8 @@ from whymask.tasks.budgets import parse_budget
 from whymask.training.settings import RuntimeSettings, TrainingSettings
 
 SCRATCH = "scratch"
+A_RUN = "give the folder of a finished run, of a study, or of a study's cell"
+"""What every command that takes a network takes."""
 
 AugmentName = Literal["auto", "none", "crop", "crop-flip"]
 """crop: a random crop of 40 to 100 % of the area, resized; crop-flip: and mirrored half the time.
@@ -112,7 +114,10 @@ class PretrainSettings(PerMethod):
     method: Literal[tuple(SETTINGS)] = "mae"  # type: ignore[valid-type]
     """How to pretrain; one of `whymask.methods.METHODS`."""
     origin: Annotated[str | None, tyro.conf.arg(name="from")] = None
-    """Weights to start from: a run's folder, or a local checkpoint of timm or transformers. Default: new weights."""
+    """Weights to start from: a run, a study or its cell, or a local checkpoint of timm or transformers. Default: new
+    weights."""
+    cell: str | None = None
+    """Which network of the study that --from names; default: the first seed's pretrained encoder."""
     partial: bool = False
     """Start from weights that do not all match; what does not, stays new."""
     seed: int = 0
@@ -130,7 +135,9 @@ class FinetuneSettings:
     """Train a classifier on labelled images, from a pretrained encoder or from scratch."""
 
     origin: Annotated[str, tyro.conf.arg(name="from")] = SCRATCH
-    """A pretraining run's folder, a local checkpoint of timm or transformers, or scratch."""
+    """A run, a study or its cell, a local checkpoint of timm or transformers, or scratch."""
+    cell: str | None = None
+    """Which network of the study that --from names; default: the first seed's pretrained encoder."""
     partial: bool = False
     """Start from weights that do not all match; what does not, stays new."""
     budget: str = "all"
@@ -153,7 +160,9 @@ class ProbeSettings:
     """Ask what a frozen encoder knows: nearest neighbours, and a linear model, on its features."""
 
     origin: Annotated[str, tyro.conf.arg(name="from")]
-    """A pretraining run's folder, or a local checkpoint of timm or transformers."""
+    """A run, a study or its cell, or a local checkpoint of timm or transformers."""
+    cell: str | None = None
+    """Which network of the study that --from names; default: the first seed's pretrained encoder."""
     partial: bool = False
     """Take weights that do not all match; what does not, stays new."""
     budget: str = "all"
@@ -173,4 +182,4 @@ class ProbeSettings:
 def check_origin(origin: str) -> None:
     """Raises WhymaskError where there is nothing that weights could be read from."""
     if not Path(origin).exists():
-        raise WhymaskError(f"--from {origin}: no such file or folder; give a run folder or a checkpoint")
+        raise WhymaskError(f"--from {origin}: no such file or folder; {A_RUN}, or a checkpoint")

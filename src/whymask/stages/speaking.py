@@ -1,30 +1,107 @@
-"""Which network speaks for a run or a study, and what its own records say that it is worth."""
+"""Which network speaks for what a user gave, a run, a study or a study's cell, and what its own records say that it is
+worth."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from whymask.encoders.checkpoints import is_run
 from whymask.errors import WhymaskError
 from whymask.progress import say
 from whymask.runs import read_json
-from whymask.stages.settings import SCRATCH
+from whymask.stages.settings import A_RUN, SCRATCH
 from whymask.tasks import TASKS, Classification, Task
 from whymask.tasks.scores import scores_of
 
-STUDY = "study.json"
+STUDY, CELLS = "study.json", "cells"
+Part = Literal["classifier", "encoder"]
 
 
-def network_of(run: Path, cell: str | None) -> Path:
-    """The folder of the classifier that speaks for `run`: of a study `cell`, or the first seed's at the largest budget
-    of the pretrained arm, of scratch where pretraining hurts; then that is said."""
-    if not (run / STUDY).exists():
-        return run
+def network_of(run: Path, cell: str | None = None, part: Part = "classifier") -> Path:
+    """The folder of the network that speaks for `run`: itself, or of a study `cell`, by default the classifier of the
+    first seed at the largest budget: of the pretrained arm, of scratch where pretraining hurts; then that is said.
+
+    Raises WhymaskError where there is none, or it lacks what is asked for: a classifier, or just an encoder.
+    """
+    return checked(_speaker(run, cell, _classifier_of), part)
+
+
+def encoder_of(run: Path, cell: str | None = None) -> Path:
+    """The folder of the encoder that speaks for `run`: of a study that of `cell`, by default the first seed's
+    pretraining; then that is said. Raises WhymaskError where there is none."""
+    return checked(_speaker(run, cell, _pretrained_of), "encoder")
+
+
+def weights_of(origin: str | None, cell: str | None) -> str | None:
+    """Where weights named by --from and --cell lie: of a study as `encoder_of` says, else as given; None for new ones.
+
+    Raises WhymaskError for a folder that holds none, and for a cell of what is no study.
+    """
+    if origin is None:
+        if cell is not None:
+            raise WhymaskError(f"--cell {cell}: it names a network of the study that --from gives; give that too")
+        return None
+    path = Path(origin)
+    if cell is not None or is_study(path):
+        return str(encoder_of(path, cell))
+    if path.is_dir() and not (path / "model.safetensors").exists():  # else a checkpoint of timm or transformers
+        checked(path, "encoder")
+    return origin
+
+
+def is_study(folder: Path) -> bool:
+    """Whether it is a study's folder, finished or not."""
+    return (folder / STUDY).exists() or (folder / CELLS).is_dir()
+
+
+def study_of(folder: Path) -> Path | None:
+    """The study whose cell lies in `folder`; None of a run that stands alone."""
+    around = folder.resolve().parent.parent
+    return around if folder.resolve().parent.name == CELLS and (around / STUDY).exists() else None
+
+
+def checked(folder: Path, part: Part) -> Path:
+    """`folder`, if it is a finished run's with such a part. Raises WhymaskError otherwise."""
+    if not folder.exists():
+        raise WhymaskError(f"{folder}: no such folder; {A_RUN}")
+    if (folder / "error.json").exists() and not (folder / "result.json").exists():
+        raise WhymaskError(f"{folder} failed: {read_json(folder / 'error.json')['error']}; {A_RUN} that did not")
+    if is_study(folder):
+        raise WhymaskError(
+            f"{folder} is a study without a finished cell yet; continue it, or name a network with --cell"
+        )
+    if not is_run(folder):
+        raise WhymaskError(f"{folder} holds no finished {part}; {A_RUN}")
+    if part == "classifier" and not (folder / "head.json").exists():
+        raise WhymaskError(
+            f"{folder} holds no finished classifier, but an encoder; {A_RUN} that was fine-tuned, or fine-tune it "
+            f"first: whymask finetune DATA --from {folder}"
+        )
+    return folder
+
+
+def named(study: Path, cell: str) -> Path:
+    """The folder of a study's cell. Raises WhymaskError for what is no study, and with the cells that there are where
+    it has none of that name."""
+    if not is_study(study):
+        raise WhymaskError(f"--cell {cell}: {study} is no study, which alone has cells; leave --cell out, or {A_RUN}")
+    folder = study / CELLS / cell
+    if not folder.is_dir():
+        there = ", ".join(sorted(path.name for path in (study / CELLS).glob("*") if path.is_dir())) or "none yet"
+        raise WhymaskError(f"{study} has no cell {cell!r}; its cells are: {there}. Name one of them.")
+    return folder
+
+
+def _speaker(run: Path, cell: str | None, of_study: Callable[[Path, Mapping[str, Any]], Path]) -> Path:
     if cell is not None:
         return named(run, cell)
-    study = read_json(run / STUDY)
+    return of_study(run, read_json(run / STUDY)) if (run / STUDY).exists() else run
+
+
+def _classifier_of(run: Path, study: Mapping[str, Any]) -> Path:
     kind = study["verdict"]["kind"]
     arm = SCRATCH if kind == "hurts" else study["setting"]["method"]
     finished = [row for row in study["cells"] if row["arm"] == arm and row["metrics"]]
@@ -41,25 +118,16 @@ def network_of(run: Path, cell: str | None) -> Path:
     return run / chosen["folder"]
 
 
-def encoder_of(run: Path, cell: str | None) -> Path:
-    """The folder of the encoder that speaks for `run`."""
-    if not (run / STUDY).exists():
-        return run
-    if cell is not None:
-        return named(run, cell)
-    finished = [row for row in read_json(run / STUDY)["pretraining"] if not row["error"]]
+def _pretrained_of(run: Path, study: Mapping[str, Any]) -> Path:
+    finished = [row for row in study["pretraining"] if not row["error"]]
     if not finished:
         raise WhymaskError(f"{run} has no finished pretraining yet. Continue the study, or name a network with --cell.")
-    return run / min(finished, key=lambda row: row["seed"])["folder"]
-
-
-def named(run: Path, cell: str) -> Path:
-    """The folder of a study's cell. Raises WhymaskError, with those there are, where it has none of that name."""
-    folder = run / "cells" / cell
-    if not folder.is_dir():
-        there = sorted(path.name for path in (run / "cells").iterdir())
-        raise WhymaskError(f"{run} has no cell {cell!r}; it has {', '.join(there)}.")
-    return folder
+    chosen = min(finished, key=lambda row: row["seed"])
+    say(
+        f"for the study speaks its encoder as {chosen['method']} pretrained it, seed {chosen['seed']}; "
+        "--cell names another"
+    )
+    return run / chosen["folder"]
 
 
 def worth_of(run: Path, folder: Path, task: Task) -> list[str]:
@@ -71,7 +139,8 @@ def worth_of(run: Path, folder: Path, task: Task) -> list[str]:
     result_file, predictions_file = folder / "result.json", folder / "predictions.npz"
     if not (result_file.exists() and predictions_file.exists()):
         return [f"what it is worth is not known: {folder} has no result.json or predictions.npz of its test images"]
-    study = read_json(run / STUDY) if (run / STUDY).exists() else {}
+    around = run if (run / STUDY).exists() else study_of(folder)
+    study = {} if around is None else read_json(around / STUDY)
     result, kept = read_json(result_file), np.load(predictions_file)
     metric = study.get("verdict", {}).get("metric", task.default_metric)
     scores = {

@@ -14,7 +14,7 @@ from whymask.encoders.checkpoints import Described, described, is_run, load_chec
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding, say
 from whymask.runs import folder_with
-from whymask.stages.record import UNKNOWN, read_record
+from whymask.stages.record import UNKNOWN, RunRecord, origin_of, read_record
 from whymask.stages.settings import SCRATCH, check_origin
 
 POOL = "pool.npz"
@@ -118,8 +118,7 @@ def pretrained_by(origin: Path | None) -> dict[str, Any]:
     """What a `RunRecord` says of weights from `origin`: the arm, and method and settings of their pretraining."""
     if origin is None:
         return {"arm": SCRATCH}
-    folder = run_of(origin)
-    before = read_record(folder) if is_run(folder) and (folder / "config.json").exists() else None
+    before = _record_of(run_of(origin))
     if before is None or before.stage != "pretrain":
         return {"arm": UNKNOWN}
     return {"arm": before.arm, "method": before.method, "method_settings": before.method_settings}
@@ -130,7 +129,16 @@ def hashes_seen(origin: Path | None) -> np.ndarray | None:
     if origin is None:
         return None
     folder = folder_with(POOL, origin)
-    return None if folder is None else np.load(folder / POOL)["hashes"]
+    if folder is not None:
+        return np.load(folder / POOL)["hashes"]
+    run = run_of(origin)
+    record = _record_of(run)  # a study's fine-tuned cell names the pretraining that it began with
+    return None if record is None else hashes_seen(origin_of(run, record))
+
+
+def _record_of(folder: Path) -> RunRecord | None:
+    """What a run is; None for a checkpoint, or an encoder alone."""
+    return read_record(folder) if is_run(folder) and (folder / "config.json").exists() else None
 
 
 def _check_same(origin: str, run: Encoder, asked: EncoderSettings) -> None:

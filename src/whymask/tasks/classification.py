@@ -140,10 +140,11 @@ class Classification(Task):
 
     @property
     def header(self) -> list[str]:
-        return ["class", *(f"probability of {name}" for name in self.names)]
+        return ["class", "confidence", *(f"probability of {name}" for name in self.names)]
 
     def row(self, shown: np.ndarray) -> list[str]:
-        return [self.names[int(shown.argmax())], *(f"{p:.6f}" for p in shown)]
+        """The likeliest class, its probability, and all probabilities."""
+        return [self.names[int(shown.argmax())], f"{shown.max():.6f}", *(f"{p:.6f}" for p in shown)]
 
     def decided(self, shown: np.ndarray) -> np.ndarray:
         return shown.argmax(axis=1)

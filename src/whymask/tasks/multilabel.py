@@ -136,12 +136,13 @@ class Multilabel(Task):
 
     @property
     def header(self) -> list[str]:
-        return ["classes", *(f"probability of {name}" for name in self.names)]
+        return ["classes", "confidences", *(f"probability of {name}" for name in self.names)]
 
     def row(self, shown: np.ndarray) -> list[str]:
-        """The classes above 0.5, as "cat|dog", and all probabilities."""
-        likely = "|".join(name for name, p in zip(self.names, shown, strict=True) if p > 0.5)
-        return [likely, *(f"{p:.6f}" for p in shown)]
+        """The classes above 0.5, as "cat|dog", their probabilities in the same form, and all probabilities."""
+        likely = [(name, f"{p:.6f}") for name, p in zip(self.names, shown, strict=True) if p > 0.5]
+        classes, confidences = ("|".join(column) for column in zip(*likely, strict=True)) if likely else ("", "")
+        return [classes, confidences, *(f"{p:.6f}" for p in shown)]
 
     def decided(self, shown: np.ndarray) -> np.ndarray:
         return (shown > 0.5).astype(np.int64)
