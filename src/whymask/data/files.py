@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -47,43 +48,63 @@ def from_folder(name: str, root: Path, files: list[str], reader: Reader | None, 
 def from_csv(name: str, path: Path, reader: Reader | None, asked: LabelSettings | None) -> Source:
     """The files that a CSV names, relative to its folder."""
     header, rows = _read_csv(name, path)
-    lower = [title.lower() for title in header]
-    at = next((lower.index(title) for title in PATH_COLUMNS if title in lower), None)
-    if at is None or not rows:
-        raise WhymaskError(
-            f"{name}: a CSV with the header {', '.join(header) or '(empty)'} and {len(rows)} rows; a column path (or "
-            f"{', '.join(PATH_COLUMNS[1:])}), perhaps label and split, and one row an image were expected; add them"
-        )
     bad = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
     if bad is not None:
         raise WhymaskError(
             f"{name}: row {bad} has not the {len(header)} fields of the header; quote values with commas"
         )
+    return from_table(name, header, rows, path.parent, reader, asked)
+
+
+def from_table(
+    name: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    folder: Path,
+    reader: Reader | None,
+    asked: LabelSettings | None,
+) -> Source:
+    """The files of a table with a row an image, its paths relative to `folder`; None and "" are empty cells."""
+    lower = [title.lower() for title in header]
+    at = next((lower.index(title) for title in PATH_COLUMNS if title in lower), None)
+    if at is None or not rows:
+        raise WhymaskError(
+            f"{name}: a table with the columns {', '.join(header) or '(empty)'} and {len(rows)} rows; a column path, or "
+            f"{', '.join(PATH_COLUMNS[1:])}, perhaps label and split, and one row an image were expected; add them"
+        )
     titles = [low if low == "split" else title for low, title in zip(lower, header, strict=True)]
-    columns = {title: np.array([row[i] for row in rows]) for i, title in enumerate(titles) if i != at}
+    columns = {title: [row[i] for row in rows] for i, title in enumerate(titles) if i != at}
     parents: dict[str, str] = {}
-    paths = [_resolved(os.path.join(path.parent, row[at]), parents) for row in rows]  # noqa: PTH118
+    paths = [_resolved(os.path.join(folder, row[at]), parents) for row in rows]  # noqa: PTH118
     twice = [str(file) for file, count in Counter(paths).items() if count > 1]
     if twice:
         raise WhymaskError(
             f"{name}: {len(twice)} paths stand in several rows, {twice[0]} for one; one row an image was expected; "
             "delete the others, or write several classes into one row, such as cat|dog"
         )
-    splits = columns.pop("split", None)
-    if splits is not None and (unknown := {s.lower() for s in splits.tolist()} - {*SPLITS, ""}):
+    splits = [_text(value).lower() for value in columns.pop("split", [])]
+    if unknown := {*splits} - {*SPLITS, ""}:
         raise WhymaskError(f"{name}: the splits {sorted(unknown)}; {', '.join(SPLITS)} were expected; rename them")
-    used, raw = find_labels(name, columns, lambda column: columns[column].tolist(), asked)
+    used, raw = find_labels(name, columns, lambda column: columns[column], asked)
     task, labels = read_labels(raw, len(rows), asked, name)
     return Source(
         name=name,
         keys=[str(file) for file in paths],
         read=file_reader(paths, reader),
-        stamp=stamp_files(paths, [row[at] for row in rows], reader),
+        stamp=stamp_files(paths, [os.fspath(row[at]) for row in rows], reader),
         labels=labels,
         task=task,
-        splits=None if splits is None else split_column((s.lower() for s in splits.tolist()), task.labelled(labels)),
-        columns={title: values for title, values in columns.items() if title not in used},
+        splits=split_column(splits, task.labelled(labels)) if splits else None,
+        columns={
+            title: np.array([_text(value) for value in values])
+            for title, values in columns.items()
+            if title not in used
+        },
     )
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _read_csv(name: str, path: Path) -> tuple[list[str], list[list[str]]]:

@@ -13,6 +13,7 @@ from whymask.data.artefacts import refuse_artefacts
 from whymask.data.files import files_under, from_csv, from_folder, image_suffixes
 from whymask.data.glyph_settings import parse_glyphs
 from whymask.data.glyphs import glyph_source
+from whymask.data.objects import from_object
 from whymask.data.picked import from_picked
 from whymask.data.settings import LabelSettings
 from whymask.data.source import RawImage, Reader, Source, digest_of
@@ -39,6 +40,8 @@ def open_source(data: Any, *, reader: Reader | None = None, labels: LabelSetting
     - images (N, H, W) or (N, H, W, C), a pair (images, labels), a dict or `.npz` of images and labels (also named
       x, y; x_train, y_train, x_test, y_test; or as MedMNIST train_images, train_labels ...) or target. Labels (N, L) of
       0 and 1 are several classes an image.
+    - a pandas frame with the columns path and label, as a CSV has them, or images as parquet has them; a
+      `datasets.Dataset` or a dict of splits; a PyTorch data set of images, or of pairs of image and label
     - "glyphs" or "glyphs:unlabelled=2000,seed=1": built-in images whose features are known
     - a Source, returned as it is
 
@@ -61,7 +64,7 @@ def open_source(data: Any, *, reader: Reader | None = None, labels: LabelSetting
             return from_picked([os.fspath(entry) for entry in data], reader, labels)
         (data,) = data
     if not isinstance(data, str | os.PathLike):
-        return from_arrays(data, labels)
+        return from_object(data, reader, labels) or from_arrays(data, labels)
     text, path = os.fspath(data), Path(data).expanduser()
     if text == "glyphs" or text.startswith("glyphs:"):
         return glyph_source(parse_glyphs(text))

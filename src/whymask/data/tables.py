@@ -51,7 +51,7 @@ def from_disk(name: str, folder: Path, asked: LabelSettings | None) -> Source:
         raise WhymaskError(f"{name}: cannot be read by datasets.load_from_disk ({error}); save it again") from error
     files = files_under(folder)
     stamp = stamp_files([folder / file for file in files], files)
-    return _from_loaded(name, str(folder.resolve()), loaded, stamp, asked)
+    return from_loaded(name, str(folder.resolve()), loaded, stamp, asked)
 
 
 def from_hub(name: str, asked: LabelSettings | None) -> Source:
@@ -67,10 +67,10 @@ def from_hub(name: str, asked: LabelSettings | None) -> Source:
             f"hub ({error}); check the path, or the name and the connection"
         ) from error
     files = [Path(file["filename"]) for table in loaded.values() for file in table.cache_files]
-    return _from_loaded(name, name, loaded, stamp_files(files, [file.name for file in files]), asked)
+    return from_loaded(name, name, loaded, stamp_files(files, [file.name for file in files]), asked)
 
 
-def _from_loaded(name: str, prefix: str, loaded: Any, stamp: str, asked: LabelSettings | None) -> Source:
+def from_loaded(name: str, prefix: str, loaded: Any, stamp: str, asked: LabelSettings | None) -> Source:
     """A Dataset or a DatasetDict."""
     tables = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     keys = [[f"{prefix}/{split}#{row}" for row in range(len(table))] for split, table in tables.items()]

@@ -1,0 +1,100 @@
+"""Objects of other libraries as sources: a pandas frame, a Hugging Face data set, a PyTorch one."""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from whymask.data.files import PATH_COLUMNS, from_table
+from whymask.data.labels import read_labels
+from whymask.data.settings import LabelSettings
+from whymask.data.source import RawImage, Reader, Source, digest_of
+from whymask.data.tables import from_loaded
+from whymask.errors import WhymaskError
+from whymask.progress import Decoding
+from whymask.tasks import RawLabels
+
+if TYPE_CHECKING:
+    import pandas
+    from torch.utils.data import Dataset
+
+
+def from_object(data: Any, reader: Reader | None, asked: LabelSettings | None) -> Source | None:
+    """The source that `data` is; None where it is of no such library."""
+    if _is(data, "pandas", "DataFrame"):
+        return _from_frame(data, reader, asked)
+    if _is(data, "datasets", "Dataset") or _is(data, "datasets", "DatasetDict"):
+        return _from_datasets(data, asked)
+    if _is(data, "torch.utils.data", "Dataset"):
+        return _from_torch(data, asked)
+    return None
+
+
+def _is(data: Any, module: str, name: str) -> bool:
+    """Whether `data` is of that class, without importing it: an object of it has."""
+    return module in sys.modules and isinstance(data, getattr(sys.modules[module], name))
+
+
+def _from_frame(frame: "pandas.DataFrame", reader: Reader | None, asked: LabelSettings | None) -> Source:
+    """A row an image: a column path (relative to the working directory) as a CSV has it, or images as parquet has
+    them; label, target and split likewise."""
+    frame = frame.reset_index(drop=True)
+    titles = [str(title) for title in frame.columns]
+    named = next((frame[title] for title in frame.columns if str(title).lower() in PATH_COLUMNS), None)
+    if named is not None and all(isinstance(path, str | os.PathLike) for path in named):
+        rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
+        return from_table("frame", titles, rows, Path.cwd(), reader, asked)
+    import datasets
+
+    return _from_datasets(datasets.Dataset.from_pandas(frame), asked, "frame")
+
+
+def _from_datasets(data: Any, asked: LabelSettings | None, name: str = "data set") -> Source:
+    """A `datasets.Dataset`, or a dict of one for each split."""
+    parts = data.values() if isinstance(data, dict) else [data]
+    stamp = digest_of([part._fingerprint for part in parts])
+    return from_loaded(name, f"dataset-{stamp[:8]}", data, stamp, asked)
+
+
+def _from_torch(data: "Dataset[Any]", asked: LabelSettings | None) -> Source:
+    """A map-style data set of images, or of pairs of image and label: PIL images, arrays (H, W) or (H, W, C), or
+    tensors (C, H, W). All are read once for their pixels' digest and the labels.
+
+    Raises WhymaskError where it has no length, or an image is another one each time it is asked for.
+    """
+    name = type(data).__name__
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+        raise WhymaskError(
+            f"{name} has no length; a data set with __len__ and __getitem__ was expected; list its items"
+        )
+    count = len(data)
+    digest, labels = hashlib.blake2b(digest_size=16), []
+    progress = Decoding()
+    for index in range(count):
+        image, label = _item(data[index])
+        pixels = np.ascontiguousarray(image)
+        digest.update(f"{pixels.shape} {pixels.dtype.str}".encode() + pixels.tobytes())
+        labels.append(label)
+        progress(index + 1, count)
+    if count and not np.array_equal(np.asarray(_item(data[0])[0]), np.asarray(_item(data[0])[0])):
+        raise WhymaskError(
+            f"{name} gives another image each time; whymask augments by itself; leave out random transforms"
+        )
+    raw = RawLabels(labels, tuple(getattr(data, "classes", ()))) if any(label is not None for label in labels) else None
+    task, encoded = read_labels(raw, count, asked, name)
+    prefix = f"{name}-{digest.hexdigest()[:8]}"
+    keys = [f"{prefix}#{index}" for index in range(count)]
+    return Source(name, keys, lambda index: _item(data[index])[0], digest.hexdigest(), encoded, task)
+
+
+def _item(item: Any) -> tuple[RawImage, Any]:
+    """Image and label of an item; None for no label."""
+    image, *rest = item if isinstance(item, tuple | list) else (item,)
+    label: Any = rest[0] if rest else None
+    if hasattr(image, "detach"):  # a tensor, channels first
+        image = image.detach().cpu().numpy()
+        image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
+    return image, label.tolist() if hasattr(label, "tolist") else label
