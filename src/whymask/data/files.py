@@ -69,8 +69,8 @@ def from_table(
     at = next((lower.index(title) for title in PATH_COLUMNS if title in lower), None)
     if at is None or not rows:
         raise WhymaskError(
-            f"{name}: a table with the columns {', '.join(header) or '(empty)'} and {len(rows)} rows; a column path, or "
-            f"{', '.join(PATH_COLUMNS[1:])}, perhaps label and split, and one row an image were expected; add them"
+            f"{name}: a table with the columns {', '.join(header) or '(empty)'} and {len(rows)} rows; a column path "
+            f"(or {', '.join(PATH_COLUMNS[1:])}), perhaps label and split, and one row an image were expected; add them"
         )
     titles = [low if low == "split" else title for low, title in zip(lower, header, strict=True)]
     columns = {title: [row[i] for row in rows] for i, title in enumerate(titles) if i != at}
