@@ -73,7 +73,7 @@ def test_a_class_of_several_is_explained_by_every_measure(explained: Explanation
     assert {arm["role"] for arm in explained.arms} == {
         "pretrained", "baseline", "erased", "readout", "random", "shuffled",
     }  # fmt: skip
-    assert explained.lead.startswith("Does an image show 1? The pretrained networks recognise ")
+    assert explained.lead.startswith("Does an image show 1? Whether pretrained networks recognise an image by more ")
     assert explained.setting["label"] == "1" and explained.setting["classes"] == ["no 1", "1"]
     page = (explained.folder / "report.html").read_text()
     assert "Does an image show 1?" in page

@@ -9,11 +9,9 @@ from whymask.explanations.controls import ERASED
 from whymask.explanations.fill import FILLED
 from whymask.explanations.measure import Expectation
 from whymask.explanations.measures import MEASURES
-from whymask.explanations.numbers import Number
+from whymask.explanations.numbers import SEEDS, Number
 
 Outcome = Literal["supported", "against", "open"]
-SEEDS = 3
-"""Networks an arm from which on something is concluded of other trainings."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +24,19 @@ class Conclusion:
     reasons: list[str] = field(default_factory=list)
 
 
-def lead(numbers: Sequence[Number], compared: Compared, features: int | None = None) -> str:
-    """The sentence that a page begins with: that of the first measure that gives one.
+def lead(
+    numbers: Sequence[Number], compared: Compared, drawn: Sequence[Conclusion], features: int | None = None
+) -> str:
+    """What a page begins with: the first of the conclusions `drawn` that is certain, else the first, then what was
+    seen, the sentence of the first measure that gives one.
 
     features: of a class, where they are known.
     """
-    sentences = (measure.lead(numbers, compared, features) for measure in MEASURES.values())
-    arms = " and ".join(compared.arms)
-    return next(filter(None, sentences), f"What the networks of {arms} captured.")
+    first = next((conclusion for conclusion in drawn if conclusion.verdict != "open"), next(iter(drawn), None))
+    seen = next(filter(None, (measure.lead(numbers, compared, features) for measure in MEASURES.values())), None)
+    if first is None and seen is None:
+        return f"What the networks of {' and '.join(compared.arms)} captured."
+    return " ".join(filter(None, (None if first is None else first.text, seen)))
 
 
 def draw(numbers: Sequence[Number], compared: Compared) -> list[Conclusion]:
@@ -58,6 +61,8 @@ def _conclusion(
     text = text.format(ours=compared.ours, theirs=compared.theirs)
     if further := expectation.further(numbers, compared):
         text = f"{text[:-1]}; {further}."
+    if outcome == "open":
+        text += f" Seen, {main[0].arm}: {'; '.join(_seen(row) for row in main)}."
     return Conclusion(measure, outcome, text[0].upper() + text[1:], [*doubts, *map(_reason, [*main, *third])])
 
 
@@ -106,7 +111,19 @@ def _disagreement(expectation: Expectation, sides: set[int]) -> str:
 
 
 def _reason(row: Number) -> str:
-    interval = "no interval" if row.low is None else f"{row.low:+.3f} to {row.high:+.3f} over {row.count} {row.over}"
     alone = ", for these networks alone" if row.over != "seeds" else ""
-    filled = next((f", {told}" for filling, told in FILLED.items() if filling == row.filling), "")
-    return f"{row.quantity}, {row.arm}: {row.value:+.3f} ({interval}{alone}){filled}"
+    return f"{row.quantity}, {row.arm}: {row.value:+.3f} ({_interval(row)}{alone}){_filled(row)}"
+
+
+def _seen(row: Number) -> str:
+    return f"{row.quantity} {row.value:+.3f} ({_interval(row)}){_filled(row)}"
+
+
+def _interval(row: Number) -> str:
+    if row.low is None:
+        return f"no interval, {row.count} {row.over}"
+    return f"{row.low:+.3f} to {row.high:+.3f} over {row.count} {row.over}"
+
+
+def _filled(row: Number) -> str:
+    return next((f", {told}" for filling, told in FILLED.items() if filling == row.filling), "")

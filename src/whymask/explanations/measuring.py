@@ -37,14 +37,15 @@ def explanation_of(
         numbers += MEASURES[name].take(cast, shown)
     about = cast.question.about
     asked = "" if about is None else f"Does an image show {about}? "
+    drawn = conclusions.draw(numbers, cast.compared)
     return Explanation(
         folder=folder.path,
-        lead=asked + conclusions.lead(numbers, cast.compared, glyphs.features if glyphs else None),
+        lead=asked + conclusions.lead(numbers, cast.compared, drawn, glyphs.features if glyphs else None),
         setting=_setting(cast, shown),
         provenance=folder.provenance,
         arms=cast.about(shown.means),
         numbers=numbers,
-        conclusions=conclusions.draw(numbers, cast.compared),
+        conclusions=drawn,
         warnings=cast.warnings,
         notes=cast.notes,
         pictures=evidence_pictures(cast, shown.images, shown.labels, shown.cells, shown.means),

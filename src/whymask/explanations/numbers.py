@@ -7,7 +7,7 @@ has two ends, so that bounds of a share are shares). Where there is no spread at
 values do not show that another would be equal too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -25,7 +25,12 @@ from whymask.intervals import (
     resampled_weights,
     units_of,
 )
+from whymask.report.text import proportion
 
+SEEDS = 3
+"""Networks an arm from which on something is concluded of other trainings."""
+HEADLINE = 30
+"""Images below which a mean over them is no headline."""
 RESAMPLES = 1000
 TAIL = 0.025
 Bounds = tuple[float, float] | tuple[None, None]
@@ -123,6 +128,38 @@ def mean_of(
         if (row.measure, row.quantity, row.arm, row.filling, row.at, row.seed, row.item) == wanted
     )
     return next(found, None)
+
+
+def stated(
+    numbers: Sequence[Number],
+    measure: str,
+    quantity: str,
+    arm: str,
+    filling: str | None = None,
+    at: float | None = None,
+    shown: Callable[[float], str] = proportion,
+) -> str | None:
+    """The mean over an arm's networks with its interval and what it rests on: "0.98 (0.97 to 0.99 over 5 seeds; 2,000
+    images)". None where it was not measured, or rests on so few images that it is no headline."""
+    rows = {
+        row.over: row
+        for row in numbers
+        if (row.measure, row.quantity, row.arm, row.filling, row.at) == (measure, quantity, arm, filling, at)
+        and row.seed is None
+        and row.item is None
+    }
+    images = rows["images"].count if "images" in rows else None
+    if not rows or (images is not None and images < HEADLINE):
+        return None
+    over_seeds = rows.get("seeds")
+    is_enough = over_seeds is not None and over_seeds.count >= SEEDS and over_seeds.low is not None
+    row = over_seeds if over_seeds is not None and is_enough else rows.get("images") or next(iter(rows.values()))
+    counted = f"{row.count:,} {row.over}"
+    bounds = row.low is not None and row.high is not None
+    rests_on = f"{shown(row.low)} to {shown(row.high)} over {counted}" if bounds else counted  # type: ignore[arg-type]
+    if images is not None and row.over != "images":
+        rests_on += f"; {images:,} images"
+    return f"{shown(row.value)} ({rests_on})"
 
 
 def _of_key(

@@ -22,14 +22,13 @@ from whymask.explanations.compared import Compared
 from whymask.explanations.drawing import Told, arm_names, shortened
 from whymask.explanations.measure import AGAINST, Drawing, Expectation, Measure, numbers_of, of_each
 from whymask.explanations.networks import Member
-from whymask.explanations.numbers import Key, Number, Scores, mean_of, summarise
+from whymask.explanations.numbers import Key, Number, Scores, stated, summarise
 from whymask.explanations.readout import fit_readout
 from whymask.explanations.shown import Shown, images_of
 from whymask.intervals import ANYTHING, SHARE, Range, clopper_pearson, level_interval
 from whymask.randomness import numpy_generator
 from whymask.report.figures import make
 from whymask.report.privacy import HIDDEN
-from whymask.report.text import proportion
 
 NAME = "features"
 RECOGNISED, CAPTURED, CAPTURED_A_CLASS = "recognised", "captured", "captured a class"
@@ -185,15 +184,14 @@ def _over_seeds(quantity: str, arm: str, values: np.ndarray, within: Range, item
 
 
 def _lead(numbers: Sequence[Number], compared: Compared, features: int | None) -> str | None:
-    captured, theirs = (mean_of(numbers, NAME, CAPTURED_A_CLASS, arm) for arm in compared.arms)
-    right, their_right = (mean_of(numbers, NAME, SINGLE_VIEW_ACCURACY, arm) for arm in compared.arms)
-    if features is None or captured is None or theirs is None or right is None or their_right is None:
+    captured, theirs = (stated(numbers, NAME, CAPTURED_A_CLASS, arm, shown="{:.2f}".format) for arm in compared.arms)
+    right, their_right = (stated(numbers, NAME, SINGLE_VIEW_ACCURACY, arm) for arm in compared.arms)
+    if features is None or captured is None or theirs is None:
         return None
-    return (
-        f"The {compared.ours} recognise {proportion(right)} of single-view images, {compared.baseline} "
-        f"{proportion(their_right)}: they captured {captured:.2f} of {features} features a class, "
-        f"{compared.baseline} {theirs:.2f}."
-    )
+    seen = f"The {compared.ours} captured {captured} of {features} features a class, {compared.baseline} {theirs}"
+    if right is None or their_right is None:
+        return f"{seen}."
+    return f"{seen}; they recognise {right} of single-view images, {compared.baseline} {their_right}."
 
 
 def each_feature(told: Told, name: str) -> Figure | None:

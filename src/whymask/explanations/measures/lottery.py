@@ -24,10 +24,9 @@ from whymask.explanations.drawing import Told, dots, select
 from whymask.explanations.evidence import evidence, ranks, top_cells
 from whymask.explanations.measure import AGAINST, Drawing, Expectation, Measure
 from whymask.explanations.networks import Member, Role
-from whymask.explanations.numbers import RESAMPLES, Number, bounds_of, jackknife, mean_of
+from whymask.explanations.numbers import RESAMPLES, Number, bounds_of, jackknife, stated
 from whymask.explanations.shown import Shown, groups_of, images_of
 from whymask.intervals import ANYTHING, SHARE, Range, resampled_weights, units_of
-from whymask.report.text import proportion
 
 NAME = "lottery"
 AGREEMENT, ERROR_CONSISTENCY, ENSEMBLE_GAIN, ACCURACY = "agreement", "error consistency", "ensemble gain", "accuracy"
@@ -209,11 +208,10 @@ def overlap_by_chance(cells: int, top: int) -> float:
 
 
 def _lead(numbers: Sequence[Number], compared: Compared, features: int | None) -> str | None:
-    ours, theirs = (mean_of(numbers, NAME, AGREEMENT, arm) for arm in compared.arms)
+    ours, theirs = (stated(numbers, NAME, AGREEMENT, arm) for arm in compared.arms)
     if ours is None or theirs is None:
         return None
-    agree = f"Two {compared.ours} agree on {proportion(ours)} of the test images"
-    return f"{agree}, two {compared.theirs} on {proportion(theirs)}."
+    return f"Two {compared.ours} agree on {ours} of the test images, two {compared.theirs} on {theirs}."
 
 
 def alike(told: Told, name: str) -> Figure | None:

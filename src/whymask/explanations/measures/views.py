@@ -21,7 +21,7 @@ from whymask.explanations.evidence import Means, evidence, ranks
 from whymask.explanations.fill import FILLED, FILLINGS, Filling, cells_of, hide
 from whymask.explanations.measure import Drawing, Expectation, Measure, numbers_of, of_each
 from whymask.explanations.networks import Member
-from whymask.explanations.numbers import Key, Number, Scores, mean_of
+from whymask.explanations.numbers import Key, Number, Scores, stated
 from whymask.explanations.shown import Shown
 from whymask.randomness import torch_generator
 from whymask.report.figures import NEUTRAL, make
@@ -148,21 +148,22 @@ def _counted(values: Tensor, counts: Tensor) -> np.ndarray:
 
 
 def _lead(numbers: Sequence[Number], compared: Compared, features: int | None) -> str | None:
-    ours, theirs = (mean_of(numbers, NAME, ACCURACY, arm) for arm in compared.arms)
+    ours, theirs = (stated(numbers, NAME, ACCURACY, arm) for arm in compared.arms)
     if ours is None or theirs is None:
         return None
-    told = f"The {compared.ours} recognise {proportion(ours)} of the test images"
-    told += f", {compared.baseline} {proportion(theirs)}."
+    told = f"The {compared.ours} recognise {ours} of the test images, {compared.baseline} {theirs}."
     shares = {row.at for row in numbers if (row.measure, row.quantity) == (NAME, HIDDEN) and row.at is not None}
     quarter = min(shares, key=lambda at: abs(at - 0.25), default=None)
-    left, their_left = (mean_of(numbers, NAME, HIDDEN, arm, "mean", quarter) for arm in compared.arms)
-    views, their_views = (mean_of(numbers, NAME, VIEW_COUNT, arm, "mean") for arm in compared.arms)
+    left, their_left = (stated(numbers, NAME, HIDDEN, arm, "mean", quarter) for arm in compared.arms)
+    views, their_views = (
+        stated(numbers, NAME, VIEW_COUNT, arm, "mean", shown="{:.1f}".format) for arm in compared.arms
+    )
     if quarter is None or left is None or their_left is None or views is None or their_views is None:
         return told
     return (
         f"{told} With {proportion(quarter)} of the image hidden, the part that speaks most for their decision, they "
-        f"still recognise {proportion(left)} and {proportion(their_left)} of these; {views:.1f} and {their_views:.1f} "
-        "separate parts of an image suffice for them."
+        f"still recognise {left} and {their_left} of these; {views} and {their_views} separate parts of an image "
+        "suffice for them."
     )
 
 

@@ -74,7 +74,8 @@ def _sentences(told: dict[str, Any]) -> dict[str, Any]:
     first, second = arms["pretrained"], arms["baseline"]
     compared = Compared(first["name"], second["name"], (first["kind"], second["kind"]))
     numbers = [Number(**row) for row in told["numbers"]]
+    drawn = draw(numbers, compared)
     return {
-        "lead": lead(numbers, compared, told["setting"]["features"]),
-        "conclusions": [asdict(conclusion) for conclusion in draw(numbers, compared)],
+        "lead": lead(numbers, compared, drawn, told["setting"]["features"]),
+        "conclusions": [asdict(conclusion) for conclusion in drawn],
     }
