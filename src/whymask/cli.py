@@ -16,7 +16,7 @@ from whymask.data.settings import check_there
 from whymask.errors import WhymaskError
 from whymask.explanations.settings import ExplainSettings
 from whymask.exports.settings import Target
-from whymask.flags import Flat
+from whymask.flags import Flat, YesNoAuto
 from whymask.progress import say
 from whymask.stages.settings import A_RUN, SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings, check_origin
 from whymask.studies.settings import StudySettings, parse_share
@@ -49,6 +49,7 @@ def study(
     hours: float | None = None,
     plan: bool = False,
     explain: bool = True,
+    final: YesNoAuto = None,
     images: bool = True,
     names: bool = True,
 ) -> None:
@@ -60,6 +61,8 @@ def study(
         hours: Fit the pretraining epochs to this many hours on this machine.
         plan: Only say what would run: cells, images, decode store, and the time, from 20 timed steps.
         explain: Say why, in short, once all cells are there; --no-explain leaves it out. "whymask explain" says more.
+        final: Leave a network to use: the best arm, trained on all labels, for predict, embed and export. auto: where
+            pretraining helps.
         images: Show images on the page; --no-images for data that must not leave.
         names: Show file and class names on the page; --no-names for data that must not leave.
     """
@@ -75,6 +78,7 @@ def study(
         hours=hours,
         plan=plan,
         explain=explain,
+        final=final,
         images=images,
         names=names,
     )
@@ -122,8 +126,8 @@ def predict(
 
     Args:
         out: File to write.
-        cell: Which network of a study, a name under its cells/. Default: the pretrained arm (scratch where
-            pretraining hurts), at the largest budget, first seed.
+        cell: Which network of a study, a name under its cells/. Default: its final one, else the pretrained arm
+            (scratch where pretraining hurts), at the largest budget, first seed.
     """
     begin("predict", data, out=out, runs=[run])
     whymask.predict(run, data, out=out, cell=cell, runtime=runtime)
@@ -140,7 +144,8 @@ def embed(
 
     Args:
         out: File to write.
-        cell: Which network of a study, a name under its cells/. Default: the first seed's pretrained encoder.
+        cell: Which network of a study, a name under its cells/. Default: its final one, else the first seed's
+            pretrained encoder.
     """
     begin("embed", data, out=out, runs=[run])
     whymask.embed(run, data, out=out, cell=cell, runtime=runtime)
