@@ -121,6 +121,7 @@ def predict(
     runtime: Annotated[RuntimeSettings, Flat],
     out: Path = Path("predictions.csv"),
     cell: str | None = None,
+    confidence: float = 0.9,
 ) -> None:
     """Classes and probabilities of images, or the numbers that a regression predicts, as CSV.
 
@@ -128,9 +129,11 @@ def predict(
         out: File to write.
         cell: Which network of a study, a name under its cells/. Default: its final one, else the pretrained arm
             (scratch where pretraining hurts), at the largest budget, first seed.
+        confidence: Mark an image as unsure where the network's test images of such confidence, and more, were right
+            less often than this share. Of one class an image.
     """
     begin("predict", data, out=out, runs=[run])
-    whymask.predict(run, data, out=out, cell=cell, runtime=runtime)
+    whymask.predict(run, data, out=out, cell=cell, confidence=confidence, runtime=runtime)
 
 
 def embed(

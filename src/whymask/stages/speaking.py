@@ -150,8 +150,8 @@ def _pretrained_of(run: Path, study: Mapping[str, Any]) -> Path:
     return run / chosen["folder"]
 
 
-def worth_of(run: Path, folder: Path, task: Task) -> list[str]:
-    """Lines on what the network in `folder`, which speaks for `run`, is worth, by its records alone.
+def worth_of(folder: Path, task: Task) -> list[str]:
+    """Lines on what the network in `folder` is worth, by its records alone.
 
     Of a study its metric, else the task's; and what is counted. Intervals are left out where images come in groups,
     which the records do not name, and for a tag's images.
@@ -159,12 +159,11 @@ def worth_of(run: Path, folder: Path, task: Task) -> list[str]:
     result_file, predictions_file = folder / "result.json", folder / "predictions.npz"
     if not (result_file.exists() and predictions_file.exists()):
         return [f"what it is worth is not known: {folder} has no result.json or predictions.npz of its test images"]
-    around = run if (run / STUDY).exists() else study_of(folder)
-    study = {} if around is None else read_json(around / STUDY)
+    study = _table_around(folder)
     result, kept = read_json(result_file), np.load(predictions_file)
     metric = study.get("verdict", {}).get("metric", task.default_metric)
     scores = {
-        score.metric: replace(score, low=None, high=None) if _grouped(study, folder) else score
+        score.metric: replace(score, low=None, high=None) if in_groups(folder) else score
         for score in scores_of(task, kept[task.kept_as], kept["labels"], chance=study.get("chance"))
     }
     texts = {name: score.text() for name, score in scores.items() if name == metric or score.about.counted}
@@ -177,6 +176,14 @@ def worth_of(run: Path, folder: Path, task: Task) -> list[str]:
     ]
 
 
-def _grouped(study: Mapping[str, Any], folder: Path) -> bool:
-    data = study.get("data") or read_json(folder / "config.json").get("provenance", {}).get("data", {})
-    return data.get("group_by") is not None
+def in_groups(folder: Path) -> bool:
+    """Whether the test images of the network in `folder` come in groups, such as patients, as far as is recorded."""
+    config = folder / "config.json"
+    alone = read_json(config).get("provenance", {}).get("data", {}) if config.exists() else {}
+    return (_table_around(folder).get("data") or alone).get("group_by") is not None
+
+
+def _table_around(folder: Path) -> Mapping[str, Any]:
+    """study.json of the study that it belongs to; {} of a run that stands alone."""
+    study = study_of(folder)
+    return {} if study is None else read_json(study / STUDY)
