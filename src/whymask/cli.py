@@ -101,7 +101,8 @@ def finetune(data: Data, settings: Annotated[FinetuneSettings, Flat], out: Path 
         out: Run folder. The same command continues it.
     """
     origin = None if settings.origin == SCRATCH else settings.origin
-    begin("finetune", data, settings.data.labels, out=out, origin=origin)
+    like = () if settings.like is None else (settings.like,)
+    begin("finetune", data, settings.data.labels, out=out, origin=origin, runs=like)
     whymask.finetune(data, out=out, settings=settings)
 
 

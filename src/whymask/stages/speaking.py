@@ -176,11 +176,16 @@ def worth_of(folder: Path, task: Task) -> list[str]:
     ]
 
 
-def in_groups(folder: Path) -> bool:
-    """Whether the test images of the network in `folder` come in groups, such as patients, as far as is recorded."""
+def data_of(folder: Path) -> Mapping[str, Any]:
+    """What is recorded of the images of the run in `folder`: by itself, or by the study that it belongs to."""
     config = folder / "config.json"
     alone = read_json(config).get("provenance", {}).get("data", {}) if config.exists() else {}
-    return (_table_around(folder).get("data") or alone).get("group_by") is not None
+    return _table_around(folder).get("data") or alone
+
+
+def in_groups(folder: Path) -> bool:
+    """Whether the test images of the network in `folder` come in groups, such as patients, as far as is recorded."""
+    return data_of(folder).get("group_by") is not None
 
 
 def _table_around(folder: Path) -> Mapping[str, Any]:
