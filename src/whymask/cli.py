@@ -16,7 +16,7 @@ from whymask.data.settings import check_there
 from whymask.errors import WhymaskError
 from whymask.explanations.settings import ExplainSettings
 from whymask.exports.settings import Target
-from whymask.flags import Flat
+from whymask.flags import Flat, YesNoAuto
 from whymask.progress import say
 from whymask.stages.settings import A_RUN, SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings, check_origin
 from whymask.studies.settings import StudySettings, parse_share
@@ -49,6 +49,7 @@ def study(
     hours: float | None = None,
     plan: bool = False,
     explain: bool = True,
+    final: YesNoAuto = None,
     images: bool = True,
     names: bool = True,
 ) -> None:
@@ -60,6 +61,8 @@ def study(
         hours: Fit the pretraining epochs to this many hours on this machine.
         plan: Only say what would run: cells, images, decode store, and the time, from 20 timed steps.
         explain: Say why, in short, once all cells are there; --no-explain leaves it out. "whymask explain" says more.
+        final: Leave a network to use: the best arm, trained on all labels, for predict, embed and export. auto: where
+            pretraining helps.
         images: Show images on the page; --no-images for data that must not leave.
         names: Show file and class names on the page; --no-names for data that must not leave.
     """
@@ -75,6 +78,7 @@ def study(
         hours=hours,
         plan=plan,
         explain=explain,
+        final=final,
         images=images,
         names=names,
     )
@@ -97,7 +101,8 @@ def finetune(data: Data, settings: Annotated[FinetuneSettings, Flat], out: Path 
         out: Run folder. The same command continues it.
     """
     origin = None if settings.origin == SCRATCH else settings.origin
-    begin("finetune", data, settings.data.labels, out=out, origin=origin)
+    like = () if settings.like is None else (settings.like,)
+    begin("finetune", data, settings.data.labels, out=out, origin=origin, runs=like)
     whymask.finetune(data, out=out, settings=settings)
 
 
@@ -117,16 +122,19 @@ def predict(
     runtime: Annotated[RuntimeSettings, Flat],
     out: Path = Path("predictions.csv"),
     cell: str | None = None,
+    confidence: float = 0.9,
 ) -> None:
     """Classes and probabilities of images, or the numbers that a regression predicts, as CSV.
 
     Args:
         out: File to write.
-        cell: Which network of a study, a name under its cells/. Default: the pretrained arm (scratch where
-            pretraining hurts), at the largest budget, first seed.
+        cell: Which network of a study, a name under its cells/. Default: its final one, else the pretrained arm
+            (scratch where pretraining hurts), at the largest budget, first seed.
+        confidence: Mark an image as unsure where the network's test images of such confidence, and more, were right
+            less often than this share. Of one class an image.
     """
     begin("predict", data, out=out, runs=[run])
-    whymask.predict(run, data, out=out, cell=cell, runtime=runtime)
+    whymask.predict(run, data, out=out, cell=cell, confidence=confidence, runtime=runtime)
 
 
 def embed(
@@ -140,7 +148,8 @@ def embed(
 
     Args:
         out: File to write.
-        cell: Which network of a study, a name under its cells/. Default: the first seed's pretrained encoder.
+        cell: Which network of a study, a name under its cells/. Default: its final one, else the first seed's
+            pretrained encoder.
     """
     begin("embed", data, out=out, runs=[run])
     whymask.embed(run, data, out=out, cell=cell, runtime=runtime)

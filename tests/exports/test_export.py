@@ -24,6 +24,7 @@ from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings, load_encoder
 from whymask.encoders.checkpoints import described, load_checkpoint
 from whymask.errors import WhymaskError
+from whymask.exports.card import named
 from whymask.exports.network import gather
 from whymask.exports.to_onnx import refuse_dynamic_sizes
 from whymask.exports.to_timm import crop_share, data_config
@@ -356,6 +357,33 @@ def test_the_card_tells_of_data_method_recipe_and_numbers(runs: Runs, tmp_path: 
     assert "license: other" in card and "apache" not in (tmp_path / "a" / "config.json").read_text()
     card = (whymask.export(runs["vit"], "timm", out=tmp_path / "b") / "README.md").read_text()
     assert "pretraining: mae (mask_ratio 0.75" in card and "images seen" in card
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("photos/", "photos"),
+        ("/home/me/photos + ../labelled/", "photos + labelled"),
+        ("photos + labels.csv", "photos + labels.csv"),
+        ("/home/me/photos/*.jpg and 2 more", "photos/*.jpg and 2 more"),
+        ("glyphs:unlabelled=5,train=3", "glyphs:unlabelled=5,train=3"),
+        (". + labelled", "(not named) + labelled"),
+        ("arrays", "arrays"),
+    ],
+)
+def test_the_card_names_its_data_by_their_last_parts(given: str, shown: str) -> None:
+    assert named(given) == shown
+
+
+def test_data_of_a_pool_and_of_labels_are_both_named(pictures: Path, tmp_path: Path) -> None:
+    data = DataSettings(labels=str(pictures / "labelled"), size=16)
+    training = FinetuneTrainingSettings(epochs=1, batch_size=8)
+    settings = FinetuneSettings(encoder=EncoderSettings("cnn", width=4), data=data, training=training, runtime=RUNTIME)
+    whymask.finetune(pictures / "photos", out=tmp_path / "run", settings=settings)
+    card = (whymask.export(tmp_path / "run", "safetensors") / "README.md").read_text()
+    assert "- data: photos + labelled, 43 images, fingerprint" in " ".join(card.split()) and str(pictures) not in card
+    card = (whymask.export(tmp_path / "run", "safetensors", out=tmp_path / "b", names=False) / "README.md").read_text()
+    assert "- data: (not named), 43 images" in card
 
 
 def test_names_stay_at_home_when_asked(runs: Runs, tmp_path: Path) -> None:

@@ -214,7 +214,8 @@ def test_who_speaks_for_a_study_follows_its_verdict_and_is_said(
     assert network_of(tmp_path, None) == tmp_path / "cells" / f"{arm}-5-0"
     said = capsys.readouterr().err
     assert said == (
-        f"for the study, whose verdict is {kind!r}, speaks {arm} at 5 labels a class, seed 0; --cell names another\n"
+        f"for the study, whose verdict is {kind!r}, speaks {arm} at 5 labels a class, seed 0; --cell names another, "
+        "and study --final trains one on all labels\n"
     )
     assert network_of(tmp_path, "scratch-2-1").name == "scratch-2-1" and not capsys.readouterr().err
 

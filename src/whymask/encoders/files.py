@@ -74,6 +74,11 @@ def load_encoder(path: str | Path) -> Encoder:
     return encoder.eval()
 
 
+def read_description(run: Path) -> dict[str, Any]:
+    """What encoder.json says of the encoder in a run's folder."""
+    return json.loads((run / "encoder" / DESCRIPTION).read_text(encoding="utf-8"))
+
+
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file. Raises WhymaskError when it is damaged."""
     try:

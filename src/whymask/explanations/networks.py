@@ -214,7 +214,8 @@ def check_comparable(runs: Sequence[Run], encoders: Sequence[Encoder], task: Tas
             shapes = [f"{e.size[0]}x{e.size[1]} pixels and {e.channels} channels" for e in (encoder, first)]
             raise WhymaskError(
                 f"{run.folder} sees images of {shapes[0]}, {runs[0].folder} of {shapes[1]}; the same size was "
-                "expected, or regions of images would not be the same ones."
+                "expected, or regions of images would not be the same ones. Fine-tune one again with --size, or with "
+                f"--like {runs[0].folder}."
             )
 
 

@@ -17,6 +17,7 @@ from whymask.explanations.explanation import Explanation
 from whymask.explanations.measuring import explanation_of
 from whymask.explanations.networks import Run, load_network, open_runs, two_arms
 from whymask.explanations.settings import ExplainSettings
+from whymask.explanations.unlike import unlike
 from whymask.keywords import with_keywords
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, write_arrays, write_json
@@ -56,6 +57,8 @@ def explain(
         )
     given = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     arms = two_arms(open_runs(given, cells))
+    if len(given) > 1 or cells:  # a study's arms are trained alike, but for what it searched
+        _warn_of_unlike([run for arm in arms for run in arm.values()])
     first = load_network("pretrained", next(iter(arms[0].values())))
     _check_sizes(settings.data, first.encoder)
     fabric = make_fabric(settings.runtime)
@@ -98,6 +101,15 @@ def explain_arms(
     explanation.write_page(images=images, names=names)
     say(f"{explanation.lead}\nThe page: {out / 'report.html'}")
     return explanation
+
+
+def _warn_of_unlike(runs: Sequence[Run]) -> None:
+    different = unlike(runs)
+    if different:
+        say("warning: these runs differ in more than their first weights, and so may what they learnt:")
+        for line in different:
+            say(f"  {line}")
+        say("whymask finetune DATA --like RUN trains one with the settings of another")
 
 
 def _check_sizes(asked: DataSettings, encoder: Encoder) -> None:

@@ -1,6 +1,7 @@
 """The model card: README.md beside exported weights, as the hubs read it."""
 
 import json
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ from whymask.exports.network import Exported
 from whymask.exports.to_timm import is_plain, licence_of
 from whymask.runs import read_json, version_of, write_bytes
 from whymask.stages.settings import SCRATCH
+from whymask.stages.speaking import data_of
 from whymask.tasks import TASKS
 
+NOT_NAMED = "(not named)"
 LIBRARIES = {"timm": "timm", "transformers": "transformers", "onnx": "onnx", "safetensors": "whymask"}
 
 
@@ -75,10 +78,10 @@ def seeing(what: Exported) -> str:
 
 
 def training(what: Exported) -> str:
-    data, record = data_of(what), what.record
+    data, record = data_of(what.source), what.record
     rows = []
     if data:
-        name = Path(data["name"]).name if what.names else "(not named)"
+        name = named(data["name"]) if what.names else NOT_NAMED
         rows.append(f"data: {name}, {data['images']:,} images, fingerprint `{data['fingerprint']}`")
         rows.append(
             f"{data['pool']:,} images to pretrain on, {data['train']:,} labelled ones, {data['test']:,} to test"
@@ -122,7 +125,8 @@ def of_study(study: dict[str, Any], what: Exported) -> str:
             lines.append(f"| {level['arm']} | {level['labels_per_class']:g} | {level['mean']:.3f} | {interval} |")
     own = what.result.get("metrics")
     if own:
-        lines += ["", f"This network, of cell {what.source.name}: {title} {own[metric]:.4f}."]
+        about = f"{what.source.name}, trained on {what.result['labelled_images']:,} labelled images"
+        lines += ["", f"This network, {about}: {title} {own[metric]:.4f}."]
     return "\n".join(lines)
 
 
@@ -136,10 +140,12 @@ def licence_line(what: Exported) -> str:
     return (what.encoder.origin or "").partition("; ")[2] or "somebody else's weights"
 
 
-def data_of(what: Exported) -> dict[str, Any]:
-    if what.study is not None:
-        return read_json(what.study / "study.json")["data"]
-    return what.provenance.get("data", {})
+def named(data: str) -> str:
+    """What a user gave as images, "photos/ + /home/me/labelled", by the last part of each path, "photos + labelled"; of a
+    pattern with the folder before it."""
+    parts = [Path(part) for part in data.split(" + ")]
+    names = ["/".join(path.parts[-2:]) if has_magic(path.name) else path.name for path in parts]
+    return " + ".join(name or NOT_NAMED for name in names)
 
 
 def listed(settings: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from whymask.runs import read_json
 from whymask.stages.classify import Classifier, load_classifier
 from whymask.stages.record import RunRecord, read_record
 from whymask.stages.settings import A_RUN
-from whymask.stages.speaking import STUDY, network_of, study_of
+from whymask.stages.speaking import network_of, study_of
 from whymask.tasks import Task
 
 TOLERANCE = 1e-5
@@ -123,6 +123,6 @@ def gather(run: Path, cell: str | None, names: bool) -> Exported:
     provenance = read_json(folder / "config.json").get("provenance", {})
     if task is not None and not names:
         task = replace(task, names=tuple(str(number) for number in range(len(task.names))))
-    study = run if (run / STUDY).exists() else study_of(folder)
+    study = study_of(folder)
     method_name = kept and kept[0]
     return Exported(folder, study, encoder, classifier, method, method_name, task, record, result, provenance, names)

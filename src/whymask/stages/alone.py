@@ -17,6 +17,7 @@ from whymask.runs import write_arrays
 from whymask.stages.augment import resolve_augment
 from whymask.stages.classify import ClassifierJob, train_classifier
 from whymask.stages.context import Context
+from whymask.stages.like import settings_like, warn_of_other_data
 from whymask.stages.pretrain import PretrainJob, pretrain_encoder, pretraining
 from whymask.stages.probe import probe_predictions, probe_result
 from whymask.stages.recipes import resolve_finetuning, resolve_pretraining
@@ -85,7 +86,7 @@ def finetune(
     result.json's content, with its "metrics". Raises WhymaskError when `settings.origin` holds no encoder, or
     one of another architecture than asked for.
     """
-    settings = with_keywords(settings or FinetuneSettings(), keywords)
+    settings = settings_like(with_keywords(settings or FinetuneSettings(), keywords))
     fabric = make_fabric(settings.runtime)
     origin = weights_of(None if settings.origin == SCRATCH else settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
@@ -93,6 +94,7 @@ def finetune(
         prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
     context, out = Context(fabric, prepared), Path(out)
+    warn_of_other_data(settings.like, context.fingerprint)
     encoder = start.build(prepared, settings.seed)
     budget = parse_budget(settings.budget)
     rows = context.labelled_rows(budget, settings.seed)

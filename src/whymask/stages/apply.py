@@ -20,7 +20,8 @@ from whymask.errors import WhymaskError
 from whymask.progress import Steps, say
 from whymask.runs import check_writable, write_bytes, write_csv
 from whymask.stages.classify import load_classifier
-from whymask.stages.speaking import encoder_of, network_of, worth_of
+from whymask.stages.confidence import USUAL, Confidence, confidence_of
+from whymask.stages.speaking import encoder_of, in_groups, network_of, worth_of
 from whymask.tasks import Task
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
@@ -50,29 +51,40 @@ def predict(
     *,
     out: str | Path = "predictions.csv",
     cell: str | None = None,
+    confidence: float = USUAL,
     runtime: RuntimeSettings | None = None,
     reader: Reader | None = None,
 ) -> Path:
     """What a fine-tuning run, a study or its cell makes of the images of `data`, as a CSV file.
 
-    Columns: path, then `Task.header`. Of one class an image: class, confidence, and a probability for each; of several:
-    classes, as "cat|dog" those whose probability is above 0.5, their confidences, and a probability for each; of
-    numbers: each in its unit. `data` is what `open_source` takes. Of a study, `cell` names the network (a folder of its
-    cells/); by default the first seed's, at the largest budget, of the pretrained arm, or of scratch where the verdict
-    is that pretraining hurts. Images that cannot be read are left out and listed beside `out`.
+    Columns: path, then `Task.header`. Of one class an image: class, confidence, and a probability for each, calibrated
+    on the network's own test images where there are enough; and "yes" in a column unsure below the confidence from
+    which on the share `confidence` of those was right (see `stages.confidence`). Of several: classes, as "cat|dog"
+    those whose probability is above 0.5, their confidences, and a probability for each. Of numbers: each in its unit.
+
+    `data` is what `open_source` takes. Of a study, `cell` names the network (a folder of its cells/); by default see
+    `network_of`. Images that cannot be read are left out and listed beside `out`.
     """
     check_writable(Path(out))
     fabric = make_fabric(runtime or RuntimeSettings())
     folder = network_of(Path(run), cell)
     model, task = load_classifier(folder)
     model = model.to(fabric.device)
+    sure = confidence_of(folder, task, confidence)
+    known = sure if isinstance(sure, Confidence) else None
+    temperature = 1.0 if known is None else known.temperature
     source = open_source(data, reader=reader, labels=None)
     say(f"predicting with {folder}")
-    for line in worth_of(Path(run), folder, task):
+    for line in worth_of(folder, task):
         say(line)
-    applied = apply(lambda x: task.shown(model(x.to(fabric.device))), model.encoder.transform, source)
-    rows = ([key, *task.row(shown)] for key, shown in zip(applied.keys, applied.values, strict=True))
-    write_csv(Path(out), ["path", *task.header], rows)
+    if sure is not None:
+        say(sure if isinstance(sure, str) else sure.text(in_groups(folder)))
+    applied = apply(lambda x: task.shown(model(x.to(fabric.device)) / temperature), model.encoder.transform, source)
+    rows = [[key, *task.row(shown)] for key, shown in zip(applied.keys, applied.values, strict=True)]
+    header = ["path", *task.header]
+    if known is not None:
+        _mark(header, rows, [known.is_unsure(float(shown.max())) for shown in applied.values])
+    write_csv(Path(out), header, rows)
     _say_counts(task, applied.values)
     _report(applied, Path(out))
     return Path(out)
@@ -133,6 +145,14 @@ def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source:
             f"none of the {len(source.keys):,} images of {source.name} can be used: {applied.skipped[:3]}"
         )
     return applied
+
+
+def _mark(header: list[str], rows: list[list[str]], unsure: list[bool]) -> None:
+    """A column unsure beside the confidence, and how many there are is said."""
+    place = header.index("confidence") + 1
+    for row, added in zip([header, *rows], ["unsure", *("yes" if mark else "" for mark in unsure)], strict=True):
+        row.insert(place, added)
+    say(f"{sum(unsure):,} of {len(rows):,} images are marked unsure")
 
 
 def _say_counts(task: Task, shown: np.ndarray) -> None:

@@ -138,6 +138,9 @@ class FinetuneSettings:
     """A run, a study or its cell, a local checkpoint of timm or transformers, or scratch."""
     cell: str | None = None
     """Which network of the study that --from names; default: the first seed's pretrained encoder."""
+    like: str | None = None
+    """Take the settings of this run (size, encoder, data, training, budget, seed), so that only where weights start
+    from differs. What is given otherwise counts."""
     partial: bool = False
     """Start from weights that do not all match; what does not, stays new."""
     budget: str = "all"

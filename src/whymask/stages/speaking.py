@@ -21,8 +21,9 @@ Part = Literal["classifier", "encoder"]
 
 
 def network_of(run: Path, cell: str | None = None, part: Part = "classifier") -> Path:
-    """The folder of the network that speaks for `run`: itself, or of a study `cell`, by default the classifier of the
-    first seed at the largest budget: of the pretrained arm, of scratch where pretraining hurts; then that is said.
+    """The folder of the network that speaks for `run`: itself, or of a study `cell`, by default its final network, else
+    the classifier of the first seed at the largest budget: of the pretrained arm, of scratch where pretraining hurts;
+    then that is said.
 
     Raises WhymaskError where there is none, or it lacks what is asked for: a classifier, or just an encoder.
     """
@@ -30,13 +31,16 @@ def network_of(run: Path, cell: str | None = None, part: Part = "classifier") ->
 
 
 def encoder_of(run: Path, cell: str | None = None) -> Path:
-    """The folder of the encoder that speaks for `run`: of a study that of `cell`, by default the first seed's
-    pretraining; then that is said. Raises WhymaskError where there is none."""
-    return checked(_speaker(run, cell, _pretrained_of), "encoder")
+    """The folder of the encoder that speaks for `run`: of a study that of `cell`, by default its final network's,
+    else the first seed's pretraining; then that is said. Raises WhymaskError where there is none."""
+    return checked(
+        _speaker(run, cell, lambda run, study: _final_of(run, study) or _pretrained_of(run, study)), "encoder"
+    )
 
 
 def weights_of(origin: str | None, cell: str | None) -> str | None:
-    """Where weights named by --from and --cell lie: of a study as `encoder_of` says, else as given; None for new ones.
+    """Where weights named by --from and --cell lie: of a study by default the first seed's pretraining, which no label
+    has shaped; else as given; None for new ones.
 
     Raises WhymaskError for a folder that holds none, and for a cell of what is no study.
     """
@@ -46,7 +50,7 @@ def weights_of(origin: str | None, cell: str | None) -> str | None:
         return None
     path = Path(origin)
     if cell is not None or is_study(path):
-        return str(encoder_of(path, cell))
+        return str(checked(_speaker(path, cell, _pretrained_of), "encoder"))
     if path.is_dir() and not (path / "model.safetensors").exists():  # else a checkpoint of timm or transformers
         checked(path, "encoder")
     return origin
@@ -58,9 +62,10 @@ def is_study(folder: Path) -> bool:
 
 
 def study_of(folder: Path) -> Path | None:
-    """The study whose cell lies in `folder`; None of a run that stands alone."""
-    around = folder.resolve().parent.parent
-    return around if folder.resolve().parent.name == CELLS and (around / STUDY).exists() else None
+    """The study whose cell or final network lies in `folder`; None of a run that stands alone."""
+    above, upper = folder.resolve().parents[:2]
+    around = upper if above.name == CELLS else above
+    return around if (around / STUDY).exists() else None
 
 
 def checked(folder: Path, part: Part) -> Path:
@@ -101,7 +106,22 @@ def _speaker(run: Path, cell: str | None, of_study: Callable[[Path, Mapping[str,
     return of_study(run, read_json(run / STUDY)) if (run / STUDY).exists() else run
 
 
+def _final_of(run: Path, study: Mapping[str, Any]) -> Path | None:
+    """Of the network that the study left to use; None where it left none."""
+    final = study.get("final")
+    if final is None:
+        return None
+    kind = study["verdict"]["kind"]
+    say(
+        f"for the study, whose verdict is {kind!r}, speaks its final network: {final['arm']}, trained on all "
+        f"{final['labelled_images']:,} labelled training images, seed {final['seed']}; --cell names another"
+    )
+    return run / final["folder"]
+
+
 def _classifier_of(run: Path, study: Mapping[str, Any]) -> Path:
+    if (final := _final_of(run, study)) is not None:
+        return final
     kind = study["verdict"]["kind"]
     arm = SCRATCH if kind == "hurts" else study["setting"]["method"]
     finished = [row for row in study["cells"] if row["arm"] == arm and row["metrics"]]
@@ -113,7 +133,7 @@ def _classifier_of(run: Path, study: Mapping[str, Any]) -> Path:
     labels, task = chosen["labels_per_class"], TASKS[study["data"].get("task", Classification.name)]
     say(
         f"for the study, whose verdict is {kind!r}, speaks {arm} at {labels:g} {task.bought(labels)}, "
-        f"seed {chosen['seed']}; --cell names another"
+        f"seed {chosen['seed']}; --cell names another, and study --final trains one on all labels"
     )
     return run / chosen["folder"]
 
@@ -130,8 +150,8 @@ def _pretrained_of(run: Path, study: Mapping[str, Any]) -> Path:
     return run / chosen["folder"]
 
 
-def worth_of(run: Path, folder: Path, task: Task) -> list[str]:
-    """Lines on what the network in `folder`, which speaks for `run`, is worth, by its records alone.
+def worth_of(folder: Path, task: Task) -> list[str]:
+    """Lines on what the network in `folder` is worth, by its records alone.
 
     Of a study its metric, else the task's; and what is counted. Intervals are left out where images come in groups,
     which the records do not name, and for a tag's images.
@@ -139,12 +159,11 @@ def worth_of(run: Path, folder: Path, task: Task) -> list[str]:
     result_file, predictions_file = folder / "result.json", folder / "predictions.npz"
     if not (result_file.exists() and predictions_file.exists()):
         return [f"what it is worth is not known: {folder} has no result.json or predictions.npz of its test images"]
-    around = run if (run / STUDY).exists() else study_of(folder)
-    study = {} if around is None else read_json(around / STUDY)
+    study = _table_around(folder)
     result, kept = read_json(result_file), np.load(predictions_file)
     metric = study.get("verdict", {}).get("metric", task.default_metric)
     scores = {
-        score.metric: replace(score, low=None, high=None) if _grouped(study, folder) else score
+        score.metric: replace(score, low=None, high=None) if in_groups(folder) else score
         for score in scores_of(task, kept[task.kept_as], kept["labels"], chance=study.get("chance"))
     }
     texts = {name: score.text() for name, score in scores.items() if name == metric or score.about.counted}
@@ -157,6 +176,19 @@ def worth_of(run: Path, folder: Path, task: Task) -> list[str]:
     ]
 
 
-def _grouped(study: Mapping[str, Any], folder: Path) -> bool:
-    data = study.get("data") or read_json(folder / "config.json").get("provenance", {}).get("data", {})
-    return data.get("group_by") is not None
+def data_of(folder: Path) -> Mapping[str, Any]:
+    """What is recorded of the images of the run in `folder`: by itself, or by the study that it belongs to."""
+    config = folder / "config.json"
+    alone = read_json(config).get("provenance", {}).get("data", {}) if config.exists() else {}
+    return _table_around(folder).get("data") or alone
+
+
+def in_groups(folder: Path) -> bool:
+    """Whether the test images of the network in `folder` come in groups, such as patients, as far as is recorded."""
+    return data_of(folder).get("group_by") is not None
+
+
+def _table_around(folder: Path) -> Mapping[str, Any]:
+    """study.json of the study that it belongs to; {} of a run that stands alone."""
+    study = study_of(folder)
+    return {} if study is None else read_json(study / STUDY)

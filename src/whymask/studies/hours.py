@@ -18,7 +18,7 @@ def fewest_epochs(images: int) -> int:
     return max(1, min(FEWEST_EPOCHS, math.ceil(FEWEST_PASSES / images)))
 
 
-def fit_hours(runner: Runner, cells: list[Cell], hours: float, explain: bool) -> StudyConfig:
+def fit_hours(runner: Runner, cells: list[Cell], hours: float, explain: bool, final: list[Cell]) -> StudyConfig:
     """The study with pretraining epochs, and with them scratch-long, that make all `cells` take about `hours`.
 
     A study that is continued keeps the epochs that it began with. Raises WhymaskError where fewer than `fewest_epochs`
@@ -29,7 +29,7 @@ def fit_hours(runner: Runner, cells: list[Cell], hours: float, explain: bool) ->
     if "hours" in before:
         epochs = before["settings"]["pretrain"]["epochs"]
     else:
-        plan, pool = make_plan(runner, cells, explain), len(runner.context.prepared.pool)
+        plan, pool = make_plan(runner, cells, explain, final), len(runner.context.prepared.pool)
         epochs, fewest = plan.epochs_within(hours * 3600, config.pretrain.epochs), fewest_epochs(pool)
         if epochs < fewest:
             needed = plan.seconds_with(fewest / config.pretrain.epochs) / 3600

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,10 +61,11 @@ class Plan:
         return asdict(self) | {"seconds": self.seconds}
 
 
-def make_plan(runner: Runner, cells: list[Cell], explain: bool = False) -> Plan:
+def make_plan(runner: Runner, cells: list[Cell], explain: bool = False, final: Sequence[Cell] = ()) -> Plan:
     """Time some steps of pretraining, of classification and of testing, and add up the cells that are not finished.
 
-    With `explain`, also the networks that an explanation trains: as many as seeds, and one, as from scratch.
+    With `explain`, also the networks that an explanation trains: as many as seeds, and one, as from scratch. `final`:
+    what is trained afterwards, to be used.
     """
     cells = [cell for cell in cells if not (runner.folder(cell) / "result.json").exists()]
     context, config = runner.context, runner.config
@@ -77,7 +79,7 @@ def make_plan(runner: Runner, cells: list[Cell], explain: bool = False) -> Plan:
     testing = time_testing(classified, runner) * len(context.prepared.test)
     dear, other = 0.0, 0.0
     controls = config.seeds + 1 if explain and not (runner.out / "why" / "result.json").exists() else 0
-    for cell in [*cells, *[smallest] * controls]:
+    for cell in [*cells, *[smallest] * controls, *final]:
         if cell.budget is None:
             dear += pretrained.steps * pretraining_step
             continue
@@ -90,7 +92,8 @@ def make_plan(runner: Runner, cells: list[Cell], explain: bool = False) -> Plan:
             dear += pretrained.operations() / per_second
     return Plan(
         cells=dict(Counter("pretraining" if cell.budget is None else cell.arm for cell in cells))
-        | ({"controls of the explanation": controls} if controls else {}),
+        | ({"controls of the explanation": controls} if controls else {})
+        | ({"final network": len(final)} if final else {}),
         images=len(context.prepared.images.keys),
         store_bytes=context.prepared.images.nbytes,
         pretraining_images_per_second=pretrained.batches.batch_size / pretraining_step,

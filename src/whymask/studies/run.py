@@ -17,6 +17,7 @@ from whymask.stages.context import Context
 from whymask.stages.recipes import resolve_finetuning
 from whymask.studies.cells import Cell, Runner, all_cells, share_of
 from whymask.studies.config import resolve_study
+from whymask.studies.final import add_final, is_wanted, planned
 from whymask.studies.hours import fit_hours
 from whymask.studies.page import write_study_page
 from whymask.studies.plan import make_plan
@@ -43,6 +44,7 @@ def study(
     hours: float | None = None,
     plan: bool = False,
     explain: bool = True,
+    final: bool | None = None,
     images: bool = True,
     names: bool = True,
     **keywords: Any,
@@ -56,6 +58,8 @@ def study(
         hours: fits the pretraining epochs to this much time on this machine.
         plan: only say what would run; returns {"plan": ...}.
         explain: whether to say why, in short, once all cells are there: which features the networks captured.
+        final: whether to leave a network to use, the best arm trained on all labels, in `out`/final; None where
+            pretraining helps.
         images, names: whether the page may show images, and file and class names.
         settings, keywords: the settings, or any by their names: ``seeds=3, size=64, pretrain={"epochs": 10}``.
 
@@ -64,11 +68,11 @@ def study(
     """
     asked = with_method(settings or StudySettings(), keywords)
     context = _prepare(data, asked, reader)
-    runner = _resolve(context, asked, Path(out), hours, explain)
+    runner = _resolve(context, asked, Path(out), hours, explain, final)
     everything = list(all_cells(runner.config))
     mine = share_of(everything, cells)
     if plan:
-        drawn = make_plan(runner, mine, explain)
+        drawn = make_plan(runner, mine, explain, planned(runner, final))
         say(drawn.text())
         return StudyResult(plan=drawn.to_dict())
 
@@ -81,7 +85,11 @@ def study(
         _report(runner, everything, folder, images=images, names=names)
         raise
     table = _report(runner, everything, folder, images=images, names=names)
-    if explain and all(runner.is_done(cell) for cell in everything):
+    is_done = all(runner.is_done(cell) for cell in everything)
+    if is_done and is_wanted(final, table, runner.out):
+        table = add_final(runner, table)
+        write_json(runner.out / "study.json", table)
+    if explain and is_done:
         explain_study(runner, data, images=images, names=names)
         write_study_page(runner.out, images=images, names=names)
     folder.finish({"verdict": table["verdict"]})
@@ -96,7 +104,9 @@ def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
     return Context(fabric, prepared)
 
 
-def _resolve(context: Context, asked: StudySettings, out: Path, hours: float | None, explain: bool) -> Runner:
+def _resolve(
+    context: Context, asked: StudySettings, out: Path, hours: float | None, explain: bool, final: bool | None
+) -> Runner:
     """What is to be run, said and checked: what does not fit is told now, and not after hours."""
     prepared = context.prepared
     config = resolve_study(asked, prepared)
@@ -113,7 +123,8 @@ def _resolve(context: Context, asked: StudySettings, out: Path, hours: float | N
     if config.init is not None:
         runner.encoder_of(INIT, config.first_seed)
     if hours is not None:
-        runner = replace(runner, config=fit_hours(runner, list(all_cells(config)), hours, explain))
+        fitted = fit_hours(runner, list(all_cells(config)), hours, explain, planned(runner, final))
+        runner = replace(runner, config=fitted)
     for warning in prepared.warnings():
         say(f"warning: {warning}")
     return runner

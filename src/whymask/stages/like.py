@@ -1,0 +1,78 @@
+"""Settings like those of a finished run, so that only what is meant to differ does."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from whymask.encoders.files import read_description
+from whymask.progress import say
+from whymask.runs import read_json
+from whymask.stages.recipes import RECIPES
+from whymask.stages.record import read_record
+from whymask.stages.settings import SCRATCH, FinetuneSettings, FinetuneTrainingSettings
+from whymask.stages.speaking import data_of, network_of
+
+
+def settings_like(asked: FinetuneSettings) -> FinetuneSettings:
+    """`asked`, in which whatever is at its default is as in the run `asked.like`; both are said in a line.
+
+    What the weights of `asked.origin` bring with them, encoder, size and channels, is left to them. Training from
+    scratch takes no layer decay from a pretrained network, whose lower layers it is meant for. Raises WhymaskError
+    where no finished classifier speaks for `asked.like`.
+    """
+    if asked.like is None:
+        return asked
+    folder = network_of(Path(asked.like))
+    taken: dict[str, Any] = {}
+    given: dict[str, Any] = {}
+
+    def like(part: Any, found: Mapping[str, Any]) -> Any:
+        default = type(part)()
+        known = {name: value for name, value in found.items() if value is not None and hasattr(part, name)}
+        free = {name: value for name, value in known.items() if getattr(part, name) == getattr(default, name)}
+        taken.update(free)
+        given.update({name: getattr(part, name) for name in known.keys() - free if getattr(part, name) != known[name]})
+        return replace(part, **free)
+
+    record = read_record(folder)
+    settings = like(asked, {"budget": record.budget, "seed": record.seed, "augment": record.augment})
+    settings = replace(settings, training=like(asked.training, _training_of(folder, asked)))
+    settings = replace(settings, data=like(asked.data, _data_of(folder, asked)))
+    if asked.origin == SCRATCH and asked.encoder.name in ("auto", (record.encoder or {}).get("name")):
+        settings = replace(settings, encoder=like(asked.encoder, record.encoder or {}))
+    say(f"as in {folder}: {_listed(taken)}{f'; given otherwise: {_listed(given)}' if given else ''}")
+    return settings
+
+
+def warn_of_other_data(like: str | None, fingerprint: str) -> None:
+    """Say so where the images or labels are not those of the run that settings were taken from."""
+    if like is not None and read_record(network_of(Path(like))).data != fingerprint:
+        say(f"warning: these are not the images, labels and split of {like}: the two runs are not tested on the same")
+
+
+def _training_of(folder: Path, asked: FinetuneSettings) -> dict[str, Any]:
+    record = read_record(folder)
+    found = record.training or read_json(folder / "result.json").get("training") or {}
+    left_out = {"checkpoint_every"}
+    if asked.training.recipe != "auto":
+        left_out |= RECIPES["few"].keys()
+    if asked.origin == SCRATCH != record.arm:
+        left_out |= {"layer_decay"}
+    known = {f.name for f in fields(FinetuneTrainingSettings)} - left_out
+    return {name: value for name, value in found.items() if name in known}
+
+
+def _data_of(folder: Path, asked: FinetuneSettings) -> dict[str, Any]:
+    data = data_of(folder)
+    found = {name: data.get(name) for name in ("task", "group_by", "test_share", "transductive")}
+    if asked.origin != SCRATCH:
+        return found
+    about = read_description(folder)
+    height, width = about["size"]
+    return found | {"size": height if height == width else None, "channels": about["channels"]}
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    called = {"encoder" if name == "name" else name.replace("_", " "): value for name, value in settings.items()}
+    return ", ".join(f"{name} {value}" for name, value in called.items() if value != "") or "nothing"
