@@ -25,7 +25,7 @@ def paint(axes: Axes) -> None:
 @pytest.fixture(scope="module")
 def document() -> str:
     """As an element: without the lines that stand before it."""
-    svg = draw("figure", 5, 4, paint)
+    svg = draw("figure", 4, paint)
     return svg[svg.index("<svg") :]
 
 
