@@ -130,4 +130,4 @@ def differences(data: str, rows: list[dict[str, Any]]) -> str:
         axes.set_xlabel("fine-tuned minus scratch, 95 % over seeds")
         axes.grid(axis="y", visible=False)
 
-    return draw(f"methods-{data}", 5.6, 0.9 + 0.28 * len(rows), paint)
+    return draw(f"methods-{data}", 0.9 + 0.28 * len(rows), paint)

@@ -54,7 +54,8 @@ def test_the_page_begins_with_the_sentence_and_shows_every_measure(explained: Ex
 
 def test_figures_are_written_as_svg_and_png(explained: Explanation) -> None:
     names = {path.name for path in (explained.folder / "figures").iterdir()}
-    assert {"why-evidence.svg", "why-hidden.svg", "why-interactions.svg", "why-features.svg"} <= names
+    assert {"why-evidence.svg", "why-hidden-filled-with-the-mean.svg", "why-features-mae.svg"} <= names
+    assert {"why-retention.svg", "why-interactions-filled-with-patches-of-other-images.svg"} <= names
     assert {name.replace(".svg", ".png") for name in names if name.endswith(".svg")} <= names
     for path in (explained.folder / "figures").glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
@@ -137,8 +138,8 @@ def test_a_measure_is_added_in_one_place(
 ) -> None:
     expectation = Expectation(("length",), supported="{ours} are longer.", against="{theirs} are longer.", open="?")
 
-    def figure(told: Told, name: str) -> Figure:
-        return dots(told, name, [("length", select(told, "rulers", "length"))], 4.0)
+    def figure(told: Told, name: str) -> dict[str, Figure]:
+        return {"": dots(told, name, select(told, "rulers", "length"), "length")}
 
     rulers = Measure(
         name="rulers",
@@ -166,7 +167,7 @@ def test_a_notebook_shows_the_explanation_and_its_figures(explained: Explanation
     html = explained._repr_html_()
     assert explained.lead in html and "<svg" in html and "<script" not in html
     figures = explained.figures()
-    assert set(figures) >= {"why-hidden", "why-evidence"} and all(isinstance(f, Figure) for f in figures.values())
+    assert set(figures) >= {"why-retention", "why-evidence"} and all(isinstance(f, Figure) for f in figures.values())
     named = replace(explained, lead=EVIL)
     assert "<script" not in named._repr_html_()
 
@@ -205,7 +206,7 @@ def test_curves_that_rest_on_few_images_say_so(explained: Explanation) -> None:
     told = explained.to_dict()
 
     def legend() -> str:
-        figure, _ = figures_of(told, {})["why-hidden"]
+        figure, _ = figures_of(told, {})["why-hidden-filled-with-the-mean"]
         return "|".join(text.get_text() for text in figure.legends[0].get_texts())
 
     for row in told["numbers"]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from whymask.report.figures import draw, inline
+from whymask.report.figures import inline, make, to_svg
 from whymask.report.page import terse
 from whymask.report.svg import shorter
 
@@ -25,7 +25,7 @@ def paint(axes: Axes) -> None:
 @pytest.fixture(scope="module")
 def document() -> str:
     """As an element: without the lines that stand before it."""
-    svg = draw("figure", 5, 4, paint)
+    svg = to_svg("figure", make("figure", 4, lambda figure: paint(figure.subplots()), width=5))
     return svg[svg.index("<svg") :]
 
 

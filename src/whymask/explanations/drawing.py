@@ -5,7 +5,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from whymask.report.figures import NEUTRAL, ArmStyle, arm_styles, make
+from whymask.report.figures import NEUTRAL, ArmStyle, arm_styles, label_below, make
 
 Row = dict[str, Any]
 Told = dict[str, Any]
@@ -79,49 +79,37 @@ def lines(axes: Axes, told: Told, rows: list[Row], start: dict[str, Row], dotted
             axes.fill_between(x, low, high, color=line["color"], alpha=0.18, linewidth=0)
 
 
-def dots(
-    told: Told,
-    name: str,
-    panels: list[tuple[str, list[Row]]],
-    width: float,
-    marks: dict[str, tuple[float, str]] | None = None,
-) -> Figure:
-    """A panel each: one dot an arm with its interval; `marks` are dotted lines."""
+def dots(told: Told, name: str, rows: list[Row], xlabel: str, mark: tuple[float, str] | None = None) -> Figure:
+    """One dot an arm with its interval; `mark` is a dotted line and what it says."""
     styles = styles_of(told)
-    arms = [arm for arm in arm_names(told) if any(row["arm"] == arm for _, rows in panels for row in rows)]
+    arms = [arm for arm in arm_names(told) if any(row["arm"] == arm for row in rows)]
 
     def paint(figure: Figure) -> None:
-        places = figure.subplots(1, len(panels), sharey=True, squeeze=False)
-        for axes, (title, rows) in zip(places[0], panels, strict=True):
-            for place, arm in enumerate(arms):
-                for row in rows:
-                    if row["arm"] == arm:
-                        axes.plot(row["value"], place, styles[arm].marker, color=styles[arm].colour, markersize=7)
-                        if row["low"] is not None:
-                            ends = [row["low"], row["high"]]
-                            axes.plot(ends, [place] * 2, color=styles[arm].colour, linewidth=1.6)
-            if marks and title in marks:
-                value, text = marks[title]
-                axes.axvline(value, color=NEUTRAL, linestyle=(0, (1, 2)), linewidth=1.3)
-                axes.annotate(text, (value, 1), (3, -3), textcoords="offset points", va="top",
-                              xycoords=("data", "axes fraction"), fontsize=9)  # fmt: skip
-            axes.set_xlabel(title)
-            axes.set_yticks(range(len(arms)), arms)
-            axes.set_ylim(len(arms) - 0.4, -0.6)
-            axes.grid(axis="y", visible=False)
+        axes = figure.subplots()
+        for row in rows:
+            place, style = arms.index(row["arm"]), styles[row["arm"]]
+            axes.plot(row["value"], place, style.marker, color=style.colour, markersize=7)
+            if row["low"] is not None:
+                axes.plot([row["low"], row["high"]], [place] * 2, color=style.colour, linewidth=1.6)
+        if mark:
+            axes.axvline(mark[0], color=NEUTRAL, linestyle=(0, (1, 2)), linewidth=1.3)
+            over: dict[str, Any] = {"textcoords": "offset points", "xycoords": ("data", "axes fraction")}
+            axes.annotate(mark[1], (mark[0], 1), (0, 2), ha="center", va="bottom", **over)
+        label_below(figure, xlabel)
+        axes.set_yticks(range(len(arms)), arms)
+        axes.set_ylim(len(arms) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
 
-    return make(name, width, 1.2 + 0.36 * len(arms), paint)
+    return make(name, 1.0 + 0.34 * len(arms), paint)
 
 
-def legend_of(figure: Figure) -> None:
-    """The names above all panels, each once."""
-    pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
-    handles = {label: handle for handle, label in reversed(pairs)}
-    labels = list(dict.fromkeys(label for _, label in pairs))
-    if labels:
-        options: dict[str, Any] = {"handlelength": 1.4, "columnspacing": 1.4, "handletextpad": 0.5}
-        columns = 6 if len(labels) < 4 else 3
-        figure.legend([handles[n] for n in labels], labels, loc="outside upper left", ncols=columns, **options)
+def levelled(panels: dict[str, Figure]) -> dict[str, Figure]:
+    """The panels, with the same axis up."""
+    axes = [figure.axes[0] for figure in panels.values()]
+    ends = [end for one in axes for end in one.get_ylim()]
+    for one in axes:
+        one.set_ylim(min(ends), max(ends))
+    return panels
 
 
 def shortened(text: str, most: int) -> str:

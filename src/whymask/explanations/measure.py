@@ -44,10 +44,13 @@ class Expectation:
 
 
 class Drawing(NamedTuple):
-    """A figure of the page: its caption, and what draws it, given its name; None where there is nothing to draw."""
+    """What the page draws: its caption, and what draws it, given its name.
+
+    It gives a figure for each panel, by what the panel is of; the only one is of "". None where there are no numbers.
+    """
 
     caption: str
-    draw: Callable[[Told, str], Figure | None]
+    draw: Callable[[Told, str], Mapping[str, Figure]]
 
 
 @dataclass(frozen=True)

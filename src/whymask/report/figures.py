@@ -1,6 +1,7 @@
 """Figures as SVG text: deterministic, transparent, and with greys that read on a light and on a dark page."""
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -18,10 +19,14 @@ from whymask.report.svg import shorter
 from whymask.runs import write_bytes
 
 NEUTRAL = "#767676"
+WIDTH = 340 / 72
+"""Inches, of 72 CSS pixels each: as wide as a card is on a phone, where no figure is scaled down then."""
+SIZE = 12
+"""Of all text, in the same units."""
 _STYLE: Any = {  # Any, for the stubs of matplotlib spell out every key
     "svg.fonttype": "none",
     "text.parse_math": False,
-    "font.size": 11,
+    "font.size": SIZE,
     "text.color": NEUTRAL,
     "axes.edgecolor": NEUTRAL,
     "axes.labelcolor": NEUTRAL,
@@ -63,13 +68,16 @@ def arm_styles(arms: list[str]) -> dict[str, ArmStyle]:
     return {arm: _BASELINES.get(arm) or _OTHERS[others.index(arm) % len(_OTHERS)] for arm in arms}
 
 
-def draw(name: str, width: float, height: float, paint: Callable[[Axes], None]) -> str:
-    """The SVG document that `paint` makes on one pair of axes, `width` x `height` inches."""
-    return to_svg(name, make(name, width, height, lambda figure: paint(figure.subplots())))
+def draw(name: str, height: float, paint: Callable[[Axes], None]) -> str:
+    """The SVG document that `paint` makes on one pair of axes, `height` inches high."""
+    return to_svg(name, make(name, height, lambda figure: paint(figure.subplots())))
 
 
-def make(name: str, width: float, height: float, paint: Callable[[Figure], None]) -> Figure:
-    """What `paint` makes of an empty figure of `width` x `height` inches, in the style of all pages."""
+def make(name: str, height: float, paint: Callable[[Figure], None], width: float = WIDTH) -> Figure:
+    """What `paint` makes of an empty figure of `width` x `height` inches, in the style of all pages.
+
+    Several panels are several figures, which a page sets side by side where it has room.
+    """
     with _styled(name):
         figure = Figure(figsize=(width, height), layout="constrained")
         paint(figure)
@@ -113,10 +121,21 @@ def inline(svg: str, label: str) -> Markup:
     return Markup(shorter(svg).replace("<svg", Markup('<svg role="img" aria-label="{}"').format(label), 1))
 
 
-def legend_above(axes: Axes, columns: int = 4) -> None:
-    """The names above the axes, where no data lies."""
+def legend_above(axes: Axes) -> None:
+    """The names above the axes, as many side by side as there is room for; the figure grows by further rows."""
     options: dict[str, Any] = {"handlelength": 1.4, "columnspacing": 1.4, "handletextpad": 0.5}
-    axes.figure.legend(loc="outside upper left", ncols=columns, **options)
+    labels = axes.get_legend_handles_labels()[1]
+    widths = [SIZE * (3.3 + 0.6 * len(label)) for label in labels]
+    columns = len(widths) if sum(widths) <= 72 * WIDTH else int(72 * WIDTH / max(widths))
+    columns = max(1, columns)
+    figure: Any = axes.get_figure(root=True)
+    figure.legend(loc="outside upper left", ncols=columns, **options)
+    figure.set_figheight(figure.get_figheight() + 1.4 * SIZE / 72 * max(0, math.ceil(len(labels) / columns) - 1))
+
+
+def label_below(figure: Figure, text: str) -> None:
+    """What the axis across shows, in the middle of the figure, where a line is longer than the axis."""
+    figure.supxlabel(text, fontsize=SIZE)
 
 
 def write_figures(folder: Path, files: Mapping[str, bytes], *ours: str) -> None:

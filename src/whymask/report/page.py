@@ -13,6 +13,7 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader
 from markupsafe import Markup
 
 from whymask.report import text
+from whymask.report.tables import in_cards
 
 
 @cache
@@ -50,7 +51,7 @@ def render(template: str, folder: Path, **context: Any) -> bytes:
     """
     script, script_hash = _script()
     page = _environment(folder).get_template(template).render(script=script, script_hash=script_hash, **context)
-    return terse(page).encode("utf-8", "replace")
+    return in_cards(terse(page)).encode("utf-8", "replace")
 
 
 def terse(page: str) -> str:

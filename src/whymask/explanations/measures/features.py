@@ -19,7 +19,7 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.explanations.cast import Cast
 from whymask.explanations.choice import in_turn, tagged
 from whymask.explanations.compared import Compared
-from whymask.explanations.drawing import Told, arm_names, shortened
+from whymask.explanations.drawing import Row, Told, arm_names, shortened
 from whymask.explanations.measure import AGAINST, Drawing, Expectation, Measure, numbers_of, of_each
 from whymask.explanations.networks import Member
 from whymask.explanations.numbers import Key, Number, Scores, stated, summarise
@@ -194,20 +194,23 @@ def _lead(numbers: Sequence[Number], compared: Compared, features: int | None) -
     return f"{seen}; they recognise {right} of single-view images, {compared.baseline} {their_right}."
 
 
-def each_feature(told: Told, name: str) -> Figure | None:
-    """Features x networks: share of images recognised by the feature alone."""
+def each_feature(told: Told, name: str) -> dict[str, Figure]:
+    """For each arm, features x networks: share of images recognised by the feature alone."""
     rows = [
         row
         for row in told["numbers"]
         if row["measure"] == NAME and row["quantity"] == RECOGNISED and row["seed"] is not None
     ]
-    if not rows:
-        return None
     items = list(dict.fromkeys(row["item"] for row in rows))
-    columns = [(arm, seed) for arm in arm_names(told) for seed in sorted({r["seed"] for r in rows if r["arm"] == arm})]
-    grid = np.full((len(items), len(columns)), np.nan)
+    by_arm = {arm: [row for row in rows if row["arm"] == arm] for arm in arm_names(told)}
+    return {arm: _of_networks(name, items, own) for arm, own in by_arm.items() if own}
+
+
+def _of_networks(name: str, items: list[str], rows: list[Row]) -> Figure:
+    seeds = sorted({row["seed"] for row in rows})
+    grid = np.full((len(items), len(seeds)), np.nan)
     for row in rows:
-        grid[items.index(row["item"]), columns.index((row["arm"], row["seed"]))] = row["value"]
+        grid[items.index(row["item"]), seeds.index(row["seed"])] = row["value"]
     colours = LinearSegmentedColormap.from_list("found", ["#c8501a", "#e9c9b4", "#9cc7e6", "#1668b0"])
 
     def paint(figure: Figure) -> None:
@@ -215,23 +218,14 @@ def each_feature(told: Told, name: str) -> Figure | None:
         picture = axes.pcolormesh(grid, cmap=colours, vmin=0, vmax=1, edgecolors="white", linewidth=0.4)
         for y, x in zip(*np.nonzero(grid <= 0.5), strict=True):
             axes.plot(x + 0.5, y + 0.5, "x", color="black", markersize=5, markeredgewidth=1.2)
-        axes.set_yticks(np.arange(len(items)) + 0.5, [shortened(item, 34) for item in items], fontsize=9)
-        axes.set_xticks(np.arange(len(columns)) + 0.5, [str(seed) for _, seed in columns], fontsize=9)
+        axes.set_yticks(np.arange(len(items)) + 0.5, [shortened(item, 22) for item in items])
+        axes.set_xticks(np.arange(len(seeds)) + 0.5, [str(seed) for seed in seeds])
         axes.set_xlabel("seed; a cross: not captured")
         axes.grid(visible=False)
         axes.invert_yaxis()
-        start = 0
-        for arm in dict.fromkeys(arm for arm, _ in columns):
-            width = sum(name == arm for name, _ in columns)
-            turn = {"rotation": 35, "ha": "left"} if width < 4 else {"ha": "center"}
-            middle = start + width / 2
-            axes.annotate(arm, (middle, -0.1), (0, 3), textcoords="offset points", annotation_clip=False, **turn)
-            if start:
-                axes.axvline(start, color="white", linewidth=3)
-            start += width
         figure.colorbar(picture, ax=axes, label="recognised", pad=0.02)
 
-    return make(name, 2.6 + 0.34 * len(columns), 1.5 + 0.24 * len(items), paint)
+    return make(name, 0.8 + 0.22 * len(items), paint)
 
 
 def _unnamed(item: str, classes: Mapping[str, str]) -> str:

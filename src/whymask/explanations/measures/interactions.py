@@ -16,14 +16,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from whymask.explanations.cast import Cast
-from whymask.explanations.drawing import Told, dots, legend_of, select
-from whymask.explanations.fill import FILLED, FILLINGS
+from whymask.explanations.drawing import Told, dots, levelled, select
+from whymask.explanations.fill import FILLED, FILLINGS, Filling
 from whymask.explanations.measure import Drawing, Expectation, Measure, numbers_of, of_each
 from whymask.explanations.networks import BATCH, Member, Role
 from whymask.explanations.numbers import Key, Number, Scores
 from whymask.explanations.regions import regions
 from whymask.explanations.shown import Shown
-from whymask.report.figures import NEUTRAL, make
+from whymask.report.figures import NEUTRAL, label_below, legend_above, make
 
 NAME = "interactions"
 STRENGTH, EFFECTIVE_NUMBER = "strength", "effective number"
@@ -192,16 +192,16 @@ def _divided(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
-def by_order(told: Told, name: str) -> Figure | None:
+def by_order(told: Told, name: str) -> dict[str, Figure]:
     """Strength preserved, discarded and new at each order, a panel a filling."""
     rows = {part: select(told, NAME, at_order(part)) for part in PARTS}
     if not rows[PRESERVED]:
-        return None
+        return {}
     colours = {PRESERVED: "#1f83c4", DISCARDED: "#9a9a9a", NEW: "#009e73"}
 
-    def paint(figure: Figure) -> None:
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, filling in zip(panels, FILLINGS, strict=True):
+    def panel(filling: Filling) -> Figure:
+        def paint(figure: Figure) -> None:
+            axes = figure.subplots()
             for place, part in enumerate(PARTS):
                 own = sorted((row for row in rows[part] if row["filling"] == filling), key=lambda row: row["at"])
                 x = [row["at"] + (place - 1) * 0.27 for row in own]
@@ -209,22 +209,22 @@ def by_order(told: Told, name: str) -> Figure | None:
                 for at, row in zip(x, own, strict=True):
                     if row["low"] is not None:
                         axes.plot([at, at], [row["low"], row["high"]], color=NEUTRAL, linewidth=1)
-            axes.set_xlabel(f"regions in an interaction,\n{FILLED[filling]}")
+            label_below(figure, f"regions in an interaction,\n{FILLED[filling]}")
             axes.set_xticks(sorted({row["at"] for row in rows[PRESERVED]}))
             axes.grid(axis="x", visible=False)
-        panels[0].set_ylabel("strength (log-odds)")
-        legend_of(figure)
+            axes.set_ylabel("strength (log-odds)")
+            legend_above(axes)
 
-    return make(name, 8.6, 3.8, paint)
+        return make(name, 3.6, paint)
+
+    return levelled({FILLED[filling]: panel(filling) for filling in FILLINGS})
 
 
-def shared(told: Told, name: str) -> Figure | None:
+def shared(told: Told, name: str) -> dict[str, Figure]:
     """Share of the pretrained encoder's interactions that each arm's networks have too."""
     rows = select(told, NAME, FOUND_BY)
-    if not rows:
-        return None
-    panels = [(FILLED[filling], [row for row in rows if row["filling"] == filling]) for filling in FILLINGS]
-    return dots(told, name, panels, 8.6)
+    by_filling = {filling: [row for row in rows if row["filling"] == filling] for filling in FILLINGS}
+    return {FILLED[filling]: dots(told, name, own, FILLED[filling]) for filling, own in by_filling.items() if own}
 
 
 INTERACTIONS = Measure(

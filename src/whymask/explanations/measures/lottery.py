@@ -214,15 +214,13 @@ def _lead(numbers: Sequence[Number], compared: Compared, features: int | None) -
     return f"Two {compared.ours} agree on {ours} of the test images, two {compared.theirs} on {theirs}."
 
 
-def alike(told: Told, name: str) -> Figure | None:
+def alike(told: Told, name: str) -> dict[str, Figure]:
     """Agreement, error consistency, evidence overlap and ensemble gain of each arm."""
     quantities = (AGREEMENT, ERROR_CONSISTENCY, EVIDENCE_OVERLAP, ENSEMBLE_GAIN)
-    panels = [(quantity, select(told, NAME, quantity)) for quantity in quantities]
-    if not panels[0][1]:
-        return None
+    taken = {quantity: rows for quantity in quantities if (rows := select(told, NAME, quantity))}
     chance = select(told, NAME, OVERLAP_BY_CHANCE, "images")
     marks = {EVIDENCE_OVERLAP: (chance[0]["value"], "by chance")} if chance else {}
-    return dots(told, name, panels, 11.0, marks)
+    return {quantity: dots(told, name, rows, quantity, marks.get(quantity)) for quantity, rows in taken.items()}
 
 
 LOTTERY = Measure(

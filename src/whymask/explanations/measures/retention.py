@@ -9,14 +9,14 @@ from whymask.explanations.cast import Cast
 from whymask.explanations.choice import in_turn
 from whymask.explanations.compared import Compared
 from whymask.explanations.controls import random_network
-from whymask.explanations.drawing import Told, legend_of, lines, select
+from whymask.explanations.drawing import Told, lines, select
 from whymask.explanations.measure import Drawing, Expectation, Measure
 from whymask.explanations.networks import Member, Role
 from whymask.explanations.numbers import Bounds, Key, Number, jackknife, mean_of, summarise
 from whymask.explanations.readout import fit_readout
 from whymask.explanations.shown import Shown, groups_of, images_of
 from whymask.intervals import Range, level_interval, units_of
-from whymask.report.figures import make
+from whymask.report.figures import legend_above, make
 from whymask.report.text import proportion
 
 NAME = "retention"
@@ -190,11 +190,11 @@ def readout_scores(before: np.ndarray, after: np.ndarray) -> dict[Key, np.ndarra
     }
 
 
-def similarity(told: Told, name: str) -> Figure | None:
+def similarity(told: Told, name: str) -> dict[str, Figure]:
     """CKA before and after, by layer."""
     rows = [row | {"at": float(row["item"])} for row in select(told, NAME, CKA)]
     if not rows:
-        return None
+        return {}
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -203,9 +203,9 @@ def similarity(told: Told, name: str) -> Figure | None:
         axes.set_xlabel("layer")
         axes.set_ylabel("similarity (CKA)")
         axes.set_ylim(top=1.02)
-        legend_of(figure)
+        legend_above(axes)
 
-    return make(name, 5.6, 3.6, paint)
+    return {"": make(name, 3.5, paint)}
 
 
 def _what_is_kept(numbers: Sequence[Number], compared: Compared) -> str | None:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from whymask.explanations.cast import Cast
-from whymask.explanations.drawing import Told, legend_of, lines, select
+from whymask.explanations.drawing import Row, Told, levelled, lines, select
 from whymask.explanations.evidence import ranks
 from whymask.explanations.fill import FILLED, FILLINGS, Filling, cells_of, hide
 from whymask.explanations.measure import Drawing, Expectation, Measure, numbers_of, of_each
@@ -14,7 +14,7 @@ from whymask.explanations.networks import Member
 from whymask.explanations.numbers import Key, Number, Scores
 from whymask.explanations.shown import Shown
 from whymask.randomness import torch_generator
-from whymask.report.figures import make
+from whymask.report.figures import label_below, legend_above, make
 
 NAME = "robustness"
 ACCURACY = "accuracy"
@@ -57,24 +57,28 @@ def robustness_scores(
     return scores
 
 
-def curves(told: Told, name: str) -> Figure | None:
+def curves(told: Told, name: str) -> dict[str, Figure]:
     """Accuracy against noise, and against the share hidden at random places, with both fillings."""
     noise = select(told, NAME, NOISE)
     if not noise:
-        return None
+        return {}
     start = {row["arm"]: row for row in select(told, NAME, ACCURACY)}
 
-    def paint(figure: Figure) -> None:
-        panels = figure.subplots(1, 3, sharey=True)
-        lines(panels[0], told, noise, start)
-        panels[0].set_xlabel("noise, in standard deviations of the data")
-        panels[0].set_ylabel("accuracy")
-        for axes, filling in zip(panels[1:], FILLINGS, strict=True):
-            lines(axes, told, [row for row in select(told, NAME, OCCLUSION) if row["filling"] == filling], start)
-            axes.set_xlabel(f"share hidden,\n{FILLED[filling]}")
-        legend_of(figure)
+    def panel(rows: list[Row], xlabel: str) -> Figure:
+        def paint(figure: Figure) -> None:
+            axes = figure.subplots()
+            lines(axes, told, rows, start)
+            label_below(figure, xlabel)
+            axes.set_ylabel("accuracy")
+            legend_above(axes)
 
-    return make(name, 9.6, 3.8, paint)
+        return make(name, 3.7, paint)
+
+    panels = {"noise": panel(noise, "noise, in standard deviations of the data")}
+    for filling in FILLINGS:
+        rows = [row for row in select(told, NAME, OCCLUSION) if row["filling"] == filling]
+        panels[f"hidden, {FILLED[filling]}"] = panel(rows, f"share hidden,\n{FILLED[filling]}")
+    return levelled(panels)
 
 
 ROBUSTNESS = Measure(

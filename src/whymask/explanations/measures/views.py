@@ -6,6 +6,7 @@ network is hidden and the network asked again: one that captured a single featur
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from whymask.explanations.cast import Cast
 from whymask.explanations.compared import Compared
-from whymask.explanations.drawing import MAIN, Row, Told, arm_names, legend_of, lines, named, select
+from whymask.explanations.drawing import MAIN, Row, Told, arm_names, lines, named, select
 from whymask.explanations.evidence import Means, evidence, ranks
 from whymask.explanations.fill import FILLED, FILLINGS, Filling, cells_of, hide
 from whymask.explanations.measure import Drawing, Expectation, Measure, numbers_of, of_each
@@ -24,7 +25,7 @@ from whymask.explanations.networks import Member
 from whymask.explanations.numbers import Key, Number, Scores, stated
 from whymask.explanations.shown import Shown
 from whymask.randomness import torch_generator
-from whymask.report.figures import NEUTRAL, make
+from whymask.report.figures import NEUTRAL, label_below, legend_above, make
 from whymask.report.text import proportion
 
 NAME = "views"
@@ -167,41 +168,44 @@ def _lead(numbers: Sequence[Number], compared: Compared, features: int | None) -
     )
 
 
-def still_recognised(told: Told, name: str) -> Figure | None:
+def still_recognised(told: Told, name: str) -> dict[str, Figure]:
     """Share still recognised against the share hidden, a panel a filling; dotted: random cells."""
     rows, random = (select(told, NAME, quantity) for quantity in (HIDDEN, HIDDEN + AT_RANDOM))
     if not rows:
-        return None
+        return {}
     first = {arm: {"at": 0.0, "value": 1.0, "low": 1.0, "high": 1.0} for arm in arm_names(told)}
     main = {arm["name"] for arm in told["arms"] if arm["role"] in MAIN}
 
-    def paint(figure: Figure) -> None:
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, filling in zip(panels, FILLINGS, strict=True):
+    def panel(filling: Filling) -> Figure:
+        def paint(figure: Figure) -> None:
+            axes = figure.subplots()
             lines(axes, told, [row for row in rows if row["filling"] == filling], first)
             chance = [row for row in random if row["filling"] == filling and row["arm"] in main]
             lines(axes, told, chance, first, dotted=True)
-            axes.set_xlabel(f"share of the image hidden,\n{FILLED[filling]}")
+            label_below(figure, f"share of the image hidden,\n{FILLED[filling]}")
+            axes.set_ylabel("still recognised\n(dotted: random cells)")
             axes.set_ylim(-0.02, 1.02)
-        panels[0].set_ylabel("still recognised (dotted: random cells)")
-        legend_of(figure)
+            legend_above(axes)
 
-    return make(name, 8.6, 4.2, paint)
+        return make(name, 3.6, paint)
+
+    return {FILLED[filling]: panel(filling) for filling in FILLINGS}
 
 
-def numbers_of_views(told: Told, name: str) -> Figure | None:
+def numbers_of_views(told: Told, name: str) -> dict[str, Figure]:
     """Mean number of views of each arm, and how many images have 1, 2, ... of them."""
     rows = select(told, NAME, VIEW_COUNT)
     counts = select(told, NAME, VIEWS_OF_N)
     if not rows:
-        return None
+        return {}
     arms = [arm for arm in arm_names(told) if any(row["arm"] == arm for row in rows)]
     names = named(told, rows)
 
-    def paint(figure: Figure) -> None:
-        panels = figure.subplots(1, 2, sharey=True)
+    def panel(filling: Filling) -> Figure:
         shades = LinearSegmentedColormap.from_list("views", ["#d6dde4", "#1668b0"])
-        for axes, filling in zip(panels, FILLINGS, strict=True):
+
+        def paint(figure: Figure) -> None:
+            axes = figure.subplots()
             for place, arm in enumerate(arms):
                 left = 0.0
                 for number in range(1, MOST + 1):
@@ -212,17 +216,21 @@ def numbers_of_views(told: Told, name: str) -> Figure | None:
                 if mean:
                     text = f"{mean['value']:.2f}"
                     axes.annotate(text, (1, place), (4, 0), textcoords="offset points", va="center", color=NEUTRAL)
-            axes.set_xlabel(f"share of images,\n{FILLED[filling]}")
+            label_below(figure, f"share of images,\n{FILLED[filling]}")
             axes.set_xlim(0, 1)
+            axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
             axes.grid(axis="y", visible=False)
-        panels[0].set_yticks(range(len(arms)), [names[arm] for arm in arms])
-        panels[0].invert_yaxis()
-        numbers = [Patch(color=shades((n - 1) / 4), label=f"{n}{'+' * (n == MOST)}") for n in range(1, MOST + 1)]
-        figure.legend(
-            handles=numbers, loc="outside upper left", ncols=5, title="views (right: their mean)", title_fontsize=11
-        )
+            axes.set_yticks(range(len(arms)), [names[arm] for arm in arms])
+            axes.invert_yaxis()
+            numbers = [Patch(color=shades((n - 1) / 4), label=f"{n}{'+' * (n == MOST)}") for n in range(1, MOST + 1)]
+            close: dict[str, Any] = {"handlelength": 1.2, "columnspacing": 1.0, "handletextpad": 0.4}
+            figure.legend(
+                handles=numbers, loc="outside upper left", ncols=MOST, title="views (right: their mean)", **close
+            )
 
-    return make(name, 8.6, 1.5 + 0.36 * len(arms), paint)
+        return make(name, 1.6 + 0.34 * len(arms), paint)
+
+    return {FILLED[filling]: panel(filling) for filling in FILLINGS}
 
 
 def _is(row: Row, arm: str, filling: str, at: float | None = None) -> bool:

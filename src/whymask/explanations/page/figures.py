@@ -1,9 +1,13 @@
 """Figures of an explanation: those of its measures, and the evidence in example images."""
 
+import re
+from collections.abc import Iterable
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from whymask.explanations.drawing import Told, arm_names, shortened
+from whymask.explanations.measure import Measure
 from whymask.explanations.measures import MEASURES
 from whymask.report.figures import NEUTRAL, make
 
@@ -15,11 +19,20 @@ HEAT = np.array([232, 76, 20])
 
 def figures_of(told: Told, arrays: Arrays) -> dict[str, tuple[Figure, str]]:
     """Every figure that there are numbers or pictures for: name -> (figure, what it shows)."""
-    drawn = {"why-evidence": (evidence(told, arrays), EVIDENCE)}
+    seen = evidence(told, arrays)
+    drawn = {"why-evidence": (seen, EVIDENCE)} if seen else {}
     for measure in MEASURES.values():
         for name, drawing in measure.figures.items():
-            drawn[f"why-{name}"] = drawing.draw(told, f"why-{name}"), drawing.caption
-    return {name: (figure, caption) for name, (figure, caption) in drawn.items() if figure is not None}
+            for panel, figure in drawing.draw(told, f"why-{name}").items():
+                end, caption = (f"-{re.sub('[^a-z0-9]+', '-', panel.lower())}", f": {panel}") if panel else ("", "")
+                drawn[f"why-{name}{end}"] = figure, drawing.caption + caption
+    return drawn
+
+
+def names_of(measure: Measure, drawn: Iterable[str]) -> list[str]:
+    """Which of the figures that were drawn are this measure's: why-NAME, or why-NAME-PANEL of several panels."""
+    own = tuple(f"why-{name}" for name in measure.figures)
+    return [name for name in drawn if name in own or name.startswith(tuple(f"{one}-" for one in own))]
 
 
 def shown_arms(told: Told, arrays: Arrays) -> list[str]:
@@ -52,7 +65,7 @@ def evidence(told: Told, arrays: Arrays) -> Figure | None:
             for spine in axes.spines.values():
                 spine.set_visible(False)
 
-    return make("why-evidence", 1.15 * (len(arms) + 1), 1.35 * len(images) + 0.3, paint)
+    return make("why-evidence", 1.35 * len(images) + 0.3, paint, width=1.15 * (len(arms) + 1))
 
 
 def overlay(image: np.ndarray, evidence: np.ndarray, side: int = 96) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from whymask.explanations.drawing import Row, Told, styles_of
 from whymask.explanations.fill import FILLED
 from whymask.explanations.measure import Measure
 from whymask.explanations.measures import MEASURES
-from whymask.explanations.page.figures import Arrays, figures_of, overlay, rgb, shown_arms
+from whymask.explanations.page.figures import Arrays, figures_of, names_of, overlay, rgb, shown_arms
 from whymask.explanations.page.privacy import explanation_without_names
 from whymask.report.figures import inline, to_png, to_svg, write_figures
 from whymask.report.page import packed, render, render_part
@@ -44,7 +45,7 @@ def write_why_page(folder: Path, *, images: bool = True, names: bool = True) -> 
         figures={name: inline(svg, label) for name, (_, svg, label) in figures.items()},
         captions={name: label for name, (_, _, label) in figures.items()},
         examples=examples(told, arrays),
-        measures=[section for measure in MEASURES.values() if (section := section_of(told, measure))],
+        measures=[section for measure in MEASURES.values() if (section := section_of(told, measure, figures))],
         settings=flatten({key: value for key, value in told["setting"].items() if key not in ("classes", "command")}),
         provenance=flatten({key: value for key, value in told["provenance"].items() if key != "command"}),
         styles=styles_of(told),
@@ -116,8 +117,8 @@ def examples(told: Told, arrays: Arrays) -> list[dict[str, Any]]:
     return shown
 
 
-def section_of(told: Told, measure: Measure) -> dict[str, Any] | None:
-    """One measure's section: figures, table and CSV file; None where it was not taken."""
+def section_of(told: Told, measure: Measure, drawn: Iterable[str]) -> dict[str, Any] | None:
+    """One measure's section: which of the `drawn` figures it has, table and CSV file; None where it was not taken."""
     rows = [row for row in told["numbers"] if row["measure"] == measure.name]
     if not rows:
         return None
@@ -125,7 +126,7 @@ def section_of(told: Told, measure: Measure) -> dict[str, Any] | None:
         "name": measure.name,
         "title": measure.title,
         "about": measure.about,
-        "figures": [f"why-{name}" for name in measure.figures],
+        "figures": names_of(measure, drawn),
         "table": table_of(rows),
         "numbers": len(rows),
         "csv": csv_of(rows),

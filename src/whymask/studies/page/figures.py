@@ -49,7 +49,7 @@ def curve(
         axes.grid(axis="x", visible=False)
         legend_above(axes)
 
-    return draw(name, 5.6, 3.9, paint)
+    return draw(name, 3.4, paint)
 
 
 def _curve_of_arm(
@@ -66,9 +66,10 @@ def _curve_of_arm(
             axes.plot([place] * 2, [row["low"], row["high"]], color=style.colour, linewidth=1.4, alpha=0.85)
 
 
-def _spaced(ticks: list[float], ratio: float = 1.25) -> list[float]:
-    """The ticks that do not print over one another on a log axis."""
-    kept: list[float] = []
+def _spaced(ticks: list[float]) -> list[float]:
+    """The ticks that do not print over one another on a log axis of a figure's width."""
+    share = 0.035 * max((len(count(tick)) for tick in ticks), default=0) + 0.03
+    ratio, kept = (ticks[-1] / ticks[0]) ** share if ticks else 1.0, list[float]()
     for tick in ticks:
         if not kept or tick >= ratio * kept[-1]:
             kept.append(tick)
@@ -92,7 +93,7 @@ def by_class(name: str, rows: list[dict[str, Any]], classes: list[str], title: s
             for row, at in zip(own, y, strict=True):
                 if known(row.get("low")) and known(row.get("high")):
                     axes.plot([row["low"], row["high"]], [at] * 2, color=style.colour, linewidth=1.4)
-        names = [classes[index] if len(classes[index]) <= 24 else classes[index][:23] + "…" for index in order]
+        names = [classes[index] if len(classes[index]) <= 20 else classes[index][:19] + "…" for index in order]
         axes.set_yticks(range(len(order)), names)
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.set_xlabel(title)
@@ -101,7 +102,7 @@ def by_class(name: str, rows: list[dict[str, Any]], classes: list[str], title: s
             axes.axhline(boundary - 0.5, color=NEUTRAL, alpha=0.22, linewidth=0.8)
         legend_above(axes)
 
-    return draw(name, 5.6, 1.0 + (0.09 * len(arms) + 0.14) * len(order), paint)
+    return draw(name, 1.3 + (0.09 * len(arms) + 0.14) * len(order), paint)
 
 
 def losses(name: str, curves: list[tuple[str, np.ndarray]], styles: dict[str, ArmStyle]) -> str:
@@ -122,4 +123,4 @@ def losses(name: str, curves: list[tuple[str, np.ndarray]], styles: dict[str, Ar
         axes.set_ylabel("training loss")
         legend_above(axes)
 
-    return draw(name, 5.6, 3.4, paint)
+    return draw(name, 3.2, paint)

@@ -55,8 +55,6 @@ class Section:
     reading: str
     draw: Callable[[Told], list[Picture]]
     """Those that there are numbers for."""
-    narrow: bool = False
-    """Whether the pictures stand four in a row on a wide page."""
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def _curves(name: str, growth: np.ndarray, captured: np.ndarray, horizon: Any) -
         axes.set_ylabel("Λ")
         legend_above(axes)
 
-    return draw(name, 5.6, 3.4, paint)
+    return draw(name, 3.3, paint)
 
 
 def _median(curves: np.ndarray) -> np.ndarray:

@@ -130,19 +130,20 @@ def _bars(name: str, rows: dict[tuple[str, str], Row]) -> str:
     def paint(axes: Axes) -> None:
         for y, (head, start) in enumerate(keys):
             row, colour = rows[head, start], NEUTRAL if head == "frozen" else _STARTS.get(start, ("", NEUTRAL))[1]
-            axes.barh(y, row["measured"], color=colour, height=0.62, alpha=0.5)
+            axes.barh(y, row["measured"], color=colour, height=0.5, alpha=0.5)
             if known(row.get("low")) and known(row.get("high")):
                 axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2.2)
             axes.plot(row["measured"], y, "o", color=colour, markersize=5)
             axes.text(1.03, y, number(row["measured"]), va="center", transform=axes.get_yaxis_transform())
-        axes.set_yticks(range(len(keys)), [_name(*key) for key in keys])
-        axes.set_ylim(len(keys) - 0.5, -0.5)
+            axes.text(0, y - 0.34, _name(head, start), va="bottom")
+        axes.set_yticks([])
+        axes.set_ylim(len(keys) - 0.5, -0.9)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axes.set_xlabel("accuracy")
         axes.grid(axis="y", visible=False)
 
-    return draw(name, 5.6, 0.8 + 0.36 * len(keys), paint)
+    return draw(name, 0.9 + 0.5 * len(keys), paint)
 
 
 def _name(head: str, start: str) -> str:

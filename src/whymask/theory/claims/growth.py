@@ -161,9 +161,9 @@ def _phase(name: str, C_p: float, cells: list[Row], crossings: list[Row]) -> str
         bar.solids.remove()  # as SVG it would lose its transparency
         ends, image = (*bar.ax.get_xlim(), *bar.ax.get_ylim()), np.array(INK)[:, None]
         bar.ax.imshow(image, extent=ends, origin="lower", aspect="auto", interpolation="none")
-        legend_above(axes, 2)
+        legend_above(axes)
 
-    return draw(name, 5.6, 4.0, paint)
+    return draw(name, 4.2, paint)
 
 
 def _edges(levels: np.ndarray) -> np.ndarray:

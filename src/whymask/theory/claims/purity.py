@@ -130,7 +130,7 @@ def _heat_map(name: str, shares: np.ndarray, per_class: int) -> str:
         axes.set_xlabel("features, by class" if per_class > 1 else "features")
         axes.set_ylabel(f"{len(shares)} kernels")
 
-    return draw(name, 3.1, 4.2, paint)
+    return draw(name, 4.6, paint)
 
 
 PURITY = Claim(
@@ -145,6 +145,5 @@ PURITY = Claim(
         "is not seen. A pure kernel is one full cell in an empty row; a blended one has several. Rows stand in the "
         "order of the kernel's favourite feature after pretraining on its own clock, the same in all pictures.",
         draw=heat_maps,
-        narrow=True,
     ),
 )

@@ -101,7 +101,7 @@ def _scatter(name: str, major: np.ndarray, minor: np.ndarray, slope: float) -> s
         axes.set_xlabel("Λ of the class's best feature")
         axes.set_ylabel("Λ of its second best")
 
-    return draw(name, 5.6, 4.2, paint)
+    return draw(name, 3.8, paint)
 
 
 SUPERVISED_LOTTERY = Claim(

@@ -40,9 +40,9 @@ def lines(name: str, series: dict[str, list[Row]], x: str, xlabel: str, ylabel: 
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
-        legend_above(axes, 2)
+        legend_above(axes)
 
-    return draw(name, 5.6, 3.6, paint)
+    return draw(name, 3.5, paint)
 
 
 def _points(rows: list[Row], x: str, log: str) -> list[Row]:
