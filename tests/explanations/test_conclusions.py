@@ -35,9 +35,9 @@ def begins(numbers: list[Number]) -> str:
 def test_it_begins_with_the_conclusion_then_numbers_with_interval_and_count() -> None:
     assert begins(features(0.5, 0.2)) == (
         "Pretrained networks captured more of each class's features than networks from scratch. The pretrained "
-        "networks captured 1.70 (1.60 to 1.80 over 5 seeds) of 2 features a class, scratch 1.20 (1.10 to 1.30 over 5 seeds); "
-        "they recognise 0.850 (0.800 to 0.900 over 5 seeds; 500 images) of single-view images, scratch 0.600 (0.550 to "
-        "0.650 over 5 seeds; 500 images)."
+        "networks captured 1.70 (1.60 to 1.80 over 5 seeds) of 2 features a class, scratch 1.20 (1.10 to 1.30 over 5 "
+        "seeds); they recognise 0.850 (0.800 to 0.900 over 5 seeds; 500 images) of single-view images, scratch 0.600 "
+        "(0.550 to 0.650 over 5 seeds; 500 images)."
     )
 
 

@@ -37,7 +37,7 @@ def runs(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     training = FinetuneTrainingSettings(epochs=2, batch_size=4, learning_rate=2e-3, layer_decay=0.5)
     settings = FinetuneSettings(
         origin=str(root / "mae"), budget="3", seed=2, augment="none", training=training, runtime=RUNTIME,
-        data=DataSettings(test_share=0.5),
+        data=DataSettings(test_share=0.3),
     )  # fmt: skip
     finetune(pictures / "labelled", out=root / "tuned", settings=settings)
     return root
@@ -63,7 +63,7 @@ def test_from_scratch_like_a_run_differs_in_where_weights_come_from_alone(
     assert ours.training | {"layer_decay": 0.5} == theirs.training and ours.training["layer_decay"] == 1
     assert load_encoder(tmp_path / "scratch").size == load_encoder(runs / "tuned").size == (16, 16)
     (line,) = (line for line in said.splitlines() if line.startswith(f"as in {runs / 'tuned'}: "))
-    for part in ("budget 3", "seed 2", "augment none", "epochs 2", "learning rate 0.002", "size 16", "test share 0.5"):
+    for part in ("budget 3", "seed 2", "augment none", "epochs 2", "learning rate 0.002", "size 16", "test share 0.3"):
         assert part in line
     assert (
         "encoder cnn" in line and "width 4" in line and "given otherwise" not in line and "warning: these" not in said
@@ -83,7 +83,7 @@ def test_what_is_given_counts_and_is_said(runs: Path, capsys: Any) -> None:
 def test_weights_bring_their_own_encoder_and_size(runs: Path) -> None:
     asked = FinetuneSettings(like=str(runs / "tuned"), origin=str(runs / "mae"))
     found = settings_like(asked)
-    assert found.encoder == asked.encoder and found.data.size is None and found.data.test_share == 0.5
+    assert found.encoder == asked.encoder and found.data.size is None and found.data.test_share == 0.3
     assert found.training.layer_decay == 0.5 and found.origin == asked.origin
     many = settings_like(replace(asked, training=FinetuneTrainingSettings(recipe="many")))
     assert many.training.recipe == "many" and many.training.mixup is None and many.training.epochs == 2
