@@ -172,7 +172,8 @@ def test_a_probe_has_both_classifiers(pretrained: Path, pictures: Path, tmp_path
 def test_predictions_have_a_row_an_image_and_a_list_of_what_was_skipped(
     tuned: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    out = whymask.predict(tuned, pictures / "photos", out=tmp_path / "predictions.csv", runtime=RUNTIME)
+    out = tmp_path / "predictions.csv"
+    frame = whymask.predict(tuned, pictures / "photos", out=out, runtime=RUNTIME, threads=1)
     rows = rows_of(out)
     assert len(rows) == 23 and set(rows[0]) == {
         "path",
@@ -180,6 +181,7 @@ def test_predictions_have_a_row_an_image_and_a_list_of_what_was_skipped(
         "confidence",
         *(f"probability of {name}" for name in CLASSES),
     }
+    assert frame["class"].tolist() == [row["class"] for row in rows] and frame["confidence"].between(0.5, 1).all()
     for row in rows:
         shares = {name: float(row[f"probability of {name}"]) for name in CLASSES}
         assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
@@ -191,14 +193,17 @@ def test_predictions_have_a_row_an_image_and_a_list_of_what_was_skipped(
 
 def test_predictions_are_those_that_the_run_was_tested_with(tuned: Path, pictures: Path, tmp_path: Path) -> None:
     stored = np.load(tuned / "predictions.npz")
-    out = whymask.predict(tuned, pictures / "labelled", out=tmp_path / "p.csv", runtime=RUNTIME)
+    out = tmp_path / "p.csv"
+    whymask.predict(tuned, pictures / "labelled", out=out, runtime=RUNTIME)
     probabilities = np.array([[float(row[f"probability of {name}"]) for name in CLASSES] for row in rows_of(out)])
     assert np.allclose(probabilities[stored["rows"]], np.exp(stored["log_probabilities"]), atol=2e-6)
 
 
 def test_embeddings_are_the_encoders_features(pretrained: Path, pictures: Path, tmp_path: Path) -> None:
-    out = whymask.embed(pretrained, pictures / "photos", out=tmp_path / "features.parquet", runtime=RUNTIME)
+    out = tmp_path / "features.parquet"
+    frame = whymask.embed(pretrained, pictures / "photos", out=out, runtime=RUNTIME)
     table = parquet.read_table(out)
+    assert frame.columns.tolist() == ["path", "features"] and np.stack(frame["features"]).shape[0] == len(frame) == 23
     encoder = whymask.load_encoder(pretrained)
     assert table.column_names == ["path", "features"] and table.num_rows == 23
     path, features = table["path"][4].as_py(), table["features"][4].as_py()

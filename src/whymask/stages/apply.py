@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.data.sources import Reader, Source, open_source
 from whymask.encoders import load_encoder
 from whymask.errors import WhymaskError
+from whymask.keywords import with_keywords
 from whymask.progress import Steps, say
 from whymask.runs import check_writable, write_bytes, write_csv
 from whymask.stages.classify import load_classifier
@@ -26,7 +27,12 @@ from whymask.tasks import Task
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
 
+if TYPE_CHECKING:
+    import pandas
+
 BATCH = 256
+TEXTS = ("path", "class", "classes", "confidences", "unsure")
+"""Columns of predictions that are no numbers."""
 MOST_SAID = 20
 """Classes whose counts are said."""
 
@@ -54,8 +60,9 @@ def predict(
     confidence: float = USUAL,
     runtime: RuntimeSettings | None = None,
     reader: Reader | None = None,
-) -> Path:
-    """What a fine-tuning run, a study or its cell makes of the images of `data`, as a CSV file.
+    **keywords: Any,
+) -> "pandas.DataFrame":
+    """What a fine-tuning run, a study or its cell makes of the images of `data`: as a frame, and as the CSV file `out`.
 
     Columns: path, then `Task.header`. Of one class an image: class, confidence, and a probability for each, calibrated
     on the network's own test images where there are enough; and "yes" in a column unsure below the confidence from
@@ -63,10 +70,11 @@ def predict(
     those whose probability is above 0.5, their confidences, and a probability for each. Of numbers: each in its unit.
 
     `data` is what `open_source` takes. Of a study, `cell` names the network (a folder of its cells/); by default see
-    `network_of`. Images that cannot be read are left out and listed beside `out`.
+    `network_of`. Images that cannot be read are left out and listed beside `out`. Settings of `runtime` may be given by
+    their names, such as ``device="cuda"``.
     """
     check_writable(Path(out))
-    fabric = make_fabric(runtime or RuntimeSettings())
+    fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords))
     folder = network_of(Path(run), cell)
     model, task = load_classifier(folder)
     model = model.to(fabric.device)
@@ -87,7 +95,7 @@ def predict(
     write_csv(Path(out), header, rows)
     _say_counts(task, applied.values)
     _report(applied, Path(out))
-    return Path(out)
+    return _frame(Path(out))
 
 
 def embed(
@@ -98,14 +106,16 @@ def embed(
     cell: str | None = None,
     runtime: RuntimeSettings | None = None,
     reader: Reader | None = None,
-) -> Path:
-    """Pooled features of the images of `data`, as parquet with the columns path and features (float32 lists).
+    **keywords: Any,
+) -> "pandas.DataFrame":
+    """Pooled features of the images of `data`, in the columns path and features (float32 lists): as a frame, and as the
+    parquet file `out`.
 
     `run` is any run with an encoder, a study or a study's cell; of a study the first seed's pretrained encoder, unless
-    `cell` names another network.
+    `cell` names another network. Settings of `runtime` may be given by their names, such as ``device="cuda"``.
     """
     check_writable(Path(out))
-    fabric = make_fabric(runtime or RuntimeSettings())
+    fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords))
     folder = encoder_of(Path(run), cell)
     encoder = load_encoder(folder).to(fabric.device)
     say(f"embedding with {folder}")
@@ -113,10 +123,11 @@ def embed(
     applied = apply(lambda x: encoder.pool(encoder(x.to(fabric.device))), encoder.transform, source)
     features = pa.FixedSizeListArray.from_arrays(pa.array(applied.values.ravel()), applied.values.shape[1])
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"path": applied.keys, "features": features}), sink)
+    table = pa.table({"path": applied.keys, "features": features})
+    pq.write_table(table, sink)
     write_bytes(Path(out), sink.getvalue().to_pybytes())
     _report(applied, Path(out))
-    return Path(out)
+    return table.to_pandas()
 
 
 @torch.inference_mode()
@@ -145,6 +156,13 @@ def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source:
             f"none of the {len(source.keys):,} images of {source.name} can be used: {applied.skipped[:3]}"
         )
     return applied
+
+
+def _frame(path: Path) -> "pandas.DataFrame":
+    """A CSV file of predictions, what is no number as text: a class may be called 1, or NA."""
+    import pandas
+
+    return pandas.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False)
 
 
 def _mark(header: list[str], rows: list[list[str]], unsure: list[bool]) -> None:
