@@ -1,5 +1,6 @@
 """Settings by keyword, and what the functions that take them return."""
 
+import pydoc
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,13 @@ def test_every_settings_class_can_be_imported_from_whymask() -> None:
     for kind in (PretrainSettings, FinetuneSettings, StudySettings, whymask.ExplainSettings):
         missing = {group.__name__ for group in below(kind)} - set(whymask.__all__)
         assert not missing
+
+
+def test_help_shows_settings_as_python_has_them() -> None:
+    for name in (name for name in whymask.__all__ if name.endswith("Settings")):
+        shown = pydoc.plain(pydoc.render_doc(getattr(whymask, name)))
+        assert f"{name}(" in shown and "_ArgConfig" not in shown and "Annotated" not in shown
+    assert "seeds: int = 5" in pydoc.plain(pydoc.render_doc(StudySettings))
 
 
 def test_the_version_is_the_packages() -> None:

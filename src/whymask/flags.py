@@ -1,6 +1,6 @@
-"""How settings become flags of the command line."""
+"""How settings become flags of the command line, and stay readable in Python."""
 
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
@@ -20,3 +20,12 @@ YesNoAuto = Annotated[
     ),
 ]
 """A flag that alone means yes, and whose None is auto."""
+
+C = TypeVar("C", bound=type)
+
+
+def readable(cls: C) -> C:
+    """A decorator of a dataclass of settings: its signature, which `help` shows, is without what flags need."""
+    init: Any = cls.__init__  # type: ignore[misc]
+    init.__annotations__ = get_type_hints(cls) | {"return": None}
+    return cls

@@ -9,6 +9,7 @@ from typing import Literal
 
 from whymask.data.glyph_settings import parse_glyphs
 from whymask.errors import WhymaskError
+from whymask.flags import readable
 from whymask.later import LATER
 
 
@@ -18,6 +19,7 @@ def default_store() -> Path:
     return Path(os.environ.get("WHYMASK_STORE", cache / "whymask"))
 
 
+@readable
 @dataclass(frozen=True)
 class LabelSettings:
     """What labels are, and where a table has them."""
@@ -32,6 +34,7 @@ class LabelSettings:
     """What stands between the classes of one image in a text."""
 
 
+@readable
 @dataclass(frozen=True)
 class DataSettings(LabelSettings):
     """Which images, how they are prepared, and who may see which."""

@@ -5,7 +5,10 @@ from typing import Annotated, Literal
 
 import tyro
 
+from whymask.flags import readable
 
+
+@readable
 @dataclass(frozen=True)
 class EncoderSettings:
     """Which network, and how large. What is None follows from the images' size: `whymask.encoders.resolve`."""

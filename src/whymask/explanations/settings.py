@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 from whymask.data.settings import DataSettings
 from whymask.errors import WhymaskError
-from whymask.flags import Flat
+from whymask.flags import Flat, readable
 from whymask.training.settings import RuntimeSettings
 
 MeasureName = Literal["features", "views", "lottery", "interactions", "retention", "robustness"]
@@ -13,6 +13,7 @@ NAMES: tuple[MeasureName, ...] = get_args(MeasureName)
 """Of `whymask.explanations.measures.MEASURES`, which need torch, as a flag does not."""
 
 
+@readable
 @dataclass(frozen=True)
 class ExplainSettings:
     """Why pretraining helped, or did not: which features the networks captured."""

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, make_dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from whymask.errors import WhymaskError
+from whymask.flags import readable
 from whymask.keywords import with_keywords
 
 
+@readable
 @dataclass(frozen=True)
 class MethodSettings:
     """Settings of a method. What is None follows from the encoder."""
@@ -24,6 +26,7 @@ class MethodSettings:
                 raise WhymaskError(f"{name} {given!r}; it is one of {', '.join(words)}")
 
 
+@readable
 @dataclass(frozen=True)
 class MaskedSettings(MethodSettings):
     """How squares are hidden. The class that inherits this says what its paper does."""
@@ -38,6 +41,7 @@ class MaskedSettings(MethodSettings):
     """Side of a block, or of an aligned group, in mask squares. Default: the method's own."""
 
 
+@readable
 @dataclass(frozen=True)
 class TeacherSettings(MethodSettings):
     """How the teacher follows the student."""
@@ -47,6 +51,7 @@ class TeacherSettings(MethodSettings):
     much that the averaging horizon 1 / (1 - decay) exceeds 5 % of the run's steps."""
 
 
+@readable
 @dataclass(frozen=True)
 class MAESettings(MaskedSettings):
     """Defaults: ViT 75 % hidden, uniformly, as the paper found best; CNN 50 %, as FCMAE's 60 % lower because 3x3
@@ -73,6 +78,7 @@ class MAESettings(MaskedSettings):
     costs less and estimates the same loss from fewer squares."""
 
 
+@readable
 @dataclass(frozen=True)
 class CrossMAESettings(MaskedSettings):
     """Defaults: those of mae on a ViT. The paper decodes a share of the hidden squares.
@@ -94,6 +100,7 @@ class CrossMAESettings(MaskedSettings):
     and estimates the same loss from fewer squares."""
 
 
+@readable
 @dataclass(frozen=True)
 class FCMAESettings(MaskedSettings):
     """Defaults: 50 % hidden, lower than the paper's 60 % because 3x3 windows see less of the surroundings (on glyphs 50
@@ -104,6 +111,7 @@ class FCMAESettings(MaskedSettings):
     on glyphs the features are better for it."""
 
 
+@readable
 @dataclass(frozen=True)
 class Data2VecSettings(TeacherSettings, MaskedSettings):
     """Defaults: 60 % hidden in blocks on a ViT, the top half of the blocks, at most 6, as the paper's for ImageNet.
@@ -120,6 +128,7 @@ class Data2VecSettings(TeacherSettings, MaskedSettings):
     """Where the smooth L1 loss turns from square to linear."""
 
 
+@readable
 @dataclass(frozen=True)
 class Data2Vec2Settings(TeacherSettings, MaskedSettings):
     """Defaults, as the paper's for ImageNet: 80 % hidden around visible blocks of 3 x 3 patches, the last 10 of 12
@@ -145,6 +154,7 @@ class Data2Vec2Settings(TeacherSettings, MaskedSettings):
     it over a batch's masked images.)"""
 
 
+@readable
 @dataclass(frozen=True)
 class SimMIMSettings(MaskedSettings):
     """Defaults, as the paper's: 60 % hidden. Its mask patches of 32 of 224 pixels, a seventh of a side, are groups of
@@ -154,6 +164,7 @@ class SimMIMSettings(MaskedSettings):
     """
 
 
+@readable
 @dataclass(frozen=True)
 class MaskFeatSettings(MaskedSettings):
     """Defaults: 40 % hidden, 9 bins, cells of half a patch, as the paper's for images; blocks are of 2 x 2 patches.
@@ -168,6 +179,7 @@ class MaskFeatSettings(MaskedSettings):
     """Side, in pixels, of the cell that a histogram is made of; half of a patch, or of a CNN's position."""
 
 
+@readable
 @dataclass(frozen=True)
 class SparKSettings(MaskedSettings):
     """Defaults, as the paper's: 60 % hidden, in groups as large as a position of the last map.
@@ -183,6 +195,7 @@ class SparKSettings(MaskedSettings):
     768 of ResNet-50's 2048."""
 
 
+@readable
 @dataclass(frozen=True)
 class IJEPASettings(TeacherSettings):
     """Defaults, as the paper's for ImageNet.
@@ -206,6 +219,7 @@ class IJEPASettings(TeacherSettings):
     """Blocks of the predictor; half of the encoder's, as the paper's 6 of ViT-B's 12."""
 
 
+@readable
 @dataclass(frozen=True)
 class TwoLayerSettings(MethodSettings):
     """Defaults as in the theory lab. The paper states no number for this network on images."""

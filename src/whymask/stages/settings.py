@@ -10,7 +10,7 @@ import tyro
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
-from whymask.flags import Flat
+from whymask.flags import Flat, readable
 from whymask.later import LATER
 from whymask.methods import SETTINGS, PerMethod
 from whymask.tasks.budgets import parse_budget
@@ -25,6 +25,7 @@ AugmentName = Literal["auto", "none", "crop", "crop-flip"]
 auto: crop-flip, but none for glyphs, whose features are patterns of fixed size and orientation."""
 
 
+@readable
 @dataclass(frozen=True)
 class PretrainTrainingSettings(TrainingSettings):
     """How an encoder is pretrained. The recipe is the masked autoencoder's (arXiv 2111.06377), for short runs: a
@@ -42,6 +43,7 @@ class PretrainTrainingSettings(TrainingSettings):
         return self.epochs or min(max(round(50_000 / images), 10), 50)
 
 
+@readable
 @dataclass(frozen=True)
 class FinetuneTrainingSettings(TrainingSettings):
     """How an encoder and a head are trained on labels: the same for a pretrained encoder and for one from scratch, but
@@ -107,6 +109,7 @@ class FinetuneTrainingSettings(TrainingSettings):
         return self.epochs or min(max(round(20_000 / images), 8), 40)
 
 
+@readable
 @dataclass(frozen=True)
 class PretrainSettings(PerMethod):
     """Pretrain an encoder on unlabelled images."""
@@ -130,6 +133,7 @@ class PretrainSettings(PerMethod):
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
 
+@readable
 @dataclass(frozen=True)
 class FinetuneSettings:
     """Train a classifier on labelled images, from a pretrained encoder or from scratch."""
@@ -158,6 +162,7 @@ class FinetuneSettings:
         parse_budget(self.budget)
 
 
+@readable
 @dataclass(frozen=True)
 class ProbeSettings:
     """Ask what a frozen encoder knows: nearest neighbours, and a linear model, on its features."""

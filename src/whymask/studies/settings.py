@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
-from whymask.flags import Flat
+from whymask.flags import Flat, readable
 from whymask.methods import SETTINGS, PerMethod
 from whymask.stages.settings import SCRATCH, AugmentName, FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.tasks.budgets import parse_budget
@@ -21,6 +21,7 @@ MARGIN = 0.02
 __all__ = ["INIT", "SCRATCH", "SCRATCH_LONG", "ScratchLong", "StudySettings"]
 
 
+@readable
 @dataclass(frozen=True)
 class StudySettings(PerMethod):
     """Does pretraining help on these images, how much, and what is it worth in labels?"""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
 from whymask.errors import WhymaskError
-from whymask.flags import Flat
+from whymask.flags import Flat, readable
 
 ClaimId = Literal[
     "coverage", "purity", "kernel-lottery", "supervised-lottery", "downstream", "retention", "growth", "data-coverage",
@@ -27,6 +27,7 @@ NUMBERS = (
 """Settings that must be above 0."""
 
 
+@readable
 @dataclass(frozen=True)
 class ImageSettings:
     """Multi-view and single-view images of k classes with L features each; see `whymask.theory.MultiView`."""
@@ -94,6 +95,7 @@ class ImageSettings:
         return self.count + 40 if self.d is None else self.d
 
 
+@readable
 @dataclass(frozen=True)
 class RegimeSettings:
     """Data, network, objective and training; the defaults are a regime that shows the effect on two cores."""
@@ -167,6 +169,7 @@ class RegimeSettings:
         return 200 * self.data.k if self.N is None else self.N
 
 
+@readable
 @dataclass(frozen=True)
 class TheorySettings:
     """What `whymask theory` runs."""

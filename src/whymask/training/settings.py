@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from whymask.errors import WhymaskError
+from whymask.flags import readable
 
 
+@readable
 @dataclass(frozen=True)
 class RuntimeSettings:
     """Where and how precisely to compute. Changes speed, not what is tested."""
@@ -20,6 +22,7 @@ class RuntimeSettings:
     """CPU threads; default: what PyTorch finds. Bit-identical resuming needs the same number, so it is recorded."""
 
 
+@readable
 @dataclass(frozen=True)
 class TrainingSettings:
     """How a network is to be trained, in any stage."""
