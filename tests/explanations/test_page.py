@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from markupsafe import escape
 from matplotlib.figure import Figure
 
+from browsing import Visit, faults_of
 from whymask import Explanation, WhymaskError
 from whymask.explanations.drawing import Told, dots, select
 from whymask.explanations.measure import Drawing, Expectation, Measure
@@ -218,45 +218,6 @@ def test_curves_that_rest_on_few_images_say_so(explained: Explanation) -> None:
 # in a browser ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as tools:
-        running = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield running
-        running.close()
-
-
-class Visit:
-    """A page as opened from disk, with everything that it asked for, said and popped up."""
-
-    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
-        self.requests: list[str] = []
-        self.said: list[str] = []
-        self.page = browser.new_page(**options)
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.said.append("dialog"), dialog.dismiss()))
-        self.page.goto(path.as_uri())
-
-    def __enter__(self) -> "Visit":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.page.close()
-
-    @property
-    def outside(self) -> list[str]:
-        """Requests for anything but the page and what is in it."""
-        return [url for url in self.requests if not url.startswith(("file://", "data:"))] + [
-            url for url in self.requests if url.startswith("file://") and not url.endswith(".html")
-        ]
-
-
 def test_no_requests_no_errors_and_a_class_named_script_does_nothing(browser: Any, evil: Path) -> None:
     with Visit(browser, evil / "report.html") as visit:
         assert visit.said == [] and visit.outside == []
@@ -312,10 +273,8 @@ def parsed(key: str, text: str) -> Any:
     return float(text) if key in ("at", "value", "low", "high") else text
 
 
-def test_on_a_phone_nothing_is_cut_off(browser: Any, evil: Path) -> None:
-    with Visit(browser, evil / "report.html", viewport={"width": 375, "height": 800}) as visit:
-        visit.page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
-        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 375
+def test_the_page_can_be_read_on_a_phone_and_on_a_desk_in_light_and_dark(browser: Any, evil: Path) -> None:
+    assert faults_of(browser, evil / "report.html") == []
 
 
 def test_dark_and_printed(browser: Any, evil: Path) -> None:

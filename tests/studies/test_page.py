@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from browsing import faults_of
 from pages import shares_in_percent
 from whymask.errors import WhymaskError
 from whymask.report import text
@@ -222,6 +223,10 @@ def test_names_are_data(page: Page, nasty: Path) -> None:
     assert "\u202e" not in page.source and "猫" in page.text
     recall = (nasty / "figures" / "recall-10.svg").read_text()
     assert "&lt;script&gt;" in recall and "$x^2$" in recall, "escaped, and not typeset as mathematics"
+
+
+def test_the_page_can_be_read_on_a_phone_and_on_a_desk_in_light_and_dark(browser: Any, page: Page, nasty: Path) -> None:
+    assert page.text and faults_of(browser, nasty / "report.html") == []
 
 
 def test_the_page_is_deterministic(nasty: Path) -> None:

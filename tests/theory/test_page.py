@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from browsing import faults_of
 from pages import shares_in_percent
 from whymask.errors import WhymaskError
 from whymask.theory.claims.earlier import with_states
@@ -291,6 +292,10 @@ def test_rows_have_all_their_keys(page: Page) -> None:
     assert shares_in_percent(page.source) == []
     for shown in ("predicted grown", "own 100, fixed 2,400", "2 (0.900)", "worst seed", "networks", "crossing"):
         assert shown in page.text, shown
+
+
+def test_the_page_can_be_read_on_a_phone_and_on_a_desk_in_light_and_dark(browser: Any, folder: Path) -> None:
+    assert faults_of(browser, folder / "report.html") == []
 
 
 def test_every_picture_is_there(page: Page, folder: Path) -> None:
