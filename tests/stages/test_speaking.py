@@ -15,6 +15,7 @@ from whymask import WhymaskError
 from whymask.explanations import run as explaining
 from whymask.runs import read_json
 from whymask.stages.settings import A_RUN
+from whymask.stages.speaking import study_of
 from whymask.stages.start import POOL, hashes_seen
 
 COMMANDS = ("finetune", "probe", "pretrain", "explain", "predict", "embed", "export")
@@ -116,6 +117,14 @@ def test_a_cell_is_worth_what_its_study_says_by_folder_as_by_name(use: Use, fini
     assert (
         by_name == worth(finished / "cells" / "mae-2-0") and "single-view accuracy" in by_name and "chance" in by_name
     )
+
+
+def test_which_study_a_folder_belongs_to(finished: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(finished, tmp_path / "mine")
+    shutil.copytree(moved / "cells" / "mae-2-0", moved / "tuned-by-hand")
+    for name, study in (("cells/mae-2-0", moved), ("final", moved), ("tuned-by-hand", None), ("why", None)):
+        assert study_of(moved / name) == study
+    assert study_of(Path("/")) is None and study_of(Path("/runs")) is None
 
 
 def test_an_export_of_a_cell_tells_of_its_study_and_lies_beside_it(finished: Path, tmp_path: Path) -> None:

@@ -141,8 +141,8 @@ def licence_line(what: Exported) -> str:
 
 
 def named(data: str) -> str:
-    """What a user gave as images, "photos/ + /home/me/labelled", by the last part of each path, "photos + labelled"; of
-    a pattern with the folder before it."""
+    """What a user gave as images, "photos/ + /home/me/labelled", by the last part of each path, "photos + labelled"; a
+    pattern with the folder before it."""
     parts = [Path(part) for part in data.split(" + ")]
     names = ["/".join(path.parts[-2:]) if has_magic(path.name) else path.name for path in parts]
     return " + ".join(name or NOT_NAMED for name in names)

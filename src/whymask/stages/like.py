@@ -31,7 +31,7 @@ def settings_like(asked: FinetuneSettings) -> FinetuneSettings:
         default = type(part)()
         known = {name: value for name, value in found.items() if value is not None and hasattr(part, name)}
         free = {name: value for name, value in known.items() if getattr(part, name) == getattr(default, name)}
-        taken.update(free)
+        taken.update({name: value for name, value in free.items() if value != getattr(default, name)})
         given.update({name: getattr(part, name) for name in known.keys() - free if getattr(part, name) != known[name]})
         return replace(part, **free)
 
@@ -75,4 +75,5 @@ def _data_of(folder: Path, asked: FinetuneSettings) -> dict[str, Any]:
 
 def _listed(settings: Mapping[str, Any]) -> str:
     called = {"encoder" if name == "name" else name.replace("_", " "): value for name, value in settings.items()}
-    return ", ".join(f"{name} {value}" for name, value in called.items() if value != "") or "nothing"
+    changing = (f"{name} {value}" for name, value in called.items() if value not in ("", 0.0, False))
+    return ", ".join(changing) or "nothing but defaults"

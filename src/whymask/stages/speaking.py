@@ -16,7 +16,7 @@ from whymask.stages.settings import A_RUN, SCRATCH
 from whymask.tasks import TASKS, Classification, Task
 from whymask.tasks.scores import scores_of
 
-STUDY, CELLS = "study.json", "cells"
+STUDY, CELLS, FINAL = "study.json", "cells", "final"
 Part = Literal["classifier", "encoder"]
 
 
@@ -63,9 +63,9 @@ def is_study(folder: Path) -> bool:
 
 def study_of(folder: Path) -> Path | None:
     """The study whose cell or final network lies in `folder`; None of a run that stands alone."""
-    above, upper = folder.resolve().parents[:2]
-    around = upper if above.name == CELLS else above
-    return around if (around / STUDY).exists() else None
+    own = folder.resolve()
+    around = own.parent if own.name == FINAL else own.parent.parent if own.parent.name == CELLS else None
+    return around if around is not None and (around / STUDY).exists() else None
 
 
 def checked(folder: Path, part: Part) -> Path:

@@ -13,12 +13,12 @@ from whymask.progress import say
 from whymask.runs import read_json
 from whymask.stages.classify import train_classifier
 from whymask.stages.record import read_record
+from whymask.stages.speaking import FINAL
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.settling import MINIMUM
 from whymask.tasks.budgets import Budget
 from whymask.training.loop import Interrupted
 
-FOLDER = "final"
 ALL = Budget("all")
 
 Row = dict[str, Any]
@@ -31,7 +31,7 @@ def is_wanted(final: bool | None, study: Mapping[str, Any], out: Path) -> bool:
 
 
 def finished(out: Path) -> bool:
-    return (out / FOLDER / "result.json").exists()
+    return (out / FINAL / "result.json").exists()
 
 
 def planned(runner: Runner, final: bool | None) -> list[Cell]:
@@ -96,7 +96,7 @@ def _train(runner: Runner, cell: Cell) -> tuple[Path, Row]:
     own = runner.folder(cell)
     if (own / "result.json").exists():
         return own, read_json(own / "result.json")
-    folder = runner.out / FOLDER
+    folder = runner.out / FINAL
     with runner.context.fabric.rank_zero_first():
         if (folder / "config.json").exists() and read_record(folder).arm != cell.arm:  # best before cells were repeated
             shutil.rmtree(folder)
@@ -104,4 +104,4 @@ def _train(runner: Runner, cell: Cell) -> tuple[Path, Row]:
     job = runner.job(cell, rows, runner.context.prepared.test, runner.training_of(cell.arm, len(rows)))
     if cell.arm == runner.config.method:
         job = replace(job, origin=f"../cells/{Cell(cell.arm, None, cell.seed).name}")
-    return folder, train_classifier(runner.context, job, folder, FOLDER)
+    return folder, train_classifier(runner.context, job, folder, FINAL)
