@@ -1,5 +1,6 @@
 """`study`: the whole job, from a folder of images to a verdict and a page."""
 
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from whymask.studies.cells import Cell, Runner, all_cells, share_of
 from whymask.studies.config import resolve_study
 from whymask.studies.final import add_final, is_wanted, planned
 from whymask.studies.hours import fit_hours
+from whymask.studies.pace import progress_line
 from whymask.studies.page import write_study_page
 from whymask.studies.plan import make_plan
 from whymask.studies.resolution import resolution_text, smallest_difference
@@ -158,14 +160,14 @@ def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: boo
 
 
 def run_cells(runner: Runner, cells: list[Cell]) -> None:
-    """Run what is not finished; say what failed and go on."""
+    """Run what is not finished; say of each what came of it, and how long the others will take."""
+    spent: dict[Cell, float] = {}
     for position, cell in enumerate(cells, start=1):
+        was_there, began = runner.is_done(cell), time.monotonic()
         result = runner.run(cell)
-        if "error" in result:
-            say(f"[{position}/{len(cells)}] {cell.name} failed: {result['error']}")
-        else:
-            shown = result.get("metrics", {}).get(runner.config.metric, result.get("loss"))
-            say(f"[{position}/{len(cells)}] {cell.name}: {shown:.4f} ({result['seconds']:.0f} s)")
+        if "error" not in result:
+            spent[cell] = result["seconds"] if was_there else time.monotonic() - began
+        say(progress_line(runner, cells, position, result, spent))
 
 
 # what the page needs ------------------------------------------------------------------------------------------
