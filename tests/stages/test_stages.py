@@ -207,7 +207,7 @@ def test_a_study_predicts_with_the_largest_budgets_network_and_embeds_with_the_e
     assert f"predicting with {finished / 'cells' / 'scratch-2-1'}" in capsys.readouterr().err
     whymask.embed(finished, GLYPHS, out=tmp_path / "f.parquet", runtime=RUNTIME)
     assert f"embedding with {finished / 'cells' / 'pretrain-mae-0'}" in capsys.readouterr().err
-    with pytest.raises(WhymaskError, match=r"no cell 'nope'; it has .*mae-2-0"):
+    with pytest.raises(WhymaskError, match=r"no cell 'nope'; its cells are: .*mae-2-0"):
         whymask.predict(finished, GLYPHS, out=tmp_path / "n.csv", cell="nope", runtime=RUNTIME)
 
 
