@@ -16,6 +16,7 @@ from whymask import cli
 from whymask.encoders import kinds
 from whymask.methods import METHODS
 from whymask.runs import read_json
+from whymask.studies.advice import advice_text
 
 ROOT = Path(__file__).parents[1]
 Command = Callable[..., int]
@@ -100,8 +101,10 @@ def test_a_study_prints_its_verdict_and_the_pages_path_in_one_piece(
     assert whymask("study", GLYPHS, "--out", out, *SMALL["study"].split(), *RUNTIME) == 0
     printed = capsys.readouterr().err.splitlines()
     assert printed[-1] == f"The page: {out / 'report.html'}"
-    verdict = read_json(out / "study.json")["verdict"]
-    assert printed[-3:-1] == [verdict["text"], f"What would settle it: {verdict['settle']}"]
+    told = read_json(out / "study.json")
+    verdict, now = told["verdict"], printed.index("What now:")
+    assert printed[now - 2 : now] == [verdict["text"], f"What would settle it: {verdict['settle']}"]
+    assert printed[now:-1] == advice_text(told["advice"]).splitlines()
     command = read_json(out / "study.json")["setting"]["command"]
     assert command == shlex.join(["whymask", "study", GLYPHS, "--out", str(out), *SMALL["study"].split(), *RUNTIME])
 

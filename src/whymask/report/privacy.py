@@ -10,6 +10,7 @@ from typing import Any
 
 HIDDEN = "(hidden)"
 _SAFE_PROVENANCE = {"device", "precision", "created", "python", "platform", "processor"}
+_COMMANDS = ("study", "explain", "predict", "export")
 _FLAG = re.compile(r"--?[a-z][a-z0-9_.-]*")
 _ERROR = re.compile(r"[A-Za-z_.]*(?:Error|Exception|Interrupt|Exit)\b")
 
@@ -19,13 +20,13 @@ def class_names(classes: list[Any]) -> list[str]:
 
 
 def without_values(command: str) -> str:
-    """ "whymask study photos/ --labels mine/" -> "whymask study … --labels …"; explain alike."""
+    """ "whymask study photos/ --labels mine/" -> "whymask study … --labels …"; the other commands alike."""
     try:
         tokens = shlex.split(command)
     except ValueError:
         return HIDDEN
     shown = []
-    name = next((token for token in tokens if token in ("study", "explain")), "study")
+    name = next((token for token in tokens if token in _COMMANDS), "study")
     for token in tokens[tokens.index(name) + 1 :] if name in tokens else tokens[1:]:
         flag = _FLAG.fullmatch(token.partition("=")[0])
         shown += [flag.group()] if flag and "=" not in token else [f"{flag.group()} …"] if flag else ["…"]

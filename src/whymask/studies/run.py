@@ -16,6 +16,7 @@ from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, command, write_arrays, write_csv, write_json
 from whymask.stages.context import Context
 from whymask.stages.recipes import resolve_finetuning
+from whymask.studies.advice import advice, advice_text
 from whymask.studies.cells import Cell, Runner, all_cells, share_of
 from whymask.studies.config import resolve_study
 from whymask.studies.final import add_final, is_wanted, planned
@@ -94,8 +95,9 @@ def study(
     if explain and is_done:
         explain_study(runner, data, images=images, names=names)
         write_study_page(runner.out, images=images, names=names)
-    folder.finish({"verdict": table["verdict"]})
-    say(f"{table['verdict']['text']}{settled_by(table['verdict'])}\nThe page: {runner.out / 'report.html'}")
+    given = table["verdict"]
+    folder.finish({"verdict": given})
+    say(f"{given['text']}{settled_by(given)}\n{advice_text(table['advice'])}\nThe page: {runner.out / 'report.html'}")
     return StudyResult(table)
 
 
@@ -154,6 +156,7 @@ def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: boo
     """study.json and the page, from the cells that are finished."""
     table = assemble(runner.out, runner.context.prepared, runner.config, cells, _describe(runner, cells))
     table |= {"provenance": folder.provenance}
+    table |= {"advice": advice(table, runner.context.prepared.task, str(runner.out))}
     write_json(runner.out / "study.json", table)
     write_study_page(runner.out, images=images, names=names)
     return table

@@ -25,10 +25,9 @@ def settling(pairs: Sequence[Row], margin: float, test_images: int | None) -> st
     groups of them, were resampled. None where more of neither would help.
     """
     asked, now = [], []
-    images = [_images_for(row, margin, test_images) for row in pairs if row["low_images"] is not None and test_images]
     for name, needed, there, most in (
-        ("test images", max(images, default=0), test_images or 0, MOST_IMAGES),
-        ("seeds", max(_seeds_for(row, margin) for row in pairs), max(row["seeds"] for row in pairs), MOST_SEEDS),
+        ("test images", _images_needed(pairs, margin, test_images), test_images or 0, MOST_IMAGES),
+        ("seeds", seeds_needed(pairs, margin), max(row["seeds"] for row in pairs), MOST_SEEDS),
     ):
         if needed > there:
             asked.append(f"more than {count(most)} {name}" if needed > most else f"{count(_rounded(needed))} {name}")
@@ -36,6 +35,16 @@ def settling(pairs: Sequence[Row], margin: float, test_images: int | None) -> st
     if not asked:
         return None
     return f"About {' and '.join(asked)} (now {' and '.join(now)}), if difference and spread stay as they are."
+
+
+def seeds_needed(pairs: Sequence[Row], margin: float) -> int:
+    """The seeds that `settling` asks for; more than `MOST_SEEDS` where those would not suffice."""
+    return max(_seeds_for(row, margin) for row in pairs)
+
+
+def _images_needed(pairs: Sequence[Row], margin: float, test_images: int | None) -> float:
+    images = [_images_for(row, margin, test_images) for row in pairs if row["low_images"] is not None and test_images]
+    return max(images, default=0)
 
 
 def _goal(pair: Row, margin: float) -> float:

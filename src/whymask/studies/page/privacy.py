@@ -47,6 +47,7 @@ def without_names(study: dict[str, Any]) -> dict[str, Any]:
     hidden["provenance"] = harmless(provenance)
     hidden["provenance"] |= {"threads": provenance.get("threads")} | ({"versions": versions} if versions else {})
     hidden["data"] = _data(study["data"])
+    hidden["advice"] = [row | {"command": row["command"] and without_values(row["command"])} for row in study["advice"]]
     hidden["pretraining"] = [without_message(record) for record in study["pretraining"]]
     hidden["cells"] = [without_message(record) for record in study["cells"]]
     position = {name: index for index, name in reversed(list(enumerate(classes)))}

@@ -15,6 +15,7 @@ from whymask.report.figures import arm_styles, inline, write_figures
 from whymask.report.page import render
 from whymask.report.text import clean, count, flatten, known
 from whymask.runs import read_json, write_bytes
+from whymask.studies.advice import advice
 from whymask.studies.earlier import judged_anew
 from whymask.studies.equal_compute import unequal_compute
 from whymask.studies.page import figures, pictures, results
@@ -66,7 +67,7 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
 
 def load_study(folder: Path) -> dict[str, Any]:
     """study.json, its strings printable, with an empty section for each one that is missing; one of an earlier
-    version judged and bounded as today."""
+    version judged and bounded as today, with the advice that follows from that."""
     path = folder / "study.json"
     try:
         study = read_json(path)
@@ -77,7 +78,9 @@ def load_study(folder: Path) -> dict[str, Any]:
         study[section] = study.get(section) or {}
     for section in _LISTS:
         study[section] = study.get(section) or []
-    return judged_anew(within_bounds(study), results.task_of(study))
+    task = results.task_of(study)
+    study = judged_anew(within_bounds(study), task)
+    return study if "advice" in study else study | {"advice": advice(study, task, str(folder))}
 
 
 def _by_hours(folder: Path) -> bool:

@@ -1,0 +1,239 @@
+"""What the rules of advice ask of a study: words, numbers and commands, from study.json alone."""
+
+import math
+import shlex
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import PurePath
+from typing import Any
+
+from whymask.data.prepare import FEW_UNLABELLED
+from whymask.data.splits import LARGEST_SHARE
+from whymask.errors import WhymaskError
+from whymask.report.text import count, known
+from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG
+from whymask.studies.settling import MOST_SEEDS, seeds_needed
+from whymask.studies.verdict import state_of
+from whymask.tasks import Metric, Task
+
+Row = dict[str, Any]
+
+NOT_EXPORTED = ("cnn", "plain_cnn", "two-layer", "two_layer")
+"""Encoders that timm does not know, so that they are written as plain tensors."""
+PUBLIC = {"cnn": "resnet18", "plain_cnn": "resnet18", "vit": "vit_small_patch16_224"}
+"""A network of timm like whymask's own, which has no public weights."""
+
+
+class Facts:
+    """What the rules ask of a study, each as a word or number that a rule's sentence may cite.
+
+    `study`: of study.json, of today's schema; `folder`: where it lies, as the commands are to name it.
+    """
+
+    def __init__(self, study: Row, task: Task, folder: str):
+        self.study, self.task, self.folder = study, task, shlex.quote(folder)
+        self.verdict, self.setting, self.data = study["verdict"], study["setting"], study["data"]
+        self.kind = self.verdict.get("kind", "")
+        self.method = self.setting.get("method", "mae")
+        self.above_chance = self.verdict.get("above_chance")
+
+    # the verdict's numbers
+
+    @property
+    def is_understood(self) -> bool:
+        """Whether it names a metric of today, and the labels that it is of."""
+        try:
+            self.task.describe(self.verdict["metric"])
+        except (KeyError, WhymaskError):
+            return False
+        return "labels_per_class" in self.verdict
+
+    @property
+    def about(self) -> Metric:
+        return self.task.describe(self.verdict["metric"])
+
+    def level(self, arm: str, labels: float) -> float:
+        """The arm's mean in the verdict's metric; NaN where it was not run."""
+        wanted = {"arm": arm, "labels_per_class": labels, "metric": self.verdict.get("metric")}
+        return next((row["mean"] for row in self.study["levels"] if wanted.items() <= row.items()), math.nan)
+
+    def pairs(self, arm: str) -> list[Row]:
+        """The arm's against scratch and scratch-long, where the verdict is given."""
+        wanted = {"arm": arm, "labels_per_class": self.verdict["labels_per_class"], "metric": self.verdict["metric"]}
+        rows = [row for row in self.study["pairs"] if wanted.items() <= row.items()]
+        return [row for row in rows if row["baseline"] in (SCRATCH, SCRATCH_LONG)]
+
+    def is_better(self, one: float, other: float) -> bool:
+        return one > other if self.about.higher_is_better else one < other
+
+    @property
+    def init_is_best(self) -> bool:
+        """Whether the arm from a given checkpoint is better than all from scratch, and has a better mean than the
+        pretrained one."""
+        rows = self.pairs(INIT)
+        if not rows or any(state_of(row, self.about) != "better" for row in rows):
+            return False
+        labels = self.verdict["labels_per_class"]
+        return self.is_better(self.level(INIT, labels), self.level(self.method, labels))
+
+    @property
+    def open_pairs(self) -> list[Row]:
+        margin = self.verdict.get("margin", math.nan)
+        return [row for row in self.pairs(self.method) if state_of(row, self.about, margin) == "open"]
+
+    # seeds, images and labels
+
+    @property
+    def seeds(self) -> int:
+        return len(self.setting.get("seeds") or [])
+
+    @cached_property
+    def more_seeds(self) -> int:
+        """The seeds that would settle an open verdict; 0 where as many are there or even 50 would not suffice."""
+        rows = self.open_pairs if self.kind == "cannot tell" else []
+        needed = seeds_needed(rows, self.verdict.get("margin", math.nan)) if rows else 0
+        return needed if self.seeds < needed <= MOST_SEEDS else 0
+
+    @property
+    def asks_for_images(self) -> bool:
+        return "test images" in (self.verdict.get("settle") or "")
+
+    @property
+    def test_share(self) -> float:
+        """A larger one than the study had; NaN where the test images were given, or a half of all was taken."""
+        drawn = self.data.get("test_split") == "drawn"
+        share = self.data.get("test_share") or 0.2
+        return LARGEST_SHARE if drawn and share < LARGEST_SHARE else math.nan
+
+    @property
+    def few_unlabelled(self) -> bool:
+        pool = self.data.get("pool")
+        return known(pool) and pool < FEW_UNLABELLED
+
+    @property
+    def pool(self) -> str:
+        return count(self.data.get("pool"))
+
+    @property
+    def cells(self) -> list[Row]:
+        return [cell for cell in self.study["cells"] if cell.get("metrics") and not cell.get("error")]
+
+    @property
+    def chosen(self) -> str:
+        """The arm to use."""
+        if self.kind == "helps":
+            return self.method
+        return SCRATCH_LONG if self.kind == "not worth its compute" else SCRATCH
+
+    def cell_of(self, arm: str) -> str:
+        """The name of the arm's first seed at its largest budget, for --cell."""
+        rows = [cell for cell in self.cells if cell["arm"] == arm]
+        best = min(rows, key=lambda cell: (-cell["labels_per_class"], cell["seed"]), default=None)
+        return shlex.quote(PurePath(best["folder"]).name) if best else "NAME"
+
+    @property
+    def init_cell(self) -> str:
+        return self.cell_of(INIT)
+
+    @property
+    def chosen_cell(self) -> str:
+        return self.cell_of(self.chosen)
+
+    @cached_property
+    def budgets(self) -> list[float]:
+        return sorted({cell["labels_per_class"] for cell in self.cells if cell["arm"] == self.chosen})
+
+    @property
+    def rises(self) -> bool:
+        """Whether the arm to use is better with most labels than with fewest, by more than the margin."""
+        if len(self.budgets) < 2:
+            return False
+        few, many = (self.level(self.chosen, labels) for labels in (self.budgets[0], self.budgets[-1]))
+        return self.is_better(many, few) and abs(many - few) > self.verdict.get("margin", math.nan)
+
+    @property
+    def fewest(self) -> str:
+        return count(self.budgets[0])
+
+    @property
+    def most(self) -> str:
+        return f"{count(self.budgets[-1])} {self.task.bought(self.budgets[-1])}"
+
+    # commands
+
+    @property
+    def target(self) -> str:
+        return "safetensors" if self.encoder in NOT_EXPORTED else "timm"
+
+    @property
+    def encoder(self) -> str:
+        return (self.setting.get("encoder") or {}).get("name") or "cnn"
+
+    @property
+    def has_public_like(self) -> bool:
+        return self.encoder not in NOT_EXPORTED or self.encoder in PUBLIC
+
+    @property
+    def public(self) -> str:
+        """An encoder that has public weights: the study's own, where timm has it by that name."""
+        return PUBLIC.get(self.encoder) or shlex.quote(self.encoder)
+
+    @property
+    def in_colour(self) -> str:
+        """A flag where images are grey: public weights see three channels."""
+        return " --channels 3" if self.data.get("channels") == 1 else ""
+
+    @property
+    def epochs(self) -> int:
+        return (self.setting.get("pretrain") or {}).get("epochs") or 0
+
+    @property
+    def twice(self) -> int:
+        return 2 * self.epochs
+
+    @property
+    def again(self) -> str:
+        """The study's own command, all of its cells; "" where it was not run from a command line."""
+        return _without(self.same, ("--cells",)) if self.same else ""
+
+    @property
+    def again_with_another(self) -> str:
+        """The same, without what is said of whymask's own encoders alone."""
+        sizes = ("--width", "--depth", "--heads", "--patch") if self.encoder in PUBLIC else ()
+        return _without(self.again, sizes) if self.again else ""
+
+    @cached_property
+    def same(self) -> str:
+        """As it was given."""
+        try:
+            words = shlex.split(self.setting.get("command") or "")
+        except ValueError:
+            return ""
+        return shlex.join(["whymask", *words[1:]]) if words[1:2] == ["study"] else ""
+
+
+def _parts(command: str) -> list[list[str]]:
+    """The command's words, each flag with its values: [["whymask", "study", "photos/"], ["--seeds", "5"], ...]."""
+    parts: list[list[str]] = [[]]
+    for word in shlex.split(command):
+        if word.startswith("--"):
+            parts.append([])
+        parts[-1].append(word)
+    return parts
+
+
+def _without(command: str, flags: Iterable[str]) -> str:
+    return _joined(part for part in _parts(command) if _flag(part) not in flags)
+
+
+def said_once(command: str) -> str:
+    """The command, of a flag that is there twice only the last."""
+    return _joined({_flag(part): part for part in _parts(command)}.values())
+
+
+def _flag(part: list[str]) -> str:
+    return part[0].partition("=")[0]
+
+
+def _joined(parts: Iterable[list[str]]) -> str:
+    return shlex.join(word for part in parts for word in part)
