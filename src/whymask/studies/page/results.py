@@ -9,6 +9,7 @@ import numpy as np
 from whymask.errors import WhymaskError
 from whymask.report.text import count, known
 from whymask.studies.table import row_key
+from whymask.studies.verdict import in_short
 from whymask.tasks import TASKS, Classification, Task
 
 Row = dict[str, Any]
@@ -16,6 +17,7 @@ BASELINES = ("scratch", "scratch-long")
 CLASSES = Classification()
 MATRIX_CLASSES = 15
 CONFUSED_PAIRS = 12
+LEAD_PAIRS = 5
 _VERDICTS = {
     "helps": ("✓", "Pretraining helps"),
     "hurts": ("✗", "Pretraining hurts"),
@@ -104,13 +106,15 @@ def verdict(study: Row) -> Row:
     given = study["verdict"]
     mark, title = _VERDICTS.get(given.get("kind"), ("…", "No verdict yet"))
     metric, labels = lead_of(study)
+    text = given.get("text") or "The study has no verdict yet: not enough of its cells are finished."
     pretrained = Counter(record["method"] for record in study["pretraining"] if not record.get("error"))
     return {
         "kind": given.get("kind", "none").replace(" ", "-"),
         "mark": mark,
         "title": title,
         "settle": given.get("settle"),
-        "text": given.get("text") or "The study has no verdict yet: not enough of its cells are finished.",
+        "short": in_short(text),
+        "text": text,
         "metric": metric,
         "labels": labels,
         "encoders": [f"{n} {method} encoder{'s' if n != 1 else ''} pretrained" for method, n in pretrained.items()],
@@ -249,6 +253,29 @@ def confusions(study: Row, labels: Any) -> list[Row]:
             pairs = [(classes[t], classes[p], counts[t, p], shares[t, p]) for t, p in places if counts[t, p] > 0]
             shown.append({"arm": row["arm"], "pairs": pairs})
     return shown
+
+
+def most_confused(study: Row) -> list[Row]:
+    """The pairs of classes that scratch and the pretrained network confuse most, where the verdict is given: {"true",
+    "predicted", "of": test images of the true class, "baseline", "arm": how many, means over seeds}."""
+    labels, classes = lead_of(study)[1], list(study["data"].get("classes") or [])
+    counts = {
+        row["arm"]: np.asarray(row["counts"], dtype=float)
+        for row in study["confusion"]
+        if row["labels_per_class"] == labels
+    }
+    sides = [counts.get(name) for name in (BASELINES[0], study["setting"].get("method"))]
+    baseline, arm = (side if side is not None and side.shape == (len(classes),) * 2 else None for side in sides)
+    if baseline is None or arm is None:
+        return []
+    wrong = np.where(np.eye(len(classes), dtype=bool), 0, baseline + arm)
+    places = [divmod(int(flat), len(classes)) for flat in np.argsort(-wrong, axis=None, kind="stable")[:LEAD_PAIRS]]
+    return [
+        {"true": classes[t], "predicted": classes[p], "of": round(float(baseline[t].sum()))}
+        | {"baseline": float(baseline[t, p]), "arm": float(arm[t, p])}
+        for t, p in places
+        if wrong[t, p] > 0
+    ]
 
 
 def costs(study: Row) -> list[Row]:

@@ -51,6 +51,7 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "figures": {name: inline(svg, label) for name, (svg, label) in drawings.items()},
         "galleries": pictures.galleries(folder, study["pretraining"]) if images else [],
         "samples": pictures.samples(folder, results.task_of(study)) if images else [],
+        "photos": pictures.outcomes(folder, study, results.task_of(study)) if images else {},
         "skipped": skipped,
         "metric_name": partial(results.metric_name, task=results.task_of(study)),
         "task": results.task_of(study),
@@ -103,6 +104,7 @@ def results_context(study: dict[str, Any], by_hours: bool) -> dict[str, Any]:
         "budgets": ordered,
         "recalls": {labels: len({row["class"] for row in results.class_rows(study, labels)}) for labels in ordered},
         "confusions": {labels: shown for labels in ordered if (shown := results.confusions(study, labels))},
+        "confused": results.most_confused(study),
         "costs": results.costs(study),
         "failures": results.failures(study),
     }
