@@ -1,5 +1,9 @@
 """The study's page: what it says, what it must not say, and that it never reaches out."""
 
+import base64
+import csv
+import gzip
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -224,6 +228,28 @@ def test_the_photos_come_first(page: Page) -> None:
     assert shown.count("<img") == 18 and shown.count(f'title="{SECRET_PATH}') == 18
     assert "Repaired 6 of 310" in page.text and "scratch : a $x^2$ & \"b\" 'c' (1) mae : " in page.text
     assert "Most confused" in page.text
+
+
+def csv_files(page: Page) -> dict[str, list[dict[str, str]]]:
+    links = re.findall(r'download="(\w+)\.csv" data-gzip="([^"]*)"', page.source)
+    files = {name: gzip.decompress(base64.b64decode(packed)).decode() for name, packed in links}
+    return {name: list(csv.DictReader(io.StringIO(text))) for name, text in files.items()}
+
+
+def test_the_numbers_are_csv_files_of_the_page(page: Page, nasty: Path) -> None:
+    study, files = fake_study(NASTY), csv_files(page)
+    assert [float(row["mean"]) for row in files["levels"]] == [row["mean"] for row in study["levels"]]
+    assert [row["low_images"] for row in files["pairs"]] == [
+        "" if row["low_images"] is None else str(row["low_images"]) for row in study["pairs"]
+    ]
+    done = [cell for cell in study["cells"] if not cell["error"]]
+    runs = [row for row in files["runs"] if not row["arm"].startswith("pretraining")]
+    assert [float(row["accuracy"]) for row in runs] == [cell["metrics"]["accuracy"] for cell in done]
+    assert len(files["runs"]) == len(done) + 5 and files["runs"][0]["accuracy"] == ""
+    seconds = sum(float(row["seconds"]) for row in files["runs"])
+    assert f"In all {len(files['runs'])} finished runs: {text.duration(seconds)}," in page.text
+    assert not re.search("Smith|alert", str(csv_files(Page(write_study_page(nasty, names=False)))))
+    write_study_page(nasty)
 
 
 def test_only_the_verdicts_pairs_are_marked(page: Page) -> None:

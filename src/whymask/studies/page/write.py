@@ -18,7 +18,7 @@ from whymask.runs import read_json, write_bytes
 from whymask.studies.advice import advice
 from whymask.studies.earlier import judged_anew
 from whymask.studies.equal_compute import unequal_compute
-from whymask.studies.page import figures, pictures, results
+from whymask.studies.page import confusion, figures, numbers, pictures, results
 from whymask.studies.page.bounds import within_bounds
 from whymask.studies.page.privacy import without_names
 
@@ -103,9 +103,11 @@ def results_context(study: dict[str, Any], by_hours: bool) -> dict[str, Any]:
         "pair_tables": results.pair_tables(study),
         "budgets": ordered,
         "recalls": {labels: len({row["class"] for row in results.class_rows(study, labels)}) for labels in ordered},
-        "confusions": {labels: shown for labels in ordered if (shown := results.confusions(study, labels))},
-        "confused": results.most_confused(study),
+        "confusions": {labels: shown for labels in ordered if (shown := confusion.confusions(study, labels))},
+        "confused": confusion.most_confused(study),
         "costs": results.costs(study),
+        "total_cost": results.total_cost(study),
+        "tables": numbers.tables(study),
         "failures": results.failures(study),
     }
 
