@@ -1,5 +1,9 @@
 """The study's page: what it says, what it must not say, and that it never reaches out."""
 
+import base64
+import csv
+import gzip
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -15,6 +19,7 @@ from whymask.errors import WhymaskError
 from whymask.report import text
 from whymask.report.figures import arm_styles
 from whymask.report.privacy import without_values
+from whymask.studies.outcomes import KINDS
 from whymask.studies.page import write_study_page
 from whymask.studies.page.results import metric_name, worth_sentence
 from whymask.studies.page.write import load_study
@@ -114,6 +119,17 @@ def fake_study(classes: list[str], seeds: int = 5) -> dict[str, Any]:
             "from scratch trained with the same compute (+0.078, 95 % interval 0.038 to 0.118 over 5 seeds).",
             "kind": "helps", "metric": METRICS[0], "labels_per_class": 10,
         },
+        "outcomes": {
+            "seeds": seeds, "images": 2000, "counts": {"repaired": 310, "broken": 95, "hardest": 47},
+            "shown": {
+                kind: [
+                    {"image": i, "key": f"{SECRET_PATH}/{i}.png", "true": i % k, "baseline": (i + 1) % k}
+                    | {"baseline_right": 1, "arm": i % k, "arm_right": 4}
+                    for i in range(6)
+                ]
+                for kind in KINDS
+            },
+        },
     }  # fmt: skip
 
 
@@ -123,6 +139,7 @@ def write_study(folder: Path, study: dict[str, Any], side: int = 32, photos: np.
     k = len(study["data"]["classes"])
     images = photos if photos is not None else random.integers(0, 256, (6 * k, side, side, 1), dtype=np.uint8)
     np.savez(folder / "samples.npz", images=images, labels=np.arange(len(images)) % k)
+    np.savez(folder / "outcomes.npz", **{kind: np.resize(images, (6, *images.shape[1:])) for kind in KINDS})
     rows = "".join(f'"{SECRET_PATH}/{i}.png","cannot identify {SECRET_PATH}"\n' for i in range(41))
     (folder / "skipped.csv").write_text("image,reason\n" + rows)
     for record in [*study["pretraining"], *study["cells"]]:
@@ -185,10 +202,14 @@ def test_the_top_gives_the_answer(page: Page) -> None:
         in page.text
     )
     assert "5 mae encoders pretrained" in page.text
+    lead = re.search('<p class="verdict">(.*?)</p>', page.source)
+    assert lead is not None and lead[1] == "Pretraining helps.", "what the tiles repeat is unfolded"
 
 
 def test_every_section_is_there(page: Page) -> None:
-    assert {"verdict", "curves", "pairs", "classes", "gallery", "training", "data", "settings"} <= set(page.ids)
+    assert {"verdict", "outcomes", "curves", "pairs", "classes", "gallery", "training", "data", "settings"} <= set(
+        page.ids
+    )
     assert len(page.ids) == len(set(page.ids)), "an id twice: figures would borrow one another's markers"
     assert "another pretraining seed, label subset and initialisation" in page.text
     assert "another test set of this size would, with these networks" in page.text
@@ -197,6 +218,39 @@ def test_every_section_is_there(page: Page) -> None:
     assert "41 images could not be used" in page.text and page.text.count("cannot identify") == 20
     assert "Transductive" in page.text and "FileNotFoundError" in page.text
     assert "significant" not in page.text
+
+
+def test_the_photos_come_first(page: Page) -> None:
+    first = page.source.index("data:image")
+    assert page.source.index('id="verdict"') < page.source.index('id="outcomes"') < first < page.source.index("<svg")
+    assert "mae is right in more seeds than scratch on 310, and right in fewer on 95" in page.text
+    assert "on 47 both are wrong in every seed. With 10 labels a class, 5 seeds" in page.text
+    shown = page.source[page.source.index('id="outcomes"') : page.source.index('id="curves"')]
+    assert shown.count("<img") == 18 and shown.count(f'title="{SECRET_PATH}') == 18
+    assert "Repaired 6 of 310" in page.text and "scratch : a $x^2$ & \"b\" 'c' (1) mae : " in page.text
+    assert "Most confused" in page.text
+
+
+def csv_files(page: Page) -> dict[str, list[dict[str, str]]]:
+    links = re.findall(r'download="(\w+)\.csv" data-gzip="([^"]*)"', page.source)
+    files = {name: gzip.decompress(base64.b64decode(packed)).decode() for name, packed in links}
+    return {name: list(csv.DictReader(io.StringIO(text))) for name, text in files.items()}
+
+
+def test_the_numbers_are_csv_files_of_the_page(page: Page, nasty: Path) -> None:
+    study, files = fake_study(NASTY), csv_files(page)
+    assert [float(row["mean"]) for row in files["levels"]] == [row["mean"] for row in study["levels"]]
+    assert [row["low_images"] for row in files["pairs"]] == [
+        "" if row["low_images"] is None else str(row["low_images"]) for row in study["pairs"]
+    ]
+    done = [cell for cell in study["cells"] if not cell["error"]]
+    runs = [row for row in files["runs"] if not row["arm"].startswith("pretraining")]
+    assert [float(row["accuracy"]) for row in runs] == [cell["metrics"]["accuracy"] for cell in done]
+    assert len(files["runs"]) == len(done) + 5 and files["runs"][0]["accuracy"] == ""
+    seconds = sum(float(row["seconds"]) for row in files["runs"])
+    assert f"In all {len(files['runs'])} finished runs: {text.duration(seconds)}," in page.text
+    assert not re.search("Smith|alert", str(csv_files(Page(write_study_page(nasty, names=False)))))
+    write_study_page(nasty)
 
 
 def test_only_the_verdicts_pairs_are_marked(page: Page) -> None:

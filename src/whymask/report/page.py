@@ -1,9 +1,12 @@
 """Renders a template into one self-contained page: no request leaves it, and no script but ours runs in it."""
 
 import base64
+import csv
 import gzip
 import hashlib
+import io
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader
 from markupsafe import Markup
 
-from whymask.report import text
+from whymask.report import text as texts
 from whymask.report.tables import in_cards
 
 
@@ -24,9 +27,18 @@ def _environment(folder: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (text.number, text.proportion, text.signed, text.key, text.count, text.words, text.duration, text.size)
+    filters = (
+        texts.number,
+        texts.proportion,
+        texts.signed,
+        texts.key,
+        texts.count,
+        texts.words,
+        texts.duration,
+        texts.size,
+    )
     environment.filters |= {function.__name__: function for function in filters}
-    environment.tests["known"] = text.known
+    environment.tests["known"] = texts.known
     return environment
 
 
@@ -63,3 +75,12 @@ def terse(page: str) -> str:
 def packed(file: str) -> str:
     """A text file as the `data-gzip` of an <a hidden download>, which the page's script makes a link to the file."""
     return base64.b64encode(gzip.compress(file.encode("utf-8", "replace"), mtime=0)).decode()
+
+
+def packed_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A CSV file, as `packed`: numbers are exact; None, and what a row has not, is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(["" if row.get(name) is None else row[name] for name in columns] for row in rows)
+    return packed(text.getvalue())

@@ -157,6 +157,7 @@ def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: boo
     table = assemble(runner.out, runner.context.prepared, runner.config, cells, _describe(runner, cells))
     table |= {"provenance": folder.provenance}
     table |= {"advice": advice(table, runner.context.prepared.task, str(runner.out))}
+    _save_outcomes(runner.out, runner.context.prepared, table["outcomes"])
     write_json(runner.out / "study.json", table)
     write_study_page(runner.out, images=images, names=names)
     return table
@@ -207,7 +208,19 @@ def _shown(runner: Runner, arm: str, smallest: Cell) -> dict[str, Any]:
 def _save_samples(out: Path, prepared: Prepared) -> None:
     """samples.npz: some labelled training images as they are stored, uint8 (n, H, W, C), and their labels."""
     rows = prepared.train[np.linspace(0, len(prepared.train) - 1, min(SAMPLES, len(prepared.train))).astype(int)]
+    write_arrays(out / "samples.npz", {"images": _pixels(prepared, rows), "labels": prepared.images.labels[rows]})
+
+
+def _save_outcomes(out: Path, prepared: Prepared, found: dict[str, Any] | None) -> None:
+    """outcomes.npz: of each kind the test images that study.json's outcomes show, uint8 (n, H, W, C), in its order."""
+    kinds = {} if found is None else {kind: [row["image"] for row in rows] for kind, rows in found["shown"].items()}
+    write_arrays(
+        out / "outcomes.npz",
+        {kind: _pixels(prepared, prepared.test[np.array(images, int)]) for kind, images in kinds.items()},
+    )
+
+
+def _pixels(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+    """The images as they are stored, uint8."""
     pixels = prepared.images.images[rows]
-    if pixels.dtype != np.uint8:
-        pixels = (pixels // 257).astype(np.uint8)
-    write_arrays(out / "samples.npz", {"images": pixels, "labels": prepared.images.labels[rows]})
+    return pixels if pixels.dtype == np.uint8 else (pixels // 257).astype(np.uint8)

@@ -13,6 +13,7 @@ from whymask.intervals import level_interval
 from whymask.runs import read_json
 from whymask.studies.cells import Cell
 from whymask.studies.config import StudyConfig
+from whymask.studies.outcomes import outcomes
 from whymask.studies.settings import SCRATCH, SCRATCH_LONG
 from whymask.studies.statistics import PairedDifference, bootstrap_images, paired_difference
 from whymask.studies.verdict import CHANCE, margin_of, verdict
@@ -81,6 +82,8 @@ def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cel
         test_images=len(labels) if test_groups is None else len(np.unique(test_groups)),
         equal_compute=config.scratch_long != "none",
     )
+    arm, baseline = (groups.get((name, first)) for name in (config.method, SCRATCH))
+    keys = [prepared.images.keys[row] for row in prepared.test]
     worths = _worths(groups, config.pretrained_arms, task, metric)
     return {
         "schema": SCHEMA,
@@ -96,6 +99,7 @@ def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cel
         "against_chance": against_chance,
         "label_worth": [row | {"said": may_be_said(row, levels, pairs, given, config.method, task)} for row in worths],
         "verdict": given,
+        "outcomes": arm and baseline and outcomes(task, arm.predictions, baseline.predictions, labels, keys),
     }
 
 

@@ -24,6 +24,8 @@ BASELINES = {"scratch": "scratch", "scratch-long": "scratch trained with the sam
 CHANCE = "chance"
 """The baseline of a pair whose other side looks at no image (see `Task.guess`)."""
 
+UNTESTED = "Equal compute was not tested: scratch was not also trained as long as pretraining took."
+
 Kind = Literal["helps", "hurts", "not worth its compute", "no difference that matters", "cannot tell"]
 State = Literal["few", "better", "worse", "alike", "open"]
 Row = Mapping[str, Any]
@@ -104,7 +106,7 @@ def verdict(
     if above is False:
         text = f"No network was shown to be above chance, what one scores who looks at no image. {text}"
     if not equal_compute:
-        text += " Equal compute was not tested: scratch was not also trained as long as pretraining took."
+        text += f" {UNTESTED}"
     settle = None if kind != "cannot tell" else _settle(states, found, margin, test_images)
     return {
         "text": text,
@@ -160,6 +162,14 @@ def _above_chance(pairs: list[Row], about: Metric) -> bool | None:
     """Whether any arm's pair with chance is better; None without a pair that could say so."""
     states = [state_of(pair, about) for pair in pairs]
     return any(state == "better" for state in states) if any(state != "few" for state in states) else None
+
+
+def in_short(text: str) -> str:
+    """A verdict's sentence without the levels and intervals that tiles show beside it."""
+    lead, numbers, _ = text.partition(": at ")
+    if not numbers:
+        return text
+    return f"{lead}. {UNTESTED}" if text.endswith(UNTESTED) else f"{lead}."
 
 
 def settled_by(given: Row) -> str:

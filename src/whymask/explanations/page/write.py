@@ -1,7 +1,5 @@
 """The page of an explanation: explain.json and pictures.npz -> report.html and figures/why-*.svg and .png."""
 
-import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from whymask.explanations.measures import MEASURES
 from whymask.explanations.page.figures import Arrays, figures_of, names_of, overlay, rgb, shown_arms
 from whymask.explanations.page.privacy import explanation_without_names
 from whymask.report.figures import inline, to_png, to_svg, write_figures
-from whymask.report.page import packed, render, render_part
+from whymask.report.page import packed_table, render, render_part
 from whymask.report.pictures import arrays_of, data_uri
 from whymask.report.text import clean, flatten
 from whymask.runs import read_json, write_bytes
@@ -129,7 +127,7 @@ def section_of(told: Told, measure: Measure, drawn: Iterable[str]) -> dict[str, 
         "figures": names_of(measure, drawn),
         "table": table_of(rows),
         "numbers": len(rows),
-        "csv": csv_of(rows),
+        "csv": packed_table(COLUMNS, rows),
     }
 
 
@@ -143,12 +141,3 @@ def table_of(rows: list[Row]) -> list[dict[str, Any]]:
         entry = table.setdefault(key, {**row, "filling": FILLED.get(row["filling"], ""), "intervals": {}})
         entry["intervals"]["seeds" if row["over"] == "seeds" else "other"] = row
     return list(table.values())
-
-
-def csv_of(rows: list[Row]) -> str:
-    """The rows as they are in explain.json, as a CSV file for the page to unpack; None is empty, numbers are exact."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    writer.writerows(["" if row[name] is None else row[name] for name in COLUMNS] for row in rows)
-    return packed(text.getvalue())

@@ -7,9 +7,11 @@ import numpy as np
 
 from whymask.report.pictures import arrays_of, data_uri
 from whymask.tasks import Task
+from whymask.tasks.answers import in_words
 
 SAMPLES, SAMPLE_SIDE = 60, 64
 GALLERY, GALLERY_SIDE = 8, 112
+OUTCOME_SIDE = 80
 
 
 def galleries(folder: Path, pretraining: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -27,6 +29,24 @@ def galleries(folder: Path, pretraining: list[dict[str, Any]]) -> list[dict[str,
         ]
         shown[record["method"]] = {"method": record["method"], "seed": record.get("seed"), "triples": triples}
     return list(shown.values())
+
+
+def outcomes(folder: Path, study: dict[str, Any], task: Task) -> dict[str, list[dict[str, Any]]]:
+    """Per kind of study.json's outcomes, its images: {"image": data URI, "key", "true", "baseline", "arm": in words,
+    "baseline_right", "arm_right"}. None where the pixels are not there."""
+    arrays, found = arrays_of(folder / "outcomes.npz"), study.get("outcomes")
+    shown: dict[str, list[dict[str, Any]]] = {}
+    for kind, rows in (found["shown"] if found else {}).items():
+        pixels = arrays.get(kind, np.empty(0))
+        if len(pixels) != len(rows):
+            continue
+        shown[kind] = [
+            row
+            | {name: in_words(task, row[name]) for name in ("true", "baseline", "arm")}
+            | {"image": data_uri(picture, OUTCOME_SIDE)}
+            for row, picture in zip(rows, pixels, strict=True)
+        ]
+    return shown
 
 
 def samples(folder: Path, task: Task) -> list[dict[str, Any]]:

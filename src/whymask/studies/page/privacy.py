@@ -50,12 +50,19 @@ def without_names(study: dict[str, Any]) -> dict[str, Any]:
     hidden["advice"] = [row | {"command": row["command"] and without_values(row["command"])} for row in study["advice"]]
     hidden["pretraining"] = [without_message(record) for record in study["pretraining"]]
     hidden["cells"] = [without_message(record) for record in study["cells"]]
+    if study.get("outcomes"):
+        hidden["outcomes"] = _without_keys(study["outcomes"])
     position = {name: index for index, name in reversed(list(enumerate(classes)))}
     hidden["per_class"] = [
         row | {"class": row["class"] if isinstance(row["class"], int) else position.get(row["class"], -1)}
         for row in study["per_class"]
     ]
     return hidden
+
+
+def _without_keys(found: dict[str, Any]) -> dict[str, Any]:
+    """Outcomes, whose images have a file's name each."""
+    return found | {"shown": {kind: [row | {"key": None} for row in rows] for kind, rows in found["shown"].items()}}
 
 
 def _without_metrics(study: dict[str, Any]) -> dict[str, Any]:

@@ -4,18 +4,15 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from whymask.errors import WhymaskError
 from whymask.report.text import count, known
 from whymask.studies.table import row_key
+from whymask.studies.verdict import in_short
 from whymask.tasks import TASKS, Classification, Task
 
 Row = dict[str, Any]
 BASELINES = ("scratch", "scratch-long")
 CLASSES = Classification()
-MATRIX_CLASSES = 15
-CONFUSED_PAIRS = 12
 _VERDICTS = {
     "helps": ("✓", "Pretraining helps"),
     "hurts": ("✗", "Pretraining hurts"),
@@ -104,13 +101,15 @@ def verdict(study: Row) -> Row:
     given = study["verdict"]
     mark, title = _VERDICTS.get(given.get("kind"), ("…", "No verdict yet"))
     metric, labels = lead_of(study)
+    text = given.get("text") or "The study has no verdict yet: not enough of its cells are finished."
     pretrained = Counter(record["method"] for record in study["pretraining"] if not record.get("error"))
     return {
         "kind": given.get("kind", "none").replace(" ", "-"),
         "mark": mark,
         "title": title,
         "settle": given.get("settle"),
-        "text": given.get("text") or "The study has no verdict yet: not enough of its cells are finished.",
+        "short": in_short(text),
+        "text": text,
         "metric": metric,
         "labels": labels,
         "encoders": [f"{n} {method} encoder{'s' if n != 1 else ''} pretrained" for method, n in pretrained.items()],
@@ -228,29 +227,6 @@ def class_rows(study: Row, labels: Any, most: int = 30) -> list[Row]:
     return [row for row in rows if row["class"] in worst]
 
 
-def confusions(study: Row, labels: Any) -> list[Row]:
-    """Per arm at `labels`: {"arm", "matrix": [[(count, share of the true class)]]}; for many classes {"arm", "pairs"},
-    each pair (true class, predicted class, count, share).
-    """
-    classes = list(study["data"].get("classes") or [])
-    shown = []
-    arms = arms_of(study)
-    for row in sorted(study["confusion"], key=lambda row: arms.index(row["arm"])):
-        counts = np.asarray(row["counts"], dtype=float)
-        if row["labels_per_class"] != labels or counts.shape != (len(classes), len(classes)) or not len(classes):
-            continue
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
-        if len(classes) <= MATRIX_CLASSES:
-            matrix = [list(zip(*rows, strict=True)) for rows in zip(counts.tolist(), shares.tolist(), strict=True)]
-            shown.append({"arm": row["arm"], "matrix": matrix})
-        else:
-            wrong = np.where(np.eye(len(classes), dtype=bool), 0, counts)
-            places = [divmod(int(flat), len(classes)) for flat in np.argsort(-wrong, axis=None)[:CONFUSED_PAIRS]]
-            pairs = [(classes[t], classes[p], counts[t, p], shares[t, p]) for t, p in places if counts[t, p] > 0]
-            shown.append({"arm": row["arm"], "pairs": pairs})
-    return shown
-
-
 def costs(study: Row) -> list[Row]:
     """What each arm computed, means over its finished cells; a pretraining is a row of its own."""
     groups: dict[tuple[str, Any], list[Row]] = {}
@@ -267,6 +243,16 @@ def costs(study: Row) -> list[Row]:
             row[key] = sum(values) / len(values) if values else None
         rows.append(row)
     return rows
+
+
+def total_cost(study: Row) -> Row:
+    """{"runs", "images_seen", "operations", "seconds"}: of all finished runs together; None where no run says it."""
+    done = [record for record in [*study["pretraining"], *study["cells"]] if not record.get("error")]
+    total: Row = {"runs": len(done)}
+    for key in ("images_seen", "operations", "seconds"):
+        values = [record[key] for record in done if known(record.get(key))]
+        total[key] = sum(values) if values else None
+    return total
 
 
 def failures(study: Row) -> list[Row]:

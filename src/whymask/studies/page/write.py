@@ -18,7 +18,7 @@ from whymask.runs import read_json, write_bytes
 from whymask.studies.advice import advice
 from whymask.studies.earlier import judged_anew
 from whymask.studies.equal_compute import unequal_compute
-from whymask.studies.page import figures, pictures, results
+from whymask.studies.page import confusion, figures, numbers, pictures, results
 from whymask.studies.page.bounds import within_bounds
 from whymask.studies.page.privacy import without_names
 
@@ -51,6 +51,7 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "figures": {name: inline(svg, label) for name, (svg, label) in drawings.items()},
         "galleries": pictures.galleries(folder, study["pretraining"]) if images else [],
         "samples": pictures.samples(folder, results.task_of(study)) if images else [],
+        "photos": pictures.outcomes(folder, study, results.task_of(study)) if images else {},
         "skipped": skipped,
         "metric_name": partial(results.metric_name, task=results.task_of(study)),
         "task": results.task_of(study),
@@ -102,8 +103,11 @@ def results_context(study: dict[str, Any], by_hours: bool) -> dict[str, Any]:
         "pair_tables": results.pair_tables(study),
         "budgets": ordered,
         "recalls": {labels: len({row["class"] for row in results.class_rows(study, labels)}) for labels in ordered},
-        "confusions": {labels: shown for labels in ordered if (shown := results.confusions(study, labels))},
+        "confusions": {labels: shown for labels in ordered if (shown := confusion.confusions(study, labels))},
+        "confused": confusion.most_confused(study),
         "costs": results.costs(study),
+        "total_cost": results.total_cost(study),
+        "tables": numbers.tables(study),
         "failures": results.failures(study),
     }
 

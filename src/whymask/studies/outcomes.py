@@ -1,0 +1,74 @@
+"""Which test images pretraining repaired and which it broke, and which no network gets right: of study.json."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from whymask.tasks import Task
+from whymask.tasks.answers import answers_of, are_right_or_wrong, most_say, wrongness
+
+SHOWN = 6
+"""Images of each kind that are kept for the page."""
+KINDS = ("repaired", "broken", "hardest")
+
+Row = dict[str, Any]
+Predictions = Mapping[int, np.ndarray]
+
+
+def outcomes(
+    task: Task, arm: Predictions, baseline: Predictions, labels: np.ndarray, keys: Sequence[str]
+) -> Row | None:
+    """How two arms do on each test image, over the seeds that both have; None where there is none.
+
+    `arm`, `baseline`: seed -> predictions (n, k) of the n test images, whose labels and keys these are.
+
+    Returns {"seeds", "images", "counts", "shown"}. An image counts as repaired where the arm is less wrong than the
+    baseline in the mean over seeds (a class: right in more seeds), as broken where it is more wrong, and as hardest
+    where all networks are wrong; of numbers, which are only near or far, none is counted as hardest. `shown` holds up
+    to `SHOWN` rows of each kind, the clearest first and in turn of each class: {"image": its place in the test set,
+    "key", "true", "arm", "baseline": what most seeds say, "arm_right", "baseline_right": in how many seeds}.
+    """
+    seeds = sorted(arm.keys() & baseline.keys())
+    if not seeds:
+        return None
+    said = {name: [answers_of(task, side[s]) for s in seeds] for name, side in (("arm", arm), ("baseline", baseline))}
+    wrong = {name: np.array([wrongness(answers, labels) for answers in each]) for name, each in said.items()}
+    gain = (wrong["baseline"] - wrong["arm"]).mean(axis=0).round(9)
+    hardness = (wrong["baseline"] + wrong["arm"]).mean(axis=0).round(9)
+    discrete = are_right_or_wrong(labels)
+    always_wrong = (np.vstack([wrong["arm"], wrong["baseline"]]) > 0).all(axis=0)
+    members = {
+        "repaired": (gain > 0, gain),
+        "broken": (gain < 0, -gain),
+        "hardest": (always_wrong if discrete else np.ones(len(labels), bool), hardness),
+    }
+    counts = {kind: int(rows.sum()) for kind, (rows, _) in members.items()}
+    answers = {name: most_say(each).tolist() for name, each in said.items()}
+    rights = {name: (each == 0).sum(axis=0).tolist() for name, each in wrong.items()}
+
+    def row(image: int) -> Row:
+        told: Row = {"image": image, "key": keys[image], "true": labels[image].tolist()}
+        for name in ("arm", "baseline"):
+            told |= {name: answers[name][image], f"{name}_right": rights[name][image] if discrete else None}
+        return told
+
+    return {
+        "seeds": len(seeds),
+        "images": len(labels),
+        "counts": counts if discrete else counts | {"hardest": None},
+        "shown": {kind: [row(image) for image in _clearest(*members[kind], labels)] for kind in KINDS},
+    }
+
+
+def _clearest(rows: np.ndarray, size: np.ndarray, labels: np.ndarray) -> list[int]:
+    """Up to `SHOWN` of `rows` (bool), largest `size` first; of equal ones each label in turn."""
+    order = sorted(np.flatnonzero(rows).tolist(), key=lambda image: (-size[image], image))
+    met: Counter[tuple[float, str]] = Counter()
+    turns = []
+    for image in order:
+        alike = (float(size[image]), str(labels[image].tolist()))
+        turns.append((-size[image], met[alike], image))
+        met[alike] += 1
+    return [image for *_, image in sorted(turns)[:SHOWN]]

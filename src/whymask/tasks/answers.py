@@ -1,0 +1,50 @@
+"""What networks say of single images, in the form of labels: how wrong it is, what most say, and it in words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from whymask.tasks.base import Task
+
+
+def answers_of(task: Task, predictions: np.ndarray) -> np.ndarray:
+    """Predictions (N, k), as they are kept -> the labels that images get: (N,) classes, (N, k) of 0 and 1, or (N, T)
+    numbers."""
+    shown = task.shown(torch.from_numpy(predictions)).numpy()
+    decided = task.decided(shown)
+    return shown if decided is None else decided
+
+
+def are_right_or_wrong(labels: np.ndarray) -> bool:
+    """Whether an answer is one or the other: numbers are only near or far."""
+    return labels.dtype.kind != "f"
+
+
+def wrongness(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How wrong each answer is, float (N,), 0 where it is right: 1 of a class, else the share of an image's classes; of
+    numbers the mean over targets of the absolute error, in standard deviations of `labels`."""
+    if not are_right_or_wrong(labels):
+        spread = labels.std(axis=0)
+        return (np.abs(answers - labels) / np.where(spread > 0, spread, 1)).mean(axis=1)
+    return (answers != labels).reshape(len(labels), -1).mean(axis=1)
+
+
+def most_say(answers: Sequence[np.ndarray]) -> np.ndarray:
+    """One answer of several networks: the most frequent class (of equals the first), the classes that more than half
+    name, or the mean of numbers."""
+    every = np.stack(answers)
+    if every.dtype.kind == "f":
+        return every.mean(axis=0)
+    if every.ndim == 3:
+        return (every.mean(axis=0) > 0.5).astype(np.int64)
+    return np.array([np.bincount(said).argmax() for said in every.T], np.int64)
+
+
+def in_words(task: Task, label: int | Sequence[float]) -> str:
+    """A label or an answer as `tolist` gives it: "cat", "cat and dog", "none", "weight 3.21"."""
+    if isinstance(label, int):
+        return task.names[label]
+    if all(isinstance(value, int) for value in label):
+        return " and ".join(name for name, there in zip(task.names, label, strict=True) if there) or "none"
+    return ", ".join(f"{name} {value:.3g}" for name, value in zip(task.names, label, strict=True))
