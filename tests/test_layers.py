@@ -7,8 +7,8 @@ from pathlib import Path
 import whymask
 
 FROM_THE_GROUND_UP = (
-    "errors", "lazy", "later", "keywords", "progress", "randomness", "flags", "intervals", "activations", "linear",
-    "devices", "runs", "version", "report", "theory",
+    "errors", "lazy", "later", "keywords", "progress", "randomness", "flags", "usage", "mistakes", "intervals",
+    "activations", "linear", "devices", "runs", "version", "report", "theory",
     "masks", "tasks", "data", "encoders", "methods", "training", "stages",
     "explanations", "exports", "studies",
     "listing", "__init__", "cli",

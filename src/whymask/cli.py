@@ -4,7 +4,8 @@ What computes is imported where it is used: help, and what is wrong with a comma
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +17,14 @@ from whymask.data.settings import check_there
 from whymask.errors import WhymaskError
 from whymask.explanations.settings import ExplainSettings
 from whymask.exports.settings import Target
-from whymask.flags import Flat, YesNoAuto
+from whymask.flags import Flat, YesNoAuto, flags_of
+from whymask.mistakes import method_of, understood
 from whymask.progress import say
 from whymask.stages.settings import A_RUN, SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings, check_origin
 from whymask.studies.settings import StudySettings, parse_share
 from whymask.theory.settings import TheorySettings
 from whymask.training.settings import RuntimeSettings
+from whymask.usage import asks_for_help, show_help
 
 Positional = tyro.conf.Positional
 Data = Annotated[
@@ -259,14 +262,27 @@ COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, explain, p
 }
 
 
+def run(arguments: Sequence[str]) -> None:
+    """What a command line asks for. Raises WhymaskError for what is not understood."""
+    if list(arguments) == ["--version"]:
+        print(f"whymask {version('whymask')}")
+        return
+    name = arguments[0] if arguments else ""
+    if name in COMMANDS and asks_for_help(arguments):
+        show_help(name, COMMANDS[name], arguments, method_of(flags_of(COMMANDS[name]), arguments))
+        return
+    tyro.extras.subcommand_cli_from_dict(
+        COMMANDS,
+        prog="whymask",
+        description="Does mask-reconstruction pretraining help on your images, how much, and what is it worth?",
+        args=["--help"] if asks_for_help(arguments[:1]) else understood(COMMANDS, arguments),
+    )
+
+
 def main() -> None:
     """Entry point of `whymask`: exit code 2 for bad input, 130 after Ctrl-C."""
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="whymask",
-            description="Does mask-reconstruction pretraining help on your images, how much, and what is it worth?",
-        )
+        run(sys.argv[1:])
     except WhymaskError as error:
         say(f"error: {error}")
         sys.exit(2)

@@ -20,6 +20,9 @@ SCRATCH = "scratch"
 A_RUN = "give the folder of a finished run, of a study, or of a study's cell"
 """What every command that takes a network takes."""
 
+AsPretrain, AsFinetune = tyro.conf.arg(name="pretrain"), tyro.conf.arg(name="finetune")
+"""Flags of training have the same names in a study and in the command that does it alone: --pretrain.epochs."""
+
 AugmentName = Literal["auto", "none", "crop", "crop-flip"]
 """crop: a random crop of 40 to 100 % of the area, resized; crop-flip: and mirrored half the time.
 auto: crop-flip, but none for glyphs, whose features are patterns of fixed size and orientation."""
@@ -129,7 +132,7 @@ class PretrainSettings(PerMethod):
     """Augmentation. auto: random crops and flips; none for glyphs."""
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
     encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
-    training: Annotated[PretrainTrainingSettings, Flat] = field(default_factory=PretrainTrainingSettings)
+    training: Annotated[PretrainTrainingSettings, AsPretrain] = field(default_factory=PretrainTrainingSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
 
@@ -155,7 +158,7 @@ class FinetuneSettings:
     """Augmentation. auto: random crops and flips; none for glyphs."""
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
     encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
-    training: Annotated[FinetuneTrainingSettings, Flat] = field(default_factory=FinetuneTrainingSettings)
+    training: Annotated[FinetuneTrainingSettings, AsFinetune] = field(default_factory=FinetuneTrainingSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
 
     def __post_init__(self) -> None:
