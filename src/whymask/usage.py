@@ -47,7 +47,7 @@ _OF: Mapping[str, Mapping[str, str]] = {
         "--plan": "Only say what would run, how long it takes, and what the test images can show.",
         "--hours": "Pretrain for as long as makes the study take so many hours. Default: no limit.",
         "--explain": "Leave out why pretraining helped or did not.",
-        "--final": "Leave a network to use, trained on all labels. auto: where pretraining helps.",
+        "--final": "Leave a network to use, trained on all labels. Default: auto, where pretraining helps.",
         "--seeds": "Independent repetitions; a verdict needs 3.",
         "--budgets": "Labels to fine-tune on: numbers a class (10), shares (1%) or all. Default: two, chosen by the "
         "smallest class.",
@@ -61,7 +61,7 @@ _OF: Mapping[str, Mapping[str, str]] = {
     "pretrain": {"--from": "Weights to start from: a run's folder or a checkpoint. Default: new weights."},
     "finetune": {
         "--from": "What to start from: a pretraining run's folder, a checkpoint, or scratch.",
-        "--like": "A run whose settings to take, to compare with it: whatever is not given here.",
+        "--like": "A run whose settings to take, to compare with it: whatever is not given here. Default: none.",
         "--finetune.train": "all: the whole network is trained; head: the classifier alone, on a frozen encoder.",
         "--finetune.class-weights": "balanced: each class weighs alike, however many images it has.",
     },
