@@ -119,6 +119,11 @@ def fake_study(classes: list[str], seeds: int = 5) -> dict[str, Any]:
             "from scratch trained with the same compute (+0.078, 95 % interval 0.038 to 0.118 over 5 seeds).",
             "kind": "helps", "metric": METRICS[0], "labels_per_class": 10,
         },
+        "calibration": [
+            {"arm": arm, "labels_per_class": 10, "error": 0.08, "low": 0.06, "high": 0.101, "seeds": seeds}
+            | {"images": 2000, "bins": [{"confidence": c, "accuracy": 0.9 * c, "count": 9} for c in (0.45, 0.95)]}
+            for arm in ARMS
+        ],
         "outcomes": {
             "seeds": seeds, "images": 2000, "counts": {"repaired": 310, "broken": 95, "hardest": 47},
             "shown": {
@@ -207,10 +212,22 @@ def test_the_top_gives_the_answer(page: Page) -> None:
 
 
 def test_every_section_is_there(page: Page) -> None:
-    assert {"verdict", "outcomes", "curves", "pairs", "classes", "gallery", "training", "data", "settings"} <= set(
-        page.ids
-    )
+    assert {
+        "verdict",
+        "outcomes",
+        "curves",
+        "pairs",
+        "classes",
+        "calibration",
+        "gallery",
+        "training",
+        "data",
+        "settings",
+    } <= set(page.ids)
     assert len(page.ids) == len(set(page.ids)), "an id twice: figures would borrow one another's markers"
+    assert re.search(r"scratch 0\.080 0\.060 to 0\.101 5 ", page.text)
+    sections = re.findall(r'<section class="card" id="(\w+)"', page.source)
+    assert [f'<a href="#{name}">' in page.source for name in sections] == [name != "verdict" for name in sections]
     assert "another pretraining seed, label subset and initialisation" in page.text
     assert "another test set of this size would, with these networks" in page.text
     assert "the statistics of the true patch were used" in page.text

@@ -87,6 +87,8 @@ def table(finished: Path) -> dict[str, Any]:
 # what a study leaves -------------------------------------------------------------------------------------------
 
 KEYS = {
+    "advice": "rule text command",
+    "calibration": "arm labels_per_class error low high seeds images bins",
     "cells": "arm labels_per_class budget seed metrics operations images_seen steps seconds folder error",
     "pretraining": "method seed folder operations images_seen seconds loss data_wait warning error",
     "levels": "arm labels_per_class metric mean low high seeds",
@@ -99,7 +101,7 @@ KEYS = {
 
 
 def test_study_json_has_the_documented_schema(table: dict[str, Any]) -> None:
-    assert set(table) == {"schema", "setting", "data", "provenance", "verdict", "chance", *KEYS}
+    assert set(table) == {"schema", "setting", "data", "provenance", "verdict", "chance", "outcomes", *KEYS}
     assert table["schema"] == 2
     for name, keys in KEYS.items():
         assert table[name], name

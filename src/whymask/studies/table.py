@@ -11,6 +11,7 @@ import numpy as np
 from whymask.data.prepare import Prepared
 from whymask.intervals import level_interval
 from whymask.runs import read_json
+from whymask.studies.calibration import calibration
 from whymask.studies.cells import Cell
 from whymask.studies.config import StudyConfig
 from whymask.studies.outcomes import outcomes
@@ -18,8 +19,9 @@ from whymask.studies.settings import SCRATCH, SCRATCH_LONG
 from whymask.studies.statistics import PairedDifference, bootstrap_images, paired_difference
 from whymask.studies.verdict import CHANCE, margin_of, verdict
 from whymask.studies.worth import label_worth, may_be_said
-from whymask.tasks import Task
+from whymask.tasks import Classification, Task
 
+CLASSES = Classification.name
 Row = dict[str, Any]
 Predictions = Mapping[int, np.ndarray]
 """Seed -> the task's predictions (n_test, k)."""
@@ -95,6 +97,7 @@ def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cel
         "pairs": pairs,
         "per_class": [row for group in groups.values() for row in _per_class(group, labels)],
         "confusion": [row for group in groups.values() for row in _confusion(group, labels)],
+        "calibration": _calibrations(groups, first, labels),
         "chance": chance,
         "against_chance": against_chance,
         "label_worth": [row | {"said": may_be_said(row, levels, pairs, given, config.method, task)} for row in worths],
@@ -257,6 +260,13 @@ def _confusion(group: Group, labels: np.ndarray) -> list[Row]:
         return []
     counts = np.mean(known, axis=0).round(2).tolist()
     return [{"arm": group.arm, "labels_per_class": group.labels_per_class, "counts": counts}]
+
+
+def _calibrations(groups: Mapping[tuple[str, float], Group], labels_per_class: float, labels: np.ndarray) -> list[Row]:
+    """One row an arm, at one number of labels, of a classification."""
+    here = [group for (_, budget), group in groups.items() if budget == labels_per_class]
+    rows = {group.arm: calibration(group.predictions, labels) for group in here if group.task.name == CLASSES}
+    return [{"arm": arm, "labels_per_class": labels_per_class} | row for arm, row in rows.items() if row is not None]
 
 
 def _worths(groups: Mapping[tuple[str, float], Group], arms: list[str], task: Task, metric: str) -> list[Row]:

@@ -105,6 +105,30 @@ def by_class(name: str, rows: list[dict[str, Any]], classes: list[str], title: s
     return draw(name, 1.3 + (0.09 * len(arms) + 0.14) * len(order), paint)
 
 
+def reliability(name: str, rows: list[dict[str, Any]], styles: dict[str, ArmStyle]) -> str:
+    """Accuracy against confidence, one line an arm; who is as often right as sure lies on the diagonal.
+
+    `rows`: study.json's calibration. A point's area is the share of the arm's answers in it.
+    """
+
+    def paint(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=NEUTRAL, linewidth=1.2, linestyle=(0, (5, 3)), label="as right as sure")
+        for row in rows:
+            style, bins = styles[row["arm"]], row["bins"]
+            x, y = [part["confidence"] for part in bins], [part["accuracy"] for part in bins]
+            total = sum(part["count"] for part in bins)
+            areas = [8 + 120 * part["count"] / total for part in bins]
+            axes.plot(x, y, color=style.colour, linewidth=1.2)
+            axes.scatter(x, y, s=areas, color=style.colour, marker=style.marker, label=row["arm"], zorder=3)
+        axes.set_xlim(0, 1.03)
+        axes.set_ylim(0, 1.03)
+        axes.set_xlabel("mean confidence")
+        axes.set_ylabel("accuracy")
+        legend_above(axes)
+
+    return draw(name, 5.6, 3.9, paint)
+
+
 def losses(name: str, curves: list[tuple[str, np.ndarray]], styles: dict[str, ArmStyle]) -> str:
     """Loss against optimiser steps. `curves`: (arm, array (n, 2) of step and loss), one line a seed."""
 

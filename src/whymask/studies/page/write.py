@@ -24,8 +24,8 @@ from whymask.studies.page.privacy import without_names
 
 CURVE_POINTS = 150
 SKIPPED_SHOWN = 20
-_LISTS = ("pretraining", "cells", "levels", "pairs", "per_class", "confusion", "label_worth")
-_OWN_FIGURES = ("curve-*.svg", "recall-*.svg", "loss-*.svg")
+_LISTS = ("pretraining", "cells", "levels", "pairs", "per_class", "confusion", "label_worth", "calibration")
+_OWN_FIGURES = ("curve-*.svg", "recall-*.svg", "reliability.svg", "loss-*.svg")
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -137,6 +137,9 @@ def draw_figures(folder: Path, study: dict[str, Any]) -> dict[str, tuple[str, st
         key = f"curve-{name.replace('/', '-')}"
         title = f"{results.metric_name(name, task)} against {task.budget_counts}"
         drawn[key] = figures.curve(key, shown, styles, task, name, worth, study["chance"].get(name)), title
+    if study["calibration"]:
+        label = "how often each network is right, by how sure it is"
+        drawn["reliability"] = figures.reliability("reliability", study["calibration"], styles), label
     for labels in results.main_budgets(study):
         at = f"at {count(labels)} {task.bought(labels)}"
         if rows := results.class_rows(study, labels):
