@@ -32,8 +32,8 @@ def explanation_of(
     shown = Shown.to(cast, rows, glyphs, settings)
     _note_occlusion(cast, shown.means)
     numbers: list[Number] = []
-    for name in settings.measures:
-        say(f"measuring {name}")
+    for position, name in enumerate(settings.measures, start=1):
+        say(f"[{position}/{len(settings.measures)}] measuring {name} of {len(cast.members)} networks")
         numbers += MEASURES[name].take(cast, shown)
     about = cast.question.about
     asked = "" if about is None else f"Does an image show {about}? "

@@ -1,0 +1,61 @@
+"""How long a study still takes: from the cells that ran, by the operations of those that are left."""
+
+from collections.abc import Mapping, Sequence
+
+from whymask.stages.classify import classifier_training
+from whymask.stages.pretrain import pretraining
+from whymask.studies.cells import Cell, Runner
+from whymask.studies.settings import SCRATCH, SCRATCH_LONG
+
+PRETRAINING, CLASSIFYING = "pretraining", "classifying"
+"""Kinds of cells: an operation of the one takes another time than one of the other."""
+
+
+def kind_of(cell: Cell) -> str:
+    return PRETRAINING if cell.budget is None else CLASSIFYING
+
+
+def operations_of(runner: Runner, cells: Sequence[Cell]) -> dict[str, float]:
+    """Operations of each cell, by its name: counted once for pretraining and once for a classifier, as every seed and
+    every arm has the same network, then by the images that they train and are tested on."""
+    config, context = runner.config, runner.context
+    dear = pretraining(context, config.pretraining(config.first_seed)).operations()
+    smallest = Cell(SCRATCH, config.budgets[0], config.first_seed)
+    rows = runner.rows_of(smallest)
+    job = runner.job(smallest, rows, context.prepared.test, runner.training_of(SCRATCH, len(rows)))
+    per_image = classifier_training(context, job).operations_per_image()
+    tested = len(context.prepared.test) / 3  # forward alone, a third of forward and backward
+    counted = {}
+    for cell in cells:
+        if cell.budget is None:
+            counted[cell.name] = dear
+            continue
+        labels = len(runner.rows_of(cell))
+        batch = min(config.finetune.batch_size, labels)
+        images = config.finetune.epochs_for(labels) * (labels // batch) * batch
+        counted[cell.name] = (images + tested) * per_image + (dear if cell.arm == SCRATCH_LONG else 0.0)
+    return counted
+
+
+class Pace:
+    """Seconds that are left: of cells of a kind that ran already, by their own pace, of others by that of the rest."""
+
+    def __init__(self, operations: Mapping[str, float], cells: Sequence[Cell]) -> None:
+        """`operations` of each of `cells`, by name."""
+        self._left = {cell.name: (kind_of(cell), operations[cell.name]) for cell in cells}
+        self._measured = {kind: [0.0, 0.0] for kind in (PRETRAINING, CLASSIFYING)}
+
+    def done(self, cell: Cell, seconds: float | None = None) -> None:
+        """The cell is finished, by `seconds` of computing; None where it was before, or failed, and tells nothing."""
+        kind, operations = self._left.pop(cell.name)
+        if seconds is not None:
+            self._measured[kind][0] += seconds
+            self._measured[kind][1] += operations
+
+    def seconds_left(self) -> float | None:
+        """None before anything was measured."""
+        total = [sum(parts) for parts in zip(*self._measured.values(), strict=True)]
+        if not total[1]:
+            return None
+        paces = {kind: took / of if of else total[0] / total[1] for kind, (took, of) in self._measured.items()}
+        return sum(operations * paces[kind] for kind, operations in self._left.values())
