@@ -131,7 +131,7 @@ def _images_asked(runner: Runner, test: int) -> int:
 
 
 def time_figure() -> float:
-    """Seconds to draw a plain figure of two panels, after one that warms up."""
+    """Processor seconds, as one thread draws, of a plain figure of two panels, after one that warms up."""
 
     def paint(figure: Figure) -> None:
         for axes in figure.subplots(1, 2):
@@ -140,9 +140,9 @@ def time_figure() -> float:
             axes.legend()
 
     for _ in range(2):
-        began = time.perf_counter()
+        began = time.process_time()
         to_svg("plan", make("plan", 8.6, 4.2, paint))
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def time_steps(training: Training) -> float:
@@ -151,13 +151,13 @@ def time_steps(training: Training) -> float:
     seconds = []
     training.model.train()
     for step in range(WARM_UP_STEPS + TIMED_STEPS):
-        began = time.perf_counter()
+        began = time.process_time()
         loss = training.loss_of(training.model, training.batches(step), step)["loss"]
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
         loss.item()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
     return sorted(seconds[WARM_UP_STEPS:])[TIMED_STEPS // 2]
 
 
@@ -166,7 +166,7 @@ def time_testing(training: Training, runner: Runner) -> float:
     """Seconds that testing takes an image."""
     rows = runner.context.prepared.test[:EVALUATION_BATCH]
     training.model.eval()
-    began = time.perf_counter()
+    began = time.process_time()
     for batch in in_order(runner.context.prepared.images, rows, EVALUATION_BATCH, training.batches.device):
         training.model(batch.images).cpu()
-    return (time.perf_counter() - began) / len(rows)
+    return (time.process_time() - began) / len(rows)
