@@ -1,34 +1,47 @@
-"""A progress line with the time spent waiting for data, images/s, and the time left."""
+"""What is told while something long goes on: how far it is, what came of it, and the time left."""
 
+import math
 import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
 
 console = Console(stderr=True, highlight=False)
 
 SECONDS_BETWEEN_LINES = 60.0
+SECONDS_BETWEEN_NETWORKS = 10.0
 SECONDS_BETWEEN_DECODING_LINES = 5.0
 
 
-class Steps:
-    """Shows how a loop of `total` steps goes: a live bar on a terminal, else a line a minute (for log files)."""
+def time_left(seconds: float) -> str:
+    """ "about 5 min left": seconds below two minutes, minutes below two hours, then hours."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"about {seconds / length:.0f} {unit} left"
+    return f"about {max(1, math.ceil(seconds))} s left"
 
-    def __init__(self, label: str, total: int, quiet: bool = False):
-        self.label, self.total, self.quiet = label, total, quiet
+
+class Steps:
+    """Shows how a loop of `total` steps goes: a live bar on a terminal, else a line now and then (for log files), of
+    the same words: "[1/24] pretraining mae, seed 0: step 120 of 400, loss 0.53; about 3 min left"."""
+
+    def __init__(
+        self, label: str, total: int, quiet: bool = False, unit: str = "step", between: float = SECONDS_BETWEEN_LINES
+    ):
+        """`unit` is what is counted; `between` lines are so many seconds."""
+        self.label, self.total, self.quiet, self.unit, self.between = label, total, quiet, unit, between
         self._last_line = time.monotonic()
+        self._began: tuple[float, int] | None = None
         self._bar = Progress(
-            TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
             console=console,
             transient=True,
             disable=quiet or not console.is_terminal,
         )
-        self._task = self._bar.add_task(label, total=total, note="")
+        self._task = self._bar.add_task(label, total=total)
 
     def __enter__(self) -> "Steps":
         self._bar.start()
@@ -39,12 +52,23 @@ class Steps:
     ) -> None:
         self._bar.stop()
 
-    def update(self, done: int, note: str) -> None:
-        self._bar.update(self._task, completed=done, note=note)
+    def update(self, done: int, note: str = "") -> None:
         now = time.monotonic()
-        if not self.quiet and not console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
+        text = self._text(done, note, now)
+        self._bar.update(self._task, completed=done, description=escape(text))
+        if not self.quiet and not console.is_terminal and now - self._last_line > self.between:
             self._last_line = now
-            console.print(f"{self.label}: step {done}/{self.total}, {note}")
+            say(text)
+
+    def _text(self, done: int, note: str, now: float) -> str:
+        """What is said after `done` steps. A loop that goes on from an earlier one is timed from where it went on."""
+        text = f"{self.label}: {self.unit} {done:,} of {self.total:,}{note and f', {note}'}"
+        if self._began is None:
+            self._began = now, done
+            return text
+        began, first = self._began
+        left = (now - began) / max(1, done - first) * (self.total - done)
+        return f"{text}; {time_left(left)}" if done < self.total else text
 
 
 def say(text: str) -> None:

@@ -1,71 +1,60 @@
-"""How far a study is: what each line says, and the time left from the time spent."""
+"""What a study says while it runs: each cell in words, what it came to, and the time that is left."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tiny import GLYPHS, tiny_settings
-from whymask.data.prepare import Prepared, prepare
-from whymask.data.settings import DataSettings
-from whymask.errors import WhymaskError
-from whymask.stages.context import Context
-from whymask.studies.cells import Cell, Runner, all_cells
-from whymask.studies.config import resolve_study
-from whymask.studies.pace import progress_line, seconds_left
+from whymask.studies.cells import Cell
+from whymask.studies.pace import Pace
 from whymask.tasks.budgets import parse_budget
-from whymask.training.device import make_fabric
-from whymask.training.settings import RuntimeSettings
 
 
-@pytest.fixture(scope="module")
-def prepared() -> Prepared:
-    return prepare(GLYPHS, DataSettings(), multiple_of=4)
+def cell(arm: str, budget: str | None, seed: int = 0) -> Cell:
+    return Cell(arm, None if budget is None else parse_budget(budget), seed)
+
+
+@pytest.mark.parametrize(
+    ("arm", "budget", "said"),
+    [
+        ("mae", None, "pretraining mae, seed 3"),
+        ("mae", "2", "mae, 2 labels, seed 3"),
+        ("scratch", "1", "scratch, 1 label, seed 3"),
+        ("scratch", "1%", "scratch, 1% of the labels, seed 3"),
+        ("scratch-long", "all", "scratch-long, all labels, seed 3"),
+    ],
+)
+def test_a_cell_is_told_in_words(arm: str, budget: str | None, said: str) -> None:
+    assert cell(arm, budget, 3).title == said
+
+
+def test_time_left_follows_each_kind_of_cell_and_what_was_not_measured_the_rest() -> None:
+    cells = [cell("mae", None), cell("scratch", "2"), cell("mae", "2"), cell("mae", None, 1), cell("mae", "2", 1)]
+    pace = Pace({c.name: 100.0 if c.budget is None else 10.0 for c in cells}, cells)
+    assert pace.seconds_left() is None
+    pace.done(cells[0], 50.0)
+    assert pace.seconds_left() == pytest.approx(65.0)  # as fast as pretraining: 0.5 s an operation, 130 left
+    pace.done(cells[1], 20.0)
+    assert pace.seconds_left() == pytest.approx(2 * 20 + 50)
+    pace.done(cells[2])  # failed: it is over and tells nothing
+    assert pace.seconds_left() == pytest.approx(20 + 50)
+    for finished in cells[3:]:
+        pace.done(finished, 1.0)
+    assert pace.seconds_left() == 0
+
+
+def test_a_study_tells_of_every_cell_where_it_stands_what_it_came_to_and_what_is_left(study_lines: list[str]) -> None:
+    assert study_lines
+    for position, line in enumerate(study_lines, start=1):
+        assert line.startswith(f"[{position}/{len(study_lines)}] ") and line.endswith(" left")
+    assert any(": loss " in line for line in study_lines) and any("accuracy 0." in line for line in study_lines)
 
 
 @pytest.fixture
-def runner(prepared: Prepared, tmp_path: Path) -> Runner:
-    """Two seeds of mae, scratch and scratch-long at 2 and 5 labels a class, of which nothing was run."""
-    context = Context(make_fabric(RuntimeSettings(device="cpu", threads=1)), prepared)
-    return Runner(context, resolve_study(tiny_settings(), prepared), tmp_path)
+def study_lines(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of cells of a study of one seed, as a log file has them."""
+    from tiny import GLYPHS, tiny_settings
+    from whymask import study
 
-
-def true_seconds(runner: Runner, cell: Cell) -> float:
-    """A machine on which pretraining takes 100 s, and else 0.1 s an image pass or test image."""
-    if cell.budget is None:
-        return 100.0
-    labels = len(runner.rows_of(cell))
-    passes = runner.finetuning_of(cell.arm).epochs_for(labels) * labels + len(runner.context.prepared.test)
-    return 0.1 * passes + (100.0 if cell.arm == "scratch-long" else 0.0)
-
-
-def test_the_time_left_is_what_the_others_take_once_each_kind_was_there(runner: Runner) -> None:
-    cells = list(all_cells(runner.config))
-    spent: dict[Cell, float] = {}
-    for position, cell in enumerate(cells, start=1):
-        spent[cell] = true_seconds(runner, cell)
-        left = seconds_left(runner, spent, cells[position:])
-        if position == 1:
-            assert left is None  # of fine-tuning nothing is known yet
-        else:
-            assert left == pytest.approx(sum(true_seconds(runner, one) for one in cells[position:]))
-
-
-def test_a_line_names_the_cell_its_metric_and_the_time_left(runner: Runner) -> None:
-    cells = [Cell("mae", None, 0), Cell("mae", parse_budget("2"), 0), Cell("mae", parse_budget("all"), 0)]
-    said = progress_line(runner, cells, 1, {"loss": 0.41187}, {cells[0]: 100.0})
-    assert said == "[1/3] mae, pretraining, seed 0: loss 0.4119"
-    tested = {"metrics": {runner.config.metric: 0.1666}}
-    spent = {cells[0]: 100.0, cells[1]: true_seconds(runner, cells[1])}
-    assert progress_line(runner, cells, 2, tested, spent) == (
-        "[2/3] mae, 2 labels a class, seed 0: single-view accuracy 0.167; less than a minute left"
-    )
-    far = {cells[0]: 100.0, cells[1]: 10 * true_seconds(runner, cells[1])}
-    assert " min left" in progress_line(runner, cells, 2, tested, far)
-    assert progress_line(runner, cells, 3, tested, spent | {cells[2]: 1.0}).endswith(": single-view accuracy 0.167")
-
-
-def test_what_failed_and_what_is_not_defined_are_said(runner: Runner) -> None:
-    cells = [Cell("scratch", parse_budget("2"), 1)]
-    failed = {"error": f"{WhymaskError.__name__}: out of luck"}
-    assert progress_line(runner, cells, 1, failed, {}).endswith("seed 1: failed: WhymaskError: out of luck")
-    assert "is not defined on these test images" in progress_line(runner, cells, 1, {"metrics": {}}, {})
+    settings = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), scratch_long="none")
+    study(GLYPHS, out=tmp_path / "study", settings=settings, explain=False)
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]

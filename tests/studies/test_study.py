@@ -23,6 +23,7 @@ from whymask.stages import classify, pretrain
 from whymask.stages.classify import classifier_training
 from whymask.stages.context import Context
 from whymask.studies import hours
+from whymask.studies import plan as plans
 from whymask.studies.cells import Cell, Runner, all_cells, share_of
 from whymask.studies.config import StudyConfig, resolve_study
 from whymask.studies.equal_compute import unequal_compute
@@ -243,11 +244,11 @@ def test_an_interrupted_study_leaves_its_page_and_continues_to_the_same_numbers(
     run = Runner.run
     done: list[Cell] = []
 
-    def stopped(self: Runner, cell: Cell) -> dict[str, Any]:
+    def stopped(self: Runner, cell: Cell, place: str = "") -> dict[str, Any]:
         if len(done) == 9:
             raise Interrupted("stopped")
         done.append(cell)
-        return run(self, cell)
+        return run(self, cell, place)
 
     out = tmp_path / "study"
     monkeypatch.setattr(Runner, "run", stopped)
@@ -266,18 +267,18 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[], None]:
     """Make the cell `name` raise; returns what undoes it."""
     train, pretraining = Runner.train, Runner.pretrain
 
-    def failing(self: Runner, cell: Cell) -> dict[str, Any]:
+    def failing(self: Runner, cell: Cell, place: str = "") -> dict[str, Any]:
         if cell.name == name:
             rows = self.rows_of(cell)
             job = self.job(cell, rows, rows, self.training_of(cell.arm, len(rows)))
             self.context.open(self.folder(cell), job.record(self.context.fingerprint))
             raise RuntimeError("out of luck")
-        return train(self, cell)
+        return train(self, cell, place)
 
-    def failing_pretraining(self: Runner, seed: int) -> dict[str, Any]:
+    def failing_pretraining(self: Runner, seed: int, place: str = "") -> dict[str, Any]:
         if name == f"pretrain-mae-{seed}":
             raise RuntimeError("out of luck")
-        return pretraining(self, seed)
+        return pretraining(self, seed, place)
 
     monkeypatch.setattr(Runner, "train", failing)
     monkeypatch.setattr(Runner, "pretrain", failing_pretraining)
@@ -387,6 +388,25 @@ def test_a_plan_runs_nothing(tmp_path: Path, capsys: Any, monkeypatch: pytest.Mo
     assert plan["images"] == 288 and plan["store_bytes"] >= 288 * 32 * 32 and plan["seconds"] > 0
     printed = capsys.readouterr().err
     assert "2 pretraining" in printed and "images: 288" in printed and "minutes" in printed
+    assert sum(plan["parts"].values()) == pytest.approx(plan["seconds"])
+
+
+def test_a_plan_has_a_part_for_all_that_a_study_does(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans, "time_steps", lambda training: 10.0)
+    monkeypatch.setattr(plans, "time_testing", lambda training, runner: 1.0)
+    monkeypatch.setattr(plans, "time_figure", lambda: 2.0)
+    settings = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), scratch_long="none")
+    parts = study(GLYPHS, out=tmp_path / "a", settings=settings, plan=True)["plan"]["parts"]
+    steps = 228 // 32
+    assert parts["pretraining"] == 10.0 * (steps + plans.COUNTING_STEPS)
+    networks = 4  # scratch and mae, two controls
+    assert parts["classifiers"] == networks * (10.0 * (2 * (20 // 8) + plans.COUNTING_STEPS) + 60)
+    assert parts["measures"] == 6 * 60 * (plans.VIEWS_AN_IMAGE + plans.ASKED_AN_IMAGE)
+    assert parts["pages"] == 2.0 * (plans.FIGURES_OF_PAGE + plans.FIGURES_OF_WHY) and parts["scratch-long"] == 0
+    without = study(GLYPHS, out=tmp_path / "a", settings=settings, plan=True, explain=False)["plan"]["parts"]
+    assert without["measures"] == 0 and without["pages"] == 2.0 * plans.FIGURES_OF_PAGE
 
 
 def test_a_plan_counts_what_is_not_finished(finished: Path, tmp_path: Path) -> None:
@@ -425,10 +445,10 @@ def test_scratch_long_costs_what_the_fitted_pretraining_and_fine_tuning_cost(
     planned_seconds(monkeypatch, 4000, 60)
     run = Runner.run
 
-    def stopped(self: Runner, cell: Cell) -> dict[str, Any]:
+    def stopped(self: Runner, cell: Cell, place: str = "") -> dict[str, Any]:
         if cell.arm == SCRATCH_LONG:
             raise Interrupted("stopped")
-        return run(self, cell)
+        return run(self, cell, place)
 
     monkeypatch.setattr(Runner, "run", stopped)
     with pytest.raises(Interrupted):

@@ -14,6 +14,7 @@ from whymask.explanations.networks import ROLES, Member, Role
 from whymask.explanations.numbers import Number, Scores, differences, summarise
 from whymask.explanations.shown import Shown
 from whymask.intervals import Range
+from whymask.progress import SECONDS_BETWEEN_NETWORKS, Steps
 from whymask.report.privacy import HIDDEN
 
 AGAINST: tuple[Role, ...] = ("baseline", "erased")
@@ -79,13 +80,15 @@ class Measure:
     unnamed: Callable[[str, Mapping[str, str]], str] = lambda item, classes: HIDDEN
 
 
-def of_each(cast: Cast, ask: Callable[[Member], Result]) -> dict[Role, dict[int, Result]]:
-    """What `ask` gives of every network, by role and seed."""
-    return {
-        role: {seed: ask(network) for seed, network in cast.networks[role].items()}
-        for role in ROLES
-        if role in cast.networks
-    }
+def of_each(measure: str, cast: Cast, ask: Callable[[Member], Result]) -> dict[Role, dict[int, Result]]:
+    """What `ask` gives of every network, by role and seed. Told is how many were asked."""
+    given: dict[Role, dict[int, Result]] = {role: {} for role in ROLES if role in cast.networks}
+    everyone = [(role, seed) for role in given for seed in cast.networks[role]]
+    with Steps(f"measuring {measure}", len(everyone), unit="network", between=SECONDS_BETWEEN_NETWORKS) as bar:
+        for count, (role, seed) in enumerate(everyone, start=1):
+            given[role][seed] = ask(cast.networks[role][seed])
+            bar.update(count)
+    return given
 
 
 def numbers_of(

@@ -33,7 +33,7 @@ def explanation_of(
     _note_occlusion(cast, shown.means)
     numbers: list[Number] = []
     for position, name in enumerate(settings.measures, start=1):
-        say(f"[{position}/{len(settings.measures)}] measuring {name}: {MEASURES[name].title.lower()}")
+        say(f"[{position}/{len(settings.measures)}] measuring {name} of {len(cast.members)} networks")
         numbers += MEASURES[name].take(cast, shown)
     about = cast.question.about
     asked = "" if about is None else f"Does an image show {about}? "

@@ -141,7 +141,7 @@ def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source:
         except Exception as error:
             return f"{type(error).__name__}: {error}"
 
-    with ThreadPoolExecutor() as pool, Steps("images", len(source.keys)) as bar:
+    with ThreadPoolExecutor() as pool, Steps("reading", len(source.keys), unit="image") as bar:
         for start in range(0, len(source.keys), BATCH):
             indices = range(start, min(start + BATCH, len(source.keys)))
             results = list(zip(indices, pool.map(prepared, indices), strict=True))
@@ -150,7 +150,7 @@ def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source:
             if usable:
                 applied.keys += [key for key, _ in usable]
                 applied.rows.append(network(torch.stack([image for _, image in usable])).float().cpu().numpy())
-            bar.update(indices[-1] + 1, "")
+            bar.update(indices[-1] + 1)
     if not applied.keys:
         raise WhymaskError(
             f"none of the {len(source.keys):,} images of {source.name} can be used: {applied.skipped[:3]}"

@@ -40,6 +40,15 @@ class Cell:
         return f"{self.arm}-{self.budget.name.replace('%', 'percent')}-{self.seed}"
 
     @property
+    def title(self) -> str:
+        """In words: "pretraining mae, seed 0", "mae, 2 labels, seed 0"."""
+        if self.budget is None:
+            return f"pretraining {self.arm}, seed {self.seed}"
+        share = {"all": "all labels", "fraction": f"{self.budget.name} of the labels"}
+        labels = share.get(self.budget.kind, f"{self.budget.name} label{'' if self.budget.value == 1 else 's'}")
+        return f"{self.arm}, {labels}, seed {self.seed}"
+
+    @property
     def labels(self) -> Budget:
         """The budget of a cell that has one. Raises ValueError for a pretraining."""
         if self.budget is None:
@@ -92,12 +101,14 @@ class Runner:
         """Whether it was run, with a result or an error."""
         return any((self.folder(cell) / name).exists() for name in ("result.json", "error.json"))
 
-    def run(self, cell: Cell) -> dict[str, Any]:
-        """The cell's result. A cell that fails is marked with its error and raises nothing but Interrupted."""
+    def run(self, cell: Cell, place: str = "") -> dict[str, Any]:
+        """The cell's result. A cell that fails is marked with its error and raises nothing but Interrupted.
+
+        `place` stands before the cell's title where its progress is shown: "[3/24] "."""
         error_file = self.folder(cell) / "error.json"
         error_file.unlink(missing_ok=True)  # of an earlier attempt
         try:
-            return self.pretrain(cell.seed) if cell.budget is None else self.train(cell)
+            return self.pretrain(cell.seed, place) if cell.budget is None else self.train(cell, place)
         except Interrupted:
             raise
         except Exception as error:
@@ -105,14 +116,14 @@ class Runner:
             write_json(error_file, failed)
             return failed
 
-    def pretrain(self, seed: int) -> dict[str, Any]:
+    def pretrain(self, seed: int, place: str = "") -> dict[str, Any]:
         cell = Cell(self.config.method, None, seed)
-        return pretrain_encoder(self.context, self.config.pretraining(seed), self.folder(cell), cell.name)
+        return pretrain_encoder(self.context, self.config.pretraining(seed), self.folder(cell), place + cell.title)
 
-    def train(self, cell: Cell) -> dict[str, Any]:
+    def train(self, cell: Cell, place: str = "") -> dict[str, Any]:
         rows = self.rows_of(cell)
         job = self.job(cell, rows, self.context.prepared.test, self.training_of(cell.arm, len(rows)))
-        return train_classifier(self.context, job, self.folder(cell), cell.name)
+        return train_classifier(self.context, job, self.folder(cell), place + cell.title)
 
     def job(self, cell: Cell, rows: np.ndarray, test: np.ndarray, training: FinetuneTrainingConfig) -> ClassifierJob:
         """The cell's arm, trained on `rows` and tested on `test`."""

@@ -1,84 +1,61 @@
-"""How far a study is: a line a cell, with what came of it and the time that the others will take."""
+"""How long a study still takes: from the cells that ran, by the operations of those that are left."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from whymask.stages.classify import classifier_training
+from whymask.stages.pretrain import pretraining
 from whymask.studies.cells import Cell, Runner
-from whymask.studies.settings import SCRATCH_LONG
+from whymask.studies.settings import SCRATCH, SCRATCH_LONG
+
+PRETRAINING, CLASSIFYING = "pretraining", "classifying"
+"""Kinds of cells: an operation of the one takes another time than one of the other."""
 
 
-def progress_line(
-    runner: Runner, cells: Sequence[Cell], position: int, result: Mapping[str, Any], spent: Mapping[Cell, float]
-) -> str:
-    """ "[3/24] mae, 2 labels a class, seed 0: balanced accuracy 0.170; about 5 min left".
-
-    cells[position - 1] is the cell of the `result`; `spent`: the seconds that each of those before and it has taken.
-    """
-    cell = cells[position - 1]
-    left = seconds_left(runner, spent, cells[position:])
-    ahead = f"; {_in_words(left)}" if left else ""
-    return f"[{position}/{len(cells)}] {_title(runner, cell)}: {_outcome(runner, cell, result)}{ahead}"
+def kind_of(cell: Cell) -> str:
+    return PRETRAINING if cell.budget is None else CLASSIFYING
 
 
-def seconds_left(runner: Runner, spent: Mapping[Cell, float], ahead: Sequence[Cell]) -> float | None:
-    """What the cells `ahead` will take, by what those of their kind took; None where none of a kind was there yet."""
-    kinds: dict[tuple[str, str | None], list[float]] = {}
-    passes: list[float] = []
-    for cell, seconds in spent.items():
-        kinds.setdefault(_kind(cell), []).append(seconds)
-        if cell.budget is not None and cell.arm != SCRATCH_LONG:
-            passes.append(seconds / _image_passes(runner, cell))
-
-    def expected(cell: Cell) -> float | None:
-        alike = kinds.get(_kind(cell))
-        if alike:
-            return sum(alike) / len(alike)
+def operations_of(runner: Runner, cells: Sequence[Cell]) -> dict[str, float]:
+    """Operations of each cell, by its name: counted once for pretraining and once for a classifier, as every seed and
+    every arm has the same network, then by the images that they train and are tested on."""
+    config, context = runner.config, runner.context
+    dear = pretraining(context, config.pretraining(config.first_seed)).operations()
+    smallest = Cell(SCRATCH, config.budgets[0], config.first_seed)
+    rows = runner.rows_of(smallest)
+    job = runner.job(smallest, rows, context.prepared.test, runner.training_of(SCRATCH, len(rows)))
+    per_image = classifier_training(context, job).operations_per_image()
+    tested = len(context.prepared.test) / 3  # forward alone, a third of forward and backward
+    counted = {}
+    for cell in cells:
         if cell.budget is None:
+            counted[cell.name] = dear
+            continue
+        labels = len(runner.rows_of(cell))
+        batch = min(config.finetune.batch_size, labels)
+        images = config.finetune.epochs_for(labels) * (labels // batch) * batch
+        counted[cell.name] = (images + tested) * per_image + (dear if cell.arm == SCRATCH_LONG else 0.0)
+    return counted
+
+
+class Pace:
+    """Seconds that are left: of cells of a kind that ran already, by their own pace, of others by that of the rest."""
+
+    def __init__(self, operations: Mapping[str, float], cells: Sequence[Cell]) -> None:
+        """`operations` of each of `cells`, by name."""
+        self._left = {cell.name: (kind_of(cell), operations[cell.name]) for cell in cells}
+        self._measured = {kind: [0.0, 0.0] for kind in (PRETRAINING, CLASSIFYING)}
+
+    def done(self, cell: Cell, seconds: float | None = None) -> None:
+        """The cell is finished, by `seconds` of computing; None where it was before, or failed, and tells nothing."""
+        kind, operations = self._left.pop(cell.name)
+        if seconds is not None:
+            self._measured[kind][0] += seconds
+            self._measured[kind][1] += operations
+
+    def seconds_left(self) -> float | None:
+        """None before anything was measured."""
+        total = [sum(parts) for parts in zip(*self._measured.values(), strict=True)]
+        if not total[1]:
             return None
-        trained = sum(passes) / len(passes) * _image_passes(runner, cell) if passes else None
-        if cell.arm != SCRATCH_LONG or trained is None:
-            return trained
-        pretrained = kinds.get((runner.config.method, None))  # as long as that and fine-tuning
-        return None if not pretrained else trained + sum(pretrained) / len(pretrained)
-
-    each = [expected(cell) for cell in ahead]
-    known = [seconds for seconds in each if seconds is not None]
-    return sum(known) if len(known) == len(each) else None
-
-
-def _kind(cell: Cell) -> tuple[str, str | None]:
-    """What cells of every seed have alike."""
-    return cell.arm, None if cell.budget is None else cell.budget.name
-
-
-def _image_passes(runner: Runner, cell: Cell) -> float:
-    """Images that its training and its test see."""
-    labels = len(runner.rows_of(cell))
-    return runner.finetuning_of(cell.arm).epochs_for(labels) * labels + len(runner.context.prepared.test)
-
-
-def _title(runner: Runner, cell: Cell) -> str:
-    if cell.budget is None:
-        return f"{cell.arm}, pretraining, seed {cell.seed}"
-    one = cell.budget.name == "1"
-    bought = runner.context.prepared.task.bought(1 if one else 2)
-    return f"{cell.arm}, {cell.budget.name} {bought}, seed {cell.seed}"
-
-
-def _outcome(runner: Runner, cell: Cell, result: Mapping[str, Any]) -> str:
-    if "error" in result:
-        return f"failed: {result['error']}"
-    if cell.budget is None:
-        return f"loss {result['loss']:.4f}"
-    metric = runner.config.metric
-    value = result["metrics"].get(metric)
-    title = runner.context.prepared.task.describe(metric).title
-    return f"{title} is not defined on these test images" if value is None else f"{title} {value:.3f}"
-
-
-def _in_words(seconds: float) -> str:
-    if seconds < 60:
-        return "less than a minute left"
-    if seconds < 90 * 60:
-        return f"about {seconds / 60:.0f} min left"
-    return f"about {seconds / 3600:.1f} h left"
+        paces = {kind: took / of if of else total[0] / total[1] for kind, (took, of) in self._measured.items()}
+        return sum(operations * paces[kind] for kind, operations in self._left.values())

@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 from whymask.data.batches import in_order
+from whymask.explanations.settings import BRIEF
+from whymask.report.figures import make, to_svg
 from whymask.stages.classify import EVALUATION_BATCH, classifier_training
 from whymask.stages.pretrain import pretraining
 from whymask.stages.recipes import resolve_finetuning
@@ -19,11 +22,18 @@ from whymask.training.optimisation import TrainingConfig, make_optimiser
 
 TIMED_STEPS = 20
 WARM_UP_STEPS = 3
+COUNTING_STEPS = 3
+"""Steps that are as dear as what a cell does beside its training: counting operations and writing the network."""
+FIGURES_OF_PAGE, FIGURES_OF_WHY = 45, 120
+"""Plain figures that are as dear to draw as a study's page, drawn twice, and as its explanation's, whose pictures of
+evidence take the most. Found by timing both on studies of glyphs."""
+VIEWS_AN_IMAGE, ASKED_AN_IMAGE = 110, 8
+"""How often a network is asked about an image whose views are counted, and about every other test image."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Cells still to be run, and seconds that they would take."""
+    """Cells still to be run, and seconds that they would take; `parts` are what the seconds are made of."""
 
     cells: dict[str, int]
     images: int
@@ -32,6 +42,7 @@ class Plan:
     classification_images_per_second: float
     pretraining_seconds: float
     other_seconds: float
+    parts: dict[str, float]
 
     @property
     def seconds(self) -> float:
@@ -54,7 +65,9 @@ class Plan:
             f"images: {self.images:,}; decoded: {self.store_bytes / 2**20:,.0f} MiB\n"
             f"speed: {self.pretraining_images_per_second:,.0f} images/s in pretraining, "
             f"{self.classification_images_per_second:,.0f} in classification\n"
-            f"time: about {self.seconds / 60:,.0f} minutes, from {TIMED_STEPS} timed steps of each"
+            f"time: about {self.seconds / 60:,.1f} minutes on a quiet machine, from {TIMED_STEPS} timed steps of each\n"
+            + "of these "
+            + ", ".join(f"{name} {part / 60:,.1f}" for name, part in self.parts.items() if part)
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,19 +90,29 @@ def make_plan(runner: Runner, cells: list[Cell], explain: bool = False, final: S
     classified = classifier_training(context, runner.job(smallest, rows, context.prepared.test, usual))
     classification_step = time_steps(classified)
     testing = time_testing(classified, runner) * len(context.prepared.test)
-    dear, other = 0.0, 0.0
-    controls = config.seeds + 1 if explain and not (runner.out / "why" / "result.json").exists() else 0
+    test = len(context.prepared.test)
+    dear, long, other = 0.0, 0.0, 0.0
+    explains = explain and not (runner.out / "why" / "result.json").exists()
+    controls = config.seeds + 1 if explains else 0
     for cell in [*cells, *[smallest] * controls, *final]:
         if cell.budget is None:
-            dear += pretrained.steps * pretraining_step
+            dear += (pretrained.steps + COUNTING_STEPS) * pretraining_step
             continue
         labels = len(runner.rows_of(cell))
         batch = min(config.finetune.batch_size, labels)
         steps = config.finetune.epochs_for(labels) * (labels // batch)
-        other += steps * classification_step * batch / classified.batches.batch_size + testing
+        other += (steps + COUNTING_STEPS) * classification_step * batch / classified.batches.batch_size + testing
         if cell.arm == SCRATCH_LONG:
             per_second = classified.operations_per_image() * classified.batches.batch_size / classification_step
-            dear += pretrained.operations() / per_second
+            long += pretrained.operations() / per_second
+    figure = time_figure() if cells or explains else 0.0
+    parts = {
+        "pretraining": dear,
+        "scratch-long": long,
+        "classifiers": other,
+        "measures": _images_asked(runner, test) * testing / test if explains else 0.0,
+        "pages": figure * (FIGURES_OF_PAGE + FIGURES_OF_WHY * explains),
+    }
     return Plan(
         cells=dict(Counter("pretraining" if cell.budget is None else cell.arm for cell in cells))
         | ({"controls of the explanation": controls} if controls else {})
@@ -98,9 +121,31 @@ def make_plan(runner: Runner, cells: list[Cell], explain: bool = False, final: S
         store_bytes=context.prepared.images.nbytes,
         pretraining_images_per_second=pretrained.batches.batch_size / pretraining_step,
         classification_images_per_second=classified.batches.batch_size / classification_step,
-        pretraining_seconds=dear,
-        other_seconds=other,
+        pretraining_seconds=dear + long,
+        other_seconds=sum(parts.values()) - dear - long,
+        parts=parts,
     )
+
+
+def _images_asked(runner: Runner, test: int) -> int:
+    """Images that all networks of an explanation are asked about: two arms, read-outs, controls and random weights."""
+    networks = 4 * runner.config.seeds + 2
+    return networks * (VIEWS_AN_IMAGE * min(BRIEF.view_images, test) + ASKED_AN_IMAGE * min(BRIEF.test_images, test))
+
+
+def time_figure() -> float:
+    """Processor seconds, as one thread draws, of a plain figure of two panels, after one that warms up."""
+
+    def paint(figure: Figure) -> None:
+        for axes in figure.subplots(1, 2):
+            for line in range(4):
+                axes.plot(range(8), [line + place for place in range(8)], label=str(line))
+            axes.legend()
+
+    for _ in range(2):
+        began = time.process_time()
+        to_svg("plan", make("plan", 8.6, 4.2, paint))
+    return time.process_time() - began
 
 
 def time_steps(training: Training) -> float:
@@ -109,13 +154,13 @@ def time_steps(training: Training) -> float:
     seconds = []
     training.model.train()
     for step in range(WARM_UP_STEPS + TIMED_STEPS):
-        began = time.perf_counter()
+        began = time.process_time()
         loss = training.loss_of(training.model, training.batches(step), step)["loss"]
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
         loss.item()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
     return sorted(seconds[WARM_UP_STEPS:])[TIMED_STEPS // 2]
 
 
@@ -124,7 +169,7 @@ def time_testing(training: Training, runner: Runner) -> float:
     """Seconds that testing takes an image."""
     rows = runner.context.prepared.test[:EVALUATION_BATCH]
     training.model.eval()
-    began = time.perf_counter()
+    began = time.process_time()
     for batch in in_order(runner.context.prepared.images, rows, EVALUATION_BATCH, training.batches.device):
         training.model(batch.images).cpu()
-    return (time.perf_counter() - began) / len(rows)
+    return (time.process_time() - began) / len(rows)

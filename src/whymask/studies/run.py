@@ -12,7 +12,7 @@ from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
 from whymask.later import recorded
 from whymask.methods.settings import with_method
-from whymask.progress import Decoding, say
+from whymask.progress import Decoding, say, time_left
 from whymask.runs import RunFolder, command, write_arrays, write_csv, write_json
 from whymask.stages.context import Context
 from whymask.stages.recipes import resolve_finetuning
@@ -21,7 +21,7 @@ from whymask.studies.cells import Cell, Runner, all_cells, share_of
 from whymask.studies.config import resolve_study
 from whymask.studies.final import add_final, is_wanted, planned
 from whymask.studies.hours import fit_hours
-from whymask.studies.pace import progress_line
+from whymask.studies.pace import Pace, operations_of
 from whymask.studies.page import write_study_page
 from whymask.studies.plan import make_plan
 from whymask.studies.resolution import resolution_text, smallest_difference
@@ -164,14 +164,27 @@ def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: boo
 
 
 def run_cells(runner: Runner, cells: list[Cell]) -> None:
-    """Run what is not finished; say of each what came of it, and how long the others will take."""
-    spent: dict[Cell, float] = {}
+    """Run what is not finished; say what came out, what failed, and how long the others still take."""
+    unfinished = [cell for cell in cells if not (runner.folder(cell) / "result.json").exists()]
+    pace = Pace(operations_of(runner, unfinished), unfinished) if unfinished else None
     for position, cell in enumerate(cells, start=1):
-        was_there, began = runner.is_done(cell), time.monotonic()
-        result = runner.run(cell)
-        if "error" not in result:
-            spent[cell] = result["seconds"] if was_there else time.monotonic() - began
-        say(progress_line(runner, cells, position, result, spent))
+        place, began = f"[{position}/{len(cells)}] ", time.monotonic()
+        result = runner.run(cell, place)
+        if pace is not None and cell in unfinished:
+            pace.done(cell, None if "error" in result else time.monotonic() - began)
+        left = None if pace is None else pace.seconds_left()
+        say(f"{place}{cell.title}{_outcome(runner, result)}{'' if left is None else f'; {time_left(left)}'}")
+
+
+def _outcome(runner: Runner, result: dict[str, Any]) -> str:
+    """What a cell came to, by name: ": accuracy 0.17", ": loss 0.5312", " failed: ..."."""
+    if "error" in result:
+        return f" failed: {result['error']}"
+    metric = runner.config.metric
+    value = result.get("metrics", {}).get(metric)
+    if value is not None:
+        return f": {runner.context.prepared.task.describe(metric).title} {value:#.3g}"
+    return f": loss {result['loss']:.4f}" if result.get("loss") is not None else ""
 
 
 # what the page needs ------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def take(cast: Cast, shown: Shown) -> list[Number]:
         return []
     glyphs = shown.glyphs
     alone = features_alone(glyphs, cast.preprocessing)
-    shares_of = of_each(cast, lambda network: recognised(network, alone))
+    shares_of = of_each(NAME, cast, lambda network: recognised(network, alone))
     numbers = []
     for role, own in shares_of.items():
         numbers += feature_numbers(cast.arm(role), own, cast.prepared.classes)
@@ -76,7 +76,7 @@ def _decodable(cast: Cast, glyphs: Glyphs, alone: Alone) -> list[Number]:
         return decodable_scores(train, test, glyphs.classes)
 
     ranges: dict[str, Range] = {DECODABLE_A_CLASS: (0.0, glyphs.features)}
-    asked = of_each(cast, scores)
+    asked = of_each(NAME, cast, scores)
     rows = [row for role, own in asked.items() for row in summarise(NAME, cast.arm(role), own, ranges=ranges)]
     return [replace(row, over="classes") if row.over == "images" else row for row in rows]
 
@@ -91,7 +91,7 @@ def _single_view(cast: Cast) -> list[Number]:
     def scores(network: Member) -> Scores:
         return {Key(SINGLE_VIEW_ACCURACY): network.recognises(images, labels).double().numpy()}
 
-    return numbers_of(NAME, cast, of_each(cast, scores))
+    return numbers_of(NAME, cast, of_each(NAME, cast, scores))
 
 
 def features_alone(glyphs: Glyphs, preprocessing: Preprocessing, part: str = "alone", images: int = IMAGES) -> Alone:

@@ -49,7 +49,7 @@ def take(cast: Cast, shown: Shown) -> list[Number]:
         def found_in(network: Member, filler: Tensor = filler) -> np.ndarray:
             return interactions(masked_values(network, some.images, some.labels, filler, where, BATCH))
 
-        found = of_each(cast, found_in)
+        found = of_each(NAME, cast, found_in)
         for role, seeds in found.items():
             for seed, values in seeds.items():
                 own = scores.setdefault(role, {}).setdefault(seed, {})

@@ -31,7 +31,7 @@ def take(cast: Cast, shown: Shown) -> list[Number]:
     def scores(network: Member) -> Scores:
         return robustness_scores(network, shown.images, shown.labels, shown.fillers, shown.cells)
 
-    return numbers_of(NAME, cast, of_each(cast, scores), shown.groups)
+    return numbers_of(NAME, cast, of_each(NAME, cast, scores), shown.groups)
 
 
 def robustness_scores(

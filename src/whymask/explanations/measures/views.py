@@ -47,7 +47,7 @@ def take(cast: Cast, shown: Shown) -> list[Number]:
     def scores(network: Member) -> Scores:
         return view_scores(network, some.images, some.labels, some.fillers, some.cells, some.means[network.arm])
 
-    return numbers_of(NAME, cast, of_each(cast, scores), some.groups, {VIEW_COUNT: (0.0, MOST)})
+    return numbers_of(NAME, cast, of_each(NAME, cast, scores), some.groups, {VIEW_COUNT: (0.0, MOST)})
 
 
 def view_scores(
