@@ -144,7 +144,7 @@ def time_figure() -> float:
 
     for _ in range(2):
         began = time.process_time()
-        to_svg("plan", make("plan", 8.6, 4.2, paint))
+        to_svg("plan", make("plan", 4.2, paint, width=8.6))
     return time.process_time() - began
 
 

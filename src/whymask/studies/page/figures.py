@@ -126,7 +126,7 @@ def reliability(name: str, rows: list[dict[str, Any]], styles: dict[str, ArmStyl
         axes.set_ylabel("accuracy")
         legend_above(axes)
 
-    return draw(name, 5.6, 3.9, paint)
+    return draw(name, 3.4, paint)
 
 
 def losses(name: str, curves: list[tuple[str, np.ndarray]], styles: dict[str, ArmStyle]) -> str:
