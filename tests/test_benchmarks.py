@@ -185,7 +185,7 @@ def test_plain_pretraining_by_the_exact_loss_walks_the_path_of_own_clocks(theory
     samples, start = theory.images_of(s, [0]), theory.start_of(s, [0])
 
     def exact(setting: Any, kernels: Any, patches: Any, masks: int, generator: Any) -> Any:
-        images = theory.Batch(patches[None], torch.zeros(1, len(patches)), torch.zeros(1, len(patches)))
+        images = theory.Sample(patches[None], torch.zeros(1, len(patches)), torch.zeros(1, len(patches)))
         return objective.loss(start.having(kernels=kernels[None]), images).sum()
 
     monkeypatch.setattr(theory, "plain_masked_loss", exact)

@@ -228,7 +228,7 @@ def test_of_images_that_a_pretraining_saw_the_page_warns(runs: Path, pictures: P
     finetune(data, out=tmp_path / "ft", settings=settings)
     views = replace(tiny(), measures=("views",), controls=False)
     found = explain([tmp_path / "ft", runs / "scratch"], data, out=tmp_path / "why", settings=views)
-    assert any(warning.startswith("4 of 4 test images") for warning in found.warnings)
+    assert any(warning.startswith("10 of 10 test images") for warning in found.warnings)
 
 
 # what is refused -------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from formulas import close, method, photos
 from method_cases import build
 from whymask.errors import WhymaskError
 from whymask.randomness import torch_generator
-from whymask.theory.data import Batch
+from whymask.theory.data import Sample
 from whymask.theory.network import Network
 from whymask.theory.objectives import PixelReconstruction, TeacherStudent
 
@@ -28,14 +28,14 @@ def two_layer(objective: str, size: tuple[int, int] = (16, 16), **settings: Any)
     return model
 
 
-def in_the_lab(model: Any, images: Tensor) -> tuple[Network, Batch]:
+def in_the_lab(model: Any, images: Tensor) -> tuple[Network, Sample]:
     """The same network and images as the theory lab has them."""
     patches = F.unfold(images, 8, stride=8).transpose(1, 2)[None]
     labels = torch.zeros(1, len(images), dtype=torch.long)
     network = Network(model.encoder.net.conv.weight.detach().flatten(1)[None], sigma=model.encoder.net.sigma)
     if model.config.objective == "pixels":
         network = network.having(decoder=model.decoder.weight.detach()[None])
-    return network, Batch(patches, labels, labels.bool())
+    return network, Sample(patches, labels, labels.bool())
 
 
 def by_mask(model: Any, images: Tensor, hidden: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def without_final(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if key not in ("final", "setting", "provenance")}
+    return {key: value for key, value in table.items() if key not in ("final", "advice", "setting", "provenance")}
 
 
 def test_it_learns_from_all_training_labels_and_from_no_test_image(mine: Path, finished: Path) -> None:

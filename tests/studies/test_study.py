@@ -368,9 +368,10 @@ def test_another_study_in_the_folder_is_refused_with_the_difference(finished: Pa
 
 
 def test_where_it_computes_and_decodes_is_no_difference(finished: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    out = shutil.copytree(finished, tmp_path / "study")
     forbid_training(monkeypatch)
-    elsewhere = tiny_settings(data=DataSettings(store=tmp_path), runtime=runtime(threads=2))
-    study(GLYPHS, out=finished, settings=elsewhere)
+    elsewhere = tiny_settings(data=DataSettings(store=tmp_path / "store"), runtime=runtime(threads=2))
+    study(GLYPHS, out=out, settings=elsewhere, explain=False)
     torch.set_num_threads(1)
 
 
