@@ -181,6 +181,8 @@ def test_a_study_page_holds_its_explanation_without_names_or_images_on_demand(fi
     (tmp_path / "study" / "why" / "explain.json").write_text(text)
     assert "Smith, feature 1" in write_study_page(tmp_path / "study").read_text()
     assert "Smith" not in write_study_page(tmp_path / "study", names=False).read_text()
+    assert page.count('alt="where mae looks"') == page.count('alt="where scratch looks"') == 4
+    assert 'alt="where' not in write_study_page(tmp_path / "study", images=False).read_text()
 
 
 def test_evidence_is_laid_over_the_image() -> None:

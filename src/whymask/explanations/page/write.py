@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from whymask.errors import WhymaskError
-from whymask.explanations.drawing import Row, Told, styles_of
+from whymask.explanations.drawing import MAIN, Row, Told, styles_of
 from whymask.explanations.fill import FILLED
 from whymask.explanations.measure import Measure
 from whymask.explanations.measures import MEASURES
@@ -23,6 +23,8 @@ COLUMNS = ("measure", "quantity", "arm", "seed", "filling", "at", "item", "value
 _TEMPLATES = Path(__file__).with_name("templates")
 SIDE = 96
 """Pixels a side of a picture of evidence."""
+BESIDE = 4
+"""Test images with evidence on the page of a study."""
 
 
 def write_why_page(folder: Path, *, images: bool = True, names: bool = True) -> Path:
@@ -70,12 +72,20 @@ def load(folder: Path, *, images: bool = True, names: bool = True) -> tuple[Told
 
 
 def html_of(told: Told, arrays: Arrays) -> str:
-    """An explanation as part of a page or notebook: lead, conclusions and main figures; no script, all escaped."""
-    drawn = figures_of(clean(told), arrays)
+    """An explanation as part of a page or notebook: lead, conclusions, where the two arms look, and the main figures;
+    no script, all escaped."""
+    told = clean(told)
+    drawn = figures_of(told, arrays)
+    main = {arm["name"] for arm in told["arms"] if arm["role"] in MAIN}
+    few = [
+        one | {"networks": [network for network in one["networks"] if network["arm"] in main]}
+        for one in examples(told, arrays)[:BESIDE]
+    ]
     return render_part(
         "why_part.html.j2",
         _TEMPLATES,
-        told=clean(told),
+        told=told,
+        examples=few,
         figures={name: inline(to_svg(name, figure), label) for name, (figure, label) in drawn.items()},
         captions={name: label for name, (_, label) in drawn.items()},
     )
