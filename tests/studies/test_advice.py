@@ -127,10 +127,20 @@ def test_an_open_verdict_asks_for_the_seeds_that_it_needs() -> None:
     assert rules[:3] == ["undecided", "more seeds", "larger test share"]
     found = re.fullmatch(r".* --seeds (\d+) .*--out runs/mine-(\d+)-seeds", command_of(study, "more seeds") or "")
     assert found is not None and found[1] == found[2] and 5 < int(found[1]) <= 50
+    said = next(row["text"] for row in advice(study, task_of(study), "runs/mine") if row["rule"] == "more seeds")
+    assert "so many, and more test images as said above, would do" in said
     study["data"]["test_split"] = "source"
     assert "more test images" in rules_of(study) and "larger test share" not in rules_of(study)
     study["setting"]["seeds"] = [0, 1]
     assert "three seeds" in rules_of(study)
+
+
+def test_pretraining_for_longer_is_not_fitted_to_hours_again() -> None:
+    study = told("no difference that matters", pool=5000)
+    study["setting"] |= {"command": f"{COMMAND} --hours 2", "pretrain": {"epochs": 1}}
+    command = command_of(study, "longer pretraining") or ""
+    assert "--hours" not in command and "--pretrain.epochs 2" in command
+    assert any("longer than 1 epoch," in row["text"] for row in advice(study, task_of(study), "runs/mine"))
 
 
 def test_networks_that_are_not_above_chance_are_not_to_be_used() -> None:

@@ -109,7 +109,7 @@ TRY: tuple[Rule, ...] = (
         "more seeds",
         f"cannot tell, and so many seeds, up to {MOST_SEEDS}, would settle it at the spread seen",
         lambda f: f.more_seeds > 0,
-        "Run {more_seeds} seeds: so many would do if difference and spread over seeds stay as they are.",
+        "Run {more_seeds} seeds: so many{beside_seeds} would do if difference and spread over seeds stay as they are.",
         "{again} --seeds {more_seeds} --out {folder}-{more_seeds}-seeds",
     ),
     Rule(
@@ -143,9 +143,9 @@ TRY: tuple[Rule, ...] = (
         "longer pretraining",
         f"any verdict but helps, from {count(FEW_UNLABELLED)} images to pretrain on, and some network above chance",
         lambda f: bool(f.kind) and f.kind != "helps" and not f.few_unlabelled and f.above_chance is not False,
-        "Try to pretrain longer than {epochs} epochs, or another method or encoder (whymask list): this verdict is of "
+        "Try to pretrain longer than {for_epochs}, or another method or encoder (whymask list): this verdict is of "
         "{method} on {encoder} alone.",
-        "{again} --pretrain.epochs {twice} --out {folder}-{twice}-epochs",
+        "{again_for_longer} --pretrain.epochs {twice} --out {folder}-{twice}-epochs",
     ),
     Rule(
         "more labels",

@@ -197,6 +197,20 @@ class Facts:
         return _without(self.same, ("--cells",)) if self.same else ""
 
     @property
+    def again_for_longer(self) -> str:
+        """The same, without the hours that pretraining was fitted to."""
+        return _without(self.again, ("--hours",)) if self.again else ""
+
+    @property
+    def for_epochs(self) -> str:
+        return "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+
+    @property
+    def beside_seeds(self) -> str:
+        """What has to come beside more seeds."""
+        return ", and more test images as said above," if self.asks_for_images else ""
+
+    @property
     def again_with_another(self) -> str:
         """The same, without what is said of whymask's own encoders alone."""
         sizes = ("--width", "--depth", "--heads", "--patch") if self.encoder in PUBLIC else ()
