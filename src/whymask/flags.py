@@ -38,6 +38,12 @@ def readable(cls: C) -> C:
     return cls
 
 
+def words_of(hint: Any) -> tuple[str, ...]:
+    """What a value of this type may be, where it is one of several words, or none."""
+    parts = (hint, *get_args(hint))
+    return tuple(str(word) for part in parts if get_origin(part) is Literal for word in get_args(part))
+
+
 @dataclass(frozen=True)
 class Flag:
     """A flag of a command: its name, such as "--pretrain.epochs", the type of its value, and what it is by default."""
@@ -85,8 +91,7 @@ class Flag:
     @property
     def words(self) -> tuple[str, ...]:
         """What its value may be, where it is one of several words."""
-        parts = (self.hint, *get_args(self.hint))
-        return tuple(str(word) for part in parts if get_origin(part) is Literal for word in get_args(part))
+        return words_of(self.hint)
 
     @property
     def number(self) -> type[int] | type[float] | None:

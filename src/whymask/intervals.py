@@ -71,9 +71,15 @@ def kept_within(mean: float, half: float, within: Range = SHARE) -> tuple[float,
     if not spread > SAME:
         return max(mean - half, low), min(mean + half, high)
     error = half / width
-    ratio = error**2 / spread  # z^2 / n of the n yes-or-no trials that would have this standard error
-    centre, reach = (share + ratio / 2) / (1 + ratio), math.sqrt(error**2 + ratio**2 / 4) / (1 + ratio)
-    return max(low, low + width * (centre - reach)), min(high, low + width * (centre + reach))
+    # z^2 / n of the n yes-or-no trials that would have this standard error
+    bottom, top = _score_interval(share, error**2 / spread, error**2)
+    return max(low, low + width * bottom), min(high, low + width * top)
+
+
+def _score_interval(share: float, ratio: float, square: float) -> tuple[float, float]:
+    """Wilson's, of a share: `ratio` is z^2 / n, `square` z^2 share (1 - share) / n."""
+    centre, reach = (share + ratio / 2) / (1 + ratio), math.sqrt(square + ratio**2 / 4) / (1 + ratio)
+    return centre - reach, centre + reach
 
 
 def clopper_pearson(hits: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -90,10 +96,9 @@ def wilson(hits: int, count: int, confidence: float = 0.95) -> tuple[float, floa
     """The score interval for a share of which `hits` in `count` were seen (Wilson, 1927)."""
     if not 0 <= hits <= count or count < 1:
         raise ValueError(f"wilson needs 0 <= hits <= count and count >= 1, not {hits} of {count}")
-    share, z = hits / count, float(ndtri((1 + confidence) / 2))
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    reach = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
-    return max(0.0, centre - reach), min(1.0, centre + reach)
+    share, ratio = hits / count, float(ndtri((1 + confidence) / 2)) ** 2 / count
+    low, high = _score_interval(share, ratio, ratio * share * (1 - share))
+    return max(0.0, low), min(1.0, high)
 
 
 def units_of(images: int, groups: np.ndarray | None) -> tuple[int, np.ndarray]:

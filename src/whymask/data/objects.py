@@ -71,6 +71,10 @@ def _from_torch(data: "Dataset[Any]", asked: LabelSettings | None) -> Source:
             f"{name} has no length; a data set with __len__ and __getitem__ was expected; list its items"
         )
     count = len(data)
+    if count and not np.array_equal(np.asarray(_item(data[0])[0]), np.asarray(_item(data[0])[0])):
+        raise WhymaskError(
+            f"{name} gives another image each time; whymask augments by itself; leave out random transforms"
+        )
     digest, labels = hashlib.blake2b(digest_size=16), []
     progress = Decoding()
     for index in range(count):
@@ -79,10 +83,6 @@ def _from_torch(data: "Dataset[Any]", asked: LabelSettings | None) -> Source:
         digest.update(f"{pixels.shape} {pixels.dtype.str}".encode() + pixels.tobytes())
         labels.append(label)
         progress(index + 1, count)
-    if count and not np.array_equal(np.asarray(_item(data[0])[0]), np.asarray(_item(data[0])[0])):
-        raise WhymaskError(
-            f"{name} gives another image each time; whymask augments by itself; leave out random transforms"
-        )
     raw = RawLabels(labels, tuple(getattr(data, "classes", ()))) if any(label is not None for label in labels) else None
     task, encoded = read_labels(raw, count, asked, name)
     prefix = f"{name}-{digest.hexdigest()[:8]}"

@@ -121,13 +121,8 @@ def mean_of(
     at: float | None = None,
 ) -> float | None:
     """The mean over an arm's networks; None where it was not measured."""
-    wanted = (measure, quantity, arm, filling, at, None, None)
-    found = (
-        row.value
-        for row in numbers
-        if (row.measure, row.quantity, row.arm, row.filling, row.at, row.seed, row.item) == wanted
-    )
-    return next(found, None)
+    rows = _means(numbers, measure, quantity, arm, filling, at)
+    return rows[0].value if rows else None
 
 
 def stated(
@@ -141,13 +136,7 @@ def stated(
 ) -> str | None:
     """The mean over an arm's networks with its interval and what it rests on: "0.98 (0.97 to 0.99 over 5 seeds; 2,000
     images)". None where it was not measured, or rests on so few images that it is no headline."""
-    rows = {
-        row.over: row
-        for row in numbers
-        if (row.measure, row.quantity, row.arm, row.filling, row.at) == (measure, quantity, arm, filling, at)
-        and row.seed is None
-        and row.item is None
-    }
+    rows = {row.over: row for row in _means(numbers, measure, quantity, arm, filling, at)}
     images = rows["images"].count if "images" in rows else None
     if not rows or (images is not None and images < HEADLINE):
         return None
@@ -160,6 +149,18 @@ def stated(
     if images is not None and row.over != "images":
         rests_on += f"; {images:,} images"
     return f"{shown(row.value)} ({rests_on})"
+
+
+def _means(
+    numbers: Sequence[Number], measure: str, quantity: str, arm: str, filling: str | None, at: float | None
+) -> list[Number]:
+    """The rows of the mean over an arm's networks, each with another interval."""
+    wanted = (measure, quantity, arm, filling, at, None, None)
+    return [
+        row
+        for row in numbers
+        if (row.measure, row.quantity, row.arm, row.filling, row.at, row.seed, row.item) == wanted
+    ]
 
 
 def _of_key(

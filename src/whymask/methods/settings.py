@@ -5,10 +5,10 @@ A method's own file says what is derived where a setting is None, and holds its 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from whymask.errors import WhymaskError
-from whymask.flags import readable
+from whymask.flags import readable, words_of
 from whymask.keywords import with_keywords
 
 
@@ -20,8 +20,7 @@ class MethodSettings:
     def __post_init__(self) -> None:
         """Raises WhymaskError when a setting that is one of several words is another one."""
         for name, hint in get_type_hints(type(self)).items():
-            words = [w for part in (hint, *get_args(hint)) if get_origin(part) is Literal for w in get_args(part)]
-            given = getattr(self, name)
+            words, given = words_of(hint), getattr(self, name)
             if words and given is not None and given not in words:
                 raise WhymaskError(f"{name} {given!r}; it is one of {', '.join(words)}")
 

@@ -95,7 +95,7 @@ def predict(
     write_csv(Path(out), header, rows)
     _say_counts(task, applied.values)
     _report(applied, Path(out))
-    return _frame(Path(out))
+    return _frame(header, rows)
 
 
 def embed(
@@ -158,11 +158,12 @@ def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source:
     return applied
 
 
-def _frame(path: Path) -> "pandas.DataFrame":
-    """A CSV file of predictions, what is no number as text: a class may be called 1, or NA."""
+def _frame(header: list[str], rows: list[list[str]]) -> "pandas.DataFrame":
+    """Predictions as they are written, what is no number as text: a class may be called 1, or NA."""
     import pandas
 
-    return pandas.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False)
+    frame = pandas.DataFrame(rows, columns=header)
+    return frame.assign(**{name: pandas.to_numeric(frame[name]) for name in header if name not in TEXTS})
 
 
 def _mark(header: list[str], rows: list[list[str]], unsure: list[bool]) -> None:

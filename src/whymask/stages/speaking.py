@@ -124,18 +124,23 @@ def _classifier_of(run: Path, study: Mapping[str, Any]) -> Path:
         return final
     kind = study["verdict"]["kind"]
     arm = SCRATCH if kind == "hurts" else study["setting"]["method"]
-    finished = [row for row in study["cells"] if row["arm"] == arm and row["metrics"]]
-    if not finished:
+    chosen = largest_of(study, arm)
+    if chosen is None:
         raise WhymaskError(
             f"{run} has no finished network of the arm {arm}. Continue the study, or name one with --cell."
         )
-    chosen = min(finished, key=lambda row: (-row["labels_per_class"], row["seed"]))
     labels, task = chosen["labels_per_class"], TASKS[study["data"].get("task", Classification.name)]
     say(
         f"for the study, whose verdict is {kind!r}, speaks {arm} at {labels:g} {task.bought(labels)}, "
         f"seed {chosen['seed']}; --cell names another, and study --final trains one on all labels"
     )
     return run / chosen["folder"]
+
+
+def largest_of(study: Mapping[str, Any], arm: str) -> Mapping[str, Any] | None:
+    """The arm's finished cell at its largest budget, of the first seed; None where there is none."""
+    finished = [row for row in study["cells"] if row["arm"] == arm and row.get("metrics") and not row.get("error")]
+    return min(finished, key=lambda row: (-row["labels_per_class"], row["seed"]), default=None)
 
 
 def _pretrained_of(run: Path, study: Mapping[str, Any]) -> Path:

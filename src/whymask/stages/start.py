@@ -79,7 +79,7 @@ class Start:
             multiple_of=self.encoder.square,
             preprocessing=None if self.run is None else self.run.transform,
             moments=self.about.moments,
-            like=None if self.origin is None else data_of(self.origin),
+            like=None if self.origin is None else identity_of(self.origin),
             reader=reader,
             say=say,
             progress=Decoding(),
@@ -108,10 +108,10 @@ def run_of(path: Path) -> Path:
     return folder_with("config.json", path) or path
 
 
-def data_of(origin: Path) -> str | None:
-    """The identity of the images of the run that `origin`, a path into it, belongs to; None where nothing says."""
-    folder = run_of(origin)
-    return read_record(folder).data if (folder / "config.json").exists() and is_run(folder) else None
+def identity_of(origin: Path) -> str | None:
+    """Of the images of the run that `origin`, a path into it, belongs to; None where nothing says."""
+    record = _record_of(run_of(origin))
+    return None if record is None else record.data
 
 
 def pretrained_by(origin: Path | None) -> dict[str, Any]:

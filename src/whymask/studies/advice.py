@@ -13,8 +13,7 @@ from whymask.data.splits import LARGEST_SHARE
 from whymask.report.text import count, known
 from whymask.studies.facts import Facts, Row, said_once
 from whymask.studies.settings import INIT
-from whymask.studies.settling import MOST_SEEDS
-from whymask.studies.verdict import MINIMUM_SEEDS
+from whymask.studies.settling import MINIMUM_SEEDS, MOST_SEEDS
 from whymask.tasks import Task
 
 

@@ -151,6 +151,12 @@ class Runner:
         """The cell's labelled images: a function of its budget and seed, the same in every arm."""
         return self.context.labelled_rows(cell.labels, cell.seed)
 
+    def schedule_of(self, cell: Cell) -> tuple[int, int]:
+        """Steps of fine-tuning, but for what scratch-long goes on, and images in each."""
+        labels, finetune = len(self.rows_of(cell)), self.config.finetune
+        batch = min(finetune.batch_size, labels)
+        return finetune.epochs_for(labels) * (labels // batch), batch
+
     def finetuning_of(self, arm: str) -> FinetuneTrainingSettings:
         """The search's choice for the arm where there was one; scratch-long follows scratch."""
         chosen = self.tuned.get(SCRATCH if arm == SCRATCH_LONG else arm)

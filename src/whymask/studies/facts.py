@@ -8,9 +8,10 @@ from pathlib import PurePath
 from typing import Any
 
 from whymask.data.prepare import FEW_UNLABELLED
-from whymask.data.splits import LARGEST_SHARE
+from whymask.data.splits import LARGEST_SHARE, USUAL_SHARE
 from whymask.errors import WhymaskError
 from whymask.report.text import count, known
+from whymask.stages.speaking import largest_of
 from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG
 from whymask.studies.settling import MOST_SEEDS, seeds_needed
 from whymask.studies.verdict import state_of
@@ -102,7 +103,7 @@ class Facts:
     def test_share(self) -> float:
         """A larger one than the study had; NaN where the test images were given, or a half of all was taken."""
         drawn = self.data.get("test_split") == "drawn"
-        share = self.data.get("test_share") or 0.2
+        share = self.data.get("test_share") or USUAL_SHARE
         return LARGEST_SHARE if drawn and share < LARGEST_SHARE else math.nan
 
     @property
@@ -127,8 +128,7 @@ class Facts:
 
     def cell_of(self, arm: str) -> str:
         """The name of the arm's first seed at its largest budget, for --cell."""
-        rows = [cell for cell in self.cells if cell["arm"] == arm]
-        best = min(rows, key=lambda cell: (-cell["labels_per_class"], cell["seed"]), default=None)
+        best = largest_of(self.study, arm)
         return shlex.quote(PurePath(best["folder"]).name) if best else "NAME"
 
     @property

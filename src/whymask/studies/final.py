@@ -15,7 +15,7 @@ from whymask.stages.classify import train_classifier
 from whymask.stages.record import read_record
 from whymask.stages.speaking import FINAL
 from whymask.studies.cells import Cell, Runner
-from whymask.studies.settling import MINIMUM
+from whymask.studies.settling import MINIMUM_SEEDS
 from whymask.tasks.budgets import Budget
 from whymask.training.loop import Interrupted
 
@@ -42,7 +42,9 @@ def planned(runner: Runner, final: bool | None) -> list[Cell]:
     if table.exists():
         wanted = is_wanted(final, read_json(table), runner.out)
     else:
-        wanted = config.seeds >= MINIMUM if final is None else final  # fewer seeds never make a verdict of "helps"
+        wanted = (
+            config.seeds >= MINIMUM_SEEDS if final is None else final
+        )  # fewer seeds never make a verdict of "helps"
     return [Cell(config.method, ALL, config.first_seed)] if wanted else []
 
 

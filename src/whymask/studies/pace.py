@@ -30,10 +30,8 @@ def operations_of(runner: Runner, cells: Sequence[Cell]) -> dict[str, float]:
         if cell.budget is None:
             counted[cell.name] = dear
             continue
-        labels = len(runner.rows_of(cell))
-        batch = min(config.finetune.batch_size, labels)
-        images = config.finetune.epochs_for(labels) * (labels // batch) * batch
-        counted[cell.name] = (images + tested) * per_image + (dear if cell.arm == SCRATCH_LONG else 0.0)
+        steps, batch = runner.schedule_of(cell)
+        counted[cell.name] = (steps * batch + tested) * per_image + (dear if cell.arm == SCRATCH_LONG else 0.0)
     return counted
 
 

@@ -89,22 +89,21 @@ def make_plan(runner: Runner, cells: list[Cell], explain: bool = False, final: S
     usual = resolve_finetuning(config.finetune, len(rows), context.prepared, config.encoder)
     classified = classifier_training(context, runner.job(smallest, rows, context.prepared.test, usual))
     classification_step = time_steps(classified)
-    testing = time_testing(classified, runner) * len(context.prepared.test)
     test = len(context.prepared.test)
-    dear, long, other = 0.0, 0.0, 0.0
+    testing = time_testing(classified, runner) * test
+    dear, other = 0.0, 0.0
     explains = explain and not (runner.out / "why" / "result.json").exists()
     controls = config.seeds + 1 if explains else 0
     for cell in [*cells, *[smallest] * controls, *final]:
         if cell.budget is None:
             dear += (pretrained.steps + COUNTING_STEPS) * pretraining_step
             continue
-        labels = len(runner.rows_of(cell))
-        batch = min(config.finetune.batch_size, labels)
-        steps = config.finetune.epochs_for(labels) * (labels // batch)
+        steps, batch = runner.schedule_of(cell)
         other += (steps + COUNTING_STEPS) * classification_step * batch / classified.batches.batch_size + testing
-        if cell.arm == SCRATCH_LONG:
-            per_second = classified.operations_per_image() * classified.batches.batch_size / classification_step
-            long += pretrained.operations() / per_second
+    long, longer = 0.0, sum(cell.arm == SCRATCH_LONG for cell in cells)
+    if longer:
+        per_second = classified.operations_per_image() * classified.batches.batch_size / classification_step
+        long = longer * pretrained.operations() / per_second
     figure = time_figure() if cells or explains else 0.0
     parts = {
         "pretraining": dear,

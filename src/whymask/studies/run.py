@@ -10,6 +10,7 @@ import numpy as np
 
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
+from whymask.data.splits import USUAL_SHARE
 from whymask.later import recorded
 from whymask.methods.settings import with_method
 from whymask.progress import Decoding, say, time_left
@@ -148,7 +149,7 @@ def _as_before(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]
     """`stored`, config.json of a study, with the share to test on, where it is of before that was a setting."""
     there = stored["config"]
     if "test_share" in config["settings"]["data"]:
-        there["settings"]["data"] = {"test_share": 0.2} | there["settings"]["data"]
+        there["settings"]["data"] = {"test_share": USUAL_SHARE} | there["settings"]["data"]
     return there
 
 

@@ -12,7 +12,7 @@ CONFIDENCE = 0.95
 POWER = 0.84
 """Standard errors beyond the interval's half-width with which 4 repetitions of 5 are settled, and not every second."""
 NORMAL = 1.96
-MINIMUM, MOST_SEEDS, MOST_IMAGES = 3, 50, 1_000_000
+MINIMUM_SEEDS, MOST_SEEDS, MOST_IMAGES = 3, 50, 1_000_000
 
 Row = Mapping[str, Any]
 
@@ -62,7 +62,7 @@ def _seeds_for(pair: Row, margin: float) -> int:
     """The fewest seeds whose t interval would be narrow enough; more than `MOST_SEEDS` where those do not suffice."""
     half, seeds = (pair["high"] - pair["low"]) / 2, pair["seeds"]
     deviation, goal = half / _quantile(seeds) * math.sqrt(seeds), _goal(pair, margin)
-    numbers = range(MINIMUM, MOST_SEEDS + 1)
+    numbers = range(MINIMUM_SEEDS, MOST_SEEDS + 1)
     return next((n for n in numbers if (_quantile(n) + POWER) * deviation / math.sqrt(n) <= goal), MOST_SEEDS + 1)
 
 

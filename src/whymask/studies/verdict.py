@@ -16,10 +16,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
-from whymask.studies.settling import settling
+from whymask.studies.settling import MINIMUM_SEEDS, settling
 from whymask.tasks import Metric, Task
 
-MINIMUM_SEEDS = 3
 BASELINES = {"scratch": "scratch", "scratch-long": "scratch trained with the same compute"}
 CHANCE = "chance"
 """The baseline of a pair whose other side looks at no image (see `Task.guess`)."""
@@ -63,8 +62,7 @@ def margin_of(about: Metric, share: float, chance: float | None) -> float:
     """
     if about.low is not None and about.high is not None:
         return share * (about.high - about.low)
-    best = about.high if about.higher_is_better else about.low
-    return math.nan if chance is None or best is None else share * abs(best - chance)
+    return math.nan if chance is None or about.best is None else share * abs(about.best - chance)
 
 
 def verdict(

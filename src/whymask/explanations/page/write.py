@@ -1,6 +1,6 @@
 """The page of an explanation: explain.json and pictures.npz -> report.html and figures/why-*.svg and .png."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +75,13 @@ def html_of(told: Told, arrays: Arrays) -> str:
     """An explanation as part of a page or notebook: lead, conclusions, where the two arms look, and the main figures;
     no script, all escaped."""
     told = clean(told)
-    drawn = figures_of(told, arrays)
-    main = {arm["name"] for arm in told["arms"] if arm["role"] in MAIN}
-    few = [
-        one | {"networks": [network for network in one["networks"] if network["arm"] in main]}
-        for one in examples(told, arrays)[:BESIDE]
-    ]
+    drawn = figures_of(told, {})
+    main = [arm["name"] for arm in told["arms"] if arm["role"] in MAIN]
     return render_part(
         "why_part.html.j2",
         _TEMPLATES,
         told=told,
-        examples=few,
+        examples=examples(told, arrays, main, BESIDE),
         figures={name: inline(to_svg(name, figure), label) for name, (figure, label) in drawn.items()},
         captions={name: label for name, (_, label) in drawn.items()},
     )
@@ -98,9 +94,13 @@ def part_of_study(folder: Path, *, images: bool, names: bool) -> Markup | None:
     return Markup(html_of(*load(folder, images=images, names=names)))
 
 
-def examples(told: Told, arrays: Arrays) -> list[dict[str, Any]]:
-    """The example images, each with what every arm sees in it and says of it."""
-    classes, arms = told["setting"]["classes"], shown_arms(told, arrays)
+def examples(
+    told: Told, arrays: Arrays, among: Collection[str] | None = None, most: int | None = None
+) -> list[dict[str, Any]]:
+    """The example images, or the first `most`, each with what every arm, or those `among` these, sees in it and says of
+    it."""
+    classes = told["setting"]["classes"]
+    arms = [arm for arm in shown_arms(told, arrays) if among is None or arm in among]
     if not arms:
         return []
 
@@ -109,7 +109,7 @@ def examples(told: Told, arrays: Arrays) -> list[dict[str, Any]]:
         return {"name": classes[said], "right": said == int(arrays["labels"][row])}
 
     shown = []
-    for row, image in enumerate(arrays["images"]):
+    for row, image in enumerate(arrays["images"][:most]):
         networks = [
             {
                 "arm": arm,
