@@ -1,5 +1,6 @@
 """A network trained on labels of every task: what it learns, what is kept of it, and what its settings may be."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from whymask.encoders import EncoderSettings, resolve
 from whymask.errors import WhymaskError
 from whymask.later import recorded
 from whymask.runs import read_json
-from whymask.stages.classify import load_classifier, loss_of
+from whymask.stages.classify import FEWEST_VALIDATED, load_classifier, loss_of
 from whymask.stages.recipes import RECIPES, resolve_finetuning
 from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.tasks import TASKS
 from whymask.tasks.multilabel import BinaryCrossEntropy
+from whymask.training.loop import VALIDATIONS
 
 CNN = EncoderSettings("cnn", width=8)
 EVERY = pytest.mark.parametrize("task", list(TASKS))
@@ -143,3 +145,23 @@ def test_a_setting_of_a_later_version_is_told_once_it_is_set() -> None:
     assert recorded(FinetuneTrainingSettings(bins=4))["bins"] == 4
     assert {"task", "label_columns", "label_separator"}.isdisjoint(recorded(DataSettings()))
     assert recorded(DataSettings(task="multilabel"))["task"] == "multilabel"
+
+
+def test_validation_along_the_way_changes_no_bit_and_ends_at_what_the_network_then_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained("classification", tmp_path / "watched", epochs=40)
+    lines = [json.loads(line) for line in (tmp_path / "watched/metrics.jsonl").read_text().splitlines()]
+    validated = [line for line in lines if "validation" in line]
+    steps = max(line["step"] for line in lines)
+    assert [line["step"] for line in validated] == [-(-steps * part // VALIDATIONS) for part in range(1, 11)]
+    assert all(line["validation"]["images"] >= FEWEST_VALIDATED for line in validated)
+    last = read_json(tmp_path / "watched/result.json")
+    tested = len(np.load(tmp_path / "watched/predictions.npz")["labels"])
+    assert validated[-1]["validation"] == last["metrics"] | {"images": tested}
+
+    monkeypatch.setattr("whymask.stages.classify.FEWEST_VALIDATED", 10**9)
+    trained("classification", tmp_path / "unwatched", epochs=40)
+    assert "validation" not in (tmp_path / "unwatched/metrics.jsonl").read_text()
+    for name in ("encoder/encoder.safetensors", "head.safetensors"):
+        assert (tmp_path / "watched" / name).read_bytes() == (tmp_path / "unwatched" / name).read_bytes()

@@ -153,6 +153,9 @@ def write_study(folder: Path, study: dict[str, Any], side: int = 32, photos: np.
         steps = np.arange(1, 2401 if record.get("arm") == "scratch-long" else 401)
         losses = 2 * np.exp(-steps / 90) + 0.1 + random.normal(0, 0.04, len(steps))
         lines = [json.dumps({"step": int(s), "loss": float(x), "lr": 1e-3}) for s, x in zip(steps, losses, strict=True)]
+        if "method" not in record:
+            told = {"accuracy": 0.4, "accuracy/single_view": 0.3, "images": 60}
+            lines += [json.dumps({"step": step, "validation": told}) for step in (200, 400)]
         (cell / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 401, "lo')
         if "method" in record:
             masked = images[:8] * (random.random((min(8, len(images)), side, side, 1)) < 0.5).astype(np.uint8)
@@ -235,6 +238,12 @@ def test_every_section_is_there(page: Page) -> None:
     assert "41 images could not be used" in page.text and page.text.count("cannot identify") == 20
     assert "Transductive" in page.text and "FileNotFoundError" in page.text
     assert "significant" not in page.text
+
+
+def test_validation_is_drawn_beside_the_loss_in_the_verdicts_metric(page: Page, nasty: Path) -> None:
+    assert "Along the way: single-view accuracy while the networks train, at 10 labels a class" in page.text
+    drawn = (nasty / "figures" / "validation-10.svg").read_text()
+    assert "optimiser steps" in drawn
 
 
 def test_the_photos_come_first(page: Page) -> None:

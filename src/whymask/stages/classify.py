@@ -29,10 +29,14 @@ from whymask.stages.settings import AugmentName
 from whymask.tasks import Objective, Task, task_from
 from whymask.tasks.balance import balanced_order
 from whymask.training.device import batches_on
-from whymask.training.loop import LossOf, Training, fit
+from whymask.training.loop import VALIDATIONS, LossOf, Training, fit
 
 EVALUATION_BATCH = 256
 HEAD = "head.safetensors"
+VALIDATION_SHARE = 0.05
+"""Of a training's operations: validations cost at most so much."""
+FEWEST_VALIDATED = 30
+"""Images; with fewer there is no validation."""
 
 
 class Classifier(nn.Module):
@@ -129,16 +133,15 @@ def train_classifier(
         return run.result
     fabric, prepared, task = context.fabric, context.prepared, context.prepared.task
     objective = objective_of(context, job)
-    training = classifier_training(context, job)
+    training = with_validation(classifier_training(context, job), context, job)
     per_image = training.operations_per_image()
     fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label)
     model: Any = training.model
     predictions = predict(model, task, objective, prepared, job.test)
-    labels, tags = prepared.images.labels[job.test], prepared.images.tags
     result = {
         "stage": "classify",
         "seed": job.seed,
-        "metrics": task.metrics(predictions, labels, None if tags is None else tags[job.test]),
+        "metrics": metrics_of(prepared, predictions, job.test),
         "labelled_images": len(job.rows),
         "training": {key: value for key, value in recorded(job.training).items() if value is not None},
         "operations": per_image * fitted["images_seen"],
@@ -147,7 +150,10 @@ def train_classifier(
     }
     if fabric.is_global_zero:
         save_classifier(model, task, objective, context.preprocessing, run.path)
-        write_arrays(run.path / "predictions.npz", {task.kept_as: predictions, "labels": labels, "rows": job.test})
+        write_arrays(
+            run.path / "predictions.npz",
+            {task.kept_as: predictions, "labels": prepared.images.labels[job.test], "rows": job.test},
+        )
         run.finish(result)
         run.drop_checkpoints()
     fabric.barrier()
@@ -181,6 +187,24 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
         return training
     further = round(job.further_operations() / training.operations_per_image() / batches.batch_size)
     return replace(training, steps=training.steps + further)
+
+
+def with_validation(training: Training, context: Context, job: ClassifierJob) -> Training:
+    """The training, which tells on its way how good the network is on some of the test images, spread over all, as
+    many as `VALIDATION_SHARE` allows. Nothing is chosen by it: it shows whether training has come to its end."""
+    seen = training.steps * training.batches.batch_size
+    affordable = int(VALIDATION_SHARE * 3 * seen / VALIDATIONS)  # a forward pass is a third of a training step's
+    if min(affordable, len(job.test)) < FEWEST_VALIDATED:
+        return training
+    places = np.linspace(0, len(job.test) - 1, min(affordable, len(job.test))).round().astype(int)
+    rows, prepared, objective = job.test[places], context.prepared, objective_of(context, job)
+
+    def validate() -> Mapping[str, float]:
+        model: Any = training.model
+        predictions = predict(model, prepared.task, objective, prepared, rows)
+        return metrics_of(prepared, predictions, rows) | {"images": len(rows)}
+
+    return replace(training, validate=validate)
 
 
 def objective_of(context: Context, job: ClassifierJob) -> Objective:
@@ -227,6 +251,12 @@ def predict(model: Classifier, task: Task, objective: Objective, prepared: Prepa
     batches = in_order(prepared.images, rows, EVALUATION_BATCH, device)
     parts = [task.kept(objective.read(model(batch.images).float())).cpu() for batch in batches]
     return torch.cat(parts).numpy()
+
+
+def metrics_of(prepared: Prepared, predictions: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+    """The task's metrics of predictions (n, k) of `rows`."""
+    labels, tags = prepared.images.labels[rows], prepared.images.tags
+    return prepared.task.metrics(predictions, labels, None if tags is None else tags[rows])
 
 
 def save_classifier(model: Classifier, task: Task, objective: Objective, prep: Preprocessing, folder: Path) -> None:

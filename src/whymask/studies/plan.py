@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from whymask.data.batches import in_order
 from whymask.explanations.settings import BRIEF
 from whymask.report.figures import make, to_svg
-from whymask.stages.classify import EVALUATION_BATCH, classifier_training
+from whymask.stages.classify import EVALUATION_BATCH, VALIDATION_SHARE, classifier_training
 from whymask.stages.pretrain import pretraining
 from whymask.stages.recipes import resolve_finetuning
 from whymask.studies.cells import Cell, Runner
@@ -99,7 +99,8 @@ def make_plan(runner: Runner, cells: list[Cell], explain: bool = False, final: S
             dear += (pretrained.steps + COUNTING_STEPS) * pretraining_step
             continue
         steps, batch = runner.schedule_of(cell)
-        other += (steps + COUNTING_STEPS) * classification_step * batch / classified.batches.batch_size + testing
+        trained = (1 + VALIDATION_SHARE) * steps + COUNTING_STEPS
+        other += trained * classification_step * batch / classified.batches.batch_size + testing
     long, longer = 0.0, sum(cell.arm == SCRATCH_LONG for cell in cells)
     if longer:
         per_second = classified.operations_per_image() * classified.batches.batch_size / classification_step

@@ -32,8 +32,13 @@ LossOf = Callable[[nn.Module, Batch, int], Mapping[str, Tensor]]
 Watch = Callable[[Mapping[str, float], Mapping[str, float]], str | None]
 """(first line of metrics, this line) -> what is wrong, if anything; said once."""
 
+Validate = Callable[[], Mapping[str, float]]
+"""Metrics of the model as it is now, on images that it does not learn from. It changes nothing but the model's mode."""
+
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 LINES_PER_RUN = 200
+VALIDATIONS = 10
+"""Of a run, in equal distances, the last after the last step."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -49,6 +54,7 @@ class Training:
     batches: Batches
     steps: int
     watch: Watch | None = None
+    validate: Validate | None = None
 
     def operations_per_image(self) -> float:
         """Multiplications and additions of one image's forward and backward pass in matrix products, convolutions and
@@ -140,6 +146,9 @@ def fit(
             bar.update(step + 1, f"loss {loss:.4f}, {clock.rate:.0f} images/s, data wait {clock.data_wait:.1%}")
 
             done = step + 1
+            if fabric.is_global_zero and training.validate is not None and _validates_after(done, steps):
+                log.validated(done, training.validate())
+                model.train()
             if fabric.is_global_zero and (stop.requested or done == steps or _is_due(done, last_saved, config)):
                 run.save_checkpoint(state.checkpoint(done, log))
                 last_saved = time.monotonic()
@@ -154,6 +163,10 @@ def fit(
         "data_wait": clock.data_wait,
         "warning": training.watch(log.first, log.means) if training.watch is not None else None,
     }
+
+
+def _validates_after(done: int, steps: int) -> bool:
+    return done * VALIDATIONS // steps > (done - 1) * VALIDATIONS // steps
 
 
 def _is_due(done: int, last_saved: float, config: TrainingConfig) -> bool:
@@ -280,6 +293,12 @@ class Log:
                 | {"lr": rate, "images_per_second": self.clock.rate, "data_wait": self.clock.data_wait}
             )
         return True
+
+    def validated(self, done: int, metrics: Mapping[str, float]) -> None:
+        """Write what a validation after `done` steps said, on a line of its own."""
+        if self.run is not None:
+            epoch = round(done / self.steps_per_epoch, 4)
+            self.run.log({"step": done, "epoch": epoch, "validation": dict(metrics)})
 
     def warn(self, warning: str | None) -> None:
         """Say what is wrong, the first time that something is."""

@@ -1,4 +1,4 @@
-"""Figures of a study: metrics against labels, how good each class is, losses."""
+"""Figures of a study: metrics against labels, how good each class is, what training went through."""
 
 from typing import Any
 
@@ -129,8 +129,9 @@ def reliability(name: str, rows: list[dict[str, Any]], styles: dict[str, ArmStyl
     return draw(name, 3.4, paint)
 
 
-def losses(name: str, curves: list[tuple[str, np.ndarray]], styles: dict[str, ArmStyle]) -> str:
-    """Loss against optimiser steps. `curves`: (arm, array (n, 2) of step and loss), one line a seed."""
+def over_steps(name: str, title: str, curves: list[tuple[str, np.ndarray]], styles: dict[str, ArmStyle]) -> str:
+    """What is called `title`, such as a loss, against optimiser steps. `curves`: (arm, array (n, 2) of step and value),
+    one line a seed."""
 
     def paint(axes: Axes) -> None:
         named: set[str] = set()
@@ -144,7 +145,7 @@ def losses(name: str, curves: list[tuple[str, np.ndarray]], styles: dict[str, Ar
             axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
         axes.set_xlabel("optimiser steps")
-        axes.set_ylabel("training loss")
+        axes.set_ylabel(title)
         legend_above(axes)
 
     return draw(name, 3.2, paint)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,7 +26,7 @@ from whymask.studies.page.privacy import without_names
 CURVE_POINTS = 150
 SKIPPED_SHOWN = 20
 _LISTS = ("pretraining", "cells", "levels", "pairs", "per_class", "confusion", "label_worth", "calibration")
-_OWN_FIGURES = ("curve-*.svg", "recall-*.svg", "reliability.svg", "loss-*.svg")
+_OWN_FIGURES = ("curve-*.svg", "recall-*.svg", "reliability.svg", "loss-*.svg", "validation-*.svg")
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -146,28 +147,42 @@ def draw_figures(folder: Path, study: dict[str, Any]) -> dict[str, tuple[str, st
             key, of_each = f"recall-{labels}", f"{row_name} of each {task.name_is}"
             drawn[key] = figures.by_class(key, rows, study["data"]["classes"], row_name, styles), f"{of_each} {at}"
         cells = [cell for cell in study["cells"] if cell["labels_per_class"] == labels]
-        if curves := loss_curves(folder, [(cell["arm"], cell) for cell in cells]):
+        lines = metric_lines(folder, [(cell["arm"], cell) for cell in cells])
+        if curves := curves_of(lines, lambda line: line.get("loss")):
             key = f"loss-{labels}"
-            drawn[key] = figures.losses(key, curves, styles), f"training loss of the networks {at}"
-    if curves := loss_curves(folder, [(record["method"], record) for record in study["pretraining"]]):
-        drawn["loss-pretraining"] = figures.losses("loss-pretraining", curves, styles), "loss of pretraining"
+            label = f"training loss of the networks {at}"
+            drawn[key] = figures.over_steps(key, "training loss", curves, styles), label
+        if curves := curves_of(lines, lambda line: (line.get("validation") or {}).get(metric)):
+            key, title = f"validation-{labels}", results.metric_name(metric, task)
+            drawn[key] = figures.over_steps(key, title, curves, styles), f"{title} while the networks train, {at}"
+    lines = metric_lines(folder, [(record["method"], record) for record in study["pretraining"]])
+    if curves := curves_of(lines, lambda line: line.get("loss")):
+        key = "loss-pretraining"
+        drawn[key] = figures.over_steps(key, "training loss", curves, styles), "loss of pretraining"
     return drawn
 
 
-def loss_curves(folder: Path, records: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, np.ndarray]]:
-    """(arm, array (n, 2) of step and loss) of each metrics.jsonl; n at most `CURVE_POINTS`, stretches averaged."""
+def metric_lines(folder: Path, records: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(arm, the lines of its metrics.jsonl) of each record that has a folder."""
+    return [(arm, _lines(folder / record["folder"] / "metrics.jsonl")) for arm, record in records if "folder" in record]
+
+
+def curves_of(
+    runs: list[tuple[str, list[dict[str, Any]]]], value_of: Callable[[dict[str, Any]], Any]
+) -> list[tuple[str, np.ndarray]]:
+    """(arm, array (n, 2) of step and value) of each run; n at most `CURVE_POINTS`, stretches averaged."""
     curves = []
-    for arm, record in records:
-        points = _losses(folder / record["folder"] / "metrics.jsonl") if record.get("folder") else []
+    for arm, lines in runs:
+        points = [(float(line["step"]), float(value_of(line))) for line in lines if known(value_of(line))]
         if len(points) >= 2:
             stretches = np.array_split(np.array(points), min(len(points), CURVE_POINTS))
             curves.append((arm, np.array([stretch.mean(axis=0) for stretch in stretches])))
     return curves
 
 
-def _losses(path: Path) -> list[tuple[float, float]]:
-    """The finite (step, loss) in a metrics.jsonl; a line cut off by a kill is passed over."""
-    points = []
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Those of a metrics.jsonl that tell a step; a line cut off by a kill is passed over."""
+    found = []
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -177,9 +192,9 @@ def _losses(path: Path) -> list[tuple[float, float]]:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and known(record.get("step")) and known(record.get("loss")):
-            points.append((float(record["step"]), float(record["loss"])))
-    return points
+        if isinstance(record, dict) and known(record.get("step")):
+            found.append(record)
+    return found
 
 
 def skipped_rows(folder: Path, study: dict[str, Any]) -> list[list[str]]:
