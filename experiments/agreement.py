@@ -22,6 +22,7 @@ from whymask.data.glyph_settings import Glyphs
 from whymask.data.glyphs import generate, render
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
+from whymask.disk import write_json
 from whymask.encoders import EncoderSettings, build_encoder, resolve
 from whymask.explanations.evidence import means_of
 from whymask.explanations.fill import FILLINGS, fillers
@@ -33,7 +34,6 @@ from whymask.explanations.regions import regions
 from whymask.intervals import clopper_pearson, level_interval
 from whymask.progress import say
 from whymask.randomness import numpy_generator
-from whymask.runs import write_json
 from whymask.stages.classify import ClassifierJob, load_classifier, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.recipes import resolve_finetuning

@@ -19,9 +19,9 @@ from experiments.methods_cells import ENCODER_SETTINGS, IMAGES, SCRATCH, VARIANT
 from experiments.methods_table import write_results
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
+from whymask.disk import write_json
 from whymask.encoders import EncoderConfig, build_encoder, load_encoder, resolve
 from whymask.methods import resolve_method
-from whymask.runs import write_json
 from whymask.stages.augment import resolve_augment
 from whymask.stages.classify import ClassifierJob, train_classifier
 from whymask.stages.context import Context

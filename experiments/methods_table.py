@@ -6,10 +6,10 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from experiments.methods_cells import IMAGES, LENGTH_SEEDS, SCRATCH, SHARES, Cell, all_cells
+from whymask.disk import read_json, write_bytes, write_json
 from whymask.intervals import level_interval, mean_interval
 from whymask.report.figures import NEUTRAL, draw, inline
 from whymask.report.page import render
-from whymask.runs import read_json, write_bytes, write_json
 from whymask.studies.page.results import metric_name
 
 Measured = dict[Cell, dict[str, Any]]

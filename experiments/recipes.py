@@ -16,11 +16,11 @@ import tyro
 
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
+from whymask.disk import read_json, write_json
 from whymask.encoders import EncoderSettings, build_encoder, load_encoder, resolve
 from whymask.intervals import mean_interval
 from whymask.methods import resolve_method
 from whymask.methods.settings import MAESettings
-from whymask.runs import read_json, write_json
 from whymask.stages.classify import ClassifierJob, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.pretrain import PretrainJob, pretrain_encoder

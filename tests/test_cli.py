@@ -15,11 +15,11 @@ import tyro
 
 from tiny import DEVICE, GLYPHS
 from whymask import cli, usage
+from whymask.disk import read_json
 from whymask.encoders import kinds
 from whymask.flags import flags_of
 from whymask.methods import METHODS
 from whymask.mistakes import understood
-from whymask.runs import read_json
 from whymask.studies.advice import advice_text
 from whymask.usage import common
 

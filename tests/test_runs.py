@@ -9,17 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from whymask.disk import check_writable, read_json, write_arrays, write_bytes, write_json
 from whymask.errors import WhymaskError
-from whymask.runs import (
-    Checkpoint,
-    RunFolder,
-    check_writable,
-    provenance,
-    read_json,
-    write_arrays,
-    write_bytes,
-    write_json,
-)
+from whymask.runs import Checkpoint, RunFolder, provenance
 
 CONFIG = {"stage": "test", "training": {"epochs": 2, "learning_rate": 0.1}}
 

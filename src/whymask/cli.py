@@ -13,13 +13,14 @@ import tyro
 from rich.console import Console
 
 import whymask
-from whymask.data.settings import check_there
+from whymask.data.settings import check_there, default_store
 from whymask.errors import WhymaskError
 from whymask.explanations.settings import ExplainSettings
 from whymask.exports.settings import Target
 from whymask.flags import Flat, YesNoAuto, flags_of
 from whymask.mistakes import method_of, understood
 from whymask.progress import say
+from whymask.report.text import in_bytes
 from whymask.stages.settings import A_RUN, SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings, check_origin
 from whymask.studies.settings import StudySettings, parse_share
 from whymask.theory.settings import TheorySettings
@@ -87,14 +88,20 @@ def study(
     )
 
 
-def pretrain(data: Data, settings: Annotated[PretrainSettings, Flat], out: Path = Path("runs/pretrain")) -> None:
+def pretrain(
+    data: Data,
+    settings: Annotated[PretrainSettings, Flat],
+    out: Path = Path("runs/pretrain"),
+    keep_checkpoints: bool = False,
+) -> None:
     """Pretrain an encoder on unlabelled images.
 
     Args:
         out: Run folder. The same command continues it.
+        keep_checkpoints: Keep the last two when it is finished; each is three times the weights.
     """
     begin("pretrain", data, settings.data.labels, out=out, origin=settings.origin)
-    whymask.pretrain(data, out=out, settings=settings)
+    whymask.pretrain(data, out=out, settings=settings, keep_checkpoints=keep_checkpoints)
 
 
 def finetune(data: Data, settings: Annotated[FinetuneSettings, Flat], out: Path = Path("runs/finetune")) -> None:
@@ -204,6 +211,44 @@ def export(
     whymask.export(run, to, out=out, cell=cell, names=names)
 
 
+def check(folder: Annotated[Path, Positional]) -> None:
+    """Compare the files of runs, studies, explanations and stores with their checksums; exits with 1 where one differs.
+
+    Args:
+        folder: Everything below it is read.
+    """
+    from whymask.upkeep import check_folder
+
+    found = check_folder(folder)
+    say(found.text())
+    if found.damages:
+        sys.exit(1)
+
+
+def clean(
+    folders: Annotated[tuple[Path, ...], Positional] = (), stores: float | None = None, remove: bool = False
+) -> None:
+    """List what nobody needs: what killed processes left, checkpoints of finished runs, stores not opened for long.
+
+    Args:
+        folders: Of runs and studies, at any depth, such as runs.
+        stores: Also decoded images that were not opened for so many days; they are decoded again when they are needed.
+        remove: Remove what is listed.
+    """
+    from whymask import upkeep
+
+    if not folders and stores is None:
+        raise WhymaskError("clean was given nothing to look at; give folders of runs, such as runs, or --stores 30")
+    found = upkeep.needless_in(folders, default_store(), stores)
+    for each in found:
+        say(each.text())
+    if remove:
+        upkeep.remove(found)
+    total = in_bytes(sum(each.bytes for each in found))
+    done = f"{total} removed" if remove else f"{total} that nobody needs; --remove removes it"
+    say(done if found else "nothing to remove")
+
+
 def theory(settings: Annotated[TheorySettings, Flat], out: Path = Path("runs/theory")) -> None:
     """Run the paper's two-layer model as an experiment: each claim a row of prediction against measurement.
 
@@ -257,9 +302,10 @@ def begin(
     say(f"{command}{of}{'' if out is None else f', kept in {out}'}")
 
 
-COMMANDS = {c.__name__: c for c in (study, pretrain, finetune, probe, explain, predict, embed, export, theory)} | {
-    "list": list_methods
-}
+COMMANDS = {
+    command.__name__: command
+    for command in (study, pretrain, finetune, probe, explain, predict, embed, export, theory, check, clean)
+} | {"list": list_methods}
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -7,3 +7,11 @@ class WhymaskError(Exception):
     The message says what was given, what was expected, and what to do. The command line prints it without a
     traceback and exits with code 2.
     """
+
+
+class DamagedError(WhymaskError):
+    """A file is not what was written; the message names it and says how it is made again."""
+
+
+class BusyError(WhymaskError):
+    """Another process writes the folder now; the message names it."""

@@ -8,109 +8,36 @@ A run folder holds everything that one stage made::
     encoder/           encoder.safetensors + encoder.json
     skipped.csv        every image that could not be used, and why
     result.json        the stage's numbers; a run with a result is finished and is never run again
+    .lock              who writes here now
 
-Every file is written under a temporary name, synced, and renamed: a reader sees the old file or the new one.
+Files are whole or not there, and checked when they are read: `whymask.disk`.
 """
 
 import contextlib
-import csv
-import hashlib
 import importlib.metadata
-import io
 import json
 import os
 import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import load as tensors_from_bytes
-from safetensors.torch import save as tensors_to_bytes
 
-from whymask.errors import WhymaskError
+from whymask.disk import DIGEST, as_json, read_json, read_tensors, unwritable, write_bytes, write_record, write_tensors
+from whymask.errors import DamagedError, WhymaskError
+from whymask.locks import holding
+from whymask.progress import say
 
 SCHEMA = 1
 CONFIG_SCHEMA = 2
 """Of config.json: from 2 on it is a typed record of what the run is (`whymask.stages.record`)."""
 KEPT_CHECKPOINTS = 2
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a crash at any moment leaves the old content or the new, never a half.
-
-    Raises WhymaskError when it cannot be written there.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise WhymaskError(
-            f"{path} cannot be written ({error}); a folder with room, in which files may be made, was expected. "
-            "Choose another --out."
-        ) from error
-
-
-def check_writable(path: Path) -> None:
-    """Raise WhymaskError now, and not after the work, where the file `path` cannot be written."""
-    if path.is_dir():
-        raise WhymaskError(f"{path} is a folder; a file to write was expected. Choose another --out.")
-    probe = path.with_name(f".{path.name}.probe")
-    write_bytes(probe, b"")
-    probe.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, atomically. NaN and infinities are refused: they are not JSON."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False, default=str) + "\n").encode())
-
-
-def as_json(value: Any) -> Any:
-    """`value` as it would be read back."""
-    return json.loads(json.dumps(value, default=str))
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_csv(path: Path, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a CSV table atomically."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
-
-
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays as a compressed .npz, atomically."""
-    data = io.BytesIO()
-    np.savez_compressed(data, allow_pickle=False, **dict(arrays))
-    write_bytes(path, data.getvalue())
 
 
 def provenance(device: str = "cpu", precision: str = "32-true") -> dict[str, Any]:
@@ -184,31 +111,46 @@ class RunFolder:
         config: dict[str, Any],
         origin: dict[str, Any],
         read: Callable[[dict[str, Any]], dict[str, Any]] = lambda stored: stored["config"],
+        mend: bool = False,
     ) -> "RunFolder":
         """Begin a run at `path`, or continue the one there if it has the same `config`.
 
         `origin` is `provenance()`: recorded when the run begins, not compared. `read` makes of a config.json's content,
-        perhaps of an earlier version, what `config` is compared with.
+        perhaps of an earlier version, what `config` is compared with. With `mend` a damaged config.json is written
+        anew: where what else is in the folder tells of itself what it is.
         Raises WhymaskError when the folder holds another run (the difference is listed) or cannot be written.
         """
         run = cls(path)
         config = as_json(config)
         if run._config_path.exists():
-            refuse_other_config(run.path, read(read_json(run._config_path)), config)
-            return run
-        if run.path.is_file():
+            try:
+                refuse_other_config(run.path, read(read_json(run._config_path)), config)
+                return run
+            except DamagedError as error:
+                if not mend:
+                    raise
+                say(f"{error}; it is written anew from the settings that are given")
+        elif run.path.is_file():
             raise WhymaskError(f"{run.path} is a file; a new or empty folder was expected. Choose another --out.")
-        if run.path.exists() and any(p for p in run.path.iterdir() if not p.name.startswith(".")):
+        elif run.path.exists() and any(p for p in run.path.iterdir() if not p.name.startswith(".")):
             raise WhymaskError(
                 f"{run.path} is not empty and holds no whymask run; a new or empty folder was expected. "
                 "Choose another --out."
             )
-        write_json(run._config_path, {"schema": CONFIG_SCHEMA, "config": config, "provenance": origin})
+        write_record(run._config_path, {"schema": CONFIG_SCHEMA, "config": config, "provenance": origin})
         return run
 
     @property
     def _config_path(self) -> Path:
         return self.path / "config.json"
+
+    @contextlib.contextmanager
+    def held(self, wait: bool = False) -> Iterator[None]:
+        """Within, nobody else writes here; what a killed process left is removed first. `wait` as in `holding`."""
+        with holding(self.path, wait):
+            for left in leftovers(self.path):
+                left.unlink(missing_ok=True)
+            yield
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -222,31 +164,32 @@ class RunFolder:
         return read_json(path) if path.exists() else None
 
     def finish(self, result: dict[str, Any]) -> None:
-        write_json(self.path / "result.json", {"schema": SCHEMA, **result})
+        write_record(self.path / "result.json", {"schema": SCHEMA, **result})
 
     # metrics ---------------------------------------------------------------------------------------------
 
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        path = self.path / "metrics.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise unwritable(path, error) from error
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps that a resumed run is about to do again."""
         path = self.path / "metrics.jsonl"
         if path.exists():
-            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
-            write_bytes(path, "".join(line + "\n" for line in kept).encode())
+            kept = [line for line in _whole_lines(path) if line["step"] <= step]
+            write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     # checkpoints -----------------------------------------------------------------------------------------
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Keep this checkpoint and the one before it. The JSON file comes last: it makes the pair valid."""
-        data = tensors_to_bytes(checkpoint.tensors)
-        stem = self.path / "checkpoints" / f"step-{checkpoint.step:08d}"
-        write_bytes(stem.with_suffix(".safetensors"), data)
-        digest = hashlib.sha256(data).hexdigest()
-        write_json(stem.with_suffix(".json"), {"step": checkpoint.step, "sha256": digest, **checkpoint.notes})
+        weights = self.path / "checkpoints" / f"step-{checkpoint.step:08d}.safetensors"
+        write_tensors(weights, checkpoint.tensors, {"step": checkpoint.step, **checkpoint.notes})
         for old in self._checkpoints()[KEPT_CHECKPOINTS:]:
             old.unlink()
             old.with_suffix(".safetensors").unlink(missing_ok=True)
@@ -255,13 +198,10 @@ class RunFolder:
         """The newest checkpoint that is whole; a damaged one is passed over, and that is said."""
         for path in self._checkpoints():
             try:
-                notes = read_json(path)
-                data = path.with_suffix(".safetensors").read_bytes()
-                if hashlib.sha256(data).hexdigest() != notes.pop("sha256"):
-                    raise ValueError("its checksum does not fit")
-                return Checkpoint(notes.pop("step"), tensors_from_bytes(data), notes)
-            except (OSError, ValueError, KeyError) as error:
-                print(f"damaged checkpoint {path.stem} in {self.path} passed over: {error}", file=sys.stderr)
+                notes = {key: value for key, value in read_json(path).items() if key != DIGEST}
+                return Checkpoint(notes.pop("step"), read_tensors(path.with_suffix(".safetensors")), notes)
+            except (DamagedError, KeyError) as error:
+                say(f"damaged checkpoint {path.stem} in {self.path} passed over: {error}")
         return None
 
     def drop_checkpoints(self) -> None:
@@ -273,9 +213,47 @@ class RunFolder:
         return sorted((self.path / "checkpoints").glob("step-*.json"), reverse=True)
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """Lines that were written to their end; a killed process may leave half a line."""
-    return [line for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line.endswith("}")]
+def leftovers(folder: Path) -> list[Path]:
+    """Files of a run folder that nobody needs: half written ones, and a checkpoint's weights without their record.
+
+    Folders in it that are runs of their own, such as a study's cells, are left out.
+    """
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        here = Path(place)
+        folders[:] = [name for name in folders if not (here / name / "config.json").exists()]
+        found += [here / name for name in names if name.startswith(".") and name.endswith(".tmp")]
+        found += [
+            here / name
+            for name in names
+            if name.startswith("step-") and name.endswith(".safetensors") and f"{Path(name).stem}.json" not in names
+        ]
+    return found
+
+
+def damaged_lines(path: Path) -> int:
+    """How many lines of a metrics.jsonl tell no step. The last one may be half, of a process that was killed."""
+    return sum(line is None for line in _lines(path))
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """Lines that tell a step; that others are dropped is said."""
+    lines = _lines(path)
+    whole = [line for line in lines if line is not None]
+    if len(whole) < len(lines):
+        say(f"{len(lines) - len(whole)} damaged lines of {path} are dropped")
+    return whole
+
+
+def _lines(path: Path) -> list[dict[str, Any] | None]:
+    """Every line that has an end; None for one that tells no step."""
+    found: list[dict[str, Any] | None] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+        told = None
+        with contextlib.suppress(ValueError):
+            told = json.loads(line)
+        found.append(told if isinstance(told, dict) and isinstance(told.get("step"), int) else None)
+    return found
 
 
 def refuse_other_config(path: Path, found: dict[str, Any], given: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from whymask.data.preprocessing import Preprocessing, derive, statistics
 from whymask.data.source import Source
 from whymask.data.sources import merge, open_source
 from whymask.data.store import ImageSet, open_images, store_path, store_size
-from whymask.errors import WhymaskError
+from whymask.errors import DamagedError, WhymaskError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
 
@@ -250,17 +250,57 @@ def test_damaged_store_and_unwritable_cache_are_clear_errors(tmp_path):
     source = open_source(IMAGES)
     images = opened(source, tmp_path)
     (images.path / "images.npy").write_bytes(b"")
-    with pytest.raises(WhymaskError, match=r"damaged decode store.*delete it"):
+    with pytest.raises(DamagedError, match=r"images\.npy is damaged .*delete the folder"):
         opened(source, tmp_path)
     (tmp_path / "file").write_text("x")
     with pytest.raises(WhymaskError, match=r"cannot be written there.*another cache folder"):
         opened(source, tmp_path / "file")
 
 
+def flip(path, place=-1):
+    """Change a bit of the file, and nothing else that a folder tells of it."""
+    status, whole = path.stat(), bytearray(path.read_bytes())
+    whole[place] ^= 1
+    path.write_bytes(bytes(whole))
+    store.os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["hashes.npy", "index.json"])
+def test_hashes_and_index_are_compared_with_their_checksums_at_each_opening(name, tmp_path):
+    source = open_source(IMAGES)
+    images = opened(source, tmp_path)
+    flip(images.path / name, -3)
+    with pytest.raises(DamagedError, match=f"{name} is damaged"):
+        opened(source, tmp_path)
+
+
+def test_images_are_compared_where_a_machine_sees_them_first_or_after_they_were_written_to(tmp_path, monkeypatch):
+    source = open_source(IMAGES)
+    images = opened(source, tmp_path)
+    path = images.path / "images.npy"
+    compared = []
+    check_file = store.check_file
+    monkeypatch.setattr(
+        store, "check_file", lambda path, digest: (compared.append(path.name), check_file(path, digest))
+    )
+    opened(source, tmp_path)
+    assert compared == ["hashes.npy"]
+    flip(path)
+    monkeypatch.setattr(store.socket, "gethostname", lambda: "another")
+    with pytest.raises(DamagedError, match=r"images\.npy is damaged .*checksum"):
+        opened(source, tmp_path)
+    flip(path)
+    opened(source, tmp_path)
+    path.touch()
+    compared.clear()
+    opened(source, tmp_path)
+    assert compared == ["images.npy", "hashes.npy"]
+
+
 def test_disk_that_is_too_small(tmp_path, monkeypatch):
     usage = store.shutil.disk_usage(tmp_path)._replace(free=100)
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(WhymaskError, match="GB free; the decode store needs"):
+    with pytest.raises(WhymaskError, match=r"100 B free; the decode store needs [\d.]+ k?B; give"):
         opened(open_source(IMAGES), tmp_path)
 
 

@@ -316,7 +316,8 @@ def test_the_encoder_of_an_older_folder_comes_back(kind, tmp_path):
     assert described["config"] == OLDER[kind]
     nothing = {field.name: None for field in fields(EncoderSettings)}
     assert asdict(encoder.config.asked()) == nothing | OLDER[kind]
-    (tmp_path / "encoder.json").write_text(json.dumps(described | {"config": nothing | OLDER[kind]}))
+    older = {key: value for key, value in described.items() if key not in ("checksum", "sha256")}
+    (tmp_path / "encoder.json").write_text(json.dumps(older | {"config": nothing | OLDER[kind]}))
     loaded = load_encoder(tmp_path)
     assert loaded.config == encoder.config
     assert torch.equal(loaded(images(2, 2, (20, 28))), encoder(images(2, 2, (20, 28))))

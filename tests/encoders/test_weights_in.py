@@ -20,13 +20,13 @@ import whymask
 from tiny import DEVICE, GLYPHS, new_encoder, runtime
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
+from whymask.disk import read_json
 from whymask.encoders import Encoder, EncoderSettings, load_encoder, save_encoder
 from whymask.encoders.checkpoints import described, load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.methods.files import load_method
 from whymask.methods.settings import MAESettings
 from whymask.randomness import torch_generator
-from whymask.runs import read_json
 from whymask.stages.alone import FinetuneSettings, PretrainSettings
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 

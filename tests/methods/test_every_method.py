@@ -30,13 +30,13 @@ from whymask.data.glyph_settings import Glyphs
 from whymask.data.glyphs import generate
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
+from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, load_encoder, resolve
 from whymask.errors import WhymaskError
 from whymask.masks import to_pixels, uniform
 from whymask.methods import METHODS, Method, encoder_for, method_of, resolve_method
 from whymask.methods.teacher import collapse
 from whymask.randomness import torch_generator
-from whymask.runs import read_json
 from whymask.stages.context import Context
 from whymask.stages.pretrain import PretrainJob, pretrain_encoder
 from whymask.training.device import make_fabric

@@ -19,8 +19,8 @@ import whymask
 from tiny import GLYPHS, bars, runtime
 from whymask import FinetuneSettings, WhymaskError
 from whymask.data.settings import DataSettings
+from whymask.disk import read_json
 from whymask.encoders import EncoderSettings
-from whymask.runs import read_json
 from whymask.stages.classify import load_classifier
 from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.stages.speaking import network_of

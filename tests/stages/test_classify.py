@@ -13,10 +13,10 @@ from whymask import FinetuneSettings, finetune
 from whymask.data.batches import Batches, in_order
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
+from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, resolve
 from whymask.errors import WhymaskError
 from whymask.later import recorded
-from whymask.runs import read_json
 from whymask.stages.classify import FEWEST_VALIDATED, load_classifier, loss_of
 from whymask.stages.recipes import RECIPES, resolve_finetuning
 from whymask.stages.settings import FinetuneTrainingSettings

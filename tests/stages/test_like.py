@@ -12,9 +12,9 @@ import pytest
 from tiny import GLYPHS, runtime
 from whymask import FinetuneSettings, PretrainSettings, WhymaskError, explain, finetune, pretrain
 from whymask.data.settings import DataSettings
+from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, load_encoder
 from whymask.explanations import run as explaining
-from whymask.runs import read_json
 from whymask.stages.like import settings_like
 from whymask.stages.record import read_record
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings

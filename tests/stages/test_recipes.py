@@ -20,9 +20,9 @@ from whymask.data.batches import Augment, Batches
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.strong import Strong
+from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, resolve
 from whymask.errors import WhymaskError
-from whymask.runs import read_json
 from whymask.stages import classify, probe
 from whymask.stages.classify import (
     ClassifierJob,

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tiny import GLYPHS, tiny_settings
 from whymask import FinetuneSettings, PretrainSettings, ProbeSettings, finetune, pretrain, probe, study
+from whymask.disk import as_json, read_json, write_json
 from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
-from whymask.runs import as_json, read_json, write_json
 from whymask.stages.earlier import known_of_earlier_versions
 from whymask.stages.record import RunRecord, origin_of, read_record
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings

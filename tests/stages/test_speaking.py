@@ -12,8 +12,8 @@ import pytest
 import whymask
 from tiny import GLYPHS, runtime
 from whymask import WhymaskError
+from whymask.disk import read_json
 from whymask.explanations import run as explaining
-from whymask.runs import read_json
 from whymask.stages.settings import A_RUN
 from whymask.stages.speaking import study_of
 from whymask.stages.start import POOL, hashes_seen

@@ -19,8 +19,8 @@ import whymask
 from tiny import CLASSES, GLYPHS, runtime
 from whymask import FinetuneSettings, PretrainSettings, ProbeSettings, WhymaskError
 from whymask.data.settings import DataSettings
+from whymask.disk import read_json
 from whymask.encoders import EncoderSettings
-from whymask.runs import read_json
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.loop import Interrupted
 

@@ -11,8 +11,8 @@ import pytest
 import whymask
 from tiny import GLYPHS, runtime, tiny_settings
 from whymask import study
+from whymask.disk import read_json, write_json
 from whymask.encoders import load_encoder
-from whymask.runs import read_json, write_json
 from whymask.stages import classify, pretrain
 from whymask.stages.record import origin_of, read_record
 from whymask.stages.speaking import encoder_of, network_of, study_of, weights_of

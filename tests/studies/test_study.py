@@ -16,9 +16,10 @@ from tiny import CLASSES, GLYPHS, new_encoder, runtime, tiny_settings
 from whymask import study
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
+from whymask.disk import read_json, write_json
 from whymask.encoders import EncoderSettings, load_encoder, save_encoder
 from whymask.errors import WhymaskError
-from whymask.runs import read_json, write_json
+from whymask.locks import holding
 from whymask.stages import classify, pretrain
 from whymask.stages.classify import classifier_training
 from whymask.stages.context import Context
@@ -638,3 +639,42 @@ def test_tables_of_a_study_are_frames(finished: Path) -> None:
         _ = result.level
     shown = result._repr_html_()
     assert result["verdict"]["text"].split(":")[0] in shown and shown.count("<table") == 2
+
+
+def flip(path: Path) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(bytes(whole))
+
+
+def test_a_damaged_cell_is_run_again_alone_and_the_study_is_what_it_was(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(finished, tmp_path / "study"))
+    before = numbers(read_json(out / "study.json"))
+    cell = out / "cells" / "scratch-2-0"
+    flip(cell / "predictions.npz")
+    flip(out / "study.json")
+    flip(out / "config.json")
+    (out / "result.json").write_text("{")
+    trained: list[str] = []
+    fit = classify.fit
+    monkeypatch.setattr(classify, "fit", lambda *a, **k: (trained.append(k["run"].path.name), fit(*a, **k))[1])
+    study(GLYPHS, out=out, settings=tiny_settings(), explain=False)
+    assert trained == ["scratch-2-0"]
+    assert "scratch-2-0 is run again" in capsys.readouterr().err
+    assert numbers(read_json(out / "study.json")) == before
+    np.testing.assert_array_equal(predictions(cell), predictions(finished / "cells" / "scratch-2-0"))
+
+
+def test_a_cell_that_another_process_runs_is_left_to_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    busy = tmp_path / "study" / "cells" / "scratch-2-0"
+    busy.mkdir(parents=True)
+    (tmp_path / "study" / "config.json").write_text("{")
+    with holding(busy):
+        table = study(GLYPHS, out=tmp_path / "study", settings=ONE, explain=False)
+    assert "scratch, 2 labels, seed 0 left to another process" in capsys.readouterr().err
+    assert [cell["arm"] for cell in table["cells"] if cell["metrics"]] == ["mae"]
+    assert not (busy / "error.json").exists()
+    table = study(GLYPHS, out=tmp_path / "study", settings=ONE, explain=False)
+    assert [cell["arm"] for cell in table["cells"] if cell["metrics"]] == ["scratch", "mae"]

@@ -11,8 +11,8 @@ from tiny import bars, runtime, tiny_settings
 from whymask import study
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
+from whymask.disk import read_json
 from whymask.errors import WhymaskError
-from whymask.runs import read_json
 from whymask.stages.context import Context
 from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.studies.cells import Runner

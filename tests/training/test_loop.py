@@ -24,12 +24,13 @@ from tiny import DEVICE, GLYPHS, new_encoder, runtime
 from whymask.data.batches import Batches
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
+from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, resolve
 from whymask.errors import WhymaskError
 from whymask.methods import resolve_method
 from whymask.methods.settings import MAESettings
 from whymask.progress import console
-from whymask.runs import RunFolder, read_json
+from whymask.runs import RunFolder
 from whymask.stages.classify import ClassifierJob, classifier_training, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.pretrain import PretrainJob, pretrain_encoder

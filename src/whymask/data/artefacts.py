@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from whymask.errors import WhymaskError
-from whymask.runs import folder_with, read_json
+from whymask.disk import read_json
+from whymask.errors import DamagedError, WhymaskError
+from whymask.runs import folder_with
 
 KNOWN = ("config.json", "study.json")
 
@@ -30,5 +31,5 @@ def _is_artefact(path: Path) -> bool:
         return path.exists()
     try:
         return path.name == "config.json" and "provenance" in read_json(path)
-    except (OSError, ValueError, TypeError):  # of other software, or damaged
+    except (OSError, DamagedError, TypeError):  # of other software, or damaged
         return False

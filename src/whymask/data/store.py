@@ -2,29 +2,34 @@
 
 A store is named after the source's stamp and the geometry that its pixels were brought to, so a changed file or
 another size makes a new one. It is written under a temporary name, synced and renamed: a store that exists is whole.
+index.json, a record, holds the SHA-256 of the other files. The hashes are compared at each opening, the images when the
+store is first opened on a machine, or after they were written to.
 """
 
 import hashlib
-import json
 import os
 import shutil
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from whymask.data.preprocessing import Preprocessing, native_pixels
 from whymask.data.source import Source
+from whymask.disk import check_file, damaged, read_json, sha256_of, sync_folder, write_record
 from whymask.errors import WhymaskError
+from whymask.report.text import in_bytes
 from whymask.tasks import Task
 
 VERSION = 2  # of the files and of the decoding rules: a new number makes new stores
+FILES = ("images.npy", "hashes.npy")
 BLOCK = 64  # images that one task decodes
 Progress = Callable[[int, int], None]
 
@@ -85,14 +90,7 @@ def open_images(
     folder = store_path(source, preprocessing, cache)
     if not folder.exists():
         _build(source, preprocessing, folder, progress or (lambda done, total: None))
-    try:
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        hashes = np.load(folder / "hashes.npy")
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    except (OSError, EOFError, ValueError) as error:
-        raise WhymaskError(
-            f"{folder}: a damaged decode store ({error}); a whole one was expected; delete it"
-        ) from error
+    images, hashes, index = _opened(folder)
     kept = np.ones(len(source), dtype=bool)
     kept[[row for row, _ in index["skipped"]]] = False
     labels = source.labels[kept]
@@ -113,6 +111,36 @@ def open_images(
     )
 
 
+def _opened(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Images (memory-mapped), hashes and index of a store. Raises DamagedError where they are not what was written."""
+    try:
+        index = read_json(folder / "index.json")
+        for name in FILES:
+            if name != "images.npy" or not _was_checked(folder):
+                check_file(folder / name, index.get("sha256", {}).get(name))
+        _mark_checked(folder)
+        return np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "hashes.npy"), index
+    except (OSError, EOFError, ValueError) as error:
+        raise damaged(folder / "images.npy", str(error)) from error
+
+
+def _was_checked(folder: Path) -> bool:
+    """Whether this machine compared the images with their checksum since they were last written to."""
+    mark = folder / f"checked-{socket.gethostname()}"
+    return mark.exists() and mark.read_text() == _state(folder)
+
+
+def _mark_checked(folder: Path) -> None:
+    """The mark's time is when the store was last used. A store that is read only is checked at each opening."""
+    with suppress(OSError):
+        (folder / f"checked-{socket.gethostname()}").write_text(_state(folder))
+
+
+def _state(folder: Path) -> str:
+    state = (folder / "images.npy").stat()
+    return f"{state.st_size} {state.st_mtime_ns}"
+
+
 def _fingerprint(hashes: np.ndarray, labels: np.ndarray) -> str:
     order = np.lexsort((*np.atleast_2d(labels.T), hashes))
     digest = hashlib.blake2b(hashes[order].tobytes(), digest_size=16)
@@ -124,22 +152,23 @@ def _build(source: Source, preprocessing: Preprocessing, folder: Path, progress:
     partial = folder.with_name(f"{folder.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder)
+        for left in abandoned(folder.parent):
+            shutil.rmtree(left, ignore_errors=True)
         needed, free = store_size(source, preprocessing), shutil.disk_usage(folder.parent).free
         if needed > free:
             raise WhymaskError(
-                f"{folder.parent}: {free / 1e9:.1f} GB free; the decode store needs {needed / 1e9:.1f} GB; give "
-                "another cache folder or a smaller image size"
+                f"{folder.parent}: {in_bytes(free)} free; the decode store needs {in_bytes(needed)}; give another "
+                "cache folder or a smaller image size, or make room: whymask clean --stores 30"
             )
         partial.mkdir()
         _write(source, preprocessing, partial, progress)
-        _sync(partial)
+        sync_folder(partial)
         try:
             partial.rename(folder)
         except OSError:
             if not folder.exists():  # else another process was faster, with the same images
                 raise
-        _sync(folder.parent)
+        sync_folder(folder.parent)
     except OSError as error:
         raise WhymaskError(
             f"{folder.parent}: the decode store cannot be written there ({error}); a folder with room was expected; "
@@ -149,18 +178,26 @@ def _build(source: Source, preprocessing: Preprocessing, folder: Path, progress:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Removes what killed builds of this store left on this machine."""
+def abandoned(store: Path) -> list[Path]:
+    """What decodings on this machine left that were killed, of whatever source."""
     if os.name != "posix":  # where signal 0 is not a mere question
-        return
-    for left in folder.parent.glob(f"{folder.name}.{socket.gethostname()}.*.partial"):
-        process = int(left.name.split(".")[-2])
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            shutil.rmtree(left, ignore_errors=True)
-        except PermissionError:
-            pass  # alive, somebody else's
+        return []
+    return [left for left in store.glob(f"*.{socket.gethostname()}.*.partial") if not _is_alive(left)]
+
+
+def _is_alive(partial: Path) -> bool:
+    try:
+        os.kill(int(partial.name.split(".")[-2]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
+
+
+def last_used(folder: Path) -> float:
+    """When a store was last opened, on any machine, in seconds since the epoch."""
+    return max(path.stat().st_mtime for path in (folder / "index.json", *folder.glob("checked-*")))
 
 
 def _write(source: Source, preprocessing: Preprocessing, folder: Path, progress: Progress) -> None:
@@ -184,10 +221,9 @@ def _write(source: Source, preprocessing: Preprocessing, folder: Path, progress:
         np.save(file, np.array(hashes, dtype="S32"))
         file.flush()
         os.fsync(file.fileno())
-    with (folder / "index.json").open("w", encoding="utf-8") as text:
-        json.dump({"version": VERSION, "name": source.name, "stamp": source.stamp, "skipped": skipped}, text)
-        text.flush()
-        os.fsync(text.fileno())
+    index = {"version": VERSION, "name": source.name, "stamp": source.stamp, "skipped": skipped}
+    write_record(folder / "index.json", index | {"sha256": {name: sha256_of(folder / name) for name in FILES}})
+    _mark_checked(folder)
 
 
 def _write_header(file: BinaryIO, count: int, preprocessing: Preprocessing) -> None:
@@ -257,13 +293,3 @@ def _reason(error: Exception) -> str:
     if "cannot identify image file" in text:
         return "not an image that Pillow can open"
     return text if isinstance(error, WhymaskError) else f"{type(error).__name__}: {text}"
-
-
-def _sync(folder: Path) -> None:
-    if os.name != "posix":  # folders cannot be synced there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

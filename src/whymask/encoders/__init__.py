@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = attach(
         "settings": ["EncoderSettings"],
         "base": ["Encoder", "EncoderConfig"],
         "build": ["ENCODERS", "build_encoder", "config_class", "kinds", "resolve"],
-        "files": ["load_encoder", "load_strictly", "read_tensors", "save_encoder"],
+        "files": ["load_encoder", "load_strictly", "save_encoder"],
     },
 )
 
@@ -24,6 +24,5 @@ if TYPE_CHECKING:
     from whymask.encoders.build import resolve as resolve
     from whymask.encoders.files import load_encoder as load_encoder
     from whymask.encoders.files import load_strictly as load_strictly
-    from whymask.encoders.files import read_tensors as read_tensors
     from whymask.encoders.files import save_encoder as save_encoder
     from whymask.encoders.settings import EncoderSettings as EncoderSettings

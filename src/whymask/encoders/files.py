@@ -1,21 +1,17 @@
 """Encoders in files: how one is kept in a run folder, and comes back from it."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_from_bytes
-from safetensors.torch import save as tensors_to_bytes
 
 from whymask.data.preprocessing import Preprocessing
+from whymask.disk import damaged, read_json, read_tensors, write_tensors
 from whymask.encoders.base import Encoder
 from whymask.encoders.build import build_encoder, resolve
 from whymask.encoders.settings import EncoderSettings
 from whymask.errors import WhymaskError
-from whymask.runs import write_bytes, write_json
 
 SCHEMA = 1
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
@@ -29,7 +25,6 @@ def save_encoder(
     ``timm.create_model(d["timm"]["name"], **d["timm"]["kwargs"])`` with the dict `d` of encoder.json takes the state
     strictly (for "plain_cnn" after ``import whymask.encoders.plain_cnn``). `extra` is added to encoder.json.
     """
-    state = {key: value.detach().cpu().contiguous() for key, value in encoder.net.state_dict().items()}
     description = {
         "schema": SCHEMA,
         "timm": {"name": encoder.timm_name, "kwargs": encoder.timm_kwargs},
@@ -39,9 +34,7 @@ def save_encoder(
         "preprocessing": preprocessing.to_dict(),
         "origin": encoder.origin,
     }
-    folder = Path(folder)
-    write_bytes(folder / WEIGHTS, tensors_to_bytes(state))
-    write_json(folder / DESCRIPTION, description | (extra or {}))
+    write_tensors(Path(folder) / WEIGHTS, encoder.net.state_dict(), description | (extra or {}))
 
 
 def load_encoder(path: str | Path) -> Encoder:
@@ -62,12 +55,12 @@ def load_encoder(path: str | Path) -> Encoder:
             f"give the folder of a finished run"
         )
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = read_json(folder / DESCRIPTION)
         asked = EncoderSettings(**description["config"])  # older versions wrote None for what the kind has not
         size, channels = tuple(description["size"]), description["channels"]
         preprocessing = Preprocessing.from_dict(description["preprocessing"])
     except (ValueError, KeyError, TypeError) as error:
-        raise WhymaskError(f"{folder / DESCRIPTION} is damaged ({error!r}); use another copy of the run") from error
+        raise damaged(folder / DESCRIPTION, repr(error)) from error
     encoder = build_encoder(resolve(asked, size, channels), size, channels, seed=0)
     load_strictly(encoder.net, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     encoder.transform, encoder.origin = preprocessing, description.get("origin")
@@ -76,15 +69,7 @@ def load_encoder(path: str | Path) -> Encoder:
 
 def read_description(run: Path) -> dict[str, Any]:
     """What encoder.json says of the encoder in a run's folder."""
-    return json.loads((run / "encoder" / DESCRIPTION).read_text(encoding="utf-8"))
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file. Raises WhymaskError when it is damaged."""
-    try:
-        return tensors_from_bytes(path.read_bytes())
-    except (SafetensorError, OSError) as error:
-        raise WhymaskError(f"{path} is damaged ({error}); use another copy of the run") from error
+    return read_json(run / "encoder" / DESCRIPTION)
 
 
 def load_strictly(module: torch.nn.Module, state: dict[str, torch.Tensor], origin: str | Path) -> None:

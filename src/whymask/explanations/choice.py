@@ -6,6 +6,7 @@ import numpy as np
 
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.prepare import Prepared
+from whymask.disk import read_arrays
 from whymask.errors import WhymaskError
 from whymask.explanations.networks import Run
 from whymask.explanations.regions import regions
@@ -84,8 +85,7 @@ def _tested_on(run: Run, prepared: Prepared) -> np.ndarray | None:
     path = run.folder / "predictions.npz"
     if run.fingerprint != prepared.identity or not path.exists():
         return None
-    with np.load(path) as predictions:
-        return predictions["rows"]
+    return read_arrays(path)["rows"]
 
 
 def _seen_in_pretraining(run: Run, prepared: Prepared) -> int:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from whymask.disk import read_arrays, read_json
 from whymask.errors import WhymaskError
 from whymask.explanations.conclusions import Conclusion
 from whymask.explanations.numbers import Number
 from whymask.explanations.page.figures import figures_of
 from whymask.explanations.page.write import html_of, write_why_page
-from whymask.runs import read_json
 
 if TYPE_CHECKING:
     import pandas
@@ -56,8 +56,7 @@ class Explanation:
         told = read_json(folder / "explain.json")
         told["numbers"] = [Number(**row) for row in told["numbers"]]
         told["conclusions"] = [Conclusion(**row) for row in told["conclusions"]]
-        with np.load(folder / "pictures.npz", allow_pickle=False) as archive:
-            pictures = {name: archive[name] for name in archive.files}
+        pictures = read_arrays(folder / "pictures.npz")
         return cls(folder, **{field.name: told[field.name] for field in fields(cls)[1:-1]}, pictures=pictures)
 
     def to_dict(self) -> dict[str, Any]:

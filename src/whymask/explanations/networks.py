@@ -13,10 +13,10 @@ from torch import Tensor
 from whymask.data.batches import in_order
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
+from whymask.disk import read_json
 from whymask.encoders import Encoder, load_encoder
 from whymask.encoders.checkpoints import is_run
 from whymask.errors import WhymaskError
-from whymask.runs import read_json
 from whymask.stages.classify import Classifier, load_classifier
 from whymask.stages.record import UNKNOWN, RunRecord, origin_of, read_record
 from whymask.stages.settings import A_RUN, SCRATCH, AugmentName

@@ -9,6 +9,7 @@ from whymask.data.glyph_settings import Glyphs, glyphs_of
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
+from whymask.disk import write_arrays, write_record
 from whymask.encoders import Encoder
 from whymask.errors import WhymaskError
 from whymask.explanations.cast import Cast
@@ -20,7 +21,7 @@ from whymask.explanations.settings import ExplainSettings
 from whymask.explanations.unlike import unlike
 from whymask.keywords import with_keywords
 from whymask.progress import Decoding, say
-from whymask.runs import RunFolder, write_arrays, write_json
+from whymask.runs import RunFolder
 from whymask.stages.context import Context
 from whymask.training.device import make_fabric
 
@@ -91,14 +92,15 @@ def explain_arms(
     cast = Cast.of(context, arms, settings.label)
     rows = choose_images(cast.prepared, glyphs, settings)
     folder = _open(context, out, cast, settings)
-    if folder.result is None:
-        cast.add_controls(out / "controls", settings.controls)
-        explanation = explanation_of(cast, rows, glyphs, settings, folder)
-        write_arrays(out / "pictures.npz", explanation.pictures)
-        write_json(out / "explain.json", explanation.to_dict())
-        folder.finish({"lead": explanation.lead})
-    explanation = Explanation.load(out)
-    explanation.write_page(images=images, names=names)
+    with folder.held():
+        if folder.result is None:
+            cast.add_controls(out / "controls", settings.controls)
+            explanation = explanation_of(cast, rows, glyphs, settings, folder)
+            write_arrays(out / "pictures.npz", explanation.pictures)
+            write_record(out / "explain.json", explanation.to_dict())
+            folder.finish({"lead": explanation.lead})
+        explanation = Explanation.load(out)
+        explanation.write_page(images=images, names=names)
     say(f"{explanation.lead}\nThe page: {out / 'report.html'}")
     return explanation
 

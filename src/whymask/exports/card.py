@@ -5,9 +5,10 @@ from glob import has_magic
 from pathlib import Path
 from typing import Any
 
+from whymask.disk import read_json, write_bytes
 from whymask.exports.network import Exported
 from whymask.exports.to_timm import is_plain, licence_of
-from whymask.runs import read_json, version_of, write_bytes
+from whymask.runs import version_of
 from whymask.stages.settings import SCRATCH
 from whymask.stages.speaking import data_of
 from whymask.tasks import TASKS

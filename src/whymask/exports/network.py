@@ -9,11 +9,11 @@ import timm
 import torch
 from torch import Tensor
 
+from whymask.disk import read_json
 from whymask.encoders import Encoder, load_encoder
 from whymask.errors import WhymaskError
 from whymask.methods import Method
 from whymask.methods.files import kept_method, load_method
-from whymask.runs import read_json
 from whymask.stages.classify import Classifier, load_classifier
 from whymask.stages.record import RunRecord, read_record
 from whymask.stages.settings import A_RUN

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from whymask.disk import write_json
 from whymask.errors import WhymaskError
 from whymask.exports.network import Exported
-from whymask.runs import write_json
 
 OPENING = """import json
 

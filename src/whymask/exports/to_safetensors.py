@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
+from whymask.disk import read_json, write_record
 from whymask.encoders import load_encoder
 from whymask.exports.network import Exported
-from whymask.runs import read_json, write_json
 
 OPENING = """from PIL import Image
 from whymask import load_encoder
@@ -26,10 +26,10 @@ def write_safetensors(what: Exported, folder: Path) -> str:
     shutil.copytree(what.source / "encoder", folder / "encoder")
     if not what.names and what.encoder.origin is not None:
         about = read_json(folder / "encoder" / "encoder.json")
-        write_json(folder / "encoder" / "encoder.json", about | {"origin": what.encoder.origin.partition("; ")[2]})
+        write_record(folder / "encoder" / "encoder.json", about | {"origin": what.encoder.origin.partition("; ")[2]})
     if what.task is not None:
         shutil.copyfile(what.source / "head.safetensors", folder / "head.safetensors")
-        write_json(folder / "head.json", read_json(what.source / "head.json") | what.task.to_dict())
+        write_record(folder / "head.json", read_json(what.source / "head.json") | what.task.to_dict())
     images = what.sample()
     encoder = load_encoder(folder)
     features = encoder.pool(encoder(images))

@@ -8,9 +8,9 @@ import timm
 import torch
 from timm.models import save_for_hf
 
+from whymask.disk import read_json, write_json
 from whymask.errors import WhymaskError
 from whymask.exports.network import Exported
-from whymask.runs import read_json, write_json
 
 OPENING = """import timm
 import torch

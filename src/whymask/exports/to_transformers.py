@@ -10,12 +10,12 @@ import torch
 from timm.models import VisionTransformer
 from torch import Tensor
 
+from whymask.disk import read_json, write_json
 from whymask.encoders.names import ATTENTION, FROM_TRANSFORMERS
 from whymask.errors import WhymaskError
 from whymask.exports.network import Exported
 from whymask.exports.to_timm import data_config, licence_of, write_timm
 from whymask.methods.mae import MAE
-from whymask.runs import read_json, write_json
 
 PROCESSOR = "timm_preprocessing.json"
 

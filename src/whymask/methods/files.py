@@ -1,17 +1,15 @@
 """A method's own weights (decoder, mask token, predictor), kept beside the encoder that they were trained with."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save as tensors_to_bytes
-
-from whymask.encoders import Encoder, load_encoder, load_strictly, read_tensors
+from whymask.disk import damaged, read_json, read_tensors, write_tensors
+from whymask.encoders import Encoder, load_encoder, load_strictly
 from whymask.errors import WhymaskError
 from whymask.methods.base import Method
 from whymask.methods.build import build_method, method_of, resolve_method, settings_for
-from whymask.runs import folder_with, write_bytes, write_json
+from whymask.runs import folder_with
 
 DECODER, ABOUT = "decoder.safetensors", "decoder.json"
 NOT_OWN = ("encoder.", "teacher.")
@@ -20,14 +18,9 @@ NOT_OWN = ("encoder.", "teacher.")
 
 def save_method(model: Method, name: str, folder: Path) -> None:
     """decoder.safetensors and decoder.json in `folder`, from which `load_method` makes the method again."""
-    own = {
-        key: value.detach().cpu().contiguous()
-        for key, value in model.state_dict().items()
-        if not key.startswith(NOT_OWN)
-    }
-    write_bytes(folder / DECODER, tensors_to_bytes(own))
+    own = {key: value for key, value in model.state_dict().items() if not key.startswith(NOT_OWN)}
     config = asdict(settings_for(name, model.config))
-    write_json(folder / ABOUT, {"schema": 1, "method": name, "config": config})
+    write_tensors(folder / DECODER, own, {"schema": 1, "method": name, "config": config})
 
 
 def load_method(path: str | Path, encoder: Encoder | None = None) -> Method:
@@ -40,12 +33,12 @@ def load_method(path: str | Path, encoder: Encoder | None = None) -> Method:
     if not (folder / ABOUT).exists() or not (folder / DECODER).exists():
         raise WhymaskError(f"{folder} keeps no method ({ABOUT}, {DECODER}); give a finished pretraining run")
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = read_json(folder / ABOUT)
         name = about["method"]
         listed = {key: tuple(value) if isinstance(value, list) else value for key, value in about["config"].items()}
         asked = method_of(name).Settings(**listed)
     except (ValueError, KeyError, TypeError) as error:
-        raise WhymaskError(f"{folder / ABOUT} is damaged ({error!r}); use another copy of the run") from error
+        raise damaged(folder / ABOUT, repr(error)) from error
     encoder = encoder or load_encoder(folder)
     model = build_method(name, encoder, resolve_method(name, asked, encoder.config, encoder.size), seed=0)
     load_own(model, folder)
@@ -68,7 +61,7 @@ def kept_method(folder: Path) -> tuple[str, dict[str, Any]] | None:
     if not (folder / ABOUT).exists() or not (folder / DECODER).exists():
         return None
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = read_json(folder / ABOUT)
         return about["method"], about["config"]
     except (ValueError, KeyError, TypeError) as error:
-        raise WhymaskError(f"{folder / ABOUT} is damaged ({error!r}); use another copy of the run") from error
+        raise damaged(folder / ABOUT, repr(error)) from error

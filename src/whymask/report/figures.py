@@ -15,8 +15,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from whymask.disk import write_bytes
 from whymask.report.svg import shorter
-from whymask.runs import write_bytes
 
 NEUTRAL = "#767676"
 WIDTH = 340 / 72

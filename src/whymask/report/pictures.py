@@ -2,11 +2,13 @@
 
 import base64
 import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from whymask.disk import read_arrays
+from whymask.errors import DamagedError
 
 
 def data_uri(image: np.ndarray, side: int) -> str:
@@ -25,7 +27,6 @@ def data_uri(image: np.ndarray, side: int) -> str:
 def arrays_of(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz; none if there is no such file or it is damaged: a page is made from what is there."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return read_arrays(path)
+    except DamagedError:
         return {}

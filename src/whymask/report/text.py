@@ -65,6 +65,12 @@ def words(value: Any) -> str:
     return count(value)
 
 
+def in_bytes(value: Any) -> str:
+    """1.2e9 -> "1.2 GB"; 512 -> "512 B"."""
+    said = words(value)
+    return f"{said}B" if said[-1:].isalpha() else f"{said} B"
+
+
 def duration(seconds: Any) -> str:
     """3723 -> "1 h 2 min"; 72 -> "1 min 12 s"; 3.21 -> "3.2 s"."""
     if not known(seconds):

@@ -7,13 +7,13 @@ import numpy as np
 
 from whymask.data.prepare import Prepared
 from whymask.data.sources import Reader
+from whymask.disk import read_arrays, write_arrays
 from whymask.encoders import resolve
 from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
 from whymask.methods import asked_of, encoder_for, resolve_method
 from whymask.methods.settings import with_method
 from whymask.progress import say
-from whymask.runs import write_arrays
 from whymask.stages.augment import resolve_augment
 from whymask.stages.classify import ClassifierJob, train_classifier
 from whymask.stages.context import Context
@@ -36,9 +36,11 @@ def pretrain(
     out: str | Path = "runs/pretrain",
     settings: PretrainSettings | None = None,
     reader: Reader | None = None,
+    keep_checkpoints: bool = False,
     **keywords: Any,
 ) -> dict[str, Any]:
-    """Pretrain on the images of `data` that are not test images. Leaves a run folder `out`, continued if it is there.
+    """Pretrain on the images of `data` that are not test images. Leaves a run folder `out`, continued if it is there;
+    the last two checkpoints, each three times the weights, stay in it only where they are to be kept.
 
     Settings are given as `settings` or by their names, such as ``epochs=3, size=64``; a name that several groups have,
     as a part: ``training={"epochs": 3}``. Returns result.json's content; `load_encoder(out)` gives the encoder.
@@ -67,7 +69,7 @@ def pretrain(
         say(f"warning: {warning}")
     if job.origin is not None:
         pretraining(context, job)  # what does not fit is told before a folder is made
-    result = pretrain_encoder(context, job, Path(out), "pretrain", alone=True)
+    result = pretrain_encoder(context, job, Path(out), "pretrain", alone=True, keep_checkpoints=keep_checkpoints)
     say(f"loss {result['loss']:.4f} after {result['steps']} steps; the encoder: {Path(out) / 'encoder'}")
     return result
 
@@ -121,7 +123,7 @@ def finetune(
     if seen is not None and fabric.is_global_zero and not (out / POOL).exists():
         write_arrays(out / POOL, {"hashes": seen})
     if not finished and fabric.is_global_zero:
-        _say_scores(prepared, np.load(out / "predictions.npz")[prepared.task.kept_as])
+        _say_scores(prepared, read_arrays(out / "predictions.npz")[prepared.task.kept_as])
     return result
 
 
@@ -160,13 +162,13 @@ def probe(
         partial=settings.partial,
         about={"neighbours": settings.neighbours},
     )
-    run = context.open(Path(out), record, alone=True)
-    if run.result is not None:
-        return run.result
-    warn_of_seen(origin, prepared)
-    predictions = probe_predictions(encoder.to(fabric.device), prepared, rows, settings.neighbours)
-    result = probe_result(prepared, rows, predictions, encoder.dim, settings.seed)
-    run.finish(result)
+    with context.open(Path(out), record, alone=True) as run:
+        if run.result is not None:
+            return run.result
+        warn_of_seen(origin, prepared)
+        predictions = probe_predictions(encoder.to(fabric.device), prepared, rows, settings.neighbours)
+        result = probe_result(prepared, rows, predictions, encoder.dim, settings.seed)
+        run.finish(result)
     for kind, of_kind in predictions.items():
         say(kind)
         _say_scores(prepared, of_kind)

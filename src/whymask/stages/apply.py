@@ -15,11 +15,11 @@ from torch import Tensor
 
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.sources import Reader, Source, open_source
+from whymask.disk import check_writable, write_bytes, write_csv
 from whymask.encoders import load_encoder
 from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
 from whymask.progress import Steps, say
-from whymask.runs import check_writable, write_bytes, write_csv
 from whymask.stages.classify import load_classifier
 from whymask.stages.confidence import USUAL, Confidence, confidence_of
 from whymask.stages.speaking import encoder_of, in_groups, network_of, worth_of

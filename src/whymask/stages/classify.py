@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from whymask.data.batches import Batch, in_order
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
-from whymask.encoders import Encoder, EncoderConfig, load_encoder, load_strictly, read_tensors, save_encoder
+from whymask.disk import read_json, read_tensors, write_arrays, write_tensors
+from whymask.encoders import Encoder, EncoderConfig, load_encoder, load_strictly, save_encoder
 from whymask.encoders.branches import branches_of, drop_branches
 from whymask.errors import WhymaskError
 from whymask.later import recorded
 from whymask.randomness import seeded
-from whymask.runs import read_json, write_arrays, write_bytes, write_json
+from whymask.runs import RunFolder
 from whymask.stages.augment import augment_of
 from whymask.stages.context import Context
 from whymask.stages.recipes import FinetuneTrainingConfig
@@ -117,20 +117,22 @@ class ClassifierJob:
 
 
 def train_classifier(
-    context: Context, job: ClassifierJob, folder: Path, label: str, *, alone: bool = False
+    context: Context, job: ClassifierJob, folder: Path, label: str, *, alone: bool = False, wait: bool = False
 ) -> dict[str, Any]:
     """Train, test once after the last step, and leave the network and result.json in `folder`.
 
-    A finished run is kept as it is; `alone` as in `Context.open`.
+    A finished run is kept as it is; `alone` and `wait` as in `Context.open`.
 
     Returns {"stage", "seed", "metrics": {...}, "operations", "images_seen", "seconds", ...}; also written are
     encoder/, the head (see `save_classifier`) and predictions.npz (the task's predictions float32 (n, k), such as
     log_probabilities, labels, rows). Raises WhymaskError where `folder` holds another run, or the job does not fit the
     images, the task, the encoder or their number.
     """
-    run = context.open(folder, job.record(context.fingerprint), alone=alone)
-    if run.result is not None:
-        return run.result
+    with context.open(folder, job.record(context.fingerprint), alone=alone, wait=wait) as run:
+        return run.result or _trained(context, job, run, label)
+
+
+def _trained(context: Context, job: ClassifierJob, run: RunFolder, label: str) -> dict[str, Any]:
     fabric, prepared, task = context.fabric, context.prepared, context.prepared.task
     objective = objective_of(context, job)
     training = with_validation(classifier_training(context, job), context, job)
@@ -272,8 +274,7 @@ def save_classifier(model: Classifier, task: Task, objective: Objective, prep: P
         weight = weight / (seen["running_var"].cpu() + model.norm.eps).sqrt()
         bias = bias - weight @ seen["running_mean"].cpu()
     weight, bias = objective.fold(weight, bias)
-    write_bytes(folder / HEAD, tensors_to_bytes({"weight": weight.contiguous(), "bias": bias.contiguous()}))
-    write_json(folder / "head.json", task.to_dict() | objective.about())
+    write_tensors(folder / HEAD, {"weight": weight, "bias": bias}, task.to_dict() | objective.about())
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, Task]:

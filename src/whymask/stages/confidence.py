@@ -12,6 +12,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 
+from whymask.disk import read_arrays
 from whymask.errors import WhymaskError
 from whymask.intervals import wilson
 from whymask.randomness import numpy_generator
@@ -68,7 +69,7 @@ def confidence_of(folder: Path, task: Task, asked: float) -> Confidence | str | 
     if not isinstance(task, Classification):
         return None
     path = folder / "predictions.npz"
-    kept: Mapping[str, np.ndarray] = np.load(path) if path.exists() else {"labels": np.empty(0, np.int64)}
+    kept: Mapping[str, np.ndarray] = read_arrays(path) if path.exists() else {"labels": np.empty(0, np.int64)}
     labels = kept["labels"]
     if len(labels) < ENOUGH:
         return (

@@ -1,6 +1,7 @@
 """What the stages, a study, an explanation and the experiments share: where they compute, and on which images."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from lightning_fabric import Fabric
 
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
-from whymask.runs import RunFolder, as_json, provenance, write_csv
+from whymask.disk import as_json, write_csv
+from whymask.errors import BusyError
+from whymask.runs import RunFolder, provenance
 from whymask.stages.record import RunRecord, content_of
 from whymask.tasks.budgets import Budget
 from whymask.training.device import precision_of
@@ -41,17 +44,36 @@ class Context:
     def provenance(self) -> dict[str, Any]:
         return provenance(self.fabric.device.type, precision_of(self.fabric))
 
-    def open(self, folder: Path, record: RunRecord, *, alone: bool = False) -> RunFolder:
-        """Begin a run in `folder`, or continue the one that is there if it is the same, also of an earlier version.
+    @contextmanager
+    def open(self, folder: Path, record: RunRecord, *, alone: bool = False, wait: bool = False) -> Iterator[RunFolder]:
+        """Begin a run in `folder`, or continue the one that is there if it is the same, also of an earlier version;
+        within, nobody else writes there.
 
         A run that stands `alone`, in no study, says itself what its images are: in its provenance and skipped.csv.
-        Raises WhymaskError for another run, or a folder that is none."""
+        Raises WhymaskError for another run, or a folder that is none, and BusyError where another process writes there,
+        unless this is to `wait` for it."""
         given = as_json(record.to_dict())
         about = {"data": self.prepared.describe()} if alone else {}
         with self.fabric.rank_zero_first() if alone else nullcontext():
             run = RunFolder.open(
                 folder, given, self.provenance() | about, read=lambda stored: given | content_of(stored)
             )
-        if alone and self.fabric.is_global_zero:
-            write_csv(folder / "skipped.csv", ["image", "reason"], self.prepared.images.skipped)
-        return run
+        with self.holding(run, wait):
+            if alone and self.fabric.is_global_zero:
+                write_csv(folder / "skipped.csv", ["image", "reason"], self.prepared.images.skipped)
+            yield run
+
+    @contextmanager
+    def holding(self, run: RunFolder, wait: bool = False) -> Iterator[None]:
+        """`RunFolder.held`, by the first of the processes that compute together for all of them."""
+        busy = None
+        with ExitStack() as stack:
+            if self.fabric.is_global_zero:
+                try:
+                    stack.enter_context(run.held(wait))
+                except BusyError as error:
+                    busy = str(error)
+            busy = self.fabric.broadcast(busy)
+            if busy is not None:
+                raise BusyError(busy)
+            yield

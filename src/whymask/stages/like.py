@@ -5,9 +5,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from whymask.disk import read_json
 from whymask.encoders.files import read_description
 from whymask.progress import say
-from whymask.runs import read_json
 from whymask.stages.recipes import RECIPES
 from whymask.stages.record import read_record
 from whymask.stages.settings import SCRATCH, FinetuneSettings, FinetuneTrainingSettings

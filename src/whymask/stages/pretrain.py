@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from whymask.data.batches import Batch, Batches, in_order
 from whymask.data.prepare import Prepared
-from whymask.encoders import EncoderConfig, build_encoder, read_tensors, save_encoder
+from whymask.disk import read_tensors, write_arrays
+from whymask.encoders import EncoderConfig, build_encoder, save_encoder
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
 from whymask.masks import to_pixels
@@ -20,7 +21,7 @@ from whymask.methods.files import DECODER, folder_of, kept_method, load_own, sav
 from whymask.methods.teacher import collapse
 from whymask.progress import say
 from whymask.randomness import torch_generator
-from whymask.runs import RunFolder, write_arrays
+from whymask.runs import RunFolder
 from whymask.stages.augment import augment_of
 from whymask.stages.context import Context
 from whymask.stages.record import RunRecord
@@ -106,18 +107,31 @@ def _continue_method(model: Method, method: str, origin: str) -> str:
 
 
 def pretrain_encoder(
-    context: Context, job: PretrainJob, folder: Path, label: str, *, alone: bool = False
+    context: Context,
+    job: PretrainJob,
+    folder: Path,
+    label: str,
+    *,
+    alone: bool = False,
+    wait: bool = False,
+    keep_checkpoints: bool = False,
 ) -> dict[str, Any]:
     """Pretrain and leave encoder/, gallery.npz and result.json in `folder`. A finished run is kept as it is;
-    `alone` as in `Context.open`.
+    `alone` and `wait` as in `Context.open`. Checkpoints, which are three times the weights each, go when it is finished
+    unless `keep_checkpoints`.
 
     Returns the result: {"stage", "method", "seed", "loss", "operations", "images_seen", "seconds", "data_wait", ...}.
     `operations` counts multiplications and additions of forward and backward passes, over the whole run. Raises
     WhymaskError where `folder` holds another run.
     """
-    run = context.open(folder, job.record(context.fingerprint), alone=alone)
-    if run.result is not None:
-        return run.result
+    with context.open(folder, job.record(context.fingerprint), alone=alone, wait=wait) as run:
+        result = run.result or _pretrained(context, job, run, label)
+        if context.fabric.is_global_zero and not keep_checkpoints:
+            run.drop_checkpoints()
+    return result
+
+
+def _pretrained(context: Context, job: PretrainJob, run: RunFolder, label: str) -> dict[str, Any]:
     fabric, prepared = context.fabric, context.prepared
     training = pretraining(context, job, tell=say)
     per_image = training.operations_per_image()

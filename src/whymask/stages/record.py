@@ -4,8 +4,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from whymask.disk import read_json
 from whymask.errors import WhymaskError
-from whymask.runs import CONFIG_SCHEMA, read_json
+from whymask.runs import CONFIG_SCHEMA
 from whymask.stages.earlier import known_of_earlier_versions
 from whymask.stages.settings import AugmentName
 

@@ -6,12 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
+from whymask.disk import read_arrays, read_json
 from whymask.encoders.checkpoints import is_run
 from whymask.errors import WhymaskError
 from whymask.progress import say
-from whymask.runs import read_json
 from whymask.stages.settings import A_RUN, SCRATCH
 from whymask.tasks import TASKS, Classification, Task
 from whymask.tasks.scores import scores_of
@@ -165,7 +163,7 @@ def worth_of(folder: Path, task: Task) -> list[str]:
     if not (result_file.exists() and predictions_file.exists()):
         return [f"what it is worth is not known: {folder} has no result.json or predictions.npz of its test images"]
     study = _table_around(folder)
-    result, kept = read_json(result_file), np.load(predictions_file)
+    result, kept = read_json(result_file), read_arrays(predictions_file)
     metric = study.get("verdict", {}).get("metric", task.default_metric)
     scores = {
         score.metric: replace(score, low=None, high=None) if in_groups(folder) else score

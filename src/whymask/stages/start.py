@@ -9,6 +9,7 @@ import numpy as np
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
+from whymask.disk import read_arrays
 from whymask.encoders import Encoder, EncoderSettings, build_encoder, load_encoder, resolve
 from whymask.encoders.checkpoints import Described, described, is_run, load_checkpoint
 from whymask.errors import WhymaskError
@@ -130,7 +131,7 @@ def hashes_seen(origin: Path | None) -> np.ndarray | None:
         return None
     folder = folder_with(POOL, origin)
     if folder is not None:
-        return np.load(folder / POOL)["hashes"]
+        return read_arrays(folder / POOL)["hashes"]
     run = run_of(origin)
     record = _record_of(run)  # a study's fine-tuned cell names the pretraining that it began with
     return None if record is None else hashes_seen(origin_of(run, record))

@@ -1,6 +1,7 @@
 """The cells of a study: arm x label budget x seed, each a run folder, each run once."""
 
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -8,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from whymask.disk import check, read_json, write_record
 from whymask.encoders import Encoder, build_encoder, load_encoder
 from whymask.encoders.checkpoints import load_checkpoint
-from whymask.errors import WhymaskError
+from whymask.errors import BusyError, DamagedError, WhymaskError
 from whymask.methods import settings_for
 from whymask.progress import say
-from whymask.runs import read_json, write_json
 from whymask.stages.classify import ClassifierJob, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.pretrain import pretrain_encoder, pretraining
@@ -23,6 +24,12 @@ from whymask.studies.config import StudyConfig
 from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG, parse_share
 from whymask.tasks.budgets import Budget
 from whymask.training.loop import Interrupted
+
+RELIED_ON = (
+    *("config.json", "error.json", "result.json", "predictions.npz", "encoder/encoder.json"),
+    *("encoder/encoder.safetensors", "head.json", "head.safetensors"),
+)
+"""Files of a cell, as far as it has them."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +108,19 @@ class Runner:
         """Whether it was run, with a result or an error."""
         return any((self.folder(cell) / name).exists() for name in ("result.json", "error.json"))
 
+    def redo_damaged(self, cells: Iterable[Cell]) -> None:
+        """Make a cell of which a file is damaged that the study relies on one that is still to be run."""
+        for cell in cells:
+            try:
+                for name in RELIED_ON:
+                    check(self.folder(cell) / name)
+            except DamagedError as error:
+                say(f"{cell.name} is run again: {error}")
+                shutil.rmtree(self.folder(cell))
+
     def run(self, cell: Cell, place: str = "") -> dict[str, Any]:
-        """The cell's result. A cell that fails is marked with its error and raises nothing but Interrupted.
+        """The cell's result; {"busy": who runs it} where another process does. A cell that fails is marked with its
+        error and raises nothing but Interrupted.
 
         `place` stands before the cell's title where its progress is shown: "[3/24] "."""
         error_file = self.folder(cell) / "error.json"
@@ -111,14 +129,17 @@ class Runner:
             return self.pretrain(cell.seed, place) if cell.budget is None else self.train(cell, place)
         except Interrupted:
             raise
+        except BusyError as busy:
+            return {"busy": str(busy)}
         except Exception as error:
             failed = {"error": f"{type(error).__name__}: {error}"}
-            write_json(error_file, failed)
+            write_record(error_file, failed)
             return failed
 
-    def pretrain(self, seed: int, place: str = "") -> dict[str, Any]:
+    def pretrain(self, seed: int, place: str = "", wait: bool = False) -> dict[str, Any]:
         cell = Cell(self.config.method, None, seed)
-        return pretrain_encoder(self.context, self.config.pretraining(seed), self.folder(cell), place + cell.title)
+        job = self.config.pretraining(seed)
+        return pretrain_encoder(self.context, job, self.folder(cell), place + cell.title, wait=wait)
 
     def train(self, cell: Cell, place: str = "") -> dict[str, Any]:
         rows = self.rows_of(cell)
@@ -174,7 +195,7 @@ class Runner:
             if (folder / "error.json").exists():
                 raise WhymaskError(f"its pretraining failed: {read_json(folder / 'error.json')['error']}")
             if not (folder / "result.json").exists():
-                self.pretrain(seed)
+                self.pretrain(seed, wait=True)
             return load_encoder(folder)
         encoder = build_encoder(config.encoder, prep.size, prep.channels, seed)
         if arm == INIT and config.init is not None:

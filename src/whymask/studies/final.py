@@ -5,12 +5,14 @@ It learns from every labelled training image. The test images stay unseen, so th
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from whymask.disk import read_json
+from whymask.errors import DamagedError
 from whymask.progress import say
-from whymask.runs import read_json
 from whymask.stages.classify import train_classifier
 from whymask.stages.record import read_record
 from whymask.stages.speaking import FINAL
@@ -39,12 +41,10 @@ def planned(runner: Runner, final: bool | None) -> list[Cell]:
     table, config = runner.out / "study.json", runner.config
     if finished(runner.out):
         return []
+    wanted = config.seeds >= MINIMUM_SEEDS if final is None else final  # fewer seeds never make a verdict of "helps"
     if table.exists():
-        wanted = is_wanted(final, read_json(table), runner.out)
-    else:
-        wanted = (
-            config.seeds >= MINIMUM_SEEDS if final is None else final
-        )  # fewer seeds never make a verdict of "helps"
+        with suppress(DamagedError):  # it is written again
+            wanted = is_wanted(final, read_json(table), runner.out)
     return [Cell(config.method, ALL, config.first_seed)] if wanted else []
 
 

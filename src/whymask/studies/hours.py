@@ -3,9 +3,9 @@
 import math
 from dataclasses import replace
 
+from whymask.disk import read_json
 from whymask.errors import WhymaskError
 from whymask.progress import say
-from whymask.runs import read_json
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.config import StudyConfig
 from whymask.studies.plan import make_plan

@@ -1,6 +1,7 @@
 """`study`: the whole job, from a folder of images to a verdict and a page."""
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy as np
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
 from whymask.data.splits import USUAL_SHARE
+from whymask.disk import write_arrays, write_csv, write_record
+from whymask.errors import BusyError
 from whymask.later import recorded
 from whymask.methods.settings import with_method
 from whymask.progress import Decoding, say, time_left
-from whymask.runs import RunFolder, command, write_arrays, write_csv, write_json
+from whymask.runs import RunFolder, command
 from whymask.stages.context import Context
 from whymask.stages.recipes import resolve_finetuning
 from whymask.studies.advice import advice, advice_text
@@ -86,18 +89,20 @@ def study(
     try:
         run_cells(runner, mine)
     except Interrupted:
-        _report(runner, everything, folder, images=images, names=names)
+        with suppress(BusyError), context.holding(folder):
+            _report(runner, everything, folder, images=images, names=names)
         raise
-    table = _report(runner, everything, folder, images=images, names=names)
-    is_done = all(runner.is_done(cell) for cell in everything)
-    if is_done and is_wanted(final, table, runner.out):
-        table = add_final(runner, table)
-        write_json(runner.out / "study.json", table)
-    if explain and is_done:
-        explain_study(runner, data, images=images, names=names)
-        write_study_page(runner.out, images=images, names=names)
-    given = table["verdict"]
-    folder.finish({"verdict": given})
+    with context.holding(folder, wait=True):  # who comes last has all cells
+        table = _report(runner, everything, folder, images=images, names=names)
+        is_done = all(runner.is_done(cell) for cell in everything)
+        if is_done and is_wanted(final, table, runner.out):
+            table = add_final(runner, table)
+            write_record(runner.out / "study.json", table)
+        if explain and is_done:
+            explain_study(runner, data, images=images, names=names)
+            write_study_page(runner.out, images=images, names=names)
+        given = table["verdict"]
+        folder.finish({"verdict": given})
     say(f"{given['text']}{settled_by(given)}\n{advice_text(table['advice'])}\nThe page: {runner.out / 'report.html'}")
     return StudyResult(table)
 
@@ -139,7 +144,7 @@ def _begin(runner: Runner, hours: float | None) -> RunFolder:
     """The study's folder. Raises WhymaskError where another study is in it."""
     context, out = runner.context, runner.out
     config = {"settings": runner.config.to_dict(), "fingerprint": context.fingerprint, "hours": hours}
-    folder = RunFolder.open(out, config, context.provenance(), read=partial(_as_before, config))
+    folder = RunFolder.open(out, config, context.provenance(), read=partial(_as_before, config), mend=True)
     _save_samples(out, context.prepared)
     write_csv(out / "skipped.csv", ["image", "reason"], context.prepared.images.skipped)
     return folder
@@ -159,20 +164,21 @@ def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: boo
     table |= {"provenance": folder.provenance}
     table |= {"advice": advice(table, runner.context.prepared.task, str(runner.out))}
     _save_outcomes(runner.out, runner.context.prepared, table["outcomes"])
-    write_json(runner.out / "study.json", table)
+    write_record(runner.out / "study.json", table)
     write_study_page(runner.out, images=images, names=names)
     return table
 
 
 def run_cells(runner: Runner, cells: list[Cell]) -> None:
     """Run what is not finished; say what came out, what failed, and how long the others still take."""
+    runner.redo_damaged(cells)
     unfinished = [cell for cell in cells if not (runner.folder(cell) / "result.json").exists()]
     pace = Pace(operations_of(runner, unfinished), unfinished) if unfinished else None
     for position, cell in enumerate(cells, start=1):
         place, began = f"[{position}/{len(cells)}] ", time.monotonic()
         result = runner.run(cell, place)
         if pace is not None and cell in unfinished:
-            pace.done(cell, None if "error" in result else time.monotonic() - began)
+            pace.done(cell, None if "error" in result or "busy" in result else time.monotonic() - began)
         left = None if pace is None else pace.seconds_left()
         say(f"{place}{cell.title}{_outcome(runner, result)}{'' if left is None else f'; {time_left(left)}'}")
 
@@ -181,6 +187,8 @@ def _outcome(runner: Runner, result: dict[str, Any]) -> str:
     """What a cell came to, by name: ": accuracy 0.17", ": loss 0.5312", " failed: ..."."""
     if "error" in result:
         return f" failed: {result['error']}"
+    if "busy" in result:
+        return f" left to another process: {result['busy']}"
     metric = runner.config.metric
     value = result.get("metrics", {}).get(metric)
     if value is not None:

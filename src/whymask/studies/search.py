@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from whymask.data.splits import hold_out
+from whymask.disk import write_record
 from whymask.errors import WhymaskError
 from whymask.progress import say
-from whymask.runs import write_json
 from whymask.stages.classify import train_classifier
 from whymask.stages.recipes import resolve_finetuning
 from whymask.stages.settings import FinetuneTrainingSettings
@@ -41,7 +41,7 @@ def search(runner: Runner) -> dict[str, FinetuneTrainingSettings]:
         ]
         best = chosen[arm]
         say(f"search: {arm} uses learning rate {best.learning_rate:.2g} and layer decay {best.layer_decay:g}")
-    write_json(runner.out / "search.json", {"seed": seed, "budget": budget.name, "trials": trials})
+    write_record(runner.out / "search.json", {"seed": seed, "budget": budget.name, "trials": trials})
     return chosen
 
 
@@ -61,7 +61,7 @@ def _trial(
     training = resolve_finetuning(asked, len(rows), runner.context.prepared, runner.config.encoder)
     job = runner.job(cell, rows, held, training)
     try:
-        result = train_classifier(runner.context, job, runner.out / "cells" / name, name)
+        result = train_classifier(runner.context, job, runner.out / "cells" / name, name, wait=True)
     except WhymaskError as error:
         say(f"{name} failed: {error}")
         return None

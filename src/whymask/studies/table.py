@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from whymask.data.prepare import Prepared
+from whymask.disk import read_arrays, read_json
 from whymask.intervals import level_interval
-from whymask.runs import read_json
 from whymask.studies.calibration import calibration
 from whymask.studies.cells import Cell
 from whymask.studies.config import StudyConfig
@@ -42,7 +42,8 @@ class Group:
     @cached_property
     def predictions(self) -> dict[int, np.ndarray]:
         """The task's predictions (n_test, k) by seed."""
-        return {seed: np.load(row["path"] / "predictions.npz")[self.task.kept_as] for seed, row in self.cells.items()}
+        paths = {seed: row["path"] / "predictions.npz" for seed, row in self.cells.items()}
+        return {seed: read_arrays(path)[self.task.kept_as] for seed, path in paths.items()}
 
     @property
     def metrics(self) -> list[str]:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from whymask.data.glyph_settings import glyphs_of
-from whymask.errors import WhymaskError
+from whymask.disk import check, read_json
+from whymask.errors import DamagedError, WhymaskError
 from whymask.explanations.networks import open_runs, two_arms
 from whymask.explanations.run import explain_arms
 from whymask.explanations.settings import BRIEF
 from whymask.progress import say
-from whymask.runs import read_json
 from whymask.studies.cells import Runner
 from whymask.training.loop import Interrupted
 
@@ -38,6 +38,12 @@ def explain_study(runner: Runner, data: Any, *, images: bool, names: bool) -> No
 def _drop_stale(folder: Path, runs: list[Path]) -> None:
     """Remove an explanation of other networks than these, such as before a failed cell was repeated."""
     if (folder / "config.json").exists():
-        explained = read_json(folder / "config.json")["config"]["runs"]
+        try:
+            explained = read_json(folder / "config.json")["config"]["runs"]
+            for name in ("result.json", "explain.json", "pictures.npz"):
+                check(folder / name)
+        except DamagedError as error:
+            say(f"{error}; the explanation is made again")
+            explained = {}
         if [run for arm in explained.values() for run in arm] != [str(run) for run in runs]:
             shutil.rmtree(folder)

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from whymask.disk import read_json, write_arrays, write_record
 from whymask.errors import WhymaskError
 from whymask.progress import say
-from whymask.runs import RunFolder, provenance, read_json, write_arrays, write_json
+from whymask.runs import RunFolder, provenance
 from whymask.theory.claims import CLAIMS, CONTROLS
 from whymask.theory.claims.record import SCHEMA, Finding, tally
 from whymask.theory.claims.scale import scale
@@ -57,19 +58,20 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
         began = time.perf_counter()
         judged(id, tuple(seeds), settings.classes)
         done.add(id, seeds, (time.perf_counter() - began) / len(seeds), settings.classes)
-    classes = done.classes()
-    claims = [claim for id in CLAIMS if done.seeds(id) for claim in judged(id, done.seeds(id), classes)]
-    table = {
-        "schema": SCHEMA,
-        "setting": describe(regime) | {"scale_k": classes},
-        "claims": [asdict(claim) for claim in claims],
-        "controls": [asdict(claim) for claim in judged("controls", done.seeds("controls"), classes)],
-        "seeds": sorted({seed for id in CLAIMS for seed in done.seeds(id)}),
-        "idealisations": list(IDEALISATIONS),
-        "provenance": folder.provenance,
-        "seconds": done.seconds(),
-    }
-    _write(folder, table, Lab(regime, done.seeds("controls"), store))
+    with folder.held(wait=True):  # who comes last has all seeds
+        classes = done.classes()
+        claims = [claim for id in CLAIMS if done.seeds(id) for claim in judged(id, done.seeds(id), classes)]
+        table = {
+            "schema": SCHEMA,
+            "setting": describe(regime) | {"scale_k": classes},
+            "claims": [asdict(claim) for claim in claims],
+            "controls": [asdict(claim) for claim in judged("controls", done.seeds("controls"), classes)],
+            "seeds": sorted({seed for id in CLAIMS for seed in done.seeds(id)}),
+            "idealisations": list(IDEALISATIONS),
+            "provenance": folder.provenance,
+            "seconds": done.seconds(),
+        }
+        _write(folder, table, Lab(regime, done.seeds("controls"), store))
     _show(claims)
     say(f"The page: {out / 'report.html'}")
     return table
@@ -99,7 +101,7 @@ class _Done:
             known["seconds"][id] = known["seconds"].get(id, 0.0) + seconds
             if id == "scale":
                 known["scale_k"] = sorted({*known["scale_k"], *classes})
-            write_json(path, known)
+            write_record(path, known)
 
     def seeds(self, id: str) -> tuple[int, ...]:
         found = (int(path.stem) for path in self.folder.glob("*.json") if id in read_json(path)["seconds"])
@@ -116,7 +118,7 @@ class _Done:
 
 def _write(folder: RunFolder, table: dict[str, Any], lab: Lab) -> None:
     """claims.json, arrays.npz, and the page that is made of them."""
-    write_json(folder.path / "claims.json", table)
+    write_record(folder.path / "claims.json", table)
     write_arrays(folder.path / "arrays.npz", _arrays(lab))
     write_theory_page(folder.path)
     folder.finish({"states": [[claim["id"], claim["clock"], claim["state"]] for claim in table["claims"]]})

@@ -1,7 +1,6 @@
 """What was computed for each seed, on disk: any share of the seeds can be run anywhere, and nothing is run twice."""
 
 import math
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whymask.disk import read_arrays, write_arrays
+from whymask.errors import DamagedError
 from whymask.progress import say
-from whymask.runs import write_arrays
 
 Arrays = dict[str, np.ndarray]
 """By name; the first axis is the seeds'."""
@@ -68,10 +68,9 @@ class Store:
         path = self._path(name, seed)
         if (name, seed) not in self._kept and path is not None and path.exists():
             try:
-                with np.load(path) as file:
-                    self._kept[name, seed] = dict(file)
-            except (OSError, ValueError, zipfile.BadZipFile) as error:
-                say(f"{path} is damaged ({error}) and is made again")
+                self._kept[name, seed] = read_arrays(path)
+            except DamagedError as error:
+                say(f"{error}; it is made again now")
         return self._kept.get((name, seed))
 
     def _write(self, name: str, seed: int, arrays: Arrays) -> None:

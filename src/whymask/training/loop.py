@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from whymask.data.batches import Batch, Batches
+from whymask.disk import write_json
 from whymask.errors import WhymaskError
 from whymask.progress import Steps, say
 from whymask.randomness import derive
-from whymask.runs import Checkpoint, RunFolder, write_json
+from whymask.runs import Checkpoint, RunFolder
 from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
 
 LossOf = Callable[[nn.Module, Batch, int], Mapping[str, Tensor]]

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from whymask.disk import read_json, write_bytes
 from whymask.errors import WhymaskError
 from whymask.explanations.drawing import MAIN, Row, Told, styles_of
 from whymask.explanations.fill import FILLED
@@ -17,7 +18,6 @@ from whymask.report.figures import inline, to_png, to_svg, write_figures
 from whymask.report.page import packed_table, render, render_part
 from whymask.report.pictures import arrays_of, data_uri
 from whymask.report.text import clean, flatten
-from whymask.runs import read_json, write_bytes
 
 COLUMNS = ("measure", "quantity", "arm", "seed", "filling", "at", "item", "value", "low", "high", "count", "over")
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -62,7 +62,7 @@ def load(folder: Path, *, images: bool = True, names: bool = True) -> tuple[Told
     """explain.json, its strings printable, and the arrays of pictures.npz; without what must not be shown."""
     try:
         told: Told = clean(read_json(folder / "explain.json"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise WhymaskError(
             f"{folder / 'explain.json'} cannot be read ({error}); the folder of an explanation was expected; make it "
             "with whymask explain"

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from whymask.disk import read_json, write_bytes
 from whymask.errors import WhymaskError
 from whymask.explanations.page.write import part_of_study
 from whymask.report.figures import arm_styles, inline, write_figures
 from whymask.report.page import render
 from whymask.report.text import clean, count, flatten, known
-from whymask.runs import read_json, write_bytes
 from whymask.studies.advice import advice
 from whymask.studies.earlier import judged_anew
 from whymask.studies.equal_compute import unequal_compute
@@ -73,7 +73,7 @@ def load_study(folder: Path) -> dict[str, Any]:
     path = folder / "study.json"
     try:
         study = read_json(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise WhymaskError(f"{path} cannot be read ({error}); expected the folder of a study; run it first") from error
     study = clean(study)
     for section in ("setting", "provenance", "data", "verdict", "chance"):

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from whymask.disk import read_json, write_bytes
 from whymask.errors import WhymaskError
 from whymask.report.figures import inline, write_figures
 from whymask.report.page import render
 from whymask.report.pictures import arrays_of
 from whymask.report.text import clean, count, flatten, known, setting_value
-from whymask.runs import read_json, write_bytes
 from whymask.theory.claims import CLAIMS, CONTROLS
 from whymask.theory.claims.claim import CLOCK_NAMES, Picture, Section, Told
 from whymask.theory.claims.downstream import region_table
@@ -65,7 +65,7 @@ def load_run(folder: Path) -> Row:
     path = folder / "claims.json"
     try:
         run = clean(read_json(path))
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise WhymaskError(
             f"{path} cannot be read ({error}); expected the folder of a theory run; run it first"
         ) from error
