@@ -62,7 +62,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise unwritable(path, error) from error
 
 
-def unwritable(path: Path, error: OSError) -> WhymaskError:
+def unwritable(path: Path, error: Exception) -> WhymaskError:
     """What to say where `path` cannot be written."""
     return WhymaskError(
         f"{path} cannot be written ({error}); a folder with room, in which files may be made, was expected. "

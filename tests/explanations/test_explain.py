@@ -26,6 +26,7 @@ from whymask import (
 )
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.settings import DataSettings
+from whymask.disk import read_json
 from whymask.encoders import EncoderSettings
 from whymask.explanations.networks import open_runs, two_arms
 from whymask.explanations.settings import NAMES
@@ -139,7 +140,7 @@ def test_explanations_do_not_depend_on_when_they_are_made(
 
 
 def test_explain_json_is_what_the_object_holds(explained: Explanation) -> None:
-    told = json.loads((explained.folder / "explain.json").read_text())
+    told = read_json(explained.folder / "explain.json")
     assert told["schema"] == 1
     assert told == json.loads(json.dumps(explained.to_dict()))
     loaded = Explanation.load(explained.folder)
@@ -333,7 +334,7 @@ def test_views_tell_what_a_network_can_know(tmp_path: Path) -> None:
 def test_a_study_whose_networks_changed_is_explained_anew(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     shutil.copytree(finished, out)
-    told = json.loads((out / "why" / "config.json").read_text())
+    told = read_json(out / "why" / "config.json")
     told["config"]["runs"]["mae"] = told["config"]["runs"]["mae"][:1]
     (out / "why" / "config.json").write_text(json.dumps(told))
     (out / "why" / "old").write_text("")

@@ -1,6 +1,5 @@
 """Of several classes an image, networks are asked about one: is it there or not. Of numbers there is nothing to ask."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from whymask import Explanation, FinetuneSettings, PretrainSettings, WhymaskErro
 from whymask.data.batches import in_order
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
+from whymask.disk import read_json
 from whymask.encoders import EncoderSettings
 from whymask.explanations.cast import Cast
 from whymask.explanations.choice import choose_images
@@ -120,7 +120,8 @@ def test_networks_beside_them_are_trained_on_all_classes_and_asked_about_one(
     explained: Explanation, runs: dict[str, list[Path]]
 ) -> None:
     for folder in (explained.folder / "controls").iterdir():
-        assert json.loads((folder / "head.json").read_text()) == {"task": "multilabel", "classes": ["0", "1", "2"]}
+        told = read_json(folder / "head.json")
+        assert (told["task"], told["classes"]) == ("multilabel", ["0", "1", "2"])
     cast = cast_of(runs["multilabel"])
     assert cast.prepared.task == Classification(("no 0", "0")) and isinstance(cast.context.prepared.task, Multilabel)
     assert cast.prepared.images.labels.shape == cast.context.prepared.images.labels.shape[:1]

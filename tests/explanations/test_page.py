@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from browsing import Visit, faults_of
 from whymask import Explanation, WhymaskError
+from whymask.disk import read_json
 from whymask.explanations.drawing import Told, dots, select
 from whymask.explanations.measure import Drawing, Expectation, Measure
 from whymask.explanations.measures import MEASURES
@@ -32,7 +33,7 @@ def evil(explained: Explanation, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """The explanation with a class named like a script, in each place where class names are."""
     folder = tmp_path_factory.mktemp("evil") / "why"
     shutil.copytree(explained.folder, folder)
-    told = json.loads((folder / "explain.json").read_text())
+    told = read_json(folder / "explain.json")
     told["setting"]["classes"][1] = EVIL
     for row in told["numbers"]:
         if row["item"] and row["item"].startswith("class 1"):
@@ -92,7 +93,7 @@ def test_names_and_images_stay_away_on_demand(evil: Path, tmp_path: Path) -> Non
 def test_arms_named_by_folders_are_names_too(explained: Explanation, tmp_path: Path) -> None:
     shutil.copytree(explained.folder, tmp_path / "why")
     path = tmp_path / "why" / "explain.json"
-    text = path.read_text().replace('"scratch"', '"patient-smith"').replace('- scratch"', '- patient-smith"')
+    text = json.dumps(read_json(path)).replace('"scratch"', '"patient-smith"').replace('- scratch"', '- patient-smith"')
     told = json.loads(text)
     told["lead"] = told["lead"].replace("scratch", "patient-smith")
     path.write_text(json.dumps(told))
@@ -104,7 +105,7 @@ def test_arms_named_by_folders_are_names_too(explained: Explanation, tmp_path: P
 def test_classes_that_are_numbers_are_hidden_and_layers_are_not(explained: Explanation, tmp_path: Path) -> None:
     shutil.copytree(explained.folder, tmp_path / "why")
     path = tmp_path / "why" / "explain.json"
-    told = json.loads(path.read_text())
+    told = read_json(path)
     told["setting"]["classes"] = [str(number + 1) for number in range(10)]
     for row in told["numbers"]:
         if row["measure"] == "features" and row["item"]:
@@ -174,7 +175,7 @@ def test_a_notebook_shows_the_explanation_and_its_figures(explained: Explanation
 
 def test_a_study_page_holds_its_explanation_without_names_or_images_on_demand(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "study")
-    told = json.loads((tmp_path / "study" / "why" / "explain.json").read_text())
+    told = read_json(tmp_path / "study" / "why" / "explain.json")
     page = (tmp_path / "study" / "report.html").read_text()
     assert told["lead"] in page and 'href="why/report.html"' in page
     text = json.dumps(told).replace("class 1", "Smith")
@@ -250,7 +251,7 @@ def test_tables_sort_by_click_and_by_keyboard(browser: Any, evil: Path) -> None:
 
 
 def test_csv_files_equal_explain_json(browser: Any, evil: Path, tmp_path: Path) -> None:
-    told = json.loads((evil / "explain.json").read_text())
+    told = read_json(evil / "explain.json")
     with Visit(browser, evil / "report.html") as visit:
         for measure in MEASURES:
             link = visit.page.locator(f"#{measure} a.csv")

@@ -21,6 +21,7 @@ from elsewhere import run_elsewhere
 from tiny import bars, runtime
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
+from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, load_encoder
 from whymask.encoders.checkpoints import described, load_checkpoint
 from whymask.errors import WhymaskError
@@ -301,7 +302,7 @@ def test_transformers_is_told_the_problem_and_the_names(task: str, encoder: str,
 
 def test_transformers_is_told_that_an_image_has_one_class(runs: Runs, tmp_path: Path) -> None:
     folder = whymask.export(runs["token classifier"], "transformers", out=tmp_path / "exported")
-    assert json.loads((folder / "config.json").read_text())["problem_type"] == "single_label_classification"
+    assert read_json(folder / "config.json")["problem_type"] == "single_label_classification"
 
 
 def test_transformers_pipeline_gives_values_in_the_targets_units(by_task: Runs, tmp_path: Path) -> None:
@@ -328,7 +329,7 @@ def test_safetensors_keep_the_task(run: str, by_task: Runs, tmp_path: Path) -> N
 
 def test_an_onnx_graph_comes_with_what_its_outputs_are(by_task: Runs, tmp_path: Path) -> None:
     folder = whymask.export(by_task["regression resnet"], "onnx", out=tmp_path / "exported")
-    about = json.loads((folder / "preprocessing.json").read_text())
+    about = read_json(folder / "preprocessing.json")
     assert (about["output"], about["task"], about["targets"]) == ("values", "regression", NAMES["regression"])
 
 
@@ -347,7 +348,7 @@ def test_the_card_says_what_the_task_is(by_task: Runs, tmp_path: Path) -> None:
 
 def test_the_card_tells_of_data_method_recipe_and_numbers(runs: Runs, tmp_path: Path) -> None:
     card = (whymask.export(runs["vit classifier"], "timm", out=tmp_path / "a") / "README.md").read_text()
-    about = json.loads((runs["vit classifier"] / "config.json").read_text())
+    about = read_json(runs["vit classifier"] / "config.json")
     assert about["provenance"]["data"]["fingerprint"] in card
     for part in ("pipeline_tag: image-classification", "Classes: left, right.", "recipe few", "| accuracy |", "0.1.0"):
         assert part in card
@@ -387,12 +388,12 @@ def test_names_stay_at_home_when_asked(runs: Runs, tmp_path: Path) -> None:
     folder = whymask.export(runs["vit classifier"], "timm", out=tmp_path / "exported", names=False)
     texts = [path.read_text() for path in folder.iterdir() if path.suffix in (".md", ".json")]
     assert not any("left" in text or str(runs["vit"].parent) in text for text in texts)
-    assert json.loads((folder / "config.json").read_text())["label_names"] == ["0", "1"]
+    assert read_json(folder / "config.json")["label_names"] == ["0", "1"]
 
 
 def test_a_study_exports_its_classifier_with_intervals(finished: Path, tmp_path: Path) -> None:
     folder = whymask.export(finished, "onnx", out=tmp_path / "exported")
-    card, study = (folder / "README.md").read_text(), json.loads((finished / "study.json").read_text())
+    card, study = (folder / "README.md").read_text(), read_json(finished / "study.json")
     assert study["verdict"]["text"] in card and study["data"]["fingerprint"] in card
     assert "95 % over seeds" in card and ", 2 seeds |" in card
     other = whymask.export(finished, "safetensors", out=tmp_path / "other", cell="pretrain-mae-0")
@@ -402,14 +403,14 @@ def test_a_study_exports_its_classifier_with_intervals(finished: Path, tmp_path:
 def test_the_licence_that_weights_began_with_is_carried_along(runs: Runs, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(runs["vit"], run)
-    about = json.loads((run / "encoder" / "encoder.json").read_text())
+    about = read_json(run / "encoder" / "encoder.json")
     origin = "weights from mae.pth, all 30 tensors; licence: CC-BY-NC 4.0, as its key names are those of MAE"
     (run / "encoder" / "encoder.json").write_text(json.dumps(about | {"origin": origin}))
     folder = whymask.export(run, "timm")
     assert (
         origin in (folder / "README.md").read_text() and "license: CC-BY-NC 4.0\n" in (folder / "README.md").read_text()
     )
-    assert json.loads((folder / "config.json").read_text())["pretrained_cfg"]["license"] == "CC-BY-NC 4.0"
+    assert read_json(folder / "config.json")["pretrained_cfg"]["license"] == "CC-BY-NC 4.0"
 
 
 # Bad input

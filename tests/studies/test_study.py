@@ -404,7 +404,8 @@ def test_a_plan_has_a_part_for_all_that_a_study_does(
     steps = 228 // 32
     assert parts["pretraining"] == 10.0 * (steps + plans.COUNTING_STEPS)
     networks = 4  # scratch and mae, two controls
-    assert parts["classifiers"] == networks * (10.0 * (2 * (20 // 8) + plans.COUNTING_STEPS) + 60)
+    trained = 2 * (20 // 8) * (1 + classify.VALIDATION_SHARE)
+    assert parts["classifiers"] == networks * (10.0 * (trained + plans.COUNTING_STEPS) + 60)
     assert parts["measures"] == 6 * 60 * (plans.VIEWS_AN_IMAGE + plans.ASKED_AN_IMAGE)
     assert parts["pages"] == 2.0 * (plans.FIGURES_OF_PAGE + plans.FIGURES_OF_WHY) and parts["scratch-long"] == 0
     without = study(GLYPHS, out=tmp_path / "a", settings=settings, plan=True, explain=False)["plan"]["parts"]

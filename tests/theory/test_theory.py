@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from whymask import WhymaskError
+from whymask.disk import read_json
 from whymask.theory import Lab, MultiView, Regime, TheorySettings, theory
 from whymask.theory.claims import CLAIMS, growth
 from whymask.theory.claims.coverage import captured_row
@@ -49,7 +50,7 @@ def everything(tmp_path_factory):
 
 def test_every_claim_is_a_row_of_the_schema(everything):
     out, table = everything
-    written = json.loads((out / "claims.json").read_text())
+    written = read_json(out / "claims.json")
     assert written["schema"] == 2 and written["seconds"] > 0 and written["seeds"] == [0, 1, 2]
     assert written["setting"]["data"]["k"] == 3 and written["setting"]["tau"] > 1
     ids = [claim["id"] for claim in written["claims"]]

@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,7 +51,11 @@ def prepared() -> Prepared:
 
 
 def pretraining(
-    folder: Path, prepared: Prepared, training: TrainingConfig = TRAINING, name: str = "cnn"
+    folder: Path,
+    prepared: Prepared,
+    training: TrainingConfig = TRAINING,
+    name: str = "cnn",
+    keep_checkpoints: bool = True,
 ) -> dict[str, Any]:
     """A pretraining of STEPS steps on 128 images, as a stage runs it."""
     torch.set_num_threads(1)
@@ -65,7 +70,9 @@ def pretraining(
         seed=3,
     )
     small = replace(prepared, pool=prepared.pool[:128])
-    return pretrain_encoder(Context(make_fabric(runtime(threads=None)), small), job, folder, "test")
+    return pretrain_encoder(
+        Context(make_fabric(runtime(threads=None)), small), job, folder, "test", keep_checkpoints=keep_checkpoints
+    )
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -122,6 +129,16 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bits(
     assert weights(tmp_path) == weights(whole)
     steps = [line.split(",")[0] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [f'{{"step": {step}' for step in range(1, STEPS + 1)]
+
+
+def test_checkpoints_of_a_finished_pretraining_stay_only_where_they_are_to_be_kept(
+    unbroken: tuple[str, Path], prepared: Prepared, tmp_path: Path
+) -> None:
+    name, whole = unbroken
+    assert len(list((whole / "checkpoints").glob("*.json"))) == 2
+    out = Path(shutil.copytree(whole, tmp_path / "run"))
+    pretraining(out, prepared, name=name, keep_checkpoints=False)
+    assert not (out / "checkpoints").exists() and (out / "encoder" / "encoder.safetensors").exists()
 
 
 def test_ctrl_c_saves_a_checkpoint_and_the_run_continues(prepared: Prepared, tmp_path: Path, monkeypatch: Any) -> None:

@@ -4,6 +4,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from whymask.disk import unwritable
 from whymask.errors import WhymaskError
 from whymask.exports.card import write_card
 from whymask.exports.network import Exported, gather
@@ -50,14 +53,13 @@ def export(
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
-    except OSError as error:
-        raise WhymaskError(f"--out {folder} cannot be written ({error.strerror}); give another folder") from error
-    try:
         opening = TARGETS[to](what, unfinished)
         for name in (DECODER, ABOUT) if what.method is not None else ():
             shutil.copyfile(what.source / name, unfinished / name)  # the decoder is kept whoever opens the rest
         write_card(what, to, opening, unfinished)
         unfinished.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise unwritable(folder, error) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     say(f"{what.title}: {folder}")
