@@ -261,7 +261,7 @@ def test_from_arrays_to_batches(tmp_path, labels, settings, shape, kind):
     said: list[str] = []
     config = DataSettings(task=settings.task, store=tmp_path)
     prepared = prepare((IMAGES, labels), config, say=said.append)
-    assert any(line.startswith(f"40 of them labelled: {prepared.task.text()}") for line in said)
+    assert any(line.startswith(f"40 of them labelled, 0 unlabelled: {prepared.task.text()}") for line in said)
     assert sorted([*prepared.train, *prepared.test]) == list(range(40)) and len(prepared.test) == 20
     images = prepared.images
     batch = Batches(images, prepared.train, batch_size=8, seed=0, augment=None)(0)

@@ -246,13 +246,18 @@ def test_groups_by_regular_expression():
     images = image_set([0, 1, 0], keys=["/d/p12_a.png", "/d/p12_b.png", "/d/p3_a.png"])
     assert groups_of(images, r"/p(\d+)_")[:].tolist() == ["12", "12", "3"]  # type: ignore[index]
     assert groups_of(images, r"p\d+")[:].tolist() == ["p12", "p12", "p3"]  # type: ignore[index]
-    assert groups_of(images, r"/(p)(\d+)")[:].tolist() == ["p", "p", "p"]  # type: ignore[index]
+    assert groups_of(images, r"p(1|3)(\d*)")[:].tolist() == ["1", "1", "3"]  # type: ignore[index]
     assert groups_of(images, r".*p(12)|(.+)")[:].tolist() == ["12", "12", "/d/p3_a.png"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
     ("group_by", "said"),
-    [("p(", "no regular expression"), ("p12", "does not match 1 of 3 images, such as /d/q.png"), ("x", "site")],
+    [
+        ("p(", "no regular expression"),
+        (r"/(d)/(\w+)", r"puts all 3 images into the one group 'd'"),
+        ("p12", "does not match 1 of 3 images, such as /d/q.png"),
+        ("x", "site"),
+    ],
 )
 def test_group_by_that_cannot_be_used(group_by, said):
     images = image_set(

@@ -129,13 +129,14 @@ def test_any_predictions_give_json_and_stay_in_range(classes, images, seed):
 
 
 def test_labels_are_numbered_in_order_of_their_names():
-    def encoded(values):
-        task, labels = Classification.encode(RawLabels(values), "x")
+    def encoded(values, nothing=()):
+        task, labels = Classification.encode(RawLabels(values, nothing=nothing), "x")
         return task.names, labels.tolist()
 
     assert encoded(["dog", "", "ant", None, "dog"]) == (("ant", "dog"), [1, -1, 0, -1, 1])
-    assert encoded(["10", "9", "-1", ""]) == (("9", "10"), [1, 0, -1, -1])
-    assert encoded(np.array([3.0, np.nan, 7.0, -1.0])) == (("3", "7"), [0, -1, 1, -1])
+    assert encoded(["10", "9", "-1", ""]) == (("-1", "9", "10"), [2, 1, 0, -1])
+    assert encoded(np.array([3.0, np.nan, 7.0, -1.0])) == (("-1", "3", "7"), [1, -1, 2, 0])
+    assert encoded(np.array([3.0, np.nan, 7.0, -1.0]), nothing=(-1,)) == (("3", "7"), [0, -1, 1, -1])
     assert encoded(np.array([0.5, np.nan, 1.25])) == (("0.5", "1.25"), [0, -1, 1])  # asked for, or it would not be here
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def _from_named(
     wanted = [LABEL, TARGET, *((asked and asked.label_columns) or ())]
     there = [column for column in wanted if any(_labels_of(arrays, split, column) is not None for split in counts)]
     used, raw = find_labels(name, [*there, *arrays], lambda column: _column(name, arrays, counts, column), asked)
+    raw = None if raw is None else replace(raw, nothing=(-1,))
     task, labels = read_labels(raw, sum(counts.values()), asked, name)
     splits = [split for split, part in images.items() for _ in range(len(part))]
     starts = np.cumsum([0, *map(len, images.values())])

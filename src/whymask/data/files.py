@@ -1,25 +1,23 @@
 """Sources with one file an image: folders, and CSV files of path and label."""
 
 import csv
-import io
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from whymask.data.labels import find_labels, read_labels
+from whymask.data.labels import find_labels, label_notes, read_labels
+from whymask.data.opening import open_file, regular
 from whymask.data.settings import LabelSettings
-from whymask.data.source import SPLITS, RawImage, Reader, Source, split_column, stamp_files
+from whymask.data.source import SPLIT_OF, RawImage, Reader, Source, split_column, split_named, stamp_files
 from whymask.errors import WhymaskError
 from whymask.tasks import RawLabels
 
-PATH_COLUMNS = ("path", "image", "file", "filename")
-NOT_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF")  # Pillow knows the names, not the pixels
+PATH_COLUMNS = ("path", "image", "file", "filename", "file_name", "filepath", "image_path", "img", "img_path")
 
 
 def from_folder(name: str, root: Path, files: list[str], reader: Reader | None, asked: LabelSettings | None) -> Source:
@@ -27,11 +25,12 @@ def from_folder(name: str, root: Path, files: list[str], reader: Reader | None, 
     if asked is not None and asked.task == "auto":
         asked = replace(asked, task="classification")  # a subfolder is a class, whatever its name
     parts = [Path(file).parts for file in files]
-    has_splits = all(len(part) > 1 and part[0].lower() in SPLITS for part in parts)
-    bases = [part[0].lower() if has_splits else "" for part in parts]
-    inner = [part[1:] if has_splits else part for part in parts]
-    unsorted = {base for base, part in zip(bases, inner, strict=True) if len(part) == 1}
-    names = ["" if base in unsorted else part[0] for base, part in zip(bases, inner, strict=True)]
+    splits = split_folders(parts)
+    if splits is None and asked is not None:
+        _refuse_alike(name, parts)
+    bases = [splits[part[0]] if splits else "" for part in parts]
+    inner = [part[1:] if splits else part for part in parts]
+    names, notes = _class_folders(bases, inner)
     task, labels = read_labels(RawLabels(names) if any(names) else None, len(names), asked, name)
     paths = [root / file for file in files]
     return Source(
@@ -41,30 +40,93 @@ def from_folder(name: str, root: Path, files: list[str], reader: Reader | None, 
         stamp=stamp_files(paths, files, reader),
         labels=labels,
         task=task,
-        splits=split_column(bases, task.labelled(labels)) if has_splits else None,
+        splits=split_column(bases, task.labelled(labels)) if splits else None,
+        notes=notes,
     )
 
 
-def from_csv(name: str, path: Path, reader: Reader | None, asked: LabelSettings | None) -> Source:
-    """The files that a CSV names, relative to its folder."""
-    header, rows = _read_csv(name, path)
+def split_folders(parts: Sequence[Sequence[str]]) -> dict[str, str] | None:
+    """Top folder -> split, where every image lies in a folder that is named after one, and these names differ in
+    nothing else, such as seg_train and seg_test; else None."""
+    if any(len(part) < 2 for part in parts):
+        return None
+    found = {folder: split_named(folder) for folder in {part[0] for part in parts}}
+    named = {folder: split for folder, split in found.items() if split is not None}
+    same_rest = len({rest for _, rest in named.values()}) == 1
+    return {folder: split for folder, (split, _) in named.items()} if len(named) == len(found) and same_rest else None
+
+
+def _refuse_alike(name: str, parts: Sequence[Sequence[str]]) -> None:
+    """Top folders that all hold the same subfolders may be parts of the data, or classes."""
+    inner: dict[str, set[str]] = {}
+    for part in parts:
+        inner.setdefault(part[0] if len(part) > 2 else "", set()).add(part[1] if len(part) > 2 else "")
+    first = next(iter(inner.values()))
+    if len(inner) > 1 and len(first) > 1 and "" not in inner and all(found == first for found in inner.values()):
+        raise WhymaskError(
+            f"{name}: the folders {_listed(inner)} all hold the subfolders {_listed(first)}. Either these are the "
+            f"classes: then name the outer ones train and test, or give one of them. Or {_listed(inner)} are: then "
+            "list the images in a CSV with the columns path and label"
+        )
+
+
+FEW_STRAY, STRAY_SHARE = 3, 0.1
+"""Images beside class folders, and their share of all, up to which the folders are classes all the same."""
+
+
+def _class_folders(bases: list[str], inner: Sequence[Sequence[str]]) -> tuple[list[str], tuple[str, ...]]:
+    """The class that each image's folder names, "" for none, and what is to be said of that.
+
+    In a base (a split, or all) the subfolders are classes where every image lies in one, or all but a few stray ones.
+    """
+    names, notes = [part[0] if len(part) > 1 else "" for part in inner], []
+    for base in dict.fromkeys(bases):
+        rows = [row for row, other in enumerate(bases) if other == base]
+        stray = [row for row in rows if not names[row]]
+        if not stray or len(stray) == len(rows):
+            continue
+        shown = ", ".join(inner[row][-1] for row in stray[:3]) + ", ..." * (len(stray) > 3)
+        beside = (
+            f"{len(stray)} of {len(rows)} images lie beside the subfolders{f' of {base}' if base else ''} ({shown})"
+        )
+        folders = len({names[row] for row in rows} - {""})
+        if len(stray) <= FEW_STRAY and len(stray) <= STRAY_SHARE * len(rows) and folders > 1:
+            notes.append(f"{beside}: they are unlabelled, the {folders} subfolders are classes")
+            continue
+        notes.append(f"{beside}, so that the subfolders are not taken for classes")
+        for row in rows:
+            names[row] = ""
+    return names, tuple(notes)
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:5]) + ", ..." * (len(shown) > 5)
+
+
+def from_csv(
+    name: str, path: Path, reader: Reader | None, asked: LabelSettings | None, beside: Path | None = None
+) -> Source:
+    """The files that a CSV names, relative to its folder, to that of the images beside it, or to the working one."""
+    header, rows = read_csv(name, path)
     bad = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
     if bad is not None:
         raise WhymaskError(
             f"{name}: row {bad} has not the {len(header)} fields of the header; quote values with commas"
         )
-    return from_table(name, header, rows, path.parent, reader, asked)
+    return from_table(name, header, rows, [path.parent, *([beside] if beside else []), Path()], reader, asked)
 
 
 def from_table(
     name: str,
     header: Sequence[str],
     rows: Sequence[Sequence[Any]],
-    folder: Path,
+    folders: Sequence[Path],
     reader: Reader | None,
     asked: LabelSettings | None,
 ) -> Source:
-    """The files of a table with a row an image, its paths relative to `folder`; None and "" are empty cells."""
+    """The files of a table with a row an image, its paths relative to the first of `folders` that has one of them; None
+    and "" are empty cells."""
     lower = [title.lower() for title in header]
     at = next((lower.index(title) for title in PATH_COLUMNS if title in lower), None)
     if at is None or not rows:
@@ -75,7 +137,8 @@ def from_table(
     titles = [low if low == "split" else title for low, title in zip(lower, header, strict=True)]
     columns = {title: [row[i] for row in rows] for i, title in enumerate(titles) if i != at}
     parents: dict[str, str] = {}
-    paths = [_resolved(os.path.join(folder, row[at]), parents) for row in rows]  # noqa: PTH118
+    written, folder, notes = _located([os.fspath(row[at]) for row in rows], folders)
+    paths = [_resolved(os.path.join(folder, file), parents) for file in written]  # noqa: PTH118
     twice = [str(file) for file, count in Counter(paths).items() if count > 1]
     if twice:
         raise WhymaskError(
@@ -83,15 +146,16 @@ def from_table(
             "delete the others, or write several classes into one row, such as cat|dog"
         )
     splits = [_text(value).lower() for value in columns.pop("split", [])]
-    if unknown := {*splits} - {*SPLITS, ""}:
-        raise WhymaskError(f"{name}: the splits {sorted(unknown)}; {', '.join(SPLITS)} were expected; rename them")
+    if unknown := {*splits} - {*SPLIT_OF, ""}:
+        raise WhymaskError(f"{name}: the splits {sorted(unknown)}; {', '.join(SPLIT_OF)} were expected; rename them")
     used, raw = find_labels(name, columns, lambda column: columns[column], asked)
+    notes = [*notes, *label_notes(columns, used, raw)] if asked is not None else notes
     task, labels = read_labels(raw, len(rows), asked, name)
     return Source(
         name=name,
         keys=[str(file) for file in paths],
         read=file_reader(paths, reader),
-        stamp=stamp_files(paths, [os.fspath(row[at]) for row in rows], reader),
+        stamp=stamp_files(paths, written, reader),
         labels=labels,
         task=task,
         splits=split_column(splits, task.labelled(labels)) if splits else None,
@@ -100,14 +164,29 @@ def from_table(
             for title, values in columns.items()
             if title not in used
         },
+        notes=tuple(notes),
     )
+
+
+def _located(written: list[str], folders: Sequence[Path]) -> tuple[list[str], Path, list[str]]:
+    """The paths as this system has them, the folder that they are relative to, and what is to be said of that."""
+    tried: list[str] = []
+    for paths in (written, [path.replace("\\", "/") for path in written]):
+        for folder in folders:
+            if any((folder / path).exists() for path in paths):
+                how = [] if folder == folders[0] else [f"paths are read relative to {folder.resolve()}"]
+                how += [] if paths == written else ["backslashes in paths are read as slashes"]
+                return paths, folder, how
+            tried.append(str((folder / paths[0]).absolute()))
+    nowhere = f"none of its {len(written)} files is there: tried {', '.join(dict.fromkeys(tried))} and the like"
+    return written, folders[0], [nowhere]
 
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _read_csv(name: str, path: Path) -> tuple[list[str], list[list[str]]]:
+def read_csv(name: str, path: Path) -> tuple[list[str], list[list[str]]]:
     """The header and the rows that are not empty, without space around values."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -115,12 +194,6 @@ def _read_csv(name: str, path: Path) -> tuple[list[str], list[list[str]]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise WhymaskError(f"{name}: no CSV in UTF-8 ({error}); save it as one, with commas") from error
     return (rows[0], rows[1:]) if rows else ([], [])
-
-
-def image_suffixes() -> frozenset[str]:
-    """Lower-case suffixes, with the dot, of the files that Pillow decodes here."""
-    known = Image.registered_extensions()
-    return frozenset(s for s, kind in known.items() if kind in Image.OPEN and kind not in NOT_PICTURES)
 
 
 def files_under(root: Path) -> list[str]:
@@ -149,5 +222,5 @@ def _resolved(file: str, parents: dict[str, str]) -> Path:
 def file_reader(paths: Sequence[Path], reader: Reader | None) -> Callable[[int], RawImage]:
     """`Source.read` of a file an image."""
     if reader is not None:
-        return lambda index: reader(paths[index])
-    return lambda index: Image.open(io.BytesIO(paths[index].read_bytes()))
+        return lambda index: reader(regular(paths[index]))
+    return lambda index: open_file(paths[index])

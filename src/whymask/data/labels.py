@@ -11,6 +11,10 @@ from whymask.errors import WhymaskError
 from whymask.tasks import TASKS, Classification, Multilabel, RawLabels, Regression, Task
 
 LABEL, TARGET = "label", "target"
+OTHER_NAMES = ("labels", "class", "class_name", "category", "y")
+"""Of a column of labels, where none is called label."""
+NOTHING = ("", "nan")
+"""Texts of a table's cell without a label, in any case."""
 Column = Sequence[Any] | np.ndarray
 
 
@@ -24,8 +28,8 @@ def find_labels(
     """The columns of a source that hold labels, and what they hold; none where it has no such column.
 
     `read` gives the values of a column: one for each image, or an array (N, L). Those that were asked for are taken,
-    else "label", else `default`, else "target", in any case; for regression "target" first. Without a task, a target
-    that is no number is no label.
+    else "label", else `default`, else the only one of OTHER_NAMES, else "target", in any case; for regression "target"
+    first. Without a task, a target that is no number is no label.
     """
     columns, asked = list(columns), asked or LabelSettings()
     if asked.label_columns:
@@ -37,7 +41,8 @@ def find_labels(
             )
         return list(asked.label_columns), _read(source, list(asked.label_columns), read, asked)
     by_name = {column.lower(): column for column in reversed(columns)}
-    label, target = by_name.get(LABEL) or default, by_name.get(TARGET)
+    others = [by_name[name] for name in OTHER_NAMES if name in by_name]
+    label, target = by_name.get(LABEL) or default or (others[0] if len(others) == 1 else None), by_name.get(TARGET)
     found = (target or label) if asked.task == Regression.name else (label or target)
     if found is None:
         return [], None
@@ -45,6 +50,14 @@ def find_labels(
     if asked.task == "auto" and found == target and not _are_numbers(raw.values):
         return [], None
     return [found], raw
+
+
+def label_notes(columns: Iterable[str], used: Sequence[str], raw: RawLabels | None) -> list[str]:
+    """What is to be said of a table's columns of labels."""
+    if raw is None:
+        return [f"no column of labels among {', '.join(columns) or 'none'}; --label-columns names one"]
+    is_plain = len(used) > 1 or used[0].lower() in (LABEL, TARGET)
+    return [] if is_plain else [f"the column {used[0]} is read as the labels"]
 
 
 def read_labels(raw: RawLabels | None, count: int, asked: LabelSettings | None, source: str) -> tuple[Task, np.ndarray]:
@@ -61,9 +74,16 @@ def read_labels(raw: RawLabels | None, count: int, asked: LabelSettings | None, 
 
 def _read(source: str, columns: list[str], read: Callable[[str], Column], asked: LabelSettings) -> RawLabels:
     if len(columns) == 1:
-        return RawLabels(read(columns[0]), column=columns[0], separator=asked.label_separator)
+        values = read(columns[0])
+        if not isinstance(values, np.ndarray):
+            values = [None if _is_nothing(value, asked) else value for value in values]
+        return RawLabels(values, column=columns[0], separator=asked.label_separator)
     numbers = [_numbers(source, column, read(column)) for column in columns]
     return RawLabels(np.stack(numbers, axis=1), tuple(columns), separator=asked.label_separator)
+
+
+def _is_nothing(value: Any, asked: LabelSettings) -> bool:
+    return str(value).strip().lower() in NOTHING or str(value).strip() == asked.unlabelled
 
 
 def _numbers(source: str, column: str, values: Column) -> np.ndarray:

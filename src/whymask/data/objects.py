@@ -46,7 +46,7 @@ def _from_frame(frame: "pandas.DataFrame", reader: Reader | None, asked: LabelSe
     named = next((frame[title] for title in frame.columns if str(title).lower() in PATH_COLUMNS), None)
     if named is not None and all(isinstance(path, str | os.PathLike) for path in named):
         rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
-        return from_table("frame", titles, rows, Path.cwd(), reader, asked)
+        return from_table("frame", titles, rows, [Path.cwd()], reader, asked)
     import datasets
 
     return _from_datasets(datasets.Dataset.from_pandas(frame), asked, "frame")
@@ -83,7 +83,8 @@ def _from_torch(data: "Dataset[Any]", asked: LabelSettings | None) -> Source:
         digest.update(f"{pixels.shape} {pixels.dtype.str}".encode() + pixels.tobytes())
         labels.append(label)
         progress(index + 1, count)
-    raw = RawLabels(labels, tuple(getattr(data, "classes", ()))) if any(label is not None for label in labels) else None
+    classes = tuple(getattr(data, "classes", ()))
+    raw = RawLabels(labels, classes, nothing=(-1,)) if any(label is not None for label in labels) else None
     task, encoded = read_labels(raw, count, asked, name)
     prefix = f"{name}-{digest.hexdigest()[:8]}"
     keys = [f"{prefix}#{index}" for index in range(count)]

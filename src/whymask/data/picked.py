@@ -6,8 +6,9 @@ from glob import has_magic
 from pathlib import Path
 
 from whymask.data.artefacts import refuse_artefacts
-from whymask.data.files import file_reader, files_under, image_suffixes
+from whymask.data.files import file_reader, files_under
 from whymask.data.labels import read_labels
+from whymask.data.opening import image_suffixes
 from whymask.data.settings import LabelSettings, matching
 from whymask.data.source import Reader, Source, stamp_files
 from whymask.errors import WhymaskError

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from whymask.data import doubts
 from whymask.data.preprocessing import Preprocessing, derive, statistics
 from whymask.data.settings import DataSettings, default_store
 from whymask.data.sources import Reader, Source, merge, open_source
 from whymask.data.splits import USUAL_SHARE, groups_of, leaking_rows, share_for, test_rows
 from whymask.data.store import ImageSet, open_images, store_size
 from whymask.errors import WhymaskError
-from whymask.tasks import Task
+from whymask.tasks import Classification, Regression, Task
 
 FEW_UNLABELLED = 1_000
 
@@ -28,7 +30,8 @@ class Prepared:
     """The images of one experiment. `pool`, `train` and `test` are rows of `images`.
 
     pool: what pretraining sees (everything but test images and their equals); train: labelled, not test; test_share: of
-    the labelled images, that was drawn to test on; None where the data name their test images.
+    the labelled images, that was drawn to test on; None where the data name their test images; notes: on how the source
+    was read.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Prepared:
     leaking: int
     test_share: float | None
     config: DataSettings
+    notes: tuple[str, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -79,20 +83,23 @@ class Prepared:
     def require_labels(self) -> None:
         """Raise WhymaskError unless there are training labels from which something can be learnt, and test images."""
         if len(self.train) == 0:
+            why = "".join(f" ({note})" for note in self.notes)
             raise WhymaskError(
-                f"{self.name} has no labelled images, and this needs some. Put each class in a subfolder of its own, "
-                "or give labelled images with --labels FOLDER|CSV."
+                f"{self.name} has no labelled images{why}, and this needs some. Put each class in a subfolder of its "
+                "own, or give labelled images with --labels FOLDER|CSV."
             )
         self.task.check(self.images.labels[self.train], self.name)
         if len(self.test) == 0:
             raise WhymaskError(f"{self.name} has too few labelled images to keep any for testing; {self.task.least}.")
 
     def warnings(self) -> list[str]:
-        if len(self.pool) < FEW_UNLABELLED:
-            return [
-                f"only {len(self.pool):,} images to pretrain on: a gain is seldom seen below about {FEW_UNLABELLED:,}"
-            ]
-        return []
+        """What these images cannot show."""
+        few = f"only {len(self.pool):,} images to pretrain on: a gain is seldom seen below about {FEW_UNLABELLED:,}"
+        return [few] * (len(self.pool) < FEW_UNLABELLED) + self.doubts()
+
+    def doubts(self) -> list[str]:
+        """Of these, what concerns labels."""
+        return doubts.of_classes(self.images, self.train, self.test) + doubts.of_labels(self.images)
 
     def describe(self) -> dict[str, Any]:
         """What the run folder and the page say about the data.
@@ -155,15 +162,17 @@ def prepare(
         source = open_source(data, reader=reader, labels=config)
     else:
         pool = open_source(data, reader=reader, labels=None)
-        source = merge(pool, open_source(config.labels, reader=reader, labels=config))
+        beside = Path(data) if isinstance(data, str | Path) and Path(data).is_dir() else None
+        source = merge(pool, open_source(config.labels, reader=reader, labels=config, beside=beside))
     prep = preprocessing or derive(source, size=config.size, channels=config.channels, multiple_of=multiple_of)
     if moments is not None and preprocessing is None and len(moments[0]) == prep.channels:
         prep = replace(prep, mean=moments[0], std=moments[1])
     store = config.store or default_store()
     height, width = prep.size
     say(f"{source.name}: {len(source.keys):,} images, seen at {height}x{width} pixels, {prep.channels} channels")
-    if (labelled := int(source.labelled.sum())) > 0:
-        say(f"{labelled:,} of them labelled: {source.task.text()}")
+    for note in source.notes:
+        say(note)
+    say(labels_text(source))
     say(f"decoded images are kept in {store} ({store_size(source, prep) / 2**20:,.0f} MiB)")
     images = open_images(source, prep, store, progress=progress)
     if images.skipped:
@@ -191,7 +200,42 @@ def split(
         images = replace(images, preprocessing=replace(images.preprocessing, mean=mean, std=std))
     if len(train):
         say(f"{len(train):,} labelled images to train on, {test.sum():,} to test on")
-    return Prepared(source.name, images, groups, pool, train, np.flatnonzero(test), int(leaking.sum()), share, config)
+    rows = np.flatnonzero(test)
+    if groups is not None and share is not None:
+        _refuse_untested(images, groups, train, rows, config)
+    return Prepared(source.name, images, groups, pool, train, rows, int(leaking.sum()), share, config, source.notes)
+
+
+def labels_text(source: Source) -> str:
+    """ "48 of them labelled, 24 unlabelled: classification of 3 classes (c0 16, c1 16, c2 16)"."""
+    labelled = source.labelled
+    known, total = int(labelled.sum()), len(source)
+    if not known:
+        return "none of them labelled"
+    counts = source.task.counts(source.labels[labelled])
+    named = [f"{name} {count:,}" for name, count in zip(source.classes, counts, strict=True)]
+    shown = f" ({doubts.listed(named, 10)})" if source.task.name != Regression.name else ""
+    return f"{known:,} of them labelled, {total - known:,} unlabelled: {source.task.text()}{shown}"
+
+
+def _refuse_untested(
+    images: ImageSet, groups: np.ndarray, train: np.ndarray, test: np.ndarray, config: DataSettings
+) -> None:
+    """Raise WhymaskError where whole groups leave classes without test images."""
+    if images.task.name != Classification.name:
+        return
+    trained, tested = (images.task.counts(images.labels[rows]) for rows in (train, test))
+    rows = np.flatnonzero(images.labelled)
+    wanting = [
+        f"{name} ({len(np.unique(groups[rows[images.labels[rows] == number]]))} groups)"
+        for number, (name, many, few) in enumerate(zip(images.classes, trained, tested, strict=True))
+        if many and not few
+    ]
+    if wanting:
+        raise WhymaskError(
+            f"group-by {config.group_by!r} leaves no test images of {doubts.listed(wanting)}; a class needs two groups "
+            "at least, one on each side; group by something finer, or leave these classes out"
+        )
 
 
 def _test_share(
@@ -210,6 +254,8 @@ def _test_share(
     if asked is None and fingerprint == images.fingerprint:
         return float(share_there or USUAL_SHARE)
     counts = images.task.counts(images.labels[labelled])
+    if asked is None and not labelled.any():
+        return USUAL_SHARE
     share = share_for(counts) if asked is None else asked
     if asked is None and share != USUAL_SHARE:
         fifth = np.median([count for count in counts if count]) * USUAL_SHARE

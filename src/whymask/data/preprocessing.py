@@ -208,7 +208,7 @@ def _look(source: Source) -> list[_Look]:
         except Exception as error:  # a damaged image, whatever its decoder raises; the store lists it as skipped
             reasons.append(f"{source.keys[index]}: {error}")
     if not seen:
-        listed = "; ".join(reasons[:3])
+        listed = "; ".join([*source.notes, *reasons[:3]])
         raise WhymaskError(
             f"{source.name}: none of {len(reasons)} sampled images could be read ({listed}); images that Pillow opens "
             "were expected; give a reader= for other formats"
@@ -218,7 +218,8 @@ def _look(source: Source) -> list[_Look]:
 
 def _look_at(raw: RawImage) -> _Look:
     if isinstance(raw, Image.Image) and (mode := _plain_mode(raw)) not in ("I", "F"):
-        width, height = raw.size if raw.getexif().get(ORIENTATION, 1) < 5 else raw.size[::-1]
+        is_turned = raw.getexif().get(ORIENTATION, 1) >= 5 and raw.format != "TIFF"  # of which Pillow turns the size
+        width, height = raw.size[::-1] if is_turned else raw.size
         return _Look(height, width, 3 if mode == "RGB" else 1, 16 if mode == "I;16" else 8)
     pixels = native_pixels(raw)
     height, width, channels = pixels.shape

@@ -32,6 +32,9 @@ class LabelSettings:
     or several numbers. Default: label, else target."""
     label_separator: str = field(default="|", metadata=LATER)
     """What stands between the classes of one image in a text."""
+    unlabelled: str | None = field(default=None, metadata=LATER)
+    """A label that says that an image has none, such as -1. Empty cells and NaN always say so; -1 says so in arrays and
+    where class numbers have names."""
 
 
 @readable

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,19 @@ from whymask.tasks import Classification, Task
 RawImage = Image.Image | np.ndarray
 Reader = Callable[[Path], RawImage]
 
-VALIDATION = ("val", "valid", "validation", "dev")
-SPLITS = ("train", "unlabelled", "unlabeled", *VALIDATION, "test")
+SPLITS = ("train", "unlabelled", "unlabeled", "val", "valid", "validation", "dev", "test")
+"""Parts that data come in, as arrays and columns name them."""
+SPLIT_OF = {"training": "train", "testing": "test", "eval": "validation", "evaluation": "validation"}
+SPLIT_OF |= {word: "validation" if word in ("val", "valid", "dev") else word for word in SPLITS}
+"""What a word in the name of a folder, a file or a split means."""
+
+
+def split_named(name: str) -> tuple[str, str] | None:
+    """The split that a name such as "Training", "seg_test" or "train-images" is of, and what else is in the name; None
+    where it is of none, or of two."""
+    words = re.split(r"[^a-z]+", name.lower())
+    found = {SPLIT_OF[word] for word in words if word in SPLIT_OF}
+    return (found.pop(), " ".join(word for word in words if word not in SPLIT_OF)) if len(found) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,7 @@ class Source:
     splits: np.ndarray | None = None  # str (N,) of "train" and "test"; None when the source has no test split
     tags: np.ndarray | None = None  # str (N,), subsets reported apart
     columns: dict[str, np.ndarray] = field(default_factory=dict)  # str (N,), "" where unknown; for --group-by
+    notes: tuple[str, ...] = ()  # how it was read where that was not plain, for the person who gave it
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -51,12 +64,13 @@ class Source:
 
 
 def split_column(words: Iterable[str], labelled: np.ndarray) -> np.ndarray | None:
-    """Split names of any source -> "train" and "test", or None where there is no test split. `labelled` is bool (N,).
+    """Words of `SPLIT_OF`, of any source -> "train" and "test", or None where there is no test split. `labelled` is
+    bool (N,).
 
     Without a test split, or where only the validation split has labels, that one is the test split.
     """
-    given = np.array(list(words), dtype=str)
-    is_test, is_validation = given == "test", np.isin(given, VALIDATION)
+    given = np.array([SPLIT_OF.get(word, "train") for word in words], dtype=str)
+    is_test, is_validation = given == "test", given == "validation"
     has_labels = labelled[is_test].any() or not labelled[is_validation].any()
     if not is_test.any() or not has_labels:
         is_test = is_validation

@@ -10,10 +10,12 @@ import numpy as np
 
 from whymask.data.arrays import from_arrays, from_npz
 from whymask.data.artefacts import refuse_artefacts
-from whymask.data.files import files_under, from_csv, from_folder, image_suffixes
+from whymask.data.files import files_under, from_csv, from_folder
 from whymask.data.glyph_settings import parse_glyphs
 from whymask.data.glyphs import glyph_source
+from whymask.data.metadata import from_metadata
 from whymask.data.objects import from_object
+from whymask.data.opening import image_suffixes
 from whymask.data.picked import from_picked
 from whymask.data.settings import LabelSettings
 from whymask.data.source import RawImage, Reader, Source, digest_of
@@ -26,11 +28,14 @@ DERIVED = LabelSettings()
 """What labels are is derived from them."""
 
 
-def open_source(data: Any, *, reader: Reader | None = None, labels: LabelSettings | None = DERIVED) -> Source:
+def open_source(
+    data: Any, *, reader: Reader | None = None, labels: LabelSettings | None = DERIVED, beside: Path | None = None
+) -> Source:
     """Opens images of any kind; nothing is decoded yet.
 
     - a folder, at any depth. Its subfolders may be the splits (train, test, val ...). Where every image lies in a
       subfolder, the subfolders are the classes; otherwise the images are unlabelled. Hidden files do not count.
+      A metadata.csv or metadata.jsonl with a column file_name, as Hugging Face has them, gives the labels instead.
     - a CSV file with the columns path and label (empty: unlabelled; "cat|dog": several), or path and target (numbers),
       and perhaps split; further columns are kept
     - a parquet file or a folder of them, a `datasets.save_to_disk` folder, or the id of a data set on the hub, with
@@ -53,7 +58,8 @@ def open_source(data: Any, *, reader: Reader | None = None, labels: LabelSetting
 
         source = open_source("scans/", reader=reader)
 
-    `labels` says what labels are and which columns hold them; None that they do not matter: all images are then
+    `beside` is a folder that a CSV's paths may be relative to. `labels` says what labels are and which columns hold
+    them; None that they do not matter: all images are then
     unlabelled. Raises WhymaskError when nothing is there, nothing in it is an image, or its labels are not what was
     asked for, or could be two things.
     """
@@ -71,7 +77,7 @@ def open_source(data: Any, *, reader: Reader | None = None, labels: LabelSetting
     if path.is_dir():
         return _from_directory(text, path, reader, labels)
     if path.is_file():
-        return _from_file(text, path, reader, labels)
+        return _from_file(text, path, reader, labels, beside)
     if has_magic(text):
         return from_picked([text], reader, labels)
     return from_hub(text, labels)
@@ -111,6 +117,7 @@ def merge(pool: Source, labelled: Source) -> Source:
             name: column(pool.columns.get(name), labelled.columns.get(name), "")
             for name in {**pool.columns, **labelled.columns}
         },
+        notes=(*pool.notes, *labelled.notes),
     )
 
 
@@ -123,7 +130,8 @@ def _from_directory(name: str, folder: Path, reader: Reader | None, labels: Labe
     root = folder.resolve()
     refuse_artefacts(name, (root / image for image in images), [root], (root / file for file in files))
     if images:
-        return from_folder(name, folder.resolve(), images, reader, labels)
+        described = None if labels is None else from_metadata(name, root, files, reader, labels)
+        return described or from_folder(name, root, images, reader, labels)
     tables = [file for file in files if file.endswith(".parquet")]
     if tables:
         return from_parquet(name, folder.resolve(), tables, labels)
@@ -135,10 +143,12 @@ def _from_directory(name: str, folder: Path, reader: Reader | None, labels: Labe
     )
 
 
-def _from_file(name: str, path: Path, reader: Reader | None, labels: LabelSettings | None) -> Source:
+def _from_file(
+    name: str, path: Path, reader: Reader | None, labels: LabelSettings | None, beside: Path | None
+) -> Source:
     match path.suffix.lower():
         case ".csv":
-            return from_csv(name, path, reader, labels)
+            return from_csv(name, path, reader, labels, beside)
         case ".parquet":
             return from_parquet(name, path.parent.resolve(), [path.name], labels)
         case ".npz":

@@ -82,7 +82,13 @@ def groups_of(images: ImageSet, group_by: str | None) -> np.ndarray | None:
             f"{len(unmatched)} of {len(images.keys)} images, such as {unmatched[0]}; "
             "give one that matches every image"
         )
-    return np.array([next(filter(None, match.groups()), match[0]) for match in matches if match])
+    found = np.array([next(filter(None, match.groups()), match[0]) for match in matches if match])
+    if len(images) > 1 and len(np.unique(found)) == 1:
+        raise WhymaskError(
+            f"group-by {group_by!r} is no column ({columns}), and as a regular expression it puts all {len(images)} "
+            f"images into the one group {str(found[0])!r}; give one whose first group differs, such as '(patient\\d+)'"
+        )
+    return found
 
 
 def _column_groups(images: ImageSet, column: str) -> np.ndarray:

@@ -3,7 +3,6 @@
 Cells are taken from the arrow storage, so that nothing is decoded here and a damaged image is one skipped row.
 """
 
-import io
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from whymask.data.files import files_under
-from whymask.data.labels import Column, find_labels, read_labels
+from whymask.data.labels import Column, find_labels, label_notes, read_labels
+from whymask.data.opening import open_bytes, open_file
 from whymask.data.settings import LabelSettings, check_there
-from whymask.data.source import SPLITS, RawImage, Source, split_column, stamp_files
+from whymask.data.source import SPLIT_OF, RawImage, Source, split_column, stamp_files
 from whymask.errors import WhymaskError
 
 if TYPE_CHECKING:  # takes a second to import, which folders and arrays need not pay
@@ -36,7 +35,7 @@ def from_parquet(name: str, root: Path, files: list[str], asked: LabelSettings |
     except Exception as error:
         raise WhymaskError(f"{name}: cannot be read as parquet ({error}); check or replace the file") from error
     words = [re.split(r"[^a-z]+", file.lower()) for file in files]
-    splits = [next((word for word in parts if word in SPLITS), "train") for parts in words]
+    splits = [next((SPLIT_OF[word] for word in parts if word in SPLIT_OF), "train") for parts in words]
     keys = [f"{path}#{row}" for path, count in zip(paths, counts, strict=True) for row in range(count)]
     return _from_tables(name, [table], [keys], np.repeat(splits, counts).tolist(), stamp_files(paths, files), asked)
 
@@ -97,8 +96,8 @@ def _from_tables(
 
     columns = [column for column in tables[0].features if column != image]
     used, raw = find_labels(name, columns, lambda column: _values(tables, column), asked, _label_column(tables[0]))
-    if raw is not None and len(used) == 1:
-        raw = replace(raw, names=_class_names(tables[0].features[used[0]]))
+    if raw is not None and len(used) == 1 and (names := _class_names(tables[0].features[used[0]])):
+        raw = replace(raw, names=names, nothing=(-1,))
     task, labels = read_labels(raw, int(starts[-1]), asked, name)
     return Source(
         name=name,
@@ -109,6 +108,7 @@ def _from_tables(
         task=task,
         splits=split_column(splits, task.labelled(labels)),
         columns=_other_columns(tables, {image, *used}),
+        notes=() if asked is None else tuple(label_notes(columns, used, raw)),
     )
 
 
@@ -170,7 +170,7 @@ def _open_cell(cell: Any) -> RawImage:
         cell = cell["bytes"] if cell["bytes"] is not None else cell["path"]
     if cell is None:
         raise ValueError("no image in this row")
-    return Image.open(io.BytesIO(cell if isinstance(cell, bytes) else Path(cell).read_bytes()))
+    return open_bytes(cell) if isinstance(cell, bytes) else open_file(Path(cell))
 
 
 def _with_paths(column: Any, keys: list[str]) -> Iterable[str]:

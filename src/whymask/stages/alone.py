@@ -117,6 +117,8 @@ def finetune(
     )
     finished = (out / "result.json").exists()
     if not finished:
+        for doubt in prepared.doubts():
+            say(f"warning: {doubt}")
         warn_of_seen(origin, prepared)
     result = train_classifier(context, job, out, "finetune", alone=True)
     seen = hashes_seen(start.origin)

@@ -141,6 +141,11 @@ def _check(asked: StudySettings, metric: str, prepared: Prepared) -> None:
             f"--metric {metric}: no test image of {prepared.name} has the {kind} {part!r}; "
             f"the {kind}s are: {', '.join(parts) or 'none'}. Choose another metric."
         )
+    if metric not in prepared.chance:
+        raise WhymaskError(
+            f"--metric {metric}: the {len(prepared.test)} test images of {prepared.name} do not define it; "
+            f"they define {', '.join(prepared.chance)}. Choose another metric, or give more test images."
+        )
 
 
 def _ascending(names: Sequence[str], prepared: Prepared) -> list[Budget]:

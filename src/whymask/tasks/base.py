@@ -32,12 +32,14 @@ class RawLabels:
         names: of the columns of (N, L), or of the class numbers 0, 1, ...; () where numbers are all there is.
         column: where they were found, "label" or "target" where the source does not say.
         separator: what stands between the classes of one image in a text.
+        nothing: class numbers that say that an image has no label, such as -1.
     """
 
     values: Sequence[Any] | np.ndarray
     names: tuple[str, ...] = ()
     column: str = "label"
     separator: str = "|"
+    nothing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,7 @@ def ordered(values: Iterable[Any]) -> list[Any]:
     """Class names or numbers in the order in which they are numbered: by number where all are numbers, else by
     alphabet."""
     distinct = set(values)
-    are_numbers = all(re.fullmatch(r"\d+", str(value)) for value in distinct)
+    are_numbers = all(re.fullmatch(r"-?\d+", str(value)) for value in distinct)
     return sorted(distinct, key=int if are_numbers else str)
 
 

@@ -5,7 +5,6 @@ test images takes no part in any mean over classes. What the data do not define 
 say) is left out rather than written as NaN, which JSON does not have.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,27 +59,26 @@ class Classification(Task):
 
     @classmethod
     def encode(cls, raw: RawLabels, source: str) -> "tuple[Classification, np.ndarray]":
-        """Labels of any type. None, "", NaN and negative numbers mean unlabelled.
+        """Labels of any type. None, "", NaN and what `raw.nothing` lists mean unlabelled.
 
         Names are in order of their number where all are numbers, else of the alphabet. Only classes that occur count.
         """
         array = one_a_row(raw.values, source)
-        if array.dtype.kind == "f":
-            known = np.isfinite(array)
-            if (array[known] % 1).any():  # then each number is a class by its name
-                array = np.where(known, array.astype(str), "")
-            else:
-                array = np.where(known, array, -1).astype(np.int64)
-        if array.dtype.kind in "iu":
-            known = array >= 0
+        if array.dtype.kind in "iuf":
+            known = np.isfinite(array) & ~np.isin(array, raw.nothing)
+            whole = not (array[known] % 1).any()  # else each number is a class by its name
+            array = np.where(known, array, 0).astype(np.int64 if whole else str)
         else:
             array = np.array(["" if value is None else str(value).strip() for value in array.tolist()], dtype=str)
             known = array != ""
-            if all(re.fullmatch(r"-1|\d*", text) for text in np.unique(array).tolist()):
-                known &= array != "-1"
         values = ordered(np.unique(array[known]).tolist())
+        if raw.names and (beyond := [value for value in values if not 0 <= int(value) < len(raw.names)]):
+            raise WhymaskError(
+                f"{source}: the class number {beyond[0]}, of {len(raw.names)} classes with names; numbers from 0 on "
+                "were expected; correct the labels"
+            )
         numbers = {value: number for number, value in enumerate(values)}
-        labels = np.array([numbers.get(value, -1) for value in array.tolist()], dtype=np.int64)
+        labels = np.array([numbers[v] if k else -1 for v, k in zip(array.tolist(), known, strict=True)], dtype=np.int64)
         return cls(tuple(raw.names[int(value)] if raw.names else str(value) for value in values)), labels
 
     def unlabelled(self, count: int) -> np.ndarray:

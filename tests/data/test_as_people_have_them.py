@@ -1,0 +1,272 @@
+"""Folders and tables as people have them: what is plain is taken and said, what could be two things is asked about."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whymask.data.prepare import Prepared, prepare
+from whymask.data.settings import DataSettings, LabelSettings
+from whymask.data.source import Source, split_named
+from whymask.data.sources import open_source
+from whymask.errors import WhymaskError
+
+
+def write(path: Path, value: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(value).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def classes(root: Path, counts: dict[str, int], first: int = 0) -> Path:
+    """Class folders of so many images, no two alike."""
+    for name, count in counts.items():
+        for number in range(count):
+            first += 1
+            write(root / name / f"{number}.png", first)
+    return root
+
+
+def prepared(data: Any, tmp_path: Path, said: list[str] | None = None, **settings: Any) -> Prepared:
+    heard = [] if said is None else said
+    return prepare(data, DataSettings(store=tmp_path / "store", **settings), say=heard.append)
+
+
+def named(source: Source) -> list[str]:
+    return [source.classes[label] if label >= 0 else "" for label in source.labels]
+
+
+# split folders
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *(("Training", ("train", "")), ("TEST", ("test", "")), ("seg_train", ("train", "seg"))),
+        *(("images-eval", ("validation", "images")), ("valid", ("validation", "")), ("cats", None)),
+        *(("train_test", None), ("trains", None), ("latest", None)),
+    ],
+)
+def test_what_a_folders_name_says_of_splits(name: str, split: tuple[str, str] | None) -> None:
+    assert split_named(name) == split
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Training", "Testing"), ("seg_train", "seg_test"), ("train", "eval"), ("training", "validation")],
+)
+def test_split_folders_by_other_words_are_no_classes(train: str, test: str, tmp_path: Path) -> None:
+    classes(tmp_path / "d" / train, {"c0": 2, "c1": 2}), classes(tmp_path / "d" / test, {"c0": 1, "c1": 1}, 10)
+    source = open_source(tmp_path / "d")
+    assert source.classes == ("c0", "c1") and source.splits is not None
+    assert [split for key, split in zip(source.keys, source.splits, strict=True) if test in key] == ["test", "test"]
+
+
+def test_classes_whose_names_hold_a_splits_word_stay_classes(tmp_path: Path) -> None:
+    source = open_source(classes(tmp_path / "d", {"train_station": 1, "test_tube": 1}))
+    assert source.classes == ("test_tube", "train_station") and source.splits is None
+
+
+def test_folders_that_hold_the_same_subfolders_are_asked_about(tmp_path: Path) -> None:
+    classes(tmp_path / "d" / "monday", {"c0": 2, "c1": 2}), classes(tmp_path / "d" / "friday", {"c0": 1, "c1": 1})
+    with pytest.raises(WhymaskError, match=r"friday, monday all hold the subfolders c0, c1.*train and test.*CSV"):
+        open_source(tmp_path / "d")
+    assert not open_source(tmp_path / "d", labels=None).labelled.any()  # where labels do not matter, nothing is asked
+
+
+# stray images
+
+
+def test_a_stray_picture_does_not_turn_labels_off_and_is_named(tmp_path: Path) -> None:
+    root = classes(tmp_path / "d", {"c0": 10, "c1": 10})
+    write(root / "preview.png", 99)
+    source = open_source(root)
+    assert sorted(named(source)) == [""] + ["c0"] * 10 + ["c1"] * 10
+    assert source.notes == (
+        "1 of 21 images lie beside the subfolders (preview.png): they are unlabelled, the 2 subfolders are classes",
+    )
+
+
+def test_a_stray_picture_in_a_split_is_no_class_either(tmp_path: Path) -> None:
+    classes(tmp_path / "d" / "train", {"c0": 10, "c1": 10}), classes(tmp_path / "d" / "test", {"c0": 3, "c1": 3}, 40)
+    write(tmp_path / "d" / "train" / "logo.png", 99)
+    source = open_source(tmp_path / "d")
+    assert int(source.labelled.sum()) == 26 and source.classes == ("c0", "c1")
+
+
+def test_many_pictures_beside_subfolders_are_the_named_reason_for_no_labels(tmp_path: Path) -> None:
+    root = classes(tmp_path / "d", {"c0": 6, "c1": 6})
+    for number in range(6):
+        write(root / f"{number}.png", 50 + number)
+    with pytest.raises(
+        WhymaskError, match=r"6 of 18 images lie beside the subfolders \(0\.png, .*no labelled|no labelled"
+    ):
+        prepared(root, tmp_path).require_labels()
+    with pytest.raises(WhymaskError, match=r"6 of 18 images lie beside the subfolders"):
+        prepared(root, tmp_path).require_labels()
+
+
+# tables
+
+
+def table(folder: Path, header: str, rows: list[str], name: str = "list.csv") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("\n".join([header, *rows]) + "\n")
+    return folder / name
+
+
+@pytest.mark.parametrize("column", ["class", "category", "labels", "class_name", "Y", "target"])
+@pytest.mark.parametrize("path", ["path", "filename", "file", "image", "file_name"])
+def test_the_usual_names_of_columns_are_read(column: str, path: str, tmp_path: Path) -> None:
+    write(tmp_path / "a.png"), write(tmp_path / "b.png", 1)
+    given = table(tmp_path, f"{path},{column}", ["a.png,cat", "b.png,dog"])
+    source = open_source(given, labels=LabelSettings(task="classification"))
+    assert named(source) == ["cat", "dog"]
+    if column not in ("target",):
+        assert f"the column {column} is read as the labels" in source.notes
+
+
+def test_two_columns_that_may_be_the_labels_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.png"), write(tmp_path / "b.png", 1)
+    given = table(tmp_path, "path,class,category", ["a.png,cat,x", "b.png,dog,y"])
+    source = open_source(given)
+    assert not source.labelled.any()
+    with pytest.raises(WhymaskError, match=r"no column of labels among class, category; --label-columns names one"):
+        prepared(given, tmp_path).require_labels()
+    assert named(open_source(given, labels=LabelSettings(label_columns=("class",)))) == ["cat", "dog"]
+
+
+def test_only_empty_cells_and_nan_are_unlabelled_in_a_table(tmp_path: Path) -> None:
+    for number in range(6):
+        write(tmp_path / f"{number}.png", number)
+    labels = ["-1", "0", "1", "", "nan", "NaN"]
+    given = table(tmp_path, "path,label", [f"{n}.png,{label}" for n, label in enumerate(labels)])
+    assert named(open_source(given)) == ["-1", "0", "1", "", "", ""]
+    said = LabelSettings(unlabelled="-1")
+    assert named(open_source(given, labels=said)) == ["", "0", "1", "", "", ""]
+
+
+def test_a_class_folder_may_be_called_nan(tmp_path: Path) -> None:
+    assert open_source(classes(tmp_path / "d", {"nan": 2, "roti": 2})).classes == ("nan", "roti")
+
+
+def test_in_an_array_minus_one_says_unlabelled_and_the_counts_are_told(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (72, 8, 8), dtype=np.uint8)
+    said: list[str] = []
+    prepared((images, np.repeat([-1, 0, 1], 24)), tmp_path, said)
+    assert "48 of them labelled, 24 unlabelled: classification of 2 classes (0 24, 1 24)" in said
+
+
+@pytest.mark.parametrize("written", ["photos/{}.png", "photos\\{}.png", "{}.png"])
+def test_paths_relative_to_the_photos_or_the_working_folder_or_with_backslashes_are_found(
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        write(tmp_path / "photos" / f"{number}.png", number)
+    rows = [f"{written.format(number)},{'ab'[number % 2]}" for number in range(4)]
+    given = table(tmp_path / "elsewhere", "path,label", rows)
+    monkeypatch.chdir(tmp_path)
+    source = open_source(given, beside=tmp_path / "photos")
+    assert sorted(source.keys) == [str(tmp_path / "photos" / f"{number}.png") for number in range(4)]
+    assert source.notes and all("read" in note for note in source.notes)
+
+
+def test_a_table_of_files_that_are_nowhere_says_where_they_were_sought(tmp_path: Path) -> None:
+    given = table(tmp_path / "lists", "path,label", ["a.png,cat", "b.png,dog"])
+    with pytest.raises(WhymaskError, match=r"none of its 2 files is there: tried .*lists/a\.png"):
+        prepared(given, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_hugging_faces_metadata_beside_images_gives_their_labels(kind: str, tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    for number in range(4):
+        write(root / f"{number}.png", number)
+    labels = ["cat", "dog", "cat", "dog"]
+    if kind == "csv":
+        table(root, "file_name,label", [f"{n}.png,{label}" for n, label in enumerate(labels)], "metadata.csv")
+    else:
+        lines = [json.dumps({"file_name": f"{n}.png", "label": label}) for n, label in enumerate(labels)]
+        (root / "metadata.jsonl").write_text("\n".join(lines))
+    assert named(open_source(root)) == labels
+
+
+def test_metadata_in_split_folders_names_the_splits(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for number in range(3):
+            write(tmp_path / "d" / split / f"{number}.png", number + 10 * (split == "test"))
+        rows = [f"{number}.png,{'ab'[number % 2]}" for number in range(3)]
+        table(tmp_path / "d" / split, "file_name,label", rows, "metadata.csv")
+    source = open_source(tmp_path / "d")
+    assert source.splits is not None and sorted(source.splits) == ["test"] * 3 + ["train"] * 3
+    assert source.classes == ("a", "b") and source.labelled.all()
+
+
+def test_a_table_called_metadata_without_labels_changes_nothing(tmp_path: Path) -> None:
+    root = classes(tmp_path / "d", {"c0": 2, "c1": 2})
+    table(root, "file_name,width", ["c0/0.png,12"], "metadata.csv")
+    assert open_source(root).classes == ("c0", "c1")
+
+
+# what the test set is worth
+
+
+def test_classes_without_test_or_training_images_are_named(tmp_path: Path) -> None:
+    drawn = prepared(classes(tmp_path / "few", {"a": 40, "b": 20, "c": 1}), tmp_path)
+    assert any(doubt.startswith("no test images of c: nothing will be known") for doubt in drawn.warnings())
+    classes(tmp_path / "given" / "train", {"a": 6, "b": 6}), classes(tmp_path / "given" / "test", {"a": 2, "d": 2}, 50)
+    given = prepared(tmp_path / "given", tmp_path)
+    assert any(doubt.startswith("no training images of d: no network can") for doubt in given.doubts())
+    assert any(doubt.startswith("no test images of b") for doubt in given.doubts())
+
+
+def test_groups_that_leave_a_class_untested_are_refused_with_the_numbers(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    for label, videos in (("a", ("v1", "v2")), ("b", ("v3",))):
+        for video in videos:
+            for number in range(6):
+                write(root / label / f"{video}_{number}.png", hash_of(label, video, number))
+    with pytest.raises(WhymaskError, match=r"leaves no test images of b \(1 groups\); a class needs two groups"):
+        prepared(root, tmp_path, group_by=r"(v\d)_")
+
+
+def hash_of(label: str, video: str, number: int) -> int:
+    return 1000 * ord(label) + 100 * int(video[1]) + number
+
+
+def test_one_picture_under_two_labels_is_named(tmp_path: Path) -> None:
+    root = classes(tmp_path / "d", {"a": 8, "b": 8})
+    write(root / "a" / "same.png", 999), write(root / "b" / "same.png", 999)
+    (doubt,) = [each for each in prepared(root, tmp_path).doubts() if "equal pixels" in each]
+    assert doubt.startswith("2 images have equal pixels and other labels, such as ") and "(a) and " in doubt
+
+
+# what is no picture
+
+
+def test_a_pipe_a_device_and_what_starts_programs_are_listed_and_not_waited_for(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    for number in range(8):
+        write(root / f"{number}.png", number)
+    os.mkfifo(root / "pipe.jpg")
+    (root / "endless.png").symlink_to("/dev/zero")
+    (root / "script.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    skipped = {Path(key).name: reason for key, reason in prepared(root, tmp_path).images.skipped}
+    assert skipped.keys() == {"pipe.jpg", "endless.png", "script.jpg"}
+    assert "no regular file" in skipped["pipe.jpg"] and "no regular file" in skipped["endless.png"]
+
+
+@pytest.mark.parametrize("kind", ["tif", "jpg", "png"])
+def test_a_turned_picture_keeps_its_edges(kind: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    image = Image.fromarray(np.zeros((20, 30, 3), np.uint8))
+    (tmp_path / "d").mkdir()
+    for number in range(3):
+        image.save(tmp_path / "d" / f"{number}.{kind}", exif=exif)
+    assert prepared(tmp_path / "d", tmp_path).images.preprocessing.size == (30, 20)
