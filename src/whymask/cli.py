@@ -211,12 +211,10 @@ def export(
     whymask.export(run, to, out=out, cell=cell, names=names)
 
 
-def check(folder: Annotated[Path, Positional]) -> None:
-    """Compare the files of runs, studies, explanations and stores with their checksums; exits with 1 where one differs.
-
-    Args:
-        folder: Everything below it is read.
-    """
+def check(
+    folder: Annotated[Path, Positional, tyro.conf.arg(metavar="FOLDER", help="Everything below it is read.")],
+) -> None:
+    """Compare the files of runs, studies, explanations and stores with their checksums; exits with 1 where one differs."""
     from whymask.upkeep import check_folder
 
     found = check_folder(folder)
@@ -233,6 +231,7 @@ def clean(
     Args:
         folders: Of runs and studies, at any depth, such as runs.
         stores: Also decoded images that were not opened for so many days; they are decoded again when they are needed.
+            Default: stores are left alone.
         remove: Remove what is listed.
     """
     from whymask import upkeep

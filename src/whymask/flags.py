@@ -4,7 +4,7 @@ tyro makes and parses the flags. What is here knows them beforehand: for help th
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
 from types import FunctionType, NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -46,11 +46,13 @@ def words_of(hint: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag of a command: its name, such as "--pretrain.epochs", the type of its value, and what it is by default."""
+    """A flag of a command: its name, such as "--pretrain.epochs", the type of its value, what it is by default, and
+    what is said of it where it stands."""
 
     name: str
     hint: Any
     default: Any = None
+    about: str = ""
 
     @property
     def group(self) -> str:
@@ -111,6 +113,22 @@ def flags_of(command: Callable[..., Any]) -> list[Flag]:
     return found
 
 
+def needed(command: Callable[..., Any]) -> list[tuple[str, str]]:
+    """What must stand behind a command: ("DATA", what is said of it), in the order in which it is read."""
+    hints, defaults = get_type_hints(command, include_extras=True), _defaults(command)
+    found = []
+    for name, hint in hints.items():
+        marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+        if tyro.conf.Positional in marks and defaults.get(name) is inspect.Parameter.empty:
+            metavar = next((mark.metavar for mark in marks if getattr(mark, "metavar", None)), name.upper())
+            found.append((metavar, _about(marks)))
+    return found
+
+
+def _about(marks: Sequence[Any]) -> str:
+    return next((mark.help for mark in marks if getattr(mark, "help", None)), "")
+
+
 def narrowed(command: Any, change: Change, described: bool = True) -> Callable[..., Any]:
     """The command, each of its flags marked with what `change` gives: to show its help, in which it may be hidden.
     Groups of flags keep what is said of them where they are to be `described`."""
@@ -135,7 +153,7 @@ def _marked(holder: Any, prefix: str, change: Change, described: bool) -> dict[s
             narrow = _narrowed_settings(kind, f"{prefix}{own}." if own else prefix, change, described)
             marked[name] = Annotated[(narrow, *marks)] if marks else narrow
         else:
-            mark = change(Flag(f"--{prefix}{own}", kind, defaults.get(name)))
+            mark = change(Flag(f"--{prefix}{own}", kind, defaults.get(name), _about(marks)))
             marked[name] = hint if mark is None else Annotated[(kind, *marks, mark)]
     return marked
 

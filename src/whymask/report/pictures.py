@@ -10,18 +10,29 @@ from PIL import Image
 from whymask.disk import read_arrays
 from whymask.errors import DamagedError
 
+MOST_LOSSLESS = 4096
+"""Bytes."""
+
 
 def data_uri(image: np.ndarray, side: int) -> str:
-    """A lossless WebP (half a PNG) of `image` (h, w, C), uint8, its longer side at most `side` pixels.
+    """A WebP of `image` (h, w, C), uint8, its longer side at most `side` pixels: lossless (half a PNG), or where that
+    takes more than `MOST_LOSSLESS`, as of photos, of quality 90.
 
     Of many channels, the first three.
     """
     picture = Image.fromarray(np.ascontiguousarray(image[..., :3] if image.shape[-1] >= 3 else image[..., 0]))
     if max(picture.size) > side:
         picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    data = _webp(picture, lossless=True, quality=75)  # 100 and method 6 take 30 times as long, for no less
+    if len(data) > MOST_LOSSLESS:
+        data = _webp(picture, lossless=False, quality=90)
+    return "data:image/webp;base64," + base64.b64encode(data).decode()
+
+
+def _webp(picture: Image.Image, lossless: bool, quality: int) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", lossless=True, quality=75, method=4)  # 100 and 6 take 30 times as long, for no less
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    picture.save(buffer, "WEBP", lossless=lossless, quality=quality, method=4)
+    return buffer.getvalue()
 
 
 def arrays_of(path: Path) -> dict[str, np.ndarray]:
