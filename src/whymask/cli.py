@@ -214,7 +214,7 @@ def export(
 def check(
     folder: Annotated[Path, Positional, tyro.conf.arg(metavar="FOLDER", help="Everything below it is read.")],
 ) -> None:
-    """Compare the files of runs, studies, explanations and stores with their checksums; exits with 1 where one differs."""
+    """Compare the files of runs, studies and stores with their checksums; exits with 1 where one differs."""
     from whymask.upkeep import check_folder
 
     found = check_folder(folder)

@@ -18,6 +18,7 @@ from whymask.stages.record import origin_of, read_record
 from whymask.stages.speaking import encoder_of, network_of, study_of, weights_of
 from whymask.studies import final
 from whymask.studies.final import arms_at_largest, is_wanted
+from whymask.studies.page import write_study_page
 
 SETTINGS = tiny_settings()
 
@@ -50,6 +51,16 @@ def test_it_learns_from_all_training_labels_and_from_no_test_image(mine: Path, f
     assert row["metrics"] == result["metrics"] and (row["budget"], row["seed"], row["folder"]) == ("all", 0, "final")
     tested, cell = (np.load(mine / name / "predictions.npz") for name in ("final", "cells/mae-5-0"))
     assert np.array_equal(tested["rows"], cell["rows"]) and np.array_equal(tested["labels"], cell["labels"])
+
+
+def test_the_page_says_what_it_is_and_what_it_is_worth_and_hides_names(mine: Path, tmp_path: Path) -> None:
+    page, row = " ".join((mine / "report.html").read_text().split()), read_json(mine / "study.json")["final"]
+    text = page[page.index('id="final"') :][:1500]
+    assert "trained once more on all 100 labelled training images, lies in <code>final</code>" in text
+    assert len(row["worth"]) > 1 and all(line in text for line in row["worth"][1:])
+    assert "on the test images, which it never saw; that its arm was chosen by them among 2 may flatter it" in text
+    hidden = write_study_page(Path(shutil.copytree(mine, tmp_path / "mine")), names=False).read_text()
+    assert "trained once more on all 100" in " ".join(hidden.split()) and row["worth"][1] not in hidden
 
 
 def test_it_is_the_arm_that_is_best_at_the_largest_budget_and_starts_as_its_cells_do(mine: Path) -> None:

@@ -99,7 +99,8 @@ def _load(encoder: Encoder, state: State, file: Path, partial: bool) -> str:
         try:
             load_strictly(encoder.net, state, file)
         except WhymaskError as error:
-            advice = ", or ask for a partial load (--partial), in which the rest stays as it is" if fitting else ""
+            how = "--partial, of a study --init-partial"
+            advice = f", or ask for a partial load ({how}), in which the rest stays as it is" if fitting else ""
             raise WhymaskError(f"{error}{advice}") from None
         return f"all {len(own)} tensors"
     encoder.net.load_state_dict(fitting, strict=False)

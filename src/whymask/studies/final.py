@@ -15,7 +15,7 @@ from whymask.errors import DamagedError
 from whymask.progress import say
 from whymask.stages.classify import train_classifier
 from whymask.stages.record import read_record
-from whymask.stages.speaking import FINAL
+from whymask.stages.speaking import FINAL, worth_of
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.settling import MINIMUM_SEEDS
 from whymask.tasks.budgets import Budget
@@ -74,6 +74,7 @@ def add_final(runner: Runner, study: Row) -> Row:
         "metrics": result["metrics"],
         "folder": folder.relative_to(runner.out).as_posix(),
         "chosen_by": {"metric": metric, "labels_per_class": labels, "means": means},
+        "worth": [line.strip() for line in worth_of(folder, task)],
     }
     say(
         f"the final network is {cell.arm}, which is best at {labels:g} {task.bought(labels)} ({listed}), trained on "

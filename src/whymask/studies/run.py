@@ -98,6 +98,7 @@ def study(
         if is_done and is_wanted(final, table, runner.out):
             table = add_final(runner, table)
             write_record(runner.out / "study.json", table)
+            write_study_page(runner.out, images=images, names=names)
         if explain and is_done:
             explain_study(runner, data, images=images, names=names)
             write_study_page(runner.out, images=images, names=names)

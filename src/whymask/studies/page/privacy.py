@@ -50,6 +50,8 @@ def without_names(study: dict[str, Any]) -> dict[str, Any]:
     hidden["advice"] = [row | {"command": row["command"] and without_values(row["command"])} for row in study["advice"]]
     hidden["pretraining"] = [without_message(record) for record in study["pretraining"]]
     hidden["cells"] = [without_message(record) for record in study["cells"]]
+    if study.get("final"):
+        hidden["final"] = study["final"] | {"worth": []}
     if study.get("outcomes"):
         hidden["outcomes"] = _without_keys(study["outcomes"])
     position = {name: index for index, name in reversed(list(enumerate(classes)))}
