@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from whymask.disk import (
     CHECKSUM,
     as_json,
+    as_named,
     check,
+    printable,
     read_arrays,
     read_json,
     read_tensors,
     write_arrays,
+    write_csv,
     write_json,
     write_record,
     write_tensors,
@@ -113,6 +116,27 @@ def test_files_of_others_and_of_earlier_versions_have_no_checksum_and_are_read(t
     path.with_suffix(".json").unlink()
     assert equal(read_tensors(path), TENSORS) and not check(path)
     assert check(_record(tmp_path)) and check(_arrays(tmp_path)) and not check(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        *(("photos/a b.png",) * 2, ("日本",) * 2, ("-1",) * 2, ("C:\\photos\\a.png",) * 2),
+        *(("caf\udce9.png", "caf\\udce9.png"), ("a\nb", "a\\nb"), ("=cmd|'x'!A1", "\\x3dcmd|'x'!A1")),
+        *(("@SUM(1)", "\\x40SUM(1)"), ("a\\x41", "a\\\\x41"), ("\u202egnp.exe", "\\u202egnp.exe")),
+    ],
+)
+def test_a_name_is_written_so_that_every_table_can_hold_it(name: str, written: str, tmp_path: Path) -> None:
+    assert printable(name) == written
+    write_csv(tmp_path / "list.csv", ["image"], [[name], [-1]])
+    assert (tmp_path / "list.csv").read_text(encoding="utf-8").splitlines()[1].strip('"') == written
+
+
+@given(st.text(st.characters(exclude_categories=())))
+@settings(max_examples=200, deadline=None)
+def test_any_name_comes_back_from_how_it_is_written(name: str) -> None:
+    assert as_named(printable(name)) == name
+    assert printable(name).isprintable() and printable(name).encode().decode() == printable(name)
 
 
 JSON = st.recursive(

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ DIGEST = "sha256"
 """Of a record: that of the .safetensors file beside it."""
 COMMENT, NO_COMMENT = b"\x40\x00", b"\x00\x00"
 """How a zip file says that a comment of 64 characters follows, or none."""
+FORMULA, ESCAPE = ("=", "+", "-", "@"), re.compile(r"\\[\\xuUnrt]")
+"""How a spreadsheet's formula begins, and an escape of Python."""
 BOUND = {
     *("config.json", "predictions.npz", "pool.npz", "images.npy", "hashes.npy", "index.json"),
     *(f"{part}.{suffix}" for part in ("encoder", "decoder", "head") for suffix in ("json", "safetensors")),
@@ -117,12 +120,35 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def write_csv(path: Path, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a CSV table atomically."""
+    """Write a CSV table atomically, its texts as `printable` has them."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerow(map(printable, header))
+    writer.writerows([printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     write_bytes(path, text.getvalue().encode())
+
+
+def printable(name: str) -> str:
+    """A name as every table can hold it. What is plain stays; bytes that are no UTF-8, control characters, and what a
+    spreadsheet would take for a formula become escapes of Python, such as \\n and \\udce9, which `as_named` undoes."""
+    is_formula = name[:1] in FORMULA and not _is_number(name)
+    if name.isprintable() and not is_formula and not ESCAPE.search(name):
+        return name
+    plain = [c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in name]
+    return "".join([f"\\x{ord(name[0]):02x}", *plain[1:]] if is_formula else plain)
+
+
+def as_named(text: str) -> str:
+    """The name that `printable` wrote."""
+    return text.encode("ascii", "backslashreplace").decode("unicode_escape") if ESCAPE.search(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def as_json(value: Any) -> Any:

@@ -368,6 +368,26 @@ def test_another_study_in_the_folder_is_refused_with_the_difference(finished: Pa
     assert times(finished) == before
 
 
+def test_seeds_and_budgets_may_be_added_and_that_is_kept_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "study"
+    study(GLYPHS, out=out, settings=ONE, explain=False)
+    first = {name: (out / "cells" / name / "head.safetensors").read_bytes() for name in ("scratch-2-0", "mae-2-0")}
+    larger = replace(ONE, seeds=2, budgets=("2", "5"))
+    table = study(GLYPHS, out=out, settings=larger, explain=False)
+    assert {(cell["budget"], cell["seed"]) for cell in table["cells"]} == {(b, s) for b in ("2", "5") for s in (0, 1)}
+    assert table["setting"]["begun_with"] == {"seeds": 1, "budgets": ["2"], "worth_budgets": []}
+    for name, weights in first.items():
+        assert (out / "cells" / name / "head.safetensors").read_bytes() == weights
+    assert "This study grew: it began with 1 seed and the budgets 2." in (out / "report.html").read_text()
+    forbid_training(monkeypatch)
+    study(GLYPHS, out=out, settings=larger, explain=False)  # goes on as it now is
+    for other in (ONE, replace(larger, budgets=("5",)), replace(larger, first_seed=1)):
+        with pytest.raises(WhymaskError, match="other settings"):
+            study(GLYPHS, out=out, settings=other, explain=False)
+
+
 def test_where_it_computes_and_decodes_is_no_difference(finished: Path, tmp_path: Path, monkeypatch: Any) -> None:
     out = shutil.copytree(finished, tmp_path / "study")
     forbid_training(monkeypatch)

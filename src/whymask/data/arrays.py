@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from whymask.data.labels import LABEL, TARGET, Column, find_labels, read_labels
 from whymask.data.settings import LabelSettings
@@ -26,6 +27,8 @@ def from_npz(name: str, path: Path, asked: LabelSettings | None) -> Source:
 
 
 def from_arrays(data: Any, asked: LabelSettings | None) -> Source:
+    if isinstance(data, Image.Image):
+        raise WhymaskError("one PIL image was given; several were expected; give a list of it, [image]")
     if isinstance(data, Mapping):
         arrays = {str(key): _as_array(value) for key, value in data.items()}
     elif isinstance(data, tuple) and len(data) == 2:
@@ -133,6 +136,11 @@ def _named(arrays: Mapping[str, np.ndarray], split: str, names: tuple[str, ...])
 
 
 def _checked_images(name: str, images: np.ndarray) -> np.ndarray:
+    if images.ndim == 3 and images.shape[2] in (3, 4) and images.dtype == np.uint8:
+        raise WhymaskError(
+            f"{name}: an array of shape {images.shape}, which may be one image in colour or {len(images)} grey ones of "
+            f"{images.shape[1]} x {images.shape[2]} pixels; give images[None], or images[..., None]"
+        )
     is_first = images.ndim == 4 and images.shape[1] in (1, 3, 4) and images.shape[3] not in (1, 3, 4)
     if images.ndim not in (3, 4) or images.dtype.kind not in "buif" or is_first:
         raise WhymaskError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from whymask.data import doubts
-from whymask.data.preprocessing import Preprocessing, derive, statistics
+from whymask.data.preprocessing import Preprocessing, derive, other_depth, statistics
 from whymask.data.settings import DataSettings, default_store
 from whymask.data.sources import Reader, Source, merge, open_source
 from whymask.data.splits import USUAL_SHARE, groups_of, leaking_rows, share_for, test_rows
@@ -172,6 +172,8 @@ def prepare(
     say(f"{source.name}: {len(source.keys):,} images, seen at {height}x{width} pixels, {prep.channels} channels")
     for note in source.notes:
         say(note)
+    if preprocessing is not None and (warning := other_depth(source, preprocessing)):
+        say(f"warning: {warning}")
     say(labels_text(source))
     say(f"decoded images are kept in {store} ({store_size(source, prep) / 2**20:,.0f} MiB)")
     images = open_images(source, prep, store, progress=progress)

@@ -216,6 +216,23 @@ def _look(source: Source) -> list[_Look]:
     return seen
 
 
+def other_depth(source: Source, preprocessing: Preprocessing) -> str | None:
+    """What to say where images have more bits a value than the network was trained on; None where they have not."""
+    if preprocessing.high > 255 or preprocessing.low < 0:
+        return None
+    try:
+        deeper = {look.bits for look in _look(source)} - {8}
+    except WhymaskError:  # none can be read, which others tell
+        return None
+    if not deeper:
+        return None
+    of = "16 bits a value" if deeper == {16} else "other values than of 8 or 16 bits"
+    return (
+        f"these images have {of}, those that the network was trained on 8 bits: the whole range of their type becomes "
+        "256 levels, of which an image that uses little of it fills few; bring them to 8 bits by a reader="
+    )
+
+
 def _look_at(raw: RawImage) -> _Look:
     if isinstance(raw, Image.Image) and (mode := _plain_mode(raw)) not in ("I", "F"):
         is_turned = raw.getexif().get(ORIENTATION, 1) >= 5 and raw.format != "TIFF"  # of which Pillow turns the size

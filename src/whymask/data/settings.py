@@ -15,8 +15,16 @@ from whymask.later import LATER
 
 def default_store() -> Path:
     """$WHYMASK_STORE, else whymask's folder in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("WHYMASK_STORE", cache / "whymask"))
+    if "WHYMASK_STORE" in os.environ:
+        return Path(os.environ["WHYMASK_STORE"])
+    if "XDG_CACHE_HOME" in os.environ:
+        return Path(os.environ["XDG_CACHE_HOME"]) / "whymask"
+    try:
+        return Path.home() / ".cache" / "whymask"
+    except RuntimeError:  # a container whose user has no entry, and no HOME
+        raise WhymaskError(
+            "no home folder is known to keep decoded images in; give --store FOLDER, or set WHYMASK_STORE"
+        ) from None
 
 
 @readable

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 from glob import has_magic
 from pathlib import Path
 from typing import Any
@@ -131,16 +132,28 @@ def _from_directory(name: str, folder: Path, reader: Reader | None, labels: Labe
     refuse_artefacts(name, (root / image for image in images), [root], (root / file for file in files))
     if images:
         described = None if labels is None else from_metadata(name, root, files, reader, labels)
-        return described or from_folder(name, root, images, reader, labels)
+        source = described or from_folder(name, root, images, reader, labels)
+        others = sorted({*files} - {*images})
+        return replace(source, notes=(*source.notes, _not_read(others))) if others else source
     tables = [file for file in files if file.endswith(".parquet")]
     if tables:
         return from_parquet(name, folder.resolve(), tables, labels)
-    found = Counter(Path(file).suffix.lower() or "without suffix" for file in files).most_common(3)
-    listed = ", ".join(f"{count} {suffix}" for suffix, count in found) or "no files"
     raise WhymaskError(
-        f"{name}: no images in this folder ({listed}); files such as .jpg, .png or .parquet were expected; check the "
-        "path, or give a reader= for formats that Pillow cannot open"
+        f"{name}: no images in this folder ({_by_suffix(files) or 'no files'}); files such as .jpg, .png or .parquet "
+        "were expected; check the path, or give a reader= for formats that Pillow cannot open"
     )
+
+
+def _not_read(files: list[str]) -> str:
+    return f"not read, as their names are of no picture that Pillow opens: {_by_suffix(files)}"
+
+
+def _by_suffix(files: list[str]) -> str:
+    """ "12 .heic, 3 .txt, 1 without suffix and 4 others"."""
+    counts = Counter(Path(file).suffix.lower() or "without suffix" for file in files)
+    shown = counts.most_common(5)
+    rest = len(files) - sum(count for _, count in shown)
+    return ", ".join(f"{count} {suffix}" for suffix, count in shown) + (f" and {rest} others" if rest else "")
 
 
 def _from_file(

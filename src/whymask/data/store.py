@@ -8,6 +8,7 @@ store is first opened on a machine, or after they were written to.
 
 import hashlib
 import os
+import re
 import shutil
 import socket
 from collections import deque
@@ -28,7 +29,7 @@ from whymask.errors import WhymaskError
 from whymask.report.text import in_bytes
 from whymask.tasks import Task
 
-VERSION = 2  # of the files and of the decoding rules: a new number makes new stores
+VERSION = 3  # of the files and of the decoding rules: a new number makes new stores
 FILES = ("images.npy", "hashes.npy")
 BLOCK = 64  # images that one task decodes
 Progress = Callable[[int, int], None]
@@ -292,4 +293,5 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     if "cannot identify image file" in text:
         return "not an image that Pillow can open"
-    return text if isinstance(error, WhymaskError) else f"{type(error).__name__}: {text}"
+    text = text if isinstance(error, WhymaskError) else f"{type(error).__name__}: {text}"
+    return re.sub(r"( object)? at 0x[0-9a-f]+", "", text)

@@ -1,11 +1,12 @@
 """The model card: README.md beside exported weights, as the hubs read it."""
 
 import json
+import re
 from glob import has_magic
 from pathlib import Path
 from typing import Any
 
-from whymask.disk import read_json, write_bytes
+from whymask.disk import printable, read_json, write_bytes
 from whymask.exports.network import Exported
 from whymask.exports.to_timm import is_plain, licence_of
 from whymask.runs import version_of
@@ -58,7 +59,7 @@ def summary(what: Exported, with_decoder: bool) -> str:
     )
     if what.task is None:
         return text
-    names = f"{what.task.names_are.capitalize()}: {', '.join(what.labels)}. " if what.names else ""
+    names = f"{what.task.names_are.capitalize()}: {', '.join(map(in_markdown, what.labels))}. " if what.names else ""
     return f"{text}\n\n{names}{what.task.outputs.reading}"
 
 
@@ -146,7 +147,12 @@ def named(data: str) -> str:
     pattern with the folder before it."""
     parts = [Path(part) for part in data.split(" + ")]
     names = ["/".join(path.parts[-2:]) if has_magic(path.name) else path.name for path in parts]
-    return " + ".join(name or NOT_NAMED for name in names)
+    return " + ".join(in_markdown(name) if name else NOT_NAMED for name in names)
+
+
+def in_markdown(name: str) -> str:
+    """A name that is text wherever a card is shown."""
+    return re.sub(r"([<`|\[\]])", r"\\\1", printable(name))
 
 
 def listed(settings: dict[str, Any]) -> str:

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from whymask.data.preprocessing import Preprocessing
+from whymask.data.preprocessing import Preprocessing, other_depth
 from whymask.data.sources import Reader, Source, open_source
-from whymask.disk import check_writable, write_bytes, write_csv
+from whymask.disk import check_writable, printable, write_bytes, write_csv
 from whymask.encoders import load_encoder
 from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
@@ -123,7 +123,7 @@ def embed(
     applied = apply(lambda x: encoder.pool(encoder(x.to(fabric.device))), encoder.transform, source)
     features = pa.FixedSizeListArray.from_arrays(pa.array(applied.values.ravel()), applied.values.shape[1])
     sink = pa.BufferOutputStream()
-    table = pa.table({"path": applied.keys, "features": features})
+    table = pa.table({"path": [printable(key) for key in applied.keys], "features": features})
     pq.write_table(table, sink)
     write_bytes(Path(out), sink.getvalue().to_pybytes())
     _report(applied, Path(out))
@@ -133,6 +133,8 @@ def embed(
 @torch.inference_mode()
 def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source: Source) -> Applied:
     """Run `network` over all images of `source`, decoded by threads, a batch at a time."""
+    if warning := other_depth(source, transform):
+        say(f"warning: {warning}")
     applied = Applied()
 
     def prepared(index: int) -> Tensor | str:
@@ -162,7 +164,7 @@ def _frame(header: list[str], rows: list[list[str]]) -> "pandas.DataFrame":
     """Predictions as they are written, what is no number as text: a class may be called 1, or NA."""
     import pandas
 
-    frame = pandas.DataFrame(rows, columns=header)
+    frame = pandas.DataFrame([[printable(cell) for cell in row] for row in rows], columns=header)
     return frame.assign(**{name: pandas.to_numeric(frame[name]) for name in header if name not in TEXTS})
 
 

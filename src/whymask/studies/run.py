@@ -24,6 +24,7 @@ from whymask.studies.advice import advice, advice_text
 from whymask.studies.cells import Cell, Runner, all_cells, share_of
 from whymask.studies.config import resolve_study
 from whymask.studies.final import add_final, is_wanted, planned
+from whymask.studies.growth import begun_with, grown, note_growth
 from whymask.studies.hours import fit_hours
 from whymask.studies.pace import Pace, operations_of
 from whymask.studies.page import write_study_page
@@ -146,23 +147,27 @@ def _begin(runner: Runner, hours: float | None) -> RunFolder:
     context, out = runner.context, runner.out
     config = {"settings": runner.config.to_dict(), "fingerprint": context.fingerprint, "hours": hours}
     folder = RunFolder.open(out, config, context.provenance(), read=partial(_as_before, config), mend=True)
+    note_growth(folder, config)
     _save_samples(out, context.prepared)
     write_csv(out / "skipped.csv", ["image", "reason"], context.prepared.images.skipped)
     return folder
 
 
 def _as_before(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
-    """`stored`, config.json of a study, with the share to test on, where it is of before that was a setting."""
+    """`stored`, config.json of a study, with the share to test on, where it is of before that was a setting, and with
+    the seeds and budgets that were added since."""
     there = stored["config"]
     if "test_share" in config["settings"]["data"]:
         there["settings"]["data"] = {"test_share": USUAL_SHARE} | there["settings"]["data"]
-    return there
+    return grown(there, config)
 
 
 def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: bool, names: bool) -> dict[str, Any]:
     """study.json and the page, from the cells that are finished."""
     table = assemble(runner.out, runner.context.prepared, runner.config, cells, _describe(runner, cells))
     table |= {"provenance": folder.provenance}
+    if (before := begun_with(folder)) is not None:
+        table["setting"] |= {"begun_with": before}
     table |= {"advice": advice(table, runner.context.prepared.task, str(runner.out))}
     _save_outcomes(runner.out, runner.context.prepared, table["outcomes"])
     write_record(runner.out / "study.json", table)

@@ -21,6 +21,12 @@ class RuntimeSettings:
     threads: int | None = None
     """CPU threads; default: what PyTorch finds. Bit-identical resuming needs the same number, so it is recorded."""
 
+    def __post_init__(self) -> None:
+        """Raises WhymaskError for no thread or no device."""
+        for name, value in (("threads", self.threads), ("devices", self.devices)):
+            if value is not None and value < 1:
+                raise WhymaskError(f"--{name} {value} was given; at least 1 was expected; change it, or leave it out")
+
 
 @readable
 @dataclass(frozen=True)

@@ -1,0 +1,134 @@
+"""Whose pixels a store holds, what is said of values that are not as expected, and what is not read."""
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whymask.data.prepare import prepare
+from whymask.data.preprocessing import Preprocessing
+from whymask.data.settings import DataSettings
+from whymask.data.source import reader_text
+from whymask.data.sources import open_source
+from whymask.errors import WhymaskError
+from whymask.training.settings import RuntimeSettings
+
+
+def read(path: Path, top: int = 255) -> np.ndarray:
+    return np.full((4, 4), top, np.uint8)
+
+
+def bound(top: int) -> Any:
+    return lambda path: np.full((4, 4), top, np.uint8)
+
+
+class Scaled:
+    def __init__(self, top: int):
+        self.top = top
+
+    def __call__(self, path: Path) -> np.ndarray:
+        return np.full((4, 4), self.top, np.uint8)
+
+    def read(self, path: Path) -> np.ndarray:
+        return self(path)
+
+
+READERS = {
+    "partial": lambda top: partial(read, top=top),
+    "closure": bound,
+    "object": Scaled,
+    "method": lambda top: Scaled(top).read,
+}
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_readers_made_with_other_values_do_not_share_a_store(kind: str, tmp_path: Path) -> None:
+    make = READERS[kind]
+    assert reader_text(make(255)) == reader_text(make(255)) != reader_text(make(50))
+    (tmp_path / "d").mkdir()
+    for number in range(4):
+        (tmp_path / "d" / f"{number}.raw").write_bytes(b"x")
+    seen = [
+        int(prepare(tmp_path / "d", DataSettings(store=tmp_path / "store"), reader=make(top)).images.images.max())
+        for top in (255, 50)
+    ]
+    assert seen == [255, 50]
+
+
+def test_a_reader_that_nothing_tells_apart_is_another_each_time() -> None:
+    opaque = partial(read, top=object())  # type: ignore[arg-type]
+    assert reader_text(opaque) != reader_text(opaque)
+
+
+def test_pixels_that_changed_with_their_time_set_back_are_decoded_again(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    paths = [tmp_path / "d" / f"{number}.bmp" for number in range(4)]
+    for path in paths:
+        Image.new("L", (8, 8), 10).save(path)
+    stamp, state = open_source(tmp_path / "d").stamp, paths[0].stat()
+    Image.new("L", (8, 8), 200).save(paths[0])
+    os.utime(paths[0], ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert paths[0].stat().st_size == state.st_size and open_source(tmp_path / "d").stamp != stamp
+
+
+def test_what_is_not_read_is_counted_by_suffix(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    for name in ("b.HEIC", "c.heic", "d.nef", "e", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (note,) = open_source(tmp_path).notes
+    assert note.endswith("2 .heic, 1 .nef, 1 without suffix, 1 .txt") or "2 .heic" in note
+    assert all(part in note for part in ("1 .nef", "1 .txt", "1 without suffix"))
+
+
+def test_deeper_images_than_a_network_knows_are_warned_of(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 4096, (8, 16, 16)).astype(np.uint16)
+    eight = Preprocessing((16, 16), (16, 16), 1, mean=(0.5,), std=(0.2,))
+    said: list[str] = []
+    prepare(images, DataSettings(store=tmp_path), preprocessing=eight, say=said.append)
+    assert any(
+        line.startswith("warning: these images have 16 bits a value, those that the network was") for line in said
+    )
+    said.clear()
+    prepare((images // 16).astype(np.uint8), DataSettings(store=tmp_path), preprocessing=eight, say=said.append)
+    assert not any("warning" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (np.zeros((48, 48, 3), np.uint8), r"one image in colour or 48 grey ones of 48 x 3 pixels; give images\[None\]"),
+        (Image.new("RGB", (8, 8)), r"one PIL image was given; .*\[image\]"),
+    ],
+)
+def test_one_image_is_not_taken_for_many(data: Any, said: str) -> None:
+    with pytest.raises(WhymaskError, match=said):
+        open_source(data)
+
+
+@pytest.mark.parametrize("asked", [{"threads": 0}, {"devices": 0}, {"threads": -1}])
+def test_no_thread_and_no_device_are_refused(asked: dict[str, int]) -> None:
+    with pytest.raises(WhymaskError, match="at least 1 was expected"):
+        RuntimeSettings(**asked)
+
+
+def test_no_home_is_needed_where_the_store_is_said_and_asked_for_where_it_is_not(tmp_path: Path) -> None:
+    """As in a container whose user has neither HOME nor an entry."""
+    code = (
+        "import pathlib\n"
+        "def none(cls): raise RuntimeError('Could not determine home directory.')\n"
+        "pathlib.Path.home = classmethod(none)\n"
+        "from whymask.data.settings import default_store\n"
+        "print(default_store())\n"
+    )
+    bare = {key: value for key, value in os.environ.items() if key not in ("HOME", "WHYMASK_STORE", "XDG_CACHE_HOME")}
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, env=bare | {"WHYMASK_STORE": str(tmp_path)}, capture_output=True, text=True)
+    assert said.stdout.strip() == str(tmp_path)
+    refused = subprocess.run(command, env=bare, capture_output=True, text=True)
+    assert "give --store FOLDER, or set WHYMASK_STORE" in refused.stderr
