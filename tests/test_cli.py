@@ -1,8 +1,11 @@
 """The command line: help that is worth reading, and every documented command as it is written."""
 
+import os
 import re
 import shlex
 import shutil
+import signal
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -267,3 +270,27 @@ def test_the_documented_commands_and_code_run_as_written(
         exec(compile(block, "README.md", "exec"), names)
     assert names["features"].shape == (1, names["encoder"].dim)
     assert (tmp_path / "runs/scans/encoder/encoder.json").exists()
+
+
+def test_sigterm_is_told_in_a_word_and_what_was_begun_is_tidied(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tidied = []
+
+    def decoding(arguments: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            tidied.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cli, "run", decoding)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.value.code == 130
+    assert tidied
+    assert "stopped" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from whymask import progress
-from whymask.progress import Steps, time_left
+from whymask.progress import Steps, say, time_left
 
 
 @pytest.fixture
@@ -55,3 +55,17 @@ def test_a_loop_that_goes_on_is_timed_from_where_it_went_on(
 )
 def test_time_left_is_told_in_a_unit_that_fits(seconds: float, said: str) -> None:
     assert time_left(seconds) == f"about {said} left"
+
+
+@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK"])
+def test_of_several_processes_the_first_speaks_and_each_of_its_own_error(
+    variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for other in ("RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(variable, "0")
+    say("of the first")
+    monkeypatch.setenv(variable, "1")
+    say("of the second")
+    say("error of the second", from_all=True)
+    assert capsys.readouterr().err.splitlines() == ["of the first", "error of the second"]

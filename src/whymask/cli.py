@@ -3,10 +3,12 @@
 What computes is imported where it is used: help, and what is wrong with a command, are there at once.
 """
 
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import tyro
@@ -285,8 +287,6 @@ def begin(
     runs: Iterable[str] = (),
 ) -> None:
     """The first line. Raises WhymaskError for what is plainly not there, before anything slow is imported."""
-    if data == ():
-        raise WhymaskError(f"{command}: no images were given; give a folder of them, files or a pattern")
     sources = data if isinstance(data, tuple) else () if data is None else (data,)
     for source in (*sources, labels):
         if source is not None:
@@ -325,15 +325,20 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Entry point of `whymask`: exit code 2 for bad input, 130 after Ctrl-C."""
+    """Entry point of `whymask`: exit code 2 for bad input, 130 after Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, _stop)  # training has its own, which saves a checkpoint first
     try:
         run(sys.argv[1:])
     except WhymaskError as error:
-        say(f"error: {error}")
+        say(f"error: {error}", from_all=True)
         sys.exit(2)
     except KeyboardInterrupt as stopped:  # and training.loop's Interrupted, which says where
         say(str(stopped) or "stopped")
         sys.exit(130)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

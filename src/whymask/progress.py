@@ -1,6 +1,7 @@
 """What is told while something long goes on: how far it is, what came of it, and the time left."""
 
 import math
+import os
 import time
 from types import TracebackType
 
@@ -71,9 +72,16 @@ class Steps:
         return f"{text}; {time_left(left)}" if done < self.total else text
 
 
-def say(text: str) -> None:
-    """A line for the person who watches, on stderr (stdout is for results)."""
-    console.print(text, markup=False, soft_wrap=True)
+def say(text: str, from_all: bool = False) -> None:
+    """A line for the person who watches, on stderr (stdout is for results). Of processes that compute together the
+    first one speaks, and with `from_all` each: of an error that perhaps it alone has."""
+    if from_all or is_first():
+        console.print(text, markup=False, soft_wrap=True)
+
+
+def is_first() -> bool:
+    """Whether this is the first, or only, one of the processes that compute together, as their launchers tell them."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 class Decoding:

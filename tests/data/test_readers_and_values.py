@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from whymask.data.prepare import prepare
-from whymask.data.preprocessing import Preprocessing
+from whymask.data.preprocessing import Preprocessing, native_pixels
 from whymask.data.settings import DataSettings
 from whymask.data.source import reader_text
 from whymask.data.sources import open_source
@@ -132,3 +132,34 @@ def test_no_home_is_needed_where_the_store_is_said_and_asked_for_where_it_is_not
     assert said.stdout.strip() == str(tmp_path)
     refused = subprocess.run(command, env=bare, capture_output=True, text=True)
     assert "give --store FOLDER, or set WHYMASK_STORE" in refused.stderr
+
+
+def clear(folder: Path) -> Path:
+    """Four pictures, black where they are seen, which their transparency alone shows; no two alike."""
+    folder.mkdir()
+    for number in range(4):
+        pixels = np.zeros((16, 16, 4), np.uint8)
+        pixels[number : number + 8, 2:9, 3] = 255
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def test_transparency_is_dropped_and_said_or_laid_on_white_or_a_channel(tmp_path: Path) -> None:
+    data = clear(tmp_path / "d")
+    said: list[str] = []
+    dropped = prepare(data, DataSettings(store=tmp_path / "store"), say=said.append).images
+    assert not dropped.images.any() and len(set(dropped.hashes.tolist())) == 1
+    assert any(line.startswith("warning: 4 of 4 images looked at have transparent parts") for line in said)
+    white = prepare(data, DataSettings(store=tmp_path / "store", alpha="white")).images
+    assert white.images[0, 0, 2].tolist() == [0] * 3 and white.images[0, 15, 15].tolist() == [255] * 3
+    assert len(set(white.hashes.tolist())) == 4
+    fourth = prepare(data, DataSettings(store=tmp_path / "store", alpha="channel")).images
+    assert fourth.preprocessing.channels == 4 and fourth.images[0, 0, 2].tolist() == [0, 0, 0, 255]
+    with Image.open(data / "0.png") as picture:
+        assert np.array_equal(white.preprocessing.decode(picture), white.images[0])
+
+
+def test_opaque_pictures_are_the_same_on_white(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    for image in (Image.fromarray(pixels), Image.fromarray(pixels).convert("L"), Image.fromarray(pixels).convert("P")):
+        assert np.array_equal(native_pixels(image), native_pixels(image, "white"))

@@ -116,7 +116,7 @@ def test_files_and_patterns_are_predicted_and_embedded_as_a_folder_is(
     for given, message in (
         ([photos / "*.tif"], "matches no file"),
         ([photos / "3.png", photos / "gone.png"], "gone.png: no such file"),
-        ([], "no images were given"),
+        ([], "DATA was not given"),
     ):
         for command in ("predict", "embed"):
             assert whymask(command, run, *given, "--out", tmp_path / "none") == 2

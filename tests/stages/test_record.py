@@ -16,7 +16,7 @@ from whymask.disk import as_json, read_json, write_json
 from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
 from whymask.stages.earlier import known_of_earlier_versions
-from whymask.stages.record import RunRecord, origin_of, read_record
+from whymask.stages.record import RunRecord, origin_of, read_record, with_same_origin
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.stages.start import pretrained_by
 
@@ -194,3 +194,11 @@ def test_another_kind_of_run_is_neither_read_nor_continued(finished: Path, tmp_p
     with pytest.raises(WhymaskError, match="holds a run with other settings"):
         study(GLYPHS, out=finished / "cells/scratch-2-0", settings=replace(tiny_settings(), seeds=1))
     assert read_record(finished / "cells/scratch-2-0").arm == "scratch"
+
+
+def test_an_origin_is_the_same_path_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for written in ("r/1", "./r/1/", "r/2/../1", str(tmp_path / "r/1")):
+        assert with_same_origin({"origin": "r/1", "seed": 0}, {"origin": written}) == {"origin": written, "seed": 0}
+    assert with_same_origin({"origin": "r/1"}, {"origin": "r/2"}) == {"origin": "r/1"}
+    assert with_same_origin({"origin": None}, {"origin": "r/2"}) == {"origin": None}

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from whymask.data import doubts
-from whymask.data.preprocessing import Preprocessing, derive, other_depth, statistics
+from whymask.data.lost import lost, other_depth
+from whymask.data.preprocessing import Preprocessing, derive, statistics
 from whymask.data.settings import DataSettings, default_store
 from whymask.data.sources import Reader, Source, merge, open_source
 from whymask.data.splits import USUAL_SHARE, groups_of, leaking_rows, share_for, test_rows
@@ -164,13 +165,15 @@ def prepare(
         pool = open_source(data, reader=reader, labels=None)
         beside = Path(data) if isinstance(data, str | Path) and Path(data).is_dir() else None
         source = merge(pool, open_source(config.labels, reader=reader, labels=config, beside=beside))
-    prep = preprocessing or derive(source, size=config.size, channels=config.channels, multiple_of=multiple_of)
+    prep = preprocessing or derive(
+        source, size=config.size, channels=config.channels, multiple_of=multiple_of, alpha=config.alpha
+    )
     if moments is not None and preprocessing is None and len(moments[0]) == prep.channels:
         prep = replace(prep, mean=moments[0], std=moments[1])
     store = config.store or default_store()
     height, width = prep.size
     say(f"{source.name}: {len(source.keys):,} images, seen at {height}x{width} pixels, {prep.channels} channels")
-    for note in source.notes:
+    for note in [*source.notes, *lost(source, prep.alpha)]:
         say(note)
     if preprocessing is not None and (warning := other_depth(source, preprocessing)):
         say(f"warning: {warning}")

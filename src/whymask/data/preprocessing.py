@@ -2,7 +2,8 @@
 
 The rules, in order:
 
-1. native pixels: EXIF orientation is applied, palettes are resolved, alpha is dropped, CMYK and the like become RGB.
+1. native pixels: EXIF orientation is applied, palettes are resolved, CMYK and the like become RGB. Transparency is
+   dropped, or laid on white, or a further channel, as `alpha` says.
 2. channels: grey repeats to three; three become luminance (ITU-R 601) where one is wanted; nothing else is guessed.
 3. values: 8 bit 0..255, 16 bit 0..65535, each by its own depth; anything else by `low`..`high`, clipped outside.
 4. size: the shorter side is resized (bicubic, antialiased) and the middle cut out, to the pixel as torchvision's
@@ -20,6 +21,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from whymask.data.settings import Alpha
 from whymask.data.source import RawImage, Source
 from whymask.errors import WhymaskError
 
@@ -46,6 +48,7 @@ class Preprocessing:
     high: float = 255.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    alpha: Alpha = "drop"
 
     @property
     def dtype(self) -> np.dtype:
@@ -54,7 +57,7 @@ class Preprocessing:
 
     def decode(self, raw: RawImage) -> np.ndarray:
         """The stored form (H, W, C) of a raw image; WhymaskError if its channels do not fit."""
-        return self.fit(native_pixels(raw))
+        return self.fit(native_pixels(raw, self.alpha))
 
     def fit(self, pixels: np.ndarray) -> np.ndarray:
         """`decode` from native pixels (any H, any W, any C) on."""
@@ -113,13 +116,14 @@ class Preprocessing:
         return cls(**plain)
 
 
-def native_pixels(raw: RawImage) -> np.ndarray:
-    """Pixels as the picture has them: (H, W, C); uint8, uint16, or another real type for what is neither.
+def native_pixels(raw: RawImage, alpha: Alpha = "drop") -> np.ndarray:
+    """Pixels as the picture has them: (H, W, C); uint8, uint16, or another real type for what is neither. What is done
+    with the transparency of Pillow's images says `alpha`; "channel" gives four to every 8-bit one.
 
     Raises WhymaskError for arrays that are no image and for values that are not finite.
     """
     if isinstance(raw, Image.Image):
-        return _pixels_of_image(raw)
+        return _pixels_of_image(raw, alpha)
     pixels = np.asarray(raw)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -141,6 +145,7 @@ def derive(
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     multiple_of: int = 1,
+    alpha: Alpha = "drop",
 ) -> Preprocessing:
     """Size, channels and value range for `source`, without mean and std, from up to 200 evenly spaced images.
 
@@ -148,7 +153,7 @@ def derive(
     the side of a patch); others become squares of the median shorter side, at most 96. Where the result is not the
     size of all images, they are stored 1 / 0.875 larger and the network sees the centre.
     """
-    seen = _look(source)
+    seen = looks(source)
     sides = {(look.height, look.width) for look in seen}
     shorter = int(median(min(look.height, look.width) for look in seen))
     if shorter < multiple_of:
@@ -160,7 +165,8 @@ def derive(
     chosen = _chosen_size(size, native, shorter, multiple_of)
     store = chosen if chosen == native else (round(chosen[0] / CROP_SHARE), round(chosen[1] / CROP_SHARE))
     low, high = _value_range(seen)
-    return Preprocessing(chosen, store, channels or _usual_channels(seen), low, high)
+    usual = 4 if alpha == "channel" and all(look.bits == 8 for look in seen) else _usual_channels(seen)
+    return Preprocessing(chosen, store, channels or usual, low, high, alpha=alpha)
 
 
 def statistics(images: np.ndarray, rows: np.ndarray | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -198,7 +204,7 @@ class _Look:
     high: float = 0.0
 
 
-def _look(source: Source) -> list[_Look]:
+def looks(source: Source) -> list[_Look]:
     """Looks at an evenly spaced sample of readable images; of ordinary files only the header is decoded."""
     seen, reasons = [], []
     count = len(source.keys)
@@ -214,23 +220,6 @@ def _look(source: Source) -> list[_Look]:
             "were expected; give a reader= for other formats"
         )
     return seen
-
-
-def other_depth(source: Source, preprocessing: Preprocessing) -> str | None:
-    """What to say where images have more bits a value than the network was trained on; None where they have not."""
-    if preprocessing.high > 255 or preprocessing.low < 0:
-        return None
-    try:
-        deeper = {look.bits for look in _look(source)} - {8}
-    except WhymaskError:  # none can be read, which others tell
-        return None
-    if not deeper:
-        return None
-    of = "16 bits a value" if deeper == {16} else "other values than of 8 or 16 bits"
-    return (
-        f"these images have {of}, those that the network was trained on 8 bits: the whole range of their type becomes "
-        "256 levels, of which an image that uses little of it fills few; bring them to 8 bits by a reader="
-    )
 
 
 def _look_at(raw: RawImage) -> _Look:
@@ -284,10 +273,15 @@ def _plain_mode(image: Image.Image) -> str:
     return image.mode if image.mode in ("I", "F") else "RGB"
 
 
-def _pixels_of_image(image: Image.Image) -> np.ndarray:
+def _pixels_of_image(image: Image.Image, alpha: Alpha) -> np.ndarray:
     if image.getexif().get(ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     mode = _plain_mode(image)
+    if mode in ("L", "RGB") and alpha == "channel":
+        return np.asarray(image.convert("RGBA"))
+    if mode in ("L", "RGB") and alpha == "white" and image.has_transparency_data:
+        seen = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert(mode)
     if mode in ("L", "RGB") and image.mode != mode:
         if image.mode in ("La", "RGBa") or (image.mode == "P" and "transparency" in image.info):
             image = image.convert("LA" if image.mode == "La" else "RGBA")

@@ -27,6 +27,9 @@ def default_store() -> Path:
         ) from None
 
 
+Alpha = Literal["drop", "white", "channel"]
+
+
 @readable
 @dataclass(frozen=True)
 class LabelSettings:
@@ -56,6 +59,8 @@ class DataSettings(LabelSettings):
     """Side of the square that the network sees, pixels; default: the images' own size up to 96, else 96."""
     channels: int | None = None
     """1 grey, 3 colour; default: what the data have."""
+    alpha: Alpha = field(default="drop", metadata=LATER)
+    """What is done with transparency: drop it, lay it on white, or make it a further channel."""
     group_by: str | None = None
     """A column, or a regular expression on file names (its first group), whose equal values (one patient, part or
     video) are never on both sides of a split."""

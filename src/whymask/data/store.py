@@ -75,7 +75,8 @@ def store_size(source: Source, preprocessing: Preprocessing) -> int:
 
 def store_path(source: Source, preprocessing: Preprocessing, cache: Path) -> Path:
     """The folder that the store of `source` has, or will have, under `cache`."""
-    geometry = (preprocessing.store, preprocessing.size, preprocessing.channels, preprocessing.low, preprocessing.high)
+    prep = preprocessing
+    geometry = (prep.store, prep.size, prep.channels, prep.low, prep.high, prep.alpha)
     name = hashlib.blake2b(repr((VERSION, source.stamp, len(source), geometry)).encode(), digest_size=8).hexdigest()
     return Path(cache) / name
 
@@ -273,7 +274,7 @@ def _decode_block(source: Source, preprocessing: Preprocessing, start: int) -> B
     failures: list[tuple[int, str]] = []
     for row in rows:
         try:
-            pixels = native_pixels(source.read(row))
+            pixels = native_pixels(source.read(row), preprocessing.alpha)
             images[len(hashes)] = preprocessing.fit(pixels)
         except Exception as error:  # decoders raise anything; one image never ends a run
             failures.append((row, _reason(error)))

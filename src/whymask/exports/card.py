@@ -71,6 +71,8 @@ def seeing(what: Exported) -> str:
         f"then the middle), cropped to {prep.size[0]}x{prep.size[1]}, brought to 0 to 1, and normalised by mean "
         f"({mean}) and standard deviation ({std})."
     )
+    if prep.alpha == "white":
+        text += " Transparent images are laid on white before that."
     if not is_plain(what):
         text += (
             f" Pillow's images cannot be these: {prep.channels} channels, raw values {prep.low:g} to {prep.high:g}. "

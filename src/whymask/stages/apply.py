@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from whymask.data.preprocessing import Preprocessing, other_depth
+from whymask.data.lost import lost, other_depth
+from whymask.data.preprocessing import Preprocessing
 from whymask.data.sources import Reader, Source, open_source
 from whymask.disk import check_writable, printable, write_bytes, write_csv
 from whymask.encoders import load_encoder
@@ -135,6 +136,8 @@ def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source:
     """Run `network` over all images of `source`, decoded by threads, a batch at a time."""
     if warning := other_depth(source, transform):
         say(f"warning: {warning}")
+    for line in lost(source, transform.alpha):
+        say(line)
     applied = Applied()
 
     def prepared(index: int) -> Tensor | str:

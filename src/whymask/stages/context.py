@@ -14,7 +14,7 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.disk import as_json, write_csv
 from whymask.errors import BusyError
 from whymask.runs import RunFolder, provenance
-from whymask.stages.record import RunRecord, content_of
+from whymask.stages.record import RunRecord, content_of, with_same_origin
 from whymask.tasks.budgets import Budget
 from whymask.training.device import precision_of
 
@@ -56,7 +56,10 @@ class Context:
         about = {"data": self.prepared.describe()} if alone else {}
         with self.fabric.rank_zero_first() if alone else nullcontext():
             run = RunFolder.open(
-                folder, given, self.provenance() | about, read=lambda stored: given | content_of(stored)
+                folder,
+                given,
+                self.provenance() | about,
+                read=lambda stored: with_same_origin(given | content_of(stored), given),
             )
         with self.holding(run, wait):
             if alone and self.fabric.is_global_zero:

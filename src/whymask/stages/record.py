@@ -63,6 +63,14 @@ def content_of(stored: dict[str, Any]) -> dict[str, Any]:
     return known_of_earlier_versions(config) if stored.get("schema", 1) < CONFIG_SCHEMA else config
 
 
+def with_same_origin(there: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """`there`, a stored record's content, with its origin as it is `given` now where both are one path, seen from the
+    working directory: r/1, ./r/1 and its absolute path."""
+    old, new = there.get("origin"), given.get("origin")
+    same = old is not None and new is not None and Path(old).resolve() == Path(new).resolve()
+    return there | {"origin": new} if same else there
+
+
 def read_record(folder: Path) -> RunRecord:
     """What the run in `folder` is. Raises WhymaskError where there is none."""
     path = folder / "config.json"
