@@ -348,3 +348,12 @@ def test_weights_that_do_not_fit_are_named():
         load_strictly(net, whole | {"extra": torch.zeros(1)}, "file")
     with pytest.raises(WhymaskError, match=r"weight \(3, 4\) instead of \(3, 2\)"):
         load_strictly(net, other.state_dict(), "file")
+
+
+@pytest.mark.parametrize(
+    "name", ["densenet121", "resnet18", "cnn", "vit", "vit_small_patch16_224", "swin_tiny_patch4_window7_224"]
+)
+def test_what_is_resolved_resolves_to_itself(name):
+    """As a run's record is read again."""
+    config = resolve(EncoderSettings(name), (224, 224), 3)
+    assert resolve(config.asked(), (224, 224), 3) == config

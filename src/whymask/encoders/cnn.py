@@ -221,7 +221,8 @@ def fitting_stride(asked: EncoderSettings, size: Size) -> int:
     if asked.output_stride is None:
         small = min(size) < SMALL and takes(asked.name, output_stride=8)
         return 8 if small else 32
-    if asked.output_stride not in (8, 16, 32) or not takes(asked.name, output_stride=asked.output_stride):
+    is_usual = asked.output_stride == 32  # which timm is not told, as some networks have no other
+    if not is_usual and not (asked.output_stride in (8, 16) and takes(asked.name, output_stride=asked.output_stride)):
         raise WhymaskError(
             f"output_stride {asked.output_stride} of {asked.name}; it is 8, 16 or 32, where timm lets it be chosen"
         )
