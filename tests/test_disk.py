@@ -10,11 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whymask import pretrain
 from whymask.disk import (
     CHECKSUM,
     as_json,
     as_named,
     check,
+    check_folder,
     printable,
     read_arrays,
     read_json,
@@ -25,7 +27,7 @@ from whymask.disk import (
     write_record,
     write_tensors,
 )
-from whymask.errors import DamagedError
+from whymask.errors import DamagedError, WhymaskError
 
 RECORD = {"seed": 3, "rate": 0.1, "name": "caf\xe9", "rows": [[1, "x"], [2, None]], "path": Path("a/b"), "yes": True}
 TENSORS = {"weight": torch.arange(12.0).view(3, 4), "bias": torch.zeros(3, dtype=torch.float16)}
@@ -137,6 +139,18 @@ def test_a_name_is_written_so_that_every_table_can_hold_it(name: str, written: s
 def test_any_name_comes_back_from_how_it_is_written(name: str) -> None:
     assert as_named(printable(name)) == name
     assert printable(name).isprintable() and printable(name).encode().decode() == printable(name)
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work_and_one_that_can_is_not_left(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(WhymaskError, match="is a file; a new or empty folder"):
+        check_folder(tmp_path / "file")
+    with pytest.raises(WhymaskError, match=r"cannot be written .*Choose another --out"):
+        check_folder(tmp_path / "file" / "below" / "it")
+    check_folder(tmp_path / "a" / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(WhymaskError, match="is a file"):  # before any image is decoded
+        pretrain("nothing-here", out=tmp_path / "file")
 
 
 JSON = st.recursive(

@@ -6,6 +6,7 @@ lies beside it under the same name, carries that file's SHA-256 too. Files of ar
 SHA-256 of the rest. What was damaged since is an error that says what to do.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -80,6 +81,25 @@ def check_writable(path: Path) -> None:
     probe = path.with_name(f".{path.name}.probe")
     write_bytes(probe, b"")
     probe.unlink()
+
+
+def check_folder(path: Path) -> None:
+    """Raise WhymaskError now, and not after the work, where the folder `path` is a file or cannot be made; what is made
+    of it is removed again."""
+    if path.is_file():
+        raise WhymaskError(f"{path} is a file; a new or empty folder was expected. Choose another --out.")
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".{os.getpid()}.probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def sync_folder(folder: Path) -> None:

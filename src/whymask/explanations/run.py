@@ -9,7 +9,7 @@ from whymask.data.glyph_settings import Glyphs, glyphs_of
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
-from whymask.disk import write_arrays, write_record
+from whymask.disk import check_folder, write_arrays, write_record
 from whymask.encoders import Encoder
 from whymask.errors import WhymaskError
 from whymask.explanations.cast import Cast
@@ -56,6 +56,7 @@ def explain(
         raise WhymaskError(
             f"--devices {settings.runtime.devices} was given; an explanation is made by one process; leave it out"
         )
+    check_folder(Path(out))
     given = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     arms = two_arms(open_runs(given, cells))
     if len(given) > 1 or cells:  # a study's arms are trained alike, but for what it searched

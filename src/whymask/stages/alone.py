@@ -7,7 +7,7 @@ import numpy as np
 
 from whymask.data.prepare import Prepared
 from whymask.data.sources import Reader
-from whymask.disk import read_arrays, write_arrays
+from whymask.disk import check_folder, read_arrays, write_arrays
 from whymask.encoders import resolve
 from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
@@ -46,6 +46,7 @@ def pretrain(
     as a part: ``training={"epochs": 3}``. Returns result.json's content; `load_encoder(out)` gives the encoder.
     """
     settings = with_method(settings or PretrainSettings(), keywords)
+    check_folder(Path(out))
     fabric = make_fabric(settings.runtime)
     origin = weights_of(settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
@@ -89,6 +90,7 @@ def finetune(
     one of another architecture than asked for.
     """
     settings = settings_like(with_keywords(settings or FinetuneSettings(), keywords))
+    check_folder(Path(out))
     fabric = make_fabric(settings.runtime)
     origin = weights_of(None if settings.origin == SCRATCH else settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
@@ -145,6 +147,7 @@ def probe(
     if settings is None and "origin" not in keywords:
         raise WhymaskError("probe was given no encoder; give origin=, a run's folder or a local checkpoint")
     settings = with_keywords(settings or ProbeSettings(origin=""), keywords)
+    check_folder(Path(out))
     fabric = make_fabric(settings.runtime)
     origin = weights_of(settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)

@@ -12,7 +12,7 @@ import numpy as np
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
 from whymask.data.splits import USUAL_SHARE
-from whymask.disk import write_arrays, write_csv, write_record
+from whymask.disk import check_folder, write_arrays, write_csv, write_record
 from whymask.errors import BusyError
 from whymask.later import recorded
 from whymask.methods.settings import with_method
@@ -75,6 +75,8 @@ def study(
     difference is listed) or the data cannot be used, and Interrupted after Ctrl-C; the same call continues.
     """
     asked = with_method(settings or StudySettings(), keywords)
+    if not plan:
+        check_folder(Path(out))
     context = _prepare(data, asked, reader)
     runner = _resolve(context, asked, Path(out), hours, explain, final)
     everything = list(all_cells(runner.config))
