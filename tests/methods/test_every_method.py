@@ -290,7 +290,7 @@ def pretraining(folder: Path, prepared: Prepared, case: Case, **changes: Any) ->
         seed=3,
     )
     context = Context(make_fabric(runtime()), prepared)
-    return pretrain_encoder(context, job, folder, "test")
+    return pretrain_encoder(context, job, folder, "test", keep_checkpoints=True)
 
 
 def test_several_masks_of_an_image_share_the_batch_size(prepared: Prepared, tmp_path: Path) -> None:
