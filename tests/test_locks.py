@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from whymask.errors import BusyError
+from whymask.errors import BusyError, WhymaskError
 from whymask.locks import holding
 from whymask.runs import Checkpoint, RunFolder
 
@@ -38,6 +38,12 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_folder_that_is_held_is_refused_with_who_holds_it(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     busy = pytest.raises(BusyError, match=rf"written by process {holder.pid} on .*wait until it has ended")
     with busy, holding(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(WhymaskError, match="cannot be written"), holding(tmp_path / "file"):
         pass
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from whymask.disk import unwritable
 from whymask.errors import BusyError
 from whymask.progress import say
 
@@ -18,7 +19,8 @@ LOCK, HOLDER = ".lock", ".holder"
 def holding(folder: Path, wait: bool = False) -> Iterator[None]:
     """Within, no other process on any machine that sees the same disk holds `folder`.
 
-    Raises BusyError where one does, with its process and host, unless this is to `wait` until it has ended.
+    Raises BusyError where one does, with its process and host, unless this is to `wait` until it has ended, and
+    WhymaskError where nothing can be written there.
     """
     lock = FileLock(folder / LOCK)
     try:
@@ -30,6 +32,8 @@ def holding(folder: Path, wait: bool = False) -> Iterator[None]:
             ) from None
         say(f"waiting for {_holder(folder)}, which writes {folder}")
         lock.acquire()
+    except OSError as error:
+        raise unwritable(folder, error) from error
     try:
         with suppress(OSError):
             (folder / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()}")

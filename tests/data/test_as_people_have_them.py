@@ -72,11 +72,13 @@ def test_classes_whose_names_hold_a_splits_word_stay_classes(tmp_path: Path) -> 
     assert source.classes == ("test_tube", "train_station") and source.splits is None
 
 
-def test_folders_that_hold_the_same_subfolders_are_asked_about(tmp_path: Path) -> None:
+def test_folders_that_hold_the_same_subfolders_are_no_classes_and_both_readings_are_named(tmp_path: Path) -> None:
     classes(tmp_path / "d" / "monday", {"c0": 2, "c1": 2}), classes(tmp_path / "d" / "friday", {"c0": 1, "c1": 1})
-    with pytest.raises(WhymaskError, match=r"friday, monday all hold the subfolders c0, c1.*train and test.*CSV"):
-        open_source(tmp_path / "d")
-    assert not open_source(tmp_path / "d", labels=None).labelled.any()  # where labels do not matter, nothing is asked
+    unclear = prepared(tmp_path / "d", tmp_path)
+    assert len(unclear.pool) == 6  # to pretrain on, they are as good as others
+    both = r"friday, monday all hold the subfolders c0, c1.*If c0, c1 are the classes.*; if friday, monday are"
+    with pytest.raises(WhymaskError, match=rf"no labelled images \(the folders {both}"):
+        unclear.require_labels()
 
 
 # stray images

@@ -26,11 +26,10 @@ def from_folder(name: str, root: Path, files: list[str], reader: Reader | None, 
         asked = replace(asked, task="classification")  # a subfolder is a class, whatever its name
     parts = [Path(file).parts for file in files]
     splits = split_folders(parts)
-    if splits is None and asked is not None:
-        _refuse_alike(name, parts)
     bases = [splits[part[0]] if splits else "" for part in parts]
     inner = [part[1:] if splits else part for part in parts]
-    names, notes = _class_folders(bases, inner)
+    alike = None if splits else _alike(parts)
+    names, notes = ([""] * len(parts), [alike]) if alike else _class_folders(bases, inner)
     task, labels = read_labels(RawLabels(names) if any(names) else None, len(names), asked, name)
     paths = [root / file for file in files]
     return Source(
@@ -41,7 +40,7 @@ def from_folder(name: str, root: Path, files: list[str], reader: Reader | None, 
         labels=labels,
         task=task,
         splits=split_column(bases, task.labelled(labels)) if splits else None,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
@@ -56,39 +55,40 @@ def split_folders(parts: Sequence[Sequence[str]]) -> dict[str, str] | None:
     return {folder: split for folder, (split, _) in named.items()} if len(named) == len(found) and same_rest else None
 
 
-def _refuse_alike(name: str, parts: Sequence[Sequence[str]]) -> None:
-    """Top folders that all hold the same subfolders may be parts of the data, or classes."""
+def _alike(parts: Sequence[Sequence[str]]) -> str | None:
+    """What to say where the top folders all hold the same subfolders: these may be the classes, or those."""
     inner: dict[str, set[str]] = {}
     for part in parts:
         inner.setdefault(part[0] if len(part) > 2 else "", set()).add(part[1] if len(part) > 2 else "")
     first = next(iter(inner.values()))
-    if len(inner) > 1 and len(first) > 1 and "" not in inner and all(found == first for found in inner.values()):
-        raise WhymaskError(
-            f"{name}: the folders {_listed(inner)} all hold the subfolders {_listed(first)}. Either these are the "
-            f"classes: then name the outer ones train and test, or give one of them. Or {_listed(inner)} are: then "
-            "list the images in a CSV with the columns path and label"
-        )
+    if len(inner) < 2 or len(first) < 2 or "" in inner or any(found != first for found in inner.values()):
+        return None
+    return (
+        f"the folders {_listed(inner)} all hold the subfolders {_listed(first)}, so that nothing is taken for a class. "
+        f"If {_listed(first)} are the classes, name the outer folders train and test, or give one of them; if "
+        f"{_listed(inner)} are, list the images in a CSV with the columns path and label"
+    )
 
 
 FEW_STRAY, STRAY_SHARE = 3, 0.1
 """Images beside class folders, and their share of all, up to which the folders are classes all the same."""
 
 
-def _class_folders(bases: list[str], inner: Sequence[Sequence[str]]) -> tuple[list[str], tuple[str, ...]]:
+def _class_folders(bases: list[str], inner: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
     """The class that each image's folder names, "" for none, and what is to be said of that.
 
     In a base (a split, or all) the subfolders are classes where every image lies in one, or all but a few stray ones.
     """
-    names, notes = [part[0] if len(part) > 1 else "" for part in inner], []
+    names = [part[0] if len(part) > 1 else "" for part in inner]
+    notes: list[str] = []
     for base in dict.fromkeys(bases):
         rows = [row for row, other in enumerate(bases) if other == base]
         stray = [row for row in rows if not names[row]]
         if not stray or len(stray) == len(rows):
             continue
         shown = ", ".join(inner[row][-1] for row in stray[:3]) + ", ..." * (len(stray) > 3)
-        beside = (
-            f"{len(stray)} of {len(rows)} images lie beside the subfolders{f' of {base}' if base else ''} ({shown})"
-        )
+        where = f"the subfolders of {base}" if base else "the subfolders"
+        beside = f"{len(stray)} of {len(rows)} images lie beside {where} ({shown})"
         folders = len({names[row] for row in rows} - {""})
         if len(stray) <= FEW_STRAY and len(stray) <= STRAY_SHARE * len(rows) and folders > 1:
             notes.append(f"{beside}: they are unlabelled, the {folders} subfolders are classes")
@@ -96,7 +96,7 @@ def _class_folders(bases: list[str], inner: Sequence[Sequence[str]]) -> tuple[li
         notes.append(f"{beside}, so that the subfolders are not taken for classes")
         for row in rows:
             names[row] = ""
-    return names, tuple(notes)
+    return names, notes
 
 
 def _listed(names: Iterable[str]) -> str:
