@@ -81,6 +81,27 @@ def test_folders_that_hold_the_same_subfolders_are_no_classes_and_both_readings_
         unclear.require_labels()
 
 
+def test_a_stray_picture_beside_split_folders_makes_no_classes_of_them(tmp_path: Path) -> None:
+    classes(tmp_path / "d" / "train", {"c0": 10, "c1": 10}), classes(tmp_path / "d" / "test", {"c0": 3, "c1": 3}, 40)
+    write(tmp_path / "d" / "preview.png", 99)
+    source = open_source(tmp_path / "d")
+    assert source.classes == ("c0", "c1") and int(source.labelled.sum()) == 26 and source.splits is not None
+    assert source.notes == ("1 of 27 images (preview.png) lie beside the splits: they are unlabelled",)
+    assert sorted(source.splits[~source.labelled]) == ["train"]
+
+
+def test_a_folder_beside_train_and_test_makes_no_classes_of_them_and_both_readings_are_named(tmp_path: Path) -> None:
+    classes(tmp_path / "d" / "seg_train", {"c0": 2, "c1": 2}), classes(tmp_path / "d" / "seg_test", {"c0": 1, "c1": 1})
+    write(tmp_path / "d" / "seg_pred" / "0.png")
+    both = r"seg_test, seg_train are named after splits, seg_pred beside them not.*If they are splits.*if all are"
+    with pytest.raises(WhymaskError, match=rf"no labelled images \(the folders {both}"):
+        prepared(tmp_path / "d", tmp_path).require_labels()
+
+
+def test_one_class_may_be_called_train(tmp_path: Path) -> None:
+    assert open_source(classes(tmp_path / "d", {"car": 2, "train": 2})).classes == ("car", "train")
+
+
 # stray images
 
 

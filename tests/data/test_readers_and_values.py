@@ -13,8 +13,8 @@ from PIL import Image
 
 from whymask.data.prepare import prepare
 from whymask.data.preprocessing import Preprocessing, native_pixels
+from whymask.data.readers import reader_text
 from whymask.data.settings import DataSettings
-from whymask.data.source import reader_text
 from whymask.data.sources import open_source
 from whymask.errors import WhymaskError
 from whymask.training.settings import RuntimeSettings
@@ -59,6 +59,39 @@ def test_readers_made_with_other_values_do_not_share_a_store(kind: str, tmp_path
         for top in (255, 50)
     ]
     assert seen == [255, 50]
+
+
+class Slotted:
+    __slots__ = ("top",)
+
+    def __init__(self, top: Any):
+        self.top = top
+
+    def __call__(self, path: Path) -> np.ndarray:
+        return np.full((4, 4), self.top, np.uint8)
+
+
+LEVEL = 1
+
+
+def of_the_module(path: Path) -> np.ndarray:
+    return read(path, LEVEL)
+
+
+@pytest.mark.parametrize("make", [lambda top: partial(read, top=top), bound, Scaled, Slotted])
+def test_readers_that_hold_long_arrays_are_told_apart_by_every_value(make: Any) -> None:
+    table = np.arange(5000)
+    other = table.copy()
+    other[2500] = -1
+    assert repr(table) == repr(other)
+    assert reader_text(make(table)) == reader_text(make(table.copy())) != reader_text(make(other))
+
+
+def test_a_reader_is_told_apart_by_the_values_of_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = reader_text(of_the_module)
+    assert reader_text(of_the_module) == before
+    monkeypatch.setattr(sys.modules[__name__], "LEVEL", 2)
+    assert reader_text(of_the_module) != before
 
 
 def test_a_reader_that_nothing_tells_apart_is_another_each_time() -> None:

@@ -26,10 +26,12 @@ def from_folder(name: str, root: Path, files: list[str], reader: Reader | None, 
         asked = replace(asked, task="classification")  # a subfolder is a class, whatever its name
     parts = [Path(file).parts for file in files]
     splits = split_folders(parts)
-    bases = [splits[part[0]] if splits else "" for part in parts]
-    inner = [part[1:] if splits else part for part in parts]
-    alike = None if splits else _alike(parts)
-    names, notes = ([""] * len(parts), [alike]) if alike else _class_folders(bases, inner)
+    bases = [splits.get(part[0], "") if splits else "" for part in parts]
+    inner = [part[1:] if base else part for base, part in zip(bases, parts, strict=True)]
+    unclear = None if splits else _half_splits(parts) or _alike(parts)
+    names, notes = ([""] * len(parts), [unclear]) if unclear else _class_folders(bases, inner)
+    if splits and (outside := [part[0] for part in parts if len(part) == 1]):
+        notes.insert(0, f"{_some(outside, len(parts))} lie beside the splits: they are unlabelled")
     task, labels = read_labels(RawLabels(names) if any(names) else None, len(names), asked, name)
     paths = [root / file for file in files]
     return Source(
@@ -45,14 +47,36 @@ def from_folder(name: str, root: Path, files: list[str], reader: Reader | None, 
 
 
 def split_folders(parts: Sequence[Sequence[str]]) -> dict[str, str] | None:
-    """Top folder -> split, where every image lies in a folder that is named after one, and these names differ in
-    nothing else, such as seg_train and seg_test; else None."""
-    if any(len(part) < 2 for part in parts):
+    """Top folder -> split, where every image but a few stray ones lies in a folder that is named after one, and these
+    names differ in nothing else, such as seg_train and seg_test; else None."""
+    tops = {part[0] for part in parts if len(part) > 1}
+    outside = sum(len(part) == 1 for part in parts)
+    named = _split_names(tops)
+    if not named or len(named) < len(tops) or (outside and (len(named) < 2 or not _are_few(outside, len(parts)))):
         return None
-    found = {folder: split_named(folder) for folder in {part[0] for part in parts}}
+    return named
+
+
+def _split_names(folders: Iterable[str]) -> dict[str, str]:
+    """Folder -> split, of those that are named after one; empty where these names differ in something else."""
+    found = {folder: split_named(folder) for folder in folders}
     named = {folder: split for folder, split in found.items() if split is not None}
     same_rest = len({rest for _, rest in named.values()}) == 1
-    return {folder: split for folder, (split, _) in named.items()} if len(named) == len(found) and same_rest else None
+    return {folder: split for folder, (split, _) in named.items()} if same_rest else {}
+
+
+def _half_splits(parts: Sequence[Sequence[str]]) -> str | None:
+    """What to say where some top folders are a train and a test set by their names, and others beside them are not."""
+    tops = {part[0] for part in parts if len(part) > 1}
+    named = _split_names(tops)
+    if len({*named.values()}) < 2 or len(named) == len(tops):
+        return None
+    others = tops - named.keys()
+    return (
+        f"the folders {_listed(named)} are named after splits, {_listed(others)} beside them not, so that nothing is "
+        f"taken for a class. If they are splits, move {_listed(others)} elsewhere; if all are classes, list the images "
+        "in a CSV with the columns path and label"
+    )
 
 
 def _alike(parts: Sequence[Sequence[str]]) -> str | None:
@@ -71,7 +95,16 @@ def _alike(parts: Sequence[Sequence[str]]) -> str | None:
 
 
 FEW_STRAY, STRAY_SHARE = 3, 0.1
-"""Images beside class folders, and their share of all, up to which the folders are classes all the same."""
+"""Images beside folders of classes or splits, and their share of all, up to which the folders are still those."""
+
+
+def _are_few(stray: int, images: int) -> bool:
+    return stray <= FEW_STRAY and stray <= STRAY_SHARE * images
+
+
+def _some(stray: Sequence[str], images: int) -> str:
+    """ "2 of 90 images (a.png, b.png)"."""
+    return f"{len(stray)} of {images} images ({', '.join(stray[:3])}{', ...' * (len(stray) > 3)})"
 
 
 def _class_folders(bases: list[str], inner: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
@@ -90,7 +123,7 @@ def _class_folders(bases: list[str], inner: Sequence[Sequence[str]]) -> tuple[li
         where = f"the subfolders of {base}" if base else "the subfolders"
         beside = f"{len(stray)} of {len(rows)} images lie beside {where} ({shown})"
         folders = len({names[row] for row in rows} - {""})
-        if len(stray) <= FEW_STRAY and len(stray) <= STRAY_SHARE * len(rows) and folders > 1:
+        if _are_few(len(stray), len(rows)) and folders > 1:
             notes.append(f"{beside}: they are unlabelled, the {folders} subfolders are classes")
             continue
         notes.append(f"{beside}, so that the subfolders are not taken for classes")

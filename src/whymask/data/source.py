@@ -1,18 +1,15 @@
 """What a source of images is, and two things that every kind of source makes: splits and a stamp."""
 
 import hashlib
-import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from PIL import Image
 
+from whymask.data.readers import reader_text
 from whymask.tasks import Classification, Task
 
 RawImage = Image.Image | np.ndarray
@@ -92,29 +89,6 @@ def stamp_files(paths: Sequence[Path], names: Sequence[str], reader: Reader | No
         else:
             parts.append(f"{name} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}")
     return digest_of([*parts, *([reader_text(reader)] if reader is not None else [])])
-
-
-def reader_text(reader: Any) -> str:
-    """What tells a reader from others: its source, and the values that it was made with. One that nothing tells, such
-    as one that holds an object without a text of its own, is another each time, and so is what it decodes."""
-    if isinstance(reader, partial):
-        text = f"{reader_text(reader.func)} {reader.args!r} {sorted(reader.keywords.items())!r}"
-    elif inspect.isfunction(reader):
-        closed = [cell.cell_contents for cell in reader.__closure__ or ()]
-        text = f"{_source_of(reader)} {reader.__defaults__!r} {reader.__kwdefaults__!r} {closed!r}"
-    elif inspect.ismethod(reader):
-        text = f"{_source_of(reader.__func__)} {type(reader.__self__).__qualname__} {vars(reader.__self__)!r}"
-    else:
-        text = f"{_source_of(type(reader))} {getattr(reader, '__qualname__', '')} {getattr(reader, '__dict__', '')!r}"
-    return f"{text} {uuid4()}" if " at 0x" in text else text
-
-
-def _source_of(thing: Any) -> str:
-    try:
-        return inspect.getsource(thing)
-    except (OSError, TypeError):
-        code = getattr(thing, "__code__", None)
-        return f"{thing.__module__} {thing.__qualname__} {code and (code.co_code, code.co_consts)!r}"
 
 
 def digest_of(parts: Iterable[str]) -> str:
