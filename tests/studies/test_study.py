@@ -413,6 +413,15 @@ def test_a_plan_runs_nothing(tmp_path: Path, capsys: Any, monkeypatch: pytest.Mo
     assert sum(plan["parts"].values()) == pytest.approx(plan["seconds"])
 
 
+@pytest.mark.parametrize(("clock", "processor"), [(2.0, 4.0), (4.0, 2.0)])
+def test_a_plan_counts_neither_other_work_nor_its_threads_one_by_one(
+    clock: float, processor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans.time, "perf_counter", lambda: 1 + clock)
+    monkeypatch.setattr(plans.time, "process_time", lambda: 1 + processor)
+    assert plans._since((1.0, 1.0)) == 2
+
+
 def test_a_plan_has_a_part_for_all_that_a_study_does(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,8 +133,18 @@ def _images_asked(runner: Runner, test: int) -> int:
     return networks * (VIEWS_AN_IMAGE * min(BRIEF.view_images, test) + ASKED_AN_IMAGE * min(BRIEF.test_images, test))
 
 
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _since(began: tuple[float, float]) -> float:
+    """Seconds that what was done takes on a quiet machine: of the clock, or of the processors where these are fewer.
+    Other work lengthens the one, several threads the other; who waits for a GPU's number spins, and so uses both."""
+    return min(now - then for now, then in zip(_now(), began, strict=True))
+
+
 def time_figure() -> float:
-    """Processor seconds, as one thread draws, of a plain figure of two panels, after one that warms up."""
+    """Seconds of a plain figure of two panels, after one that warms up."""
 
     def paint(figure: Figure) -> None:
         for axes in figure.subplots(1, 2):
@@ -143,9 +153,9 @@ def time_figure() -> float:
             axes.legend()
 
     for _ in range(2):
-        began = time.process_time()
+        began = _now()
         to_svg("plan", make("plan", 4.2, paint, width=8.6))
-    return time.process_time() - began
+    return _since(began)
 
 
 def time_steps(training: Training) -> float:
@@ -154,13 +164,13 @@ def time_steps(training: Training) -> float:
     seconds = []
     training.model.train()
     for step in range(WARM_UP_STEPS + TIMED_STEPS):
-        began = time.process_time()
+        began = _now()
         loss = training.loss_of(training.model, training.batches(step), step)["loss"]
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
         loss.item()
-        seconds.append(time.process_time() - began)
+        seconds.append(_since(began))
     return sorted(seconds[WARM_UP_STEPS:])[TIMED_STEPS // 2]
 
 
@@ -169,7 +179,7 @@ def time_testing(training: Training, runner: Runner) -> float:
     """Seconds that testing takes an image."""
     rows = runner.context.prepared.test[:EVALUATION_BATCH]
     training.model.eval()
-    began = time.process_time()
+    began = _now()
     for batch in in_order(runner.context.prepared.images, rows, EVALUATION_BATCH, training.batches.device):
         training.model(batch.images).cpu()
-    return (time.process_time() - began) / len(rows)
+    return _since(began) / len(rows)
