@@ -21,7 +21,9 @@ from torchvision.transforms import v2
 
 from benchmarks.measure import Effort, Row, Work, against, interleaved, threads
 from whymask.data.batches import Augment, Batches
-from whymask.data.preprocessing import Preprocessing, derive, statistics
+from whymask.data.derive import derive, statistics
+from whymask.data.preprocessing import Preprocessing
+from whymask.data.settings import DataSettings
 from whymask.data.source import Source
 from whymask.data.store import open_images
 from whymask.randomness import numpy_generator
@@ -45,7 +47,7 @@ def large_rows(effort: Effort, images: int) -> list[Row]:
 
 def rows_of(files: list[bytes], name: str, size: int, effort: Effort) -> list[Row]:
     source = source_of(files, name)
-    prep = derive(source, size=size, channels=3)
+    prep = derive(source, DataSettings(size=size, channels=3))
     with TemporaryDirectory() as folder, threads(1):
         decoding = {"store": store_building(source, prep, Path(folder)), "Pillow": pillow_decoding(files)}
         decode = interleaved(decoding, effort, time.process_time)

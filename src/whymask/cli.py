@@ -135,6 +135,7 @@ def predict(
     out: Path = Path("predictions.csv"),
     cell: str | None = None,
     confidence: float = 0.9,
+    reader: str | None = None,
 ) -> None:
     """Classes and probabilities of images, or the numbers that a regression predicts, as CSV.
 
@@ -144,9 +145,10 @@ def predict(
             (scratch where pretraining hurts), at the largest budget, first seed.
         confidence: Mark an image as unsure where the network's test images of such confidence, and more, were right
             less often than this share. Of one class an image.
+        reader: MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.
     """
     begin("predict", data, out=out, runs=[run])
-    whymask.predict(run, data, out=out, cell=cell, confidence=confidence, runtime=runtime)
+    whymask.predict(run, data, out=out, cell=cell, confidence=confidence, runtime=runtime, reader=reader)
 
 
 def embed(
@@ -155,6 +157,7 @@ def embed(
     runtime: Annotated[RuntimeSettings, Flat],
     out: Path = Path("features.parquet"),
     cell: str | None = None,
+    reader: str | None = None,
 ) -> None:
     """Features of images, as parquet with the columns path and features.
 
@@ -162,9 +165,10 @@ def embed(
         out: File to write.
         cell: Which network of a study, a name under its cells/. Default: its final one, else the first seed's
             pretrained encoder.
+        reader: MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.
     """
     begin("embed", data, out=out, runs=[run])
-    whymask.embed(run, data, out=out, cell=cell, runtime=runtime)
+    whymask.embed(run, data, out=out, cell=cell, runtime=runtime, reader=reader)
 
 
 def explain(

@@ -13,7 +13,8 @@ from torchvision.transforms import functional as TF
 
 from whymask.data import batches as module
 from whymask.data.batches import SMALL, Augment, Batches, Crops, Images, draw_crops, in_order, resized_crops
-from whymask.data.preprocessing import Preprocessing, derive
+from whymask.data.derive import derive
+from whymask.data.preprocessing import Preprocessing
 from whymask.data.sources import open_source
 from whymask.data.store import open_images
 from whymask.errors import WhymaskError

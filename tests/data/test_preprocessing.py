@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from whymask.data.preprocessing import Preprocessing, derive, native_pixels, statistics
+from whymask.data.derive import derive, statistics
+from whymask.data.pixels import native_pixels
+from whymask.data.preprocessing import Preprocessing
+from whymask.data.settings import DataSettings
 from whymask.data.source import Source
 from whymask.data.sources import open_source
 from whymask.errors import WhymaskError
@@ -88,7 +91,7 @@ def test_16_bit_png_is_kept(tmp_path):
     assert np.array_equal(preprocessing.decode(source.read(0))[..., 0], values)
 
 
-@pytest.mark.parametrize("raw", [np.zeros(3), np.zeros((2, 2, 2, 2)), np.zeros((0, 3)), np.zeros((2, 2), complex)])
+@pytest.mark.parametrize("raw", [np.zeros(3), np.zeros((1, 2, 2, 2, 2)), np.zeros((0, 3)), np.zeros((2, 2), complex)])
 def test_arrays_that_are_no_image(raw):
     with pytest.raises(WhymaskError, match="an image is"):
         native_pixels(raw)
@@ -203,7 +206,7 @@ def test_derived_size_is_a_multiple_that_fits(sides, multiple):
     ],
 )
 def test_derived_size_of_known_cases(sides, size, multiple, expected, store):
-    found = derive(source_of([np.zeros(side, np.uint8) for side in sides]), size=size, multiple_of=multiple)
+    found = derive(source_of([np.zeros(side, np.uint8) for side in sides]), DataSettings(size=size), multiple)
     assert (found.size, found.store) == (expected, store)
 
 
@@ -212,7 +215,7 @@ def test_image_smaller_than_a_patch_and_size_that_is_no_multiple():
     with pytest.raises(WhymaskError, match=r"10 pixels.*one patch of 16"):
         derive(source, multiple_of=16)
     with pytest.raises(WhymaskError, match=r"30 x 30.*multiples of the patch, 4.*give 32"):
-        derive(source, size=30, multiple_of=4)
+        derive(source, DataSettings(size=30), multiple_of=4)
 
 
 def test_derive_skips_what_cannot_be_read():
@@ -227,7 +230,7 @@ def test_derived_channels():
     assert derive(source_of([grey, grey])).channels == 1
     assert derive(source_of([grey, grey, colour])).channels == 3
     assert derive(source_of([five, five, grey])).channels == 5
-    assert derive(source_of([colour]), channels=1).channels == 1
+    assert derive(source_of([colour]), DataSettings(channels=1)).channels == 1
 
 
 # Statistics and normalisation

@@ -130,7 +130,7 @@ def test_folder_linked_into_itself_is_walked_once(tmp_path):
 def test_folder_without_images_is_an_error(tmp_path, files):
     for name in files:
         (tmp_path / name).write_text("x")
-    with pytest.raises(WhymaskError, match=r"no images in this folder.*expected.*reader="):
+    with pytest.raises(WhymaskError, match=r"no images in this folder.*expected.*--reader"):
         open_source(tmp_path)
 
 

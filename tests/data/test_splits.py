@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whymask.data import splits
+from whymask.data.derive import derive
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.glyphs import glyph_source
 from whymask.data.prepare import Prepared, prepare
-from whymask.data.preprocessing import derive
 from whymask.data.settings import DataSettings
 from whymask.data.splits import groups_of, hold_out, leaking_rows
 from whymask.data.store import ImageSet, open_images

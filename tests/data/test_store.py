@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 
 from whymask.data import store
-from whymask.data.preprocessing import Preprocessing, derive, statistics
+from whymask.data.derive import derive, statistics
+from whymask.data.preprocessing import Preprocessing
+from whymask.data.settings import DataSettings
 from whymask.data.source import Source
 from whymask.data.sources import merge, open_source
 from whymask.data.store import ImageSet, open_images, store_path, store_size
@@ -20,8 +22,8 @@ from whymask.errors import DamagedError, WhymaskError
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
 
 
-def opened(source: Source, cache: Path, **given) -> ImageSet:
-    return open_images(source, derive(source, **given), cache)
+def opened(source: Source, cache: Path, size: int | None = None, multiple_of: int = 1) -> ImageSet:
+    return open_images(source, derive(source, DataSettings(size=size), multiple_of), cache)
 
 
 def counting(source: Source) -> tuple[Source, list[int]]:
@@ -59,7 +61,7 @@ def test_many_blocks_keep_their_order_and_report_progress(tmp_path):
     done: list[tuple[int, int]] = []
     source = open_source(values)
     images = open_images(source, derive(source), tmp_path, progress=lambda *now: done.append(now))
-    assert np.array_equal(images.images[:, 0, 0, 0], np.arange(count))
+    assert np.array_equal(images.images[:, 0, 0, 0], np.rint(np.arange(count) / 511 * 65535))  # of 9 bits
     assert done == sorted(done) and done[-1] == (count, count) and len(done) == 6
 
 

@@ -94,6 +94,24 @@ def test_labels_of_new_images_do_not_matter(task: str, tuned: dict[str, Path], t
     assert (tmp_path / "f.parquet").exists()
 
 
+def test_a_network_of_tiles_answers_for_each_file_with_their_mean(tuned: dict[str, Path], tmp_path: Path) -> None:
+    photos = tuned["photos"].parent
+    training = FinetuneTrainingSettings(epochs=1, batch_size=16)
+    settings = FinetuneSettings(encoder=EncoderSettings("cnn", width=8), training=training, runtime=RUNTIME)
+    whymask.finetune(bars("classification"), out=tmp_path / "r", settings=settings, tile=8, size=8)
+    rows, _of_wholes = predicted(tmp_path / "r", photos, tmp_path / "p.csv")
+    model, task = load_classifier(tmp_path / "r")
+    pixels = np.asarray(Image.open(rows[0]["path"]))
+    tiles = [pixels[t : t + 8, u : u + 8] for t in range(0, len(pixels), 8) for u in range(0, len(pixels), 8)]
+    with torch.inference_mode():
+        mean = task.shown(model(torch.stack([model.encoder.transform(tile) for tile in tiles]))).mean(0)
+    assert len(rows) == 10 and "unsure" not in rows[0] and len(tiles) > 1
+    columns = [name for name in rows[0] if name.startswith("probability")]
+    assert np.allclose([float(rows[0][name]) for name in columns], mean, atol=1e-4)
+    features = whymask.embed(tmp_path / "r", photos, out=tmp_path / "e.parquet", runtime=RUNTIME)
+    assert len(features) == 10 * len(tiles)
+
+
 def test_files_and_patterns_are_predicted_and_embedded_as_a_folder_is(
     tuned: dict[str, Path], tmp_path: Path, whymask: Callable[..., int], capsys: Any
 ) -> None:

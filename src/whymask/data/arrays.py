@@ -11,7 +11,8 @@ from PIL import Image
 
 from whymask.data.labels import LABEL, TARGET, Column, find_labels, read_labels
 from whymask.data.settings import LabelSettings
-from whymask.data.source import SPLITS, RawImage, Source, split_column, stamp_files
+from whymask.data.source import SPLITS, RawImage, Source, split_column
+from whymask.data.stamps import stamp_files
 from whymask.errors import WhymaskError
 
 ALIASES = {LABEL: ("labels", "y", "label"), TARGET: ("target", "targets")}

@@ -13,7 +13,8 @@ import numpy as np
 from whymask.data.labels import find_labels, label_notes, read_labels
 from whymask.data.opening import open_file, regular
 from whymask.data.settings import LabelSettings
-from whymask.data.source import SPLIT_OF, RawImage, Reader, Source, split_column, split_named, stamp_files
+from whymask.data.source import SPLIT_OF, RawImage, Reader, Source, split_column, split_named
+from whymask.data.stamps import stamp_files
 from whymask.errors import WhymaskError
 from whymask.tasks import RawLabels
 

@@ -6,28 +6,39 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from whymask.data.preprocessing import Preprocessing, looks
-from whymask.data.settings import Alpha
+from whymask.data.derive import looks
+from whymask.data.formats import EXTRA, loses_depth
+from whymask.data.opening import REDUCED
+from whymask.data.pixels import frame_count
+from whymask.data.preprocessing import Preprocessing
+from whymask.data.settings import DataSettings
 from whymask.data.source import RawImage, Source
 from whymask.errors import WhymaskError
 
+USUAL = DataSettings()
+OUTSIDE = 0.1
+"""Of the range of values, how far others may lie beyond it before that is said."""
 SAMPLE = 100
 """Images that are looked at."""
-FRAMES = "several frames or pages, of which the first alone is seen"
-DEPTH = "colours of 16 bits, of which Pillow reads the upper 8"
+FRAMES = (
+    "several frames or pages, of which the first alone is seen (--frames all makes each an image, channels all one)"
+)
+DEPTH = f"colours of 16 bits, of which Pillow reads the upper 8 ({EXTRA} reads all)"
+LARGE = "more than 179 million pixels, of which squares are seen as one (--tile 512 sees each)"
 TRANSPARENT = "transparent parts, whose colours are seen as if they were not (--alpha white lays them on white)"
 
 
-def lost(source: Source, alpha: Alpha = "drop") -> list[str]:
+def lost(source: Source, how: DataSettings | Preprocessing = USUAL) -> list[str]:
     """A line for each kind of content that is left out of some of up to 100 evenly spaced images, with their number;
-    `alpha` is what is done with transparency."""
+    `how` is what is done with transparency and frames."""
     rows = np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)).tolist()
     found = Counter(what for row in rows for what in _of_row(source, row))
+    is_seen = {TRANSPARENT: how.alpha != "drop", FRAMES: how.frames != "first"}
     return [
         f"warning: {count:,} of {len(rows):,} images looked at have {what}; "
-        "to see all of it, convert them, or give a reader="
+        "to see all of it, convert them, or give a --reader"
         for what, count in found.items()
-        if what != TRANSPARENT or alpha == "drop"
+        if not is_seen.get(what)
     ]
 
 
@@ -39,13 +50,15 @@ def _of_row(source: Source, row: int) -> list[str]:
 
 
 def _of(raw: RawImage) -> Iterator[str]:
+    if frame_count(raw) > 1:
+        yield FRAMES
     if not isinstance(raw, Image.Image):
         return
-    if raw.format != "MPO" and getattr(raw, "is_animated", False):  # of which a phone's further frames are previews
-        yield FRAMES
     raw.seek(0)
-    if not raw.mode.startswith("I;16") and any(";16" in str(tile[3]) for tile in getattr(raw, "tile", ())):
+    if loses_depth(raw):
         yield DEPTH
+    if REDUCED in raw.info:
+        yield LARGE
     if _is_transparent(raw):
         yield TRANSPARENT
 
@@ -59,16 +72,27 @@ def _is_transparent(image: Image.Image) -> bool:
 
 def other_depth(source: Source, preprocessing: Preprocessing) -> str | None:
     """What to say where images have more bits a value than the network was trained on; None where they have not."""
-    if preprocessing.high > 255 or preprocessing.low < 0:
-        return None
     try:
-        deeper = {look.bits for look in looks(source)} - {8}
+        seen = looks(source, preprocessing.alpha, preprocessing.frames)
     except WhymaskError:  # none can be read, which others tell
         return None
+    deeper = {look.bits for look in seen} - {8}
+    if (preprocessing.low, preprocessing.high) != (0.0, 255.0):
+        return _outside(min(look.low for look in seen), max(look.high for look in seen), preprocessing)
     if not deeper:
         return None
     of = "16 bits a value" if deeper == {16} else "other values than of 8 or 16 bits"
     return (
         f"these images have {of}, those that the network was trained on 8 bits: the whole range of their type becomes "
-        "256 levels, of which an image that uses little of it fills few; bring them to 8 bits by a reader="
+        "256 levels, of which an image that uses little of it fills few; bring them to 8 bits by a --reader"
+    )
+
+
+def _outside(low: float, high: float, preprocessing: Preprocessing) -> str | None:
+    room = OUTSIDE * (preprocessing.high - preprocessing.low)
+    if preprocessing.low - room <= low and high <= preprocessing.high + room:
+        return None
+    return (
+        f"these images have values from {low:,.6g} to {high:,.6g}, those that the network was trained on from "
+        f"{preprocessing.low:,.6g} to {preprocessing.high:,.6g}: what lies outside is seen as the nearest of these"
     )

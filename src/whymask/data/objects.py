@@ -11,7 +11,8 @@ import numpy as np
 from whymask.data.files import PATH_COLUMNS, from_table
 from whymask.data.labels import read_labels
 from whymask.data.settings import LabelSettings
-from whymask.data.source import RawImage, Reader, Source, digest_of
+from whymask.data.source import RawImage, Reader, Source
+from whymask.data.stamps import digest_of
 from whymask.data.tables import from_loaded
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding

@@ -10,7 +10,8 @@ from whymask.data.files import file_reader, files_under
 from whymask.data.labels import read_labels
 from whymask.data.opening import image_suffixes
 from whymask.data.settings import LabelSettings, matching
-from whymask.data.source import Reader, Source, stamp_files
+from whymask.data.source import Reader, Source
+from whymask.data.stamps import stamp_files
 from whymask.errors import WhymaskError
 
 
@@ -41,7 +42,7 @@ def _images(entry: str, reader: Reader | None) -> list[Path]:
     if not images:
         raise WhymaskError(
             f"{entry}: no image ({found[0].name}{' and others' if len(found) > 1 else ''}); files such as .jpg or .png "
-            "were expected; give a .csv, .parquet or .npz alone, and a reader= for formats that Pillow cannot open"
+            "were expected; give a .csv, .parquet or .npz alone, and a --reader for formats that Pillow cannot open"
         )
     return [Path(os.path.realpath(file.parent), file.name) for file in images]
 

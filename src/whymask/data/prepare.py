@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from whymask.data import doubts
+from whymask.data.derive import derive, statistics
 from whymask.data.lost import lost, other_depth
-from whymask.data.preprocessing import Preprocessing, derive, statistics
+from whymask.data.parts import in_parts
+from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings, default_store
 from whymask.data.sources import Reader, Source, merge, open_source
 from whymask.data.splits import USUAL_SHARE, groups_of, leaking_rows, share_for, test_rows
@@ -147,7 +149,7 @@ def prepare(
     preprocessing: Preprocessing | None = None,
     moments: Moments | None = None,
     like: str | None = None,
-    reader: Reader | None = None,
+    reader: Reader | str | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
@@ -159,24 +161,26 @@ def prepare(
     `like`: the `identity` of a run whose test images are to be these, unless other images or another share are given.
     `say` is told what was derived before anything slow begins. Raises WhymaskError where `data` cannot be used.
     """
+    reader = reader or config.reader
     if config.labels is None:
         source = open_source(data, reader=reader, labels=config)
     else:
         pool = open_source(data, reader=reader, labels=None)
         beside = Path(data) if isinstance(data, str | Path) and Path(data).is_dir() else None
         source = merge(pool, open_source(config.labels, reader=reader, labels=config, beside=beside))
-    prep = preprocessing or derive(
-        source, size=config.size, channels=config.channels, multiple_of=multiple_of, alpha=config.alpha
-    )
+    source = in_parts(source, preprocessing or config)
+    prep = preprocessing or derive(source, config, multiple_of)
     if moments is not None and preprocessing is None and len(moments[0]) == prep.channels:
         prep = replace(prep, mean=moments[0], std=moments[1])
     store = config.store or default_store()
     height, width = prep.size
     say(f"{source.name}: {len(source.keys):,} images, seen at {height}x{width} pixels, {prep.channels} channels")
-    for note in [*source.notes, *lost(source, prep.alpha)]:
+    for note in [*source.notes, *lost(source, prep)]:
         say(note)
     if preprocessing is not None and (warning := other_depth(source, preprocessing)):
         say(f"warning: {warning}")
+    if (prep.low, prep.high) != (0.0, 255.0):
+        say(f"values from {prep.low:,.6g} to {prep.high:,.6g} become 0 to 1; what lies outside is seen as the nearest")
     say(labels_text(source))
     say(f"decoded images are kept in {store} ({store_size(source, prep) / 2**20:,.0f} MiB)")
     images = open_images(source, prep, store, progress=progress)
@@ -238,7 +242,8 @@ def _refuse_untested(
     ]
     if wanting:
         raise WhymaskError(
-            f"group-by {config.group_by!r} leaves no test images of {doubts.listed(wanting)}; a class needs two groups "
+            f"{'keeping the parts of a file together' if config.group_by is None else f'group-by {config.group_by!r}'} "
+            f"leaves no test images of {doubts.listed(wanting)}; a class needs two groups "
             "at least, one on each side; group by something finer, or leave these classes out"
         )
 

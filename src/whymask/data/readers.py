@@ -1,12 +1,42 @@
-"""What tells one `reader=` from another: two that see other pixels must not share decoded images."""
+"""Readers of files: `reader_named` finds one by its name, `reader_text` tells one from another, as two that see other
+pixels must not share decoded images."""
 
 import hashlib
+import importlib
 import inspect
 import pickle
+import sys
 from functools import partial
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
+
+from whymask.data.settings import check_reader
+from whymask.data.source import Reader
+from whymask.errors import WhymaskError
+
+
+def reader_named(name: str) -> Reader:
+    """The function that "module:function" names; the module may lie in the working directory.
+
+    Raises WhymaskError where there is none.
+    """
+    check_reader(name)
+    module, _, function = name.partition(":")
+    sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise WhymaskError(
+            f"--reader {name}: {error}; a function in a module that can be imported, or lies in the working directory, "
+            "was expected"
+        ) from error
+    finally:
+        sys.path.remove("")
+    if not callable(found):
+        raise WhymaskError(f"--reader {name}: it is no function; one that takes a path was expected")
+    reader: Reader = found
+    return reader
 
 
 def reader_text(reader: Any) -> str:

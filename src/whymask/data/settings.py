@@ -5,7 +5,9 @@ import re
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from whymask.data.glyph_settings import parse_glyphs
 from whymask.errors import WhymaskError
@@ -28,6 +30,33 @@ def default_store() -> Path:
 
 
 Alpha = Literal["drop", "white", "channel"]
+Frames = Literal["first", "all", "channels"]
+Sides = int | tuple[int, int]
+"""Of an image, pixels: of a square, or height and width."""
+Size = Annotated[
+    Sides | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="N|HxW",
+        instance_from_str=lambda given: _sides_of(given[0]),
+        is_instance=lambda value: value is None or isinstance(value, int | tuple),
+        str_from_instance=lambda value: ["None" if value is None else "x".join(map(str, as_sides(value)))],
+    ),
+]
+"""A flag of one number, or of two such as 64x256."""
+
+
+def as_sides(size: Sides) -> tuple[int, int]:
+    """Height and width."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _sides_of(text: str) -> Sides:
+    """Raises WhymaskError for what is neither N nor HxW."""
+    if not re.fullmatch(r"\d+(x\d+)?", text):
+        raise WhymaskError(f"--size {text}: a number of pixels, or height x width such as 64x256, was expected")
+    height, _, width = text.partition("x")
+    return (int(height), int(width)) if width else int(height)
 
 
 @readable
@@ -55,12 +84,22 @@ class DataSettings(LabelSettings):
 
     labels: str | None = None
     """Labelled images, where DATA itself has no labels: a folder with one subfolder a class, a CSV, parquet."""
-    size: int | None = None
-    """Side of the square that the network sees, pixels; default: the images' own size up to 96, else 96."""
+    size: Size = None
+    """Side of the square that the network sees, pixels, or height x width, such as 64x256; default: the images' own
+    size up to 96, else 96."""
     channels: int | None = None
-    """1 grey, 3 colour; default: what the data have."""
+    """1 grey, 3 colour, or as many as the images have; default: what the data have."""
     alpha: Alpha = field(default="drop", metadata=LATER)
     """What is done with transparency: drop it, lay it on white, or make it a further channel."""
+    frames: Frames = field(default="first", metadata=LATER)
+    """Of several frames or pages (GIF, WebP, TIFF, DICOM): see the first, make each an image, or make them channels."""
+    tile: int | None = field(default=None, metadata=LATER)
+    """Cut each file into squares of so many pixels, each an image with its label; predict answers with their mean."""
+    overlap: int = field(default=0, metadata=LATER)
+    """Of neighbouring tiles, pixels."""
+    reader: str | None = field(default=None, metadata=LATER)
+    """MODULE:FUNCTION, which gets the path of a file and returns a PIL image or an array (H, W) or (H, W, C): for
+    formats that nothing here opens. The module is looked for in the working directory too."""
     group_by: str | None = None
     """A column, or a regular expression on file names (its first group), whose equal values (one patient, part or
     video) are never on both sides of a split."""
@@ -73,9 +112,26 @@ class DataSettings(LabelSettings):
     """Folder for decoded images, memory-mapped and shared by runs; default: $WHYMASK_STORE or ~/.cache/whymask."""
 
     def __post_init__(self) -> None:
-        """Raises WhymaskError for a share that leaves nothing to test on or nothing to train on."""
+        """Raises WhymaskError for a share that leaves nothing to test on or nothing to train on, for tiles that do not
+        advance, and for a reader that is not written MODULE:FUNCTION."""
         if self.test_share is not None and not 0 < self.test_share < 1:
             raise WhymaskError(f"--test-share {self.test_share:g}: expected a share between 0 and 1, such as 0.2")
+        if self.tile is not None and not 0 <= self.overlap < self.tile:
+            raise WhymaskError(
+                f"--tile {self.tile} --overlap {self.overlap}: expected one pixel or more, and an overlap of less"
+            )
+        if self.overlap and self.tile is None:
+            raise WhymaskError(f"--overlap {self.overlap} says how tiles lie; give --tile, such as --tile 512")
+        if self.reader is not None:
+            check_reader(self.reader)
+
+
+def check_reader(reader: str) -> None:
+    """Raises WhymaskError for what does not name a function."""
+    if not re.fullmatch(r"[\w.]+:\w+", reader):
+        raise WhymaskError(
+            f"--reader {reader}: MODULE:FUNCTION was expected, such as scans:read for the function read in scans.py"
+        )
 
 
 def check_there(data: str) -> None:

@@ -1,15 +1,13 @@
-"""What a source of images is, and two things that every kind of source makes: splits and a stamp."""
+"""What a source of images is, and the splits that it may name."""
 
-import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from whymask.data.readers import reader_text
 from whymask.tasks import Classification, Task
 
 RawImage = Image.Image | np.ndarray
@@ -47,6 +45,7 @@ class Source:
     splits: np.ndarray | None = None  # str (N,) of "train" and "test"; None when the source has no test split
     tags: np.ndarray | None = None  # str (N,), subsets reported apart
     columns: dict[str, np.ndarray] = field(default_factory=dict)  # str (N,), "" where unknown; for --group-by
+    wholes: np.ndarray | None = None  # str (N,): the key of the file that each image is a part of (see `parts`)
     notes: tuple[str, ...] = ()  # how it was read where that was not plain, for the person who gave it
 
     def __len__(self) -> int:
@@ -75,24 +74,3 @@ def split_column(words: Iterable[str], labelled: np.ndarray) -> np.ndarray | Non
     if not is_test.any() or not has_labels:
         is_test = is_validation
     return np.where(is_test, "test", "train") if is_test.any() and not is_test.all() else None
-
-
-def stamp_files(paths: Sequence[Path], names: Sequence[str], reader: Reader | None = None) -> str:
-    """A digest of names, sizes, times of writing and of change (which nobody can set back), and of the reader: another
-    one sees other pixels."""
-    parts = []
-    for path, name in zip(paths, names, strict=True):
-        try:
-            state = path.stat()
-        except OSError:
-            parts.append(f"{name} missing")
-        else:
-            parts.append(f"{name} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}")
-    return digest_of([*parts, *([reader_text(reader)] if reader is not None else [])])
-
-
-def digest_of(parts: Iterable[str]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(part.encode(errors="surrogateescape") + b"\0")
-    return digest.hexdigest()

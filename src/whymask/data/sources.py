@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from whymask.data import formats
 from whymask.data.arrays import from_arrays, from_npz
 from whymask.data.artefacts import refuse_artefacts
 from whymask.data.files import files_under, from_csv, from_folder
@@ -18,8 +19,10 @@ from whymask.data.metadata import from_metadata
 from whymask.data.objects import from_object
 from whymask.data.opening import image_suffixes
 from whymask.data.picked import from_picked
+from whymask.data.readers import reader_named
 from whymask.data.settings import LabelSettings
-from whymask.data.source import RawImage, Reader, Source, digest_of
+from whymask.data.source import RawImage, Reader, Source
+from whymask.data.stamps import digest_of
 from whymask.data.tables import from_disk, from_hub, from_parquet
 from whymask.errors import WhymaskError
 
@@ -30,7 +33,7 @@ DERIVED = LabelSettings()
 
 
 def open_source(
-    data: Any, *, reader: Reader | None = None, labels: LabelSettings | None = DERIVED, beside: Path | None = None
+    data: Any, *, reader: Reader | str | None = None, labels: LabelSettings | None = DERIVED, beside: Path | None = None
 ) -> Source:
     """Opens images of any kind; nothing is decoded yet.
 
@@ -59,13 +62,14 @@ def open_source(
 
         source = open_source("scans/", reader=reader)
 
-    `beside` is a folder that a CSV's paths may be relative to. `labels` says what labels are and which columns hold
-    them; None that they do not matter: all images are then
-    unlabelled. Raises WhymaskError when nothing is there, nothing in it is an image, or its labels are not what was
-    asked for, or could be two things.
+    or its name, "scans:reader". `beside` is a folder that a CSV's paths may be relative to. `labels` says what labels
+    are and which columns hold them; None that they do not matter: all images are then unlabelled. Raises WhymaskError
+    when nothing is there, nothing in it is an image, or its labels are not what was asked for, or could be two things.
     """
     if isinstance(data, Source):
         return data
+    if isinstance(reader, str):
+        reader = reader_named(reader)
     if isinstance(data, list | tuple) and data and all(isinstance(entry, str | os.PathLike) for entry in data):
         if len(data) > 1:
             return from_picked([os.fspath(entry) for entry in data], reader, labels)
@@ -140,12 +144,14 @@ def _from_directory(name: str, folder: Path, reader: Reader | None, labels: Labe
         return from_parquet(name, folder.resolve(), tables, labels)
     raise WhymaskError(
         f"{name}: no images in this folder ({_by_suffix(files) or 'no files'}); files such as .jpg, .png or .parquet "
-        "were expected; check the path, or give a reader= for formats that Pillow cannot open"
+        "were expected; check the path, or give a --reader for formats that Pillow cannot open"
     )
 
 
 def _not_read(files: list[str]) -> str:
-    return f"not read, as their names are of no picture that Pillow opens: {_by_suffix(files)}"
+    readable = formats.wanting(Path(file).suffix.lower() for file in files)
+    advice = f"; {formats.EXTRA} reads {', '.join(readable)}" if readable else ""
+    return f"not read, as their names are of no picture that is opened here: {_by_suffix(files)}{advice}"
 
 
 def _by_suffix(files: list[str]) -> str:

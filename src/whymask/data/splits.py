@@ -57,14 +57,14 @@ def leaking_rows(images: ImageSet, test: np.ndarray, groups: np.ndarray | None) 
 
 
 def groups_of(images: ImageSet, group_by: str | None) -> np.ndarray | None:
-    """The group of each image, str (N,).
+    """The group of each image, str (N,); the parts of one file are of one.
 
     `group_by` names a column, or is a regular expression searched in the keys, whose first capture group that takes
     part is the image's group (the whole match if none does). An unlabelled image without a value in the column is a
     group of its own. WhymaskError where a labelled image has no value, or a key does not match.
     """
     if group_by is None:
-        return None
+        return images.wholes
     if group_by in images.columns:
         return _column_groups(images, group_by)
     columns = f"the columns are {', '.join(images.columns)}" if images.columns else "there are no columns"
@@ -74,8 +74,9 @@ def groups_of(images: ImageSet, group_by: str | None) -> np.ndarray | None:
         raise WhymaskError(
             f"group-by {group_by!r} is no column ({columns}) and no regular expression ({error})"
         ) from None
-    matches = [pattern.search(key) for key in images.keys]
-    unmatched = [key for key, match in zip(images.keys, matches, strict=True) if match is None]
+    keys = _file_keys(images)
+    matches = [pattern.search(key) for key in keys]
+    unmatched = [key for key, match in zip(keys, matches, strict=True) if match is None]
     if unmatched:
         raise WhymaskError(
             f"group-by {group_by!r} is no column ({columns}), and as a regular expression it does not match "
@@ -101,8 +102,12 @@ def _column_groups(images: ImageSet, column: str) -> np.ndarray:
             "without it they may be on both sides of a split; fill it in"
         )
     return np.array(
-        [f"key {k}" if lone else f"value {v}" for k, v, lone in zip(images.keys, values, missing, strict=True)]
+        [f"key {k}" if lone else f"value {v}" for k, v, lone in zip(_file_keys(images), values, missing, strict=True)]
     )
+
+
+def _file_keys(images: ImageSet) -> list[str]:
+    return images.keys if images.wholes is None else images.wholes.tolist()
 
 
 def hold_out(

@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from whymask.data.preprocessing import Preprocessing, native_pixels
+from whymask.data.pixels import native_pixels
+from whymask.data.preprocessing import Preprocessing
 from whymask.data.source import Source
 from whymask.disk import check_file, damaged, read_json, sha256_of, sync_folder, write_record
 from whymask.errors import WhymaskError
@@ -52,6 +53,7 @@ class ImageSet:
     preprocessing: Preprocessing  # mean and std as given to open_images
     path: Path  # the store's folder
     nbytes: int  # of the store on disk
+    wholes: np.ndarray | None = None  # str (N,): of which file each is a part
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -76,7 +78,7 @@ def store_size(source: Source, preprocessing: Preprocessing) -> int:
 def store_path(source: Source, preprocessing: Preprocessing, cache: Path) -> Path:
     """The folder that the store of `source` has, or will have, under `cache`."""
     prep = preprocessing
-    geometry = (prep.store, prep.size, prep.channels, prep.low, prep.high, prep.alpha)
+    geometry = (prep.store, prep.size, prep.channels, prep.low, prep.high, prep.alpha, prep.frames)
     name = hashlib.blake2b(repr((VERSION, source.stamp, len(source), geometry)).encode(), digest_size=8).hexdigest()
     return Path(cache) / name
 
@@ -104,6 +106,7 @@ def open_images(
         splits=None if source.splits is None else source.splits[kept],
         tags=None if source.tags is None else source.tags[kept],
         columns={name: column[kept] for name, column in source.columns.items()},
+        wholes=None if source.wholes is None else source.wholes[kept],
         hashes=hashes,
         skipped=[(source.keys[row], reason) for row, reason in index["skipped"]],
         fingerprint=_fingerprint(hashes, labels),
@@ -239,7 +242,7 @@ def _raise_most_fail(source: Source, skipped: list[tuple[int, str]]) -> None:
     listed = "; ".join(f"{source.keys[row]}: {reason}" for row, reason in skipped[:3])
     raise WhymaskError(
         f"{source.name}: more than half of {len(source)} images cannot be used ({listed}); images that can be decoded, "
-        "of one number of channels, were expected; check the files, or give a reader= for their format"
+        "of one number of channels, were expected; check the files, or give a --reader for their format"
     )
 
 
@@ -274,7 +277,7 @@ def _decode_block(source: Source, preprocessing: Preprocessing, start: int) -> B
     failures: list[tuple[int, str]] = []
     for row in rows:
         try:
-            pixels = native_pixels(source.read(row), preprocessing.alpha)
+            pixels = native_pixels(source.read(row), preprocessing.alpha, preprocessing.frames)
             images[len(hashes)] = preprocessing.fit(pixels)
         except Exception as error:  # decoders raise anything; one image never ends a run
             failures.append((row, _reason(error)))

@@ -16,7 +16,8 @@ from whymask.data.files import files_under
 from whymask.data.labels import Column, find_labels, label_notes, read_labels
 from whymask.data.opening import open_bytes, open_file
 from whymask.data.settings import LabelSettings, check_there
-from whymask.data.source import SPLIT_OF, RawImage, Source, split_column, stamp_files
+from whymask.data.source import SPLIT_OF, RawImage, Source, split_column
+from whymask.data.stamps import stamp_files
 from whymask.errors import WhymaskError
 
 if TYPE_CHECKING:  # takes a second to import, which folders and arrays need not pay

@@ -7,7 +7,7 @@ from typing import Any
 
 from whymask.data.glyph_settings import Glyphs, glyphs_of
 from whymask.data.prepare import prepare
-from whymask.data.settings import DataSettings
+from whymask.data.settings import DataSettings, as_sides
 from whymask.data.sources import Reader
 from whymask.disk import check_folder, write_arrays, write_record
 from whymask.encoders import Encoder
@@ -116,7 +116,8 @@ def _warn_of_unlike(runs: Sequence[Run]) -> None:
 
 
 def _check_sizes(asked: DataSettings, encoder: Encoder) -> None:
-    if asked.size not in (None, encoder.size[0]) or asked.channels not in (None, encoder.channels):
+    other = asked.size is not None and as_sides(asked.size) != tuple(encoder.size)
+    if other or asked.channels not in (None, encoder.channels):
         raise WhymaskError(
             f"the runs see images of {encoder.size[0]}x{encoder.size[1]} pixels and {encoder.channels} channels; "
             "leave --size and --channels out"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from whymask.data.lost import lost, other_depth
+from whymask.data.parts import in_parts, mean_of_wholes
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.sources import Reader, Source, open_source
 from whymask.disk import check_writable, printable, write_bytes, write_csv
@@ -45,6 +46,7 @@ class Applied:
     keys: list[str] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    wholes: list[str] = field(default_factory=list)  # of parts, the file of each
 
     @cached_property
     def values(self) -> np.ndarray:
@@ -60,7 +62,7 @@ def predict(
     cell: str | None = None,
     confidence: float = USUAL,
     runtime: RuntimeSettings | None = None,
-    reader: Reader | None = None,
+    reader: Reader | str | None = None,
     **keywords: Any,
 ) -> "pandas.DataFrame":
     """What a fine-tuning run, a study or its cell makes of the images of `data`: as a frame, and as the CSV file `out`.
@@ -70,16 +72,19 @@ def predict(
     which on the share `confidence` of those was right (see `stages.confidence`). Of several: classes, as "cat|dog"
     those whose probability is above 0.5, their confidences, and a probability for each. Of numbers: each in its unit.
 
-    `data` is what `open_source` takes. Of a study, `cell` names the network (a folder of its cells/); by default see
-    `network_of`. Images that cannot be read are left out and listed beside `out`. Settings of `runtime` may be given by
-    their names, such as ``device="cuda"``.
+    A network that was trained on frames or tiles answers for each file, with the mean over its parts, and marks none as
+    unsure. `data` is what `open_source` takes. Of a study, `cell` names the network (a folder of its cells/); by
+    default see `network_of`. Images that cannot be read are left out and listed beside `out`. Settings of `runtime` may
+    be given by their names, such as ``device="cuda"``.
     """
     check_writable(Path(out))
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords))
     folder = network_of(Path(run), cell)
     model, task = load_classifier(folder)
     model = model.to(fabric.device)
-    sure = confidence_of(folder, task, confidence)
+    transform = model.encoder.transform
+    is_of_parts = transform.frames == "all" or transform.tile is not None
+    sure = None if is_of_parts else confidence_of(folder, task, confidence)
     known = sure if isinstance(sure, Confidence) else None
     temperature = 1.0 if known is None else known.temperature
     source = open_source(data, reader=reader, labels=None)
@@ -88,14 +93,17 @@ def predict(
         say(line)
     if sure is not None:
         say(sure if isinstance(sure, str) else sure.text(in_groups(folder)))
-    applied = apply(lambda x: task.shown(model(x.to(fabric.device)) / temperature), model.encoder.transform, source)
-    rows = [[key, *task.row(shown)] for key, shown in zip(applied.keys, applied.values, strict=True)]
+    applied = apply(lambda x: task.shown(model(x.to(fabric.device)) / temperature), transform, source)
+    keys, values = mean_of_wholes(applied.wholes, applied.values) if is_of_parts else (applied.keys, applied.values)
+    if is_of_parts:
+        say(f"{len(applied.keys):,} parts of {len(keys):,} files: each file's answer is the mean of its parts'")
+    rows = [[key, *task.row(shown)] for key, shown in zip(keys, values, strict=True)]
     header = ["path", *task.header]
     if known is not None:
-        _mark(header, rows, [known.is_unsure(float(shown.max())) for shown in applied.values])
+        _mark(header, rows, [known.is_unsure(float(shown.max())) for shown in values])
     write_csv(Path(out), header, rows)
-    _say_counts(task, applied.values)
-    _report(applied, Path(out))
+    _say_counts(task, values)
+    _report(applied, len(rows), Path(out))
     return _frame(header, rows)
 
 
@@ -106,11 +114,11 @@ def embed(
     out: str | Path = "features.parquet",
     cell: str | None = None,
     runtime: RuntimeSettings | None = None,
-    reader: Reader | None = None,
+    reader: Reader | str | None = None,
     **keywords: Any,
 ) -> "pandas.DataFrame":
     """Pooled features of the images of `data`, in the columns path and features (float32 lists): as a frame, and as the
-    parquet file `out`.
+    parquet file `out`; of frames or tiles a row each.
 
     `run` is any run with an encoder, a study or a study's cell; of a study the first seed's pretrained encoder, unless
     `cell` names another network. Settings of `runtime` may be given by their names, such as ``device="cuda"``.
@@ -127,7 +135,7 @@ def embed(
     table = pa.table({"path": [printable(key) for key in applied.keys], "features": features})
     pq.write_table(table, sink)
     write_bytes(Path(out), sink.getvalue().to_pybytes())
-    _report(applied, Path(out))
+    _report(applied, len(applied.keys), Path(out))
     return table.to_pandas()
 
 
@@ -136,7 +144,8 @@ def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source:
     """Run `network` over all images of `source`, decoded by threads, a batch at a time."""
     if warning := other_depth(source, transform):
         say(f"warning: {warning}")
-    for line in lost(source, transform.alpha):
+    source = in_parts(source, transform)
+    for line in lost(source, transform):
         say(line)
     applied = Applied()
 
@@ -151,9 +160,10 @@ def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source:
             indices = range(start, min(start + BATCH, len(source.keys)))
             results = list(zip(indices, pool.map(prepared, indices), strict=True))
             applied.skipped += [(source.keys[i], result) for i, result in results if isinstance(result, str)]
-            usable = [(source.keys[i], result) for i, result in results if isinstance(result, Tensor)]
+            usable = [(i, result) for i, result in results if isinstance(result, Tensor)]
             if usable:
-                applied.keys += [key for key, _ in usable]
+                applied.keys += [source.keys[i] for i, _ in usable]
+                applied.wholes += [] if source.wholes is None else [str(source.wholes[i]) for i, _ in usable]
                 applied.rows.append(network(torch.stack([image for _, image in usable])).float().cpu().numpy())
             bar.update(indices[-1] + 1)
     if not applied.keys:
@@ -190,8 +200,8 @@ def _say_counts(task: Task, shown: np.ndarray) -> None:
     say(f"images by predicted class: {', '.join([*listed, *more])}")
 
 
-def _report(applied: Applied, out: Path) -> None:
-    say(f"{len(applied.keys):,} images: {out}")
+def _report(applied: Applied, rows: int, out: Path) -> None:
+    say(f"{rows:,} images: {out}")
     if applied.skipped:
         beside = out.with_name(f"{out.stem}.skipped.csv")
         write_csv(beside, ["image", "reason"], applied.skipped)

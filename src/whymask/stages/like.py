@@ -70,7 +70,7 @@ def _data_of(folder: Path, asked: FinetuneSettings) -> dict[str, Any]:
         return found
     about = read_description(folder)
     height, width = about["size"]
-    return found | {"size": height if height == width else None, "channels": about["channels"]}
+    return found | {"size": height if height == width else (height, width), "channels": about["channels"]}
 
 
 def _listed(settings: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from whymask.data.prepare import Prepared, prepare
-from whymask.data.settings import DataSettings
+from whymask.data.settings import DataSettings, as_sides
 from whymask.data.sources import Reader
 from whymask.disk import read_arrays
 from whymask.encoders import Encoder, EncoderSettings, build_encoder, load_encoder, resolve
@@ -64,14 +64,15 @@ class Start:
         Raises WhymaskError for a size or channels other than those of a run, whose preprocessing goes with it."""
         if self.run is not None:
             height, width = self.run.size
-            if config.size not in (None, height) or config.channels not in (None, self.run.channels):
+            other = config.size is not None and as_sides(config.size) != (height, width)
+            if other or config.channels not in (None, self.run.channels):
                 raise WhymaskError(
                     f"--from {self.origin} sees images of {height}x{width} pixels and {self.run.channels} channels; "
                     "leave --size and --channels out, or export the run and start from its weights"
                 )
         size, channels = self.about.size, self.about.channels
-        if size is not None and size[0] == size[1] and config.size is None:
-            config = replace(config, size=size[0])
+        if config.size is None:
+            config = replace(config, size=size)
         if config.channels is None:
             config = replace(config, channels=channels)
         return prepare(

@@ -1,0 +1,180 @@
+"""Frames and tiles: every pixel is in some image, the parts of a file stay together, and a file gets one answer."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from whymask.data.lost import FRAMES, lost
+from whymask.data.parts import in_parts, mean_of_wholes
+from whymask.data.pixels import native_pixels
+from whymask.data.prepare import Prepared, prepare
+from whymask.data.settings import DataSettings
+from whymask.data.sources import Source, open_source
+from whymask.errors import WhymaskError
+
+RANDOM = np.random.default_rng(0)
+
+
+def picture(height: int = 40, width: int = 64, channels: int = 3) -> np.ndarray:
+    return RANDOM.integers(0, 255, (height, width, channels), dtype=np.uint8)
+
+
+def pages(path: Path, count: int = 3) -> list[np.ndarray]:
+    found = [picture(16, 16) for _ in range(count)]
+    first, *rest = map(Image.fromarray, found)
+    first.save(path, save_all=True, append_images=rest)
+    return found
+
+
+def classes(folder: Path, files: int = 10, side: int = 32) -> Path:
+    for name in ("ant", "bee"):
+        (folder / name).mkdir(parents=True)
+        for number in range(files):
+            Image.fromarray(picture(side, side)).save(folder / name / f"{number}.png")
+    return folder
+
+
+def all_pixels(source: Source) -> list[np.ndarray]:
+    return [native_pixels(source.read(index)) for index in range(len(source))]
+
+
+# frames
+
+
+def test_each_frame_is_an_image_with_the_label_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "ant").mkdir(), (tmp_path / "bee").mkdir()
+    two, three = pages(tmp_path / "ant" / "a.tif", 2), pages(tmp_path / "bee" / "b.tif", 3)
+    source = in_parts(open_source(tmp_path), DataSettings(frames="all"))
+    assert [Path(key).name for key in source.keys][:2] == ["a.tif#frame=0", "a.tif#frame=1"]
+    assert source.labels.tolist() == [0, 0, 1, 1, 1]
+    assert np.array_equal(all_pixels(source), [*two, *three])
+    assert source.wholes is not None and len(set(source.wholes)) == 2
+    assert "2 files are 5 images: their frames" in source.notes[-1] and lost(source, DataSettings(frames="all")) == []
+
+
+def test_frames_as_channels_lie_one_behind_another(tmp_path: Path) -> None:
+    found = pages(tmp_path / "a.tif", 2)
+    raw = open_source(tmp_path).read(0)
+    assert np.array_equal(native_pixels(raw, frames="channels"), np.concatenate(found, axis=2))
+    assert np.array_equal(native_pixels(open_source(tmp_path).read(0)), found[0])
+    assert FRAMES in lost(open_source(tmp_path))[0]
+
+
+def test_frames_that_are_not_alike_are_no_channels() -> None:
+    with pytest.raises(WhymaskError, match="as channels they must be alike"):
+        native_pixels(_Frames([picture(8, 8), picture(8, 9)]), frames="channels")
+
+
+class _Frames(Image.Image):
+    """A file of frames of several sizes, as a TIFF may hold them."""
+
+    def __init__(self, frames: list[np.ndarray]):
+        super().__init__()
+        self.all, self.n_frames = [Image.fromarray(frame) for frame in frames], len(frames)
+        self.seek(0)
+
+    def seek(self, frame: int) -> None:
+        self.__dict__.update(self.all[frame].__dict__)
+
+
+def test_an_array_of_frames_is_that_many(tmp_path: Path) -> None:
+    stack = np.stack([picture(8, 8) for _ in range(3)])
+    assert np.array_equal(native_pixels(stack), stack[0])
+    assert native_pixels(stack, frames="channels").shape == (8, 8, 9)
+
+
+# tiles
+
+
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    tile=st.integers(1, 40),
+    overlap=st.integers(0, 39),
+    seed=st.just(0),
+)
+def test_tiles_cover_every_pixel_and_are_of_one_size(
+    height: int, width: int, tile: int, overlap: int, seed: int
+) -> None:
+    overlap = min(overlap, tile - 1)
+    image = np.arange(height * width, dtype=np.int32).reshape(height, width)
+    source = in_parts(open_source(image[None]), DataSettings(tile=tile, overlap=overlap))
+    found = all_pixels(source)
+    assert {piece.shape[:2] for piece in found} == {(min(tile, height), min(tile, width))}
+    assert len(np.unique(np.concatenate([piece.ravel() for piece in found]))) == height * width
+
+
+def test_a_tile_knows_where_it_lies(tmp_path: Path) -> None:
+    whole = picture(40, 64)
+    Image.fromarray(whole).save(tmp_path / "a.png")
+    source = in_parts(open_source(tmp_path), DataSettings(tile=32))
+    assert [key.partition("#")[2] for key in source.keys] == [
+        "tile=32x32+0+0",
+        "tile=32x32+0+32",
+        "tile=32x32+8+0",
+        "tile=32x32+8+32",
+    ]
+    assert np.array_equal(native_pixels(source.read(3)), whole[8:40, 32:64])
+
+
+def test_a_picture_is_decoded_once_for_all_its_tiles(tmp_path: Path) -> None:
+    Image.fromarray(picture(64, 64)).save(tmp_path / "a.png")
+    source = open_source(tmp_path)
+    reads: list[int] = []
+
+    def read(index: int) -> Any:
+        reads.append(index)
+        return source.read(index)
+
+    counted = Source(source.name, source.keys, read, source.stamp, source.labels)
+    all_pixels(in_parts(counted, DataSettings(tile=16)))
+    assert len(reads) == 2  # for its size, and for its pixels
+
+
+def test_a_file_that_cannot_be_read_is_skipped_once(tmp_path: Path) -> None:
+    classes(tmp_path / "d", 3)
+    (tmp_path / "d" / "ant" / "bad.png").write_bytes(b"no picture")
+    source = in_parts(open_source(tmp_path / "d"), DataSettings(tile=16))
+    assert len(source) == 6 * 4 + 1
+
+
+# who is with whom
+
+
+def ready(tmp_path: Path, **settings: Any) -> Prepared:
+    return prepare(tmp_path / "d", DataSettings(store=tmp_path / "store", **settings))
+
+
+def test_the_tiles_of_a_file_are_never_on_both_sides_of_a_split(tmp_path: Path) -> None:
+    classes(tmp_path / "d")
+    prepared = ready(tmp_path, tile=16)
+    assert prepared.groups is not None and len(prepared.images) == 80
+    assert not {*prepared.groups[prepared.train]} & {*prepared.groups[prepared.test]}
+    assert len(prepared.train) % 4 == 0 == len(prepared.test) % 4
+
+
+def test_groups_of_files_hold_their_tiles(tmp_path: Path) -> None:
+    classes(tmp_path / "d")
+    prepared = ready(tmp_path, tile=16, group_by=r"(\d)\.png$")
+    assert prepared.groups is not None and len({*prepared.groups}) == 10
+
+
+def test_other_tiles_have_another_store(tmp_path: Path) -> None:
+    classes(tmp_path / "d", 6)
+    assert ready(tmp_path, tile=16).images.path != ready(tmp_path, tile=16, overlap=4).images.path
+
+
+@pytest.mark.parametrize(("settings", "said"), [({"tile": 8, "overlap": 8}, "less"), ({"overlap": 4}, "give --tile")])
+def test_tiles_that_do_not_advance_are_refused(settings: dict[str, int], said: str) -> None:
+    with pytest.raises(WhymaskError, match=said):
+        DataSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_the_answer_for_a_file_is_the_mean_of_its_parts() -> None:
+    names, means = mean_of_wholes(["b", "a", "b"], np.array([[1.0, 0.0], [0.2, 0.8], [0.0, 1.0]], np.float32))
+    assert names == ["b", "a"] and np.allclose(means, [[0.5, 0.5], [0.2, 0.8]])
