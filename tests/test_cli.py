@@ -85,7 +85,7 @@ def test_the_short_help_is_short_and_says_what_each_flag_is_by_default(
 
 
 def test_each_flag_that_the_short_help_words_is_one_of_its_command() -> None:
-    for name in ("study", "pretrain", "finetune", "probe", "explain", "theory"):
+    for name in ("study", "pretrain", "finetune", "probe", "data", "explain", "theory"):
         assert set(usage._OF[name]) <= {flag.name for flag in flags_of(cli.COMMANDS[name])}
         assert 8 <= len(set(common(name)) & {flag.name for flag in flags_of(cli.COMMANDS[name])}) <= 32
 
@@ -250,7 +250,7 @@ def test_the_documented_commands_and_code_run_as_written(
         small += " --epochs 1 --batch-size 16" if words[1] in ("finetune", "pretrain") and not small else ""
         if "resnet18" in words:
             small = small.replace("--width 4", "--size 16")
-        runtime = () if words[1] in ("list", "export", "check", "clean") else RUNTIME
+        runtime = () if words[1] in ("list", "data", "export", "check", "clean") else RUNTIME
         assert whymask(*words[1:], *small.split(), *runtime) == 0, shlex.join(words)
     for path in (
         "runs/mine/report.html",

@@ -10,7 +10,7 @@ FROM_THE_GROUND_UP = (
     "errors", "lazy", "later", "keywords", "progress", "randomness", "flags", "usage", "mistakes", "intervals",
     "activations", "linear", "devices", "disk", "locks", "runs", "version", "report", "theory",
     "masks", "tasks", "data", "encoders", "methods", "training", "stages",
-    "explanations", "exports", "studies", "upkeep",
+    "explanations", "exports", "studies", "overviews", "upkeep",
     "listing", "__init__", "cli",
 )  # fmt: skip
 """Every room: a module or package of whymask, and `__init__`, what `import whymask` gives. A room imports only rooms

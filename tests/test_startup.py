@@ -121,9 +121,10 @@ def test_the_first_line_comes_before_anything_slow_is_imported(line: str, said: 
 def test_the_public_names_are_there_and_are_what_they_say() -> None:
     """`whymask.study` is the function, also once its room was imported."""
     import whymask
+    import whymask.overviews.run
     import whymask.studies.run
 
-    assert callable(whymask.study) and callable(whymask.explain) and callable(whymask.export)
+    assert all(map(callable, (whymask.study, whymask.overview, whymask.explain, whymask.export)))
     assert set(whymask.__all__) <= set(dir(whymask))
     given: dict[str, object] = {}
     exec("from whymask import *", given)

@@ -27,6 +27,7 @@ __getattr__, __dir__, __all__ = attach(
             "SparKSettings",
             "TwoLayerSettings",
         ],
+        "overviews.run": ["overview"],
         "stages.alone": ["finetune", "pretrain", "probe"],
         "stages.apply": ["embed", "predict"],
         "stages.settings": [
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from whymask.methods.settings import SimMIMSettings as SimMIMSettings
     from whymask.methods.settings import SparKSettings as SparKSettings
     from whymask.methods.settings import TwoLayerSettings as TwoLayerSettings
+    from whymask.overviews.run import overview as overview
     from whymask.stages.alone import finetune as finetune
     from whymask.stages.alone import pretrain as pretrain
     from whymask.stages.alone import probe as probe

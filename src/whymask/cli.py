@@ -5,17 +5,17 @@ What computes is imported where it is used: help, and what is wrong with a comma
 
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
 import whymask
-from whymask.data.settings import check_there, default_store
+from whymask.data.settings import DataSettings, check_there, default_store
 from whymask.errors import WhymaskError
 from whymask.explanations.settings import ExplainSettings
 from whymask.exports.settings import Target
@@ -266,6 +266,21 @@ def theory(settings: Annotated[TheorySettings, Flat], out: Path = Path("runs/the
     run_theory(out, settings)
 
 
+def overview(
+    data: Data, settings: Annotated[DataSettings, Flat], out: Path = Path("data.html"), looked: int = 2000
+) -> None:
+    """Say what would be read of images and labels, and draw a contact sheet; nothing is decoded for later.
+
+    Args:
+        out: Page to write.
+        looked: Images to open, evenly spaced; 0 opens all.
+    """
+    begin("data", data, settings.labels, out=out)
+    from whymask.overviews.run import overview as run_overview
+
+    run_overview(data, out=out, looked=looked, settings=settings)
+
+
 def list_methods(names: Annotated[tuple[str, ...], Positional] = ()) -> None:
     """Show the methods of pretraining, and which encoders each fits.
 
@@ -305,10 +320,10 @@ def begin(
     say(f"{command}{of}{'' if out is None else f', kept in {out}'}")
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., Any]] = {
     command.__name__: command
     for command in (study, pretrain, finetune, probe, explain, predict, embed, export, theory, check, clean)
-} | {"list": list_methods}
+} | {"data": overview, "list": list_methods}
 
 
 def run(arguments: Sequence[str]) -> None:

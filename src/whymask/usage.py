@@ -69,6 +69,13 @@ _OF: Mapping[str, Mapping[str, str]] = {
         "--from": "What to ask: a pretraining run's folder or a checkpoint.",
         "--neighbours": "How many nearest neighbours vote.",
     },
+    "data": {
+        "--out": "Page to write.",
+        "--looked": "How many images to open, evenly spaced; 0 opens all.",
+        "--frames": "Of several frames or pages: see the first, make each an image, or make them channels.",
+        "--tile": "Side of the squares, in pixels, that each file is cut into. Default: files stay whole.",
+        "--reader": "MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.",
+    },
     "explain": {
         "--data": "The labelled images that the runs were trained and tested on.",
         "--measures": "What to measure. Default: all that the images allow.",

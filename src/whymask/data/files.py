@@ -15,6 +15,7 @@ from whymask.data.opening import open_file, regular
 from whymask.data.settings import LabelSettings
 from whymask.data.source import SPLIT_OF, RawImage, Reader, Source, split_column, split_named
 from whymask.data.stamps import stamp_files
+from whymask.disk import as_named
 from whymask.errors import WhymaskError
 from whymask.tasks import RawLabels
 
@@ -204,15 +205,17 @@ def from_table(
 
 def _located(written: list[str], folders: Sequence[Path]) -> tuple[list[str], Path, list[str]]:
     """The paths as this system has them, the folder that they are relative to, and what is to be said of that."""
-    tried: list[str] = []
-    for paths in (written, [path.replace("\\", "/") for path in written]):
-        for folder in folders:
-            if any((folder / path).exists() for path in paths):
-                how = [] if folder == folders[0] else [f"paths are read relative to {folder.resolve()}"]
-                how += [] if paths == written else ["backslashes in paths are read as slashes"]
-                return paths, folder, how
-            tried.append(str((folder / paths[0]).absolute()))
-    nowhere = f"none of its {len(written)} files is there: tried {', '.join(dict.fromkeys(tried))} and the like"
+    spellings = [(path, as_named(path), path.replace("\\", "/")) for path in written]
+    for folder in folders:
+        there = [next((form for form in forms if (folder / form).exists()), None) for forms in spellings]
+        if any(there):
+            how = [] if folder == folders[0] else [f"paths are read relative to {folder.resolve()}"]
+            found = [form or forms[0] for form, forms in zip(there, spellings, strict=True)]
+            if turned := sum(form == forms[2] not in forms[:2] for form, forms in zip(found, spellings, strict=True)):
+                how.append(f"backslashes in {turned} paths are read as slashes")
+            return found, folder, how
+    tried = dict.fromkeys(str((folder / form).absolute()) for folder in folders for form in spellings[0])
+    nowhere = f"none of its {len(written)} files is there: tried {', '.join(tried)} and the like"
     return written, folders[0], [nowhere]
 
 

@@ -89,10 +89,10 @@ def _by_pillow(data: bytes) -> Image.Image | None:
     stream, start = io.BytesIO(data), data[:16]
     for name in picture_formats():
         factory, accepts = Image.OPEN[name]
-        verdict = accepts is None or accepts(start)
-        if not verdict or isinstance(verdict, str):  # a text says why it cannot be decoded
-            continue
         try:
+            verdict = accepts is None or accepts(start)
+            if not verdict or isinstance(verdict, str):  # a text says why it cannot be decoded
+                continue
             stream.seek(0)
             return factory(stream, "")
         except (SyntaxError, IndexError, TypeError, struct.error):  # as Image.open: another format's

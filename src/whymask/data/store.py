@@ -280,20 +280,21 @@ def _decode_block(source: Source, preprocessing: Preprocessing, start: int) -> B
             pixels = native_pixels(source.read(row), preprocessing.alpha, preprocessing.frames)
             images[len(hashes)] = preprocessing.fit(pixels)
         except Exception as error:  # decoders raise anything; one image never ends a run
-            failures.append((row, _reason(error)))
+            failures.append((row, reason_of(error)))
         else:
-            hashes.append(_hash(pixels))
+            hashes.append(hash_of(pixels))
     return images[: len(hashes)], hashes, failures
 
 
-def _hash(pixels: np.ndarray) -> bytes:
+def hash_of(pixels: np.ndarray) -> bytes:
+    """Of native pixels (H, W, C): equal for equal pixels, shape and type."""
     digest = hashlib.blake2b(f"{pixels.shape} {pixels.dtype.str}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest().encode()
 
 
-def _reason(error: Exception) -> str:
-    """One line without memory addresses."""
+def reason_of(error: Exception) -> str:
+    """Why an image cannot be used, in one line, without memory addresses."""
     text = " ".join(str(error).split())
     if "cannot identify image file" in text:
         return "not an image that Pillow can open"

@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader
 from markupsafe import Markup
 
+from whymask.disk import printable
 from whymask.report import text as texts
 from whymask.report.tables import in_cards
 
@@ -82,5 +83,9 @@ def packed_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> s
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(columns)
-    writer.writerows(["" if row.get(name) is None else row[name] for name in columns] for row in rows)
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
     return packed(text.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else printable(value) if isinstance(value, str) else value

@@ -14,13 +14,13 @@ def known(value: Any) -> bool:
 
 
 def clean(value: Any) -> Any:
-    """`value` with every unprintable character of every string in it replaced.
+    """`value` with every unprintable character of every string in it as the escape that tables have, such as \\udce9.
 
     File and class names come from disk: control characters, lone surrogates and direction marks would break the
     SVG, the encoding or the reading order.
     """
     if isinstance(value, str):
-        return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in value)
+        return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in value)
     if isinstance(value, dict):
         return {clean(key): clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from whymask.data.sheet import sample_groups
 from whymask.report.pictures import arrays_of, data_uri
 from whymask.tasks import Task
 from whymask.tasks.answers import in_words
 
-SAMPLES, SAMPLE_SIDE = 60, 64
 GALLERY, GALLERY_SIDE = 8, 112
 OUTCOME_SIDE = 80
 
@@ -50,42 +50,9 @@ def outcomes(folder: Path, study: dict[str, Any], task: Task) -> dict[str, list[
 
 
 def samples(folder: Path, task: Task) -> list[dict[str, Any]]:
-    """Sample images by class: [{"name", "images": [data URI, ...]}], at most `SAMPLES` in all; unlabelled ones last.
-
-    Images of several classes stand under all their names, those with numbers in quarters of the first target's order.
-    """
+    """The study's sample images, as `sample_groups` has them."""
     arrays = arrays_of(folder / "samples.npz")
     if "images" not in arrays or not len(arrays["images"]):
         return []
     images = arrays["images"]
-    captions = _captions(arrays.get("labels", np.full(len(images), -1)), task)
-    order = {caption: place for place, caption in sorted(set(captions))[:SAMPLES]}
-    share = max(1, SAMPLES // len(order))
-    grid = []
-    for name, place in order.items():
-        rows = [row for row, caption in enumerate(captions) if caption == (place, name)][:share]
-        grid.append({"name": name, "images": [data_uri(images[row], SAMPLE_SIDE) for row in rows]})
-    return grid
-
-
-def _captions(labels: np.ndarray, task: Task) -> list[tuple[int, str]]:
-    """Of each image the place of its group, and the group's name."""
-    last = 2**31
-    if labels.ndim == 1:
-        names = dict(enumerate(task.names))
-        return [(c, names.get(c, f"class {c}")) if c >= 0 else (last, "unlabelled") for c in labels.tolist()]
-    if labels.dtype.kind != "f":
-        shown = [" and ".join(n for n, there in zip(task.names, row, strict=False) if there == 1) for row in labels]
-        return [
-            (row.sum(), text or "none") if row.min() >= 0 else (last, "unlabelled")
-            for row, text in zip(labels, shown, strict=True)
-        ]
-    values = labels[:, 0]
-    known = np.isfinite(values)
-    edges = np.quantile(values[known], [0, 0.25, 0.5, 0.75, 1]) if known.any() else np.zeros(5)
-    quarters = np.searchsorted(edges[1:4], values)
-    name = task.names[0] if task.names else "target"
-    return [
-        (int(q), f"{name} {edges[q]:.4g} to {edges[q + 1]:.4g}") if there else (last, "unlabelled")
-        for q, there in zip(quarters, known, strict=True)
-    ]
+    return sample_groups(images, arrays.get("labels", np.full(len(images), -1)), task)

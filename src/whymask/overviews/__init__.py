@@ -1,0 +1,1 @@
+"""What a source of images holds, before anything is made of it: `whymask data`."""

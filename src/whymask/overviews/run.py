@@ -1,0 +1,203 @@
+"""`overview`: the images of a source as a run would read them, in words and as a page with a contact sheet."""
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whymask.data.derive import derive
+from whymask.data.doubts import listed
+from whymask.data.lost import lost
+from whymask.data.parts import in_parts
+from whymask.data.pixels import native_pixels
+from whymask.data.prepare import labels_text
+from whymask.data.preprocessing import Preprocessing
+from whymask.data.settings import DataSettings
+from whymask.data.sheet import sample_groups
+from whymask.data.sources import Reader, Source, open_source
+from whymask.data.store import hash_of, reason_of
+from whymask.disk import check_writable, write_bytes
+from whymask.errors import WhymaskError
+from whymask.keywords import with_keywords
+from whymask.progress import Decoding, say
+from whymask.report.page import render
+from whymask.report.text import clean
+from whymask.tasks import Regression
+
+LOOKED = 2000
+"""Images that are opened, unless more are asked for."""
+MOST_ROWS = 10
+_TEMPLATES = Path(__file__).with_name("templates")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One image: its native height, width, channels, type and values, the digest of its pixels, and what is stored."""
+
+    height: int
+    width: int
+    channels: int
+    kind: str
+    low: float
+    high: float
+    digest: bytes
+    stored: np.ndarray  # (H, W, C) uint8
+
+    @classmethod
+    def at(cls, source: Source, row: int, how: Preprocessing) -> "Look | str":
+        """The image of a row, or why it would be skipped."""
+        try:
+            pixels = native_pixels(source.read(row), how.alpha, how.frames)
+            stored = how.fit(pixels)
+        except Exception as error:  # decoders raise anything
+            return reason_of(error)
+        small = stored if stored.dtype == np.uint8 else (stored // 257).astype(np.uint8)
+        low, high = float(pixels.min()), float(pixels.max())
+        height, width, channels = pixels.shape
+        return cls(height, width, channels, str(pixels.dtype), low, high, hash_of(pixels), small)
+
+
+def overview(
+    data: Any,
+    *,
+    out: str | Path = "data.html",
+    looked: int = LOOKED,
+    settings: DataSettings | None = None,
+    reader: Reader | None = None,
+    **keywords: Any,
+) -> Row:
+    """Say what a run would read of `data`, and write a page of it, with a contact sheet, as the file `out`.
+
+    Nothing else is written. Up to `looked` images, evenly spaced, are opened (0: all). Settings may be given by their
+    names, such as ``tile=512``. Returns what the page tells:
+
+    {"name", "images", "looked", "notes", "labels", "classes": [{"name", splits ...}], "splits", "suffixes", "sizes",
+    "kinds", "values", "size", "channels", "equal": [[key, ...], ...], "skipped": [[key, reason], ...]}
+
+    Raises WhymaskError where `data` cannot be used, and for another `looked` than 0 or more.
+    """
+    check_writable(Path(out))
+    if looked < 0:
+        raise WhymaskError(f"--looked {looked}: how many images to open, or 0 for all, was expected")
+    asked = with_keywords(settings or DataSettings(), keywords)
+    source = in_parts(open_source(data, reader=reader or asked.reader, labels=asked), asked)
+    how = derive(source, asked)
+    rows = np.arange(len(source))
+    if 0 < looked < len(rows):
+        rows = np.unique(np.linspace(0, len(source) - 1, looked).round().astype(int))
+    found = _looks(source, how, rows)
+    usable = {row: look for row, look in found.items() if isinstance(look, Look)}
+    told = {
+        "name": source.name,
+        "images": len(source),
+        "looked": len(rows),
+        "notes": [*source.notes, *lost(source, how)],
+        "labels": labels_text(source),
+        "splits": [] if source.splits is None else sorted({*source.splits}),
+        "classes": _classes(source),
+        "suffixes": _counted(map(_suffix, source.keys)),
+        "sizes": _counted(f"{look.height} × {look.width}" for look in usable.values()),
+        "kinds": _counted(f"{look.channels} of {look.kind}" for look in usable.values()),
+        "values": [min(look.low for look in usable.values()), max(look.high for look in usable.values())],
+        "size": list(how.size),
+        "channels": how.channels,
+        "equal": _equal(source, usable),
+        "skipped": [[source.keys[row], look] for row, look in found.items() if isinstance(look, str)],
+    }
+    for line in text_of(told):
+        say(line)
+    write_bytes(Path(out), _page(told, source, usable))
+    say(f"The contact sheet: {out}")
+    return told
+
+
+def text_of(told: Row) -> list[str]:
+    """What the command prints."""
+    of = "" if told["looked"] == told["images"] else f", of which {told['looked']:,} were opened"
+    low, high = told["values"]
+    lines = [
+        f"{told['name']}: {told['images']:,} images{of}",
+        *told["notes"],
+        told["labels"],
+        *(f"in the {split} split: {_per_class(told, split)}" for split in told["splits"]),
+        f"names end in: {_listed(told['suffixes'])}",
+        f"height × width: {_listed(told['sizes'])}",
+        f"channels: {_listed(told['kinds'])}; values from {low:,.6g} to {high:,.6g}",
+        f"a network would see {told['size'][0]} × {told['size'][1]} pixels, {told['channels']} channels",
+    ]
+    if told["equal"]:
+        example = " and ".join(told["equal"][0][:2])
+        lines.append(f"equal pixels in {len(told['equal'])} groups of images, such as {example}")
+    if told["skipped"]:
+        key, reason = told["skipped"][0]
+        lines.append(f"{len(told['skipped']):,} would be skipped, such as {key}: {reason}")
+    return lines
+
+
+def _looks(source: Source, how: Preprocessing, rows: np.ndarray) -> dict[int, Look | str]:
+    """Of each row its look, decoded by threads."""
+    progress = Decoding()
+    found: dict[int, Look | str] = {}
+    with ThreadPoolExecutor() as pool:
+        looks = pool.map(lambda row: Look.at(source, row, how), rows.tolist())
+        for row, look in zip(rows.tolist(), looks, strict=True):
+            found[row] = look
+            progress(len(found), len(rows))
+    if not any(isinstance(look, Look) for look in found.values()):
+        raise WhymaskError(f"{source.name}: none of {len(rows)} images can be used ({next(iter(found.values()))})")
+    return found
+
+
+def _classes(source: Source) -> list[Row]:
+    """Labelled images of each class, in all and in each split; nothing of numbers to predict."""
+    if source.task.name == Regression.name or not source.labelled.any():
+        return []
+    parts = {"all": np.ones(len(source), bool)}
+    if source.splits is not None:
+        parts |= {split: source.splits == split for split in sorted({*source.splits})}
+    counts = {part: source.task.counts(source.labels[rows & source.labelled]) for part, rows in parts.items()}
+    return [{"name": name} | {part: counts[part][at] for part in parts} for at, name in enumerate(source.classes)]
+
+
+def _per_class(told: Row, split: str) -> str:
+    return listed([f"{row['name']} {row[split]:,}" for row in told["classes"]], 10) or "no labels"
+
+
+def _suffix(key: str) -> str:
+    """Of a file, or of the name that a table gives for an image: "/a/train.parquet#17:cat/3.jpg" ends in .jpg."""
+    suffix = Path(key).suffix
+    return (Path(key.partition("#")[0]).suffix if "#" in suffix else suffix).lower() or "none"
+
+
+def _counted(values: Any) -> list[list[Any]]:
+    """[value, how often], the most frequent first."""
+    return [[value, count] for value, count in Counter(values).most_common()]
+
+
+def _listed(counts: Sequence[Sequence[Any]]) -> str:
+    return listed([f"{value} ({count:,})" for value, count in counts])
+
+
+def _equal(source: Source, usable: dict[int, Look]) -> list[list[str]]:
+    """The keys of images with equal pixels, group by group."""
+    groups: dict[bytes, list[str]] = {}
+    for row, look in usable.items():
+        groups.setdefault(look.digest, []).append(source.keys[row])
+    return [keys for keys in groups.values() if len(keys) > 1]
+
+
+def _page(told: Row, source: Source, usable: dict[int, Look]) -> bytes:
+    rows = list(usable)
+    pictures = [usable[row].stored for row in rows]
+    return render(
+        "overview.html.j2",
+        _TEMPLATES,
+        told=clean(told),
+        groups=clean(sample_groups(pictures, source.labels[rows], source.task)),
+        most=MOST_ROWS,
+    )

@@ -1,0 +1,84 @@
+"""`whymask data` tells what a run would read, draws some of it, and writes nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import whymask
+from browsing import faults_of
+from pages import table_of, words_of
+from tiny import bars
+from whymask import DataSettings, WhymaskError, cli
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes in two splits, two sizes, one picture twice, one damaged, one file that is no picture."""
+    root = tmp_path_factory.mktemp("photos") / "d"
+    for split, count in (("train", 3), ("test", 2)):
+        for name in ("ant", "bee", "<b>cat"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                side = (24, 32) if number else (24, 24)
+                pixels = RANDOM.integers(0, 200, (*side, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    Image.open(root / "train" / "ant" / "0.png").save(root / "test" / "bee" / "again.png")
+    (root / "test" / "ant" / "bad.jpg").write_bytes(b"no picture")
+    (root / "notes.txt").write_text("x")
+    return root
+
+
+@pytest.fixture(scope="module")
+def told(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("page") / "data.html"
+    return whymask.overview(photos, out=out) | {"page": out}
+
+
+def test_it_tells_counts_sizes_values_and_what_would_be_left_out(told: dict[str, Any]) -> None:
+    assert told["images"] == told["looked"] == 17 and told["splits"] == ["test", "train"]
+    assert told["classes"][1] == {"name": "ant", "all": 6, "test": 3, "train": 3}
+    assert told["suffixes"] == [[".png", 16], [".jpg", 1]]
+    assert told["sizes"] == [["24 × 32", 9], ["24 × 24", 7]] and told["kinds"] == [["3 of uint8", 16]]
+    assert 0 <= told["values"][0] <= told["values"][1] < 200 and told["size"] == [24, 24]
+    ((first, second),) = told["equal"]
+    assert {Path(first).name, Path(second).name} == {"0.png", "again.png"}
+    ((key, reason),) = told["skipped"]
+    assert Path(key).name == "bad.jpg" and reason == "not an image that Pillow can open"
+    assert any("1 .txt" in note for note in told["notes"])
+
+
+def test_its_page_shows_every_class_and_escapes_names(told: dict[str, Any]) -> None:
+    page = told["page"].read_text()
+    assert [row[0].lstrip("> ") for row in table_of(page, "Classes")] == ["<b>cat", "ant", "bee"]
+    assert page.count("data:image/webp") == 16 and "<b>cat" not in page and "bad.jpg" in words_of(page)
+
+
+def test_its_page_can_be_read_on_a_phone_and_a_desk(told: dict[str, Any], browser: Any) -> None:
+    assert faults_of(browser, told["page"]) == []
+
+
+def test_a_part_of_the_images_may_be_opened_and_tiles_are_told(photos: Path, tmp_path: Path, capsys: Any) -> None:
+    told = whymask.overview(photos, out=tmp_path / "a.html", looked=4, tile=12)
+    assert told["looked"] == 4 and told["sizes"] == [["12 × 12", 4]]
+    assert "of which 4 were opened" in capsys.readouterr().err
+    with pytest.raises(WhymaskError, match="--looked -1"):
+        whymask.overview(photos, out=tmp_path / "a.html", looked=-1)
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
+def test_of_every_task(task: str, tmp_path: Path) -> None:
+    told = whymask.overview(bars(task), out=tmp_path / "a.html", settings=DataSettings())
+    assert told["images"] > 0 and (tmp_path / "a.html").exists()
+
+
+def test_the_command_writes_its_page_alone(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WHYMASK_STORE", str(tmp_path / "store"))
+    cli.run(["data", str(photos)])
+    assert [path.name for path in tmp_path.iterdir()] == ["data.html"]
