@@ -13,6 +13,7 @@ from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings, LabelSettings
 from whymask.data.source import Source, split_named
 from whymask.data.sources import open_source
+from whymask.disk import printable
 from whymask.errors import WhymaskError
 
 
@@ -293,3 +294,84 @@ def test_a_turned_picture_keeps_its_edges(kind: str, tmp_path: Path) -> None:
     for number in range(3):
         image.save(tmp_path / "d" / f"{number}.{kind}", exif=exif)
     assert prepared(tmp_path / "d", tmp_path).images.preprocessing.size == (30, 20)
+
+
+# folders around folders
+
+
+def test_one_folder_around_all_images_is_no_class(tmp_path: Path) -> None:
+    classes(tmp_path / "d" / "data" / "images", {"c0": 3, "c1": 3})
+    source = open_source(tmp_path / "d")
+    assert source.classes == ("c0", "c1")
+    assert source.notes == ("all images lie in the folder data/images, which is taken for no class",)
+    write(tmp_path / "e" / "JPEGImages" / "0.png")
+    assert not open_source(tmp_path / "e").labelled.any()
+
+
+def test_split_folders_may_hold_their_own_name_again(tmp_path: Path) -> None:
+    for split, count in (("seg_train", 4), ("seg_test", 2)):
+        classes(tmp_path / "d" / split / split, {"c0": count, "c1": count}, first=10 * count)
+    source = open_source(tmp_path / "d")
+    assert source.classes == ("c0", "c1") and source.splits is not None
+    assert [int((source.splits == split).sum()) for split in ("train", "test")] == [8, 4]
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("trainset", "holdout"), ("TrainingData", "TestData"), ("trainset", "testset")]
+)
+def test_other_words_for_splits(train: str, test: str, tmp_path: Path) -> None:
+    classes(tmp_path / "d" / train, {"c0": 3, "c1": 3}), classes(tmp_path / "d" / test, {"c0": 2, "c1": 2}, first=40)
+    source = open_source(tmp_path / "d")
+    assert source.classes == ("c0", "c1") and source.splits is not None and int((source.splits == "test").sum()) == 4
+
+
+# tables by other names
+
+
+def listed(tmp_path: Path, name: str, *lines: str) -> Path:
+    for number in range(4):
+        write(tmp_path / "d" / f"{number}.png", number)
+    (tmp_path / name).write_text("\n".join(lines))
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_what_stands_between_values_is_that_of_the_header(between: str, tmp_path: Path) -> None:
+    rows = [f"d/{n}.png{between}{'a, b' if n % 2 else 'c'}" for n in range(4)]
+    source = open_source(listed(tmp_path, "l.csv", f"path{between}label", *rows))
+    assert source.classes == ("a, b", "c") and source.labels.tolist() == [1, 0, 1, 0]
+
+
+def test_paths_may_leave_out_their_suffix_and_be_called_id(tmp_path: Path) -> None:
+    source = open_source(listed(tmp_path, "d/l.csv", "id,label", *(f"{n},{'ab'[n % 2]}" for n in range(4))))
+    assert [Path(key).name for key in source.keys] == [f"{n}.png" for n in range(4)] and source.read(2)
+
+
+def test_each_path_may_have_its_own_slashes_and_escapes(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"d/caf\xe9.png")
+    write(tmp_path / odd, 9)
+    written = ["d/0.png", "d\\1.png", printable(odd)]
+    source = open_source(listed(tmp_path, "l.csv", "path,label", *(f"{path},a" for path in written)))
+    assert [Path(key).exists() for key in source.keys] == [True] * 3
+    assert "backslashes in 1 paths are read as slashes" in source.notes
+
+
+def test_a_folders_own_table_gives_its_labels(tmp_path: Path) -> None:
+    listed(tmp_path, "d/labels.csv", "image,label", "0.png,a", "1.png,b", "2.png,a")
+    source = open_source(tmp_path / "d")
+    assert source.classes == ("a", "b") and int(source.labelled.sum()) == 3 and len(source) == 4
+    assert source.notes[0] == "labels are those of labels.csv"
+
+
+@pytest.mark.parametrize(("line", "said"), [("x,y", "gives no labels"), ("image,label", "gives no labels")])
+def test_a_table_of_something_else_is_named(line: str, said: str, tmp_path: Path) -> None:
+    listed(tmp_path, "d/other.csv", line, "nowhere.png,2")
+    source = open_source(tmp_path / "d")
+    assert not source.labelled.any() and any(said in note for note in source.notes)
+
+
+def test_labels_of_minus_one_and_one_in_arrays_are_asked_about() -> None:
+    images, labels = np.zeros((4, 8, 8), np.uint8), np.array([-1, 1, -1, 1])
+    with pytest.raises(WhymaskError, match="may be two classes, or no label"):
+        open_source((images, labels))
+    assert open_source((images, labels), labels=DataSettings(unlabelled="-1")).labels.tolist() == [-1, 0, -1, 0]

@@ -89,11 +89,11 @@ def test_a_label_is_the_target_of_a_regression_where_there_is_no_other(tmp_path)
     assert csv(tmp_path, "path,label,target\n1.png,cat,3\n2.png,dog,4\n").task == Classification(("cat", "dog"))
 
 
-def test_a_target_that_is_no_number_is_no_label_unless_classes_are_asked_for(tmp_path):
+def test_a_target_that_is_no_number_is_a_class_which_is_said(tmp_path):
     text = "path,target\n1.png,left\n2.png,right\n"
     source = csv(tmp_path, text)
-    assert not source.labelled.any() and source.columns["target"].tolist() == ["left", "right"]
-    assert csv(tmp_path, text, CLASSIFICATION).task == Classification(("left", "right"))
+    assert source.task == csv(tmp_path, text, CLASSIFICATION).task == Classification(("left", "right"))
+    assert "the column target is read as the labels" in source.notes
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,7 @@ def test_csv_naming_a_missing_file_fails_at_that_image_only(tmp_path):
         ("name,label\nx.png,a\n", "columns name, label.*column path"),
         ("path,label\nx.png,a,b\n", "row 2 has not the 2 fields"),
         ("path,label\nx.png,a\nx.png,b\n", "several rows"),
-        ("path,split\nx.png,holdout\n", "holdout"),
+        ("path,split\nx.png,elsewhere\n", "elsewhere"),
     ],
 )
 def test_csv_that_cannot_be_used(tmp_path, text, message):

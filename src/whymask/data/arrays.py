@@ -14,6 +14,7 @@ from whymask.data.settings import LabelSettings
 from whymask.data.source import SPLITS, RawImage, Source, split_column
 from whymask.data.stamps import stamp_files
 from whymask.errors import WhymaskError
+from whymask.tasks import Regression
 
 ALIASES = {LABEL: ("labels", "y", "label"), TARGET: ("target", "targets")}
 
@@ -69,7 +70,9 @@ def _from_named(
     wanted = [LABEL, TARGET, *((asked and asked.label_columns) or ())]
     there = [column for column in wanted if any(_labels_of(arrays, split, column) is not None for split in counts)]
     used, raw = find_labels(name, [*there, *arrays], lambda column: _column(name, arrays, counts, column), asked)
-    raw = None if raw is None else replace(raw, nothing=(-1,))
+    if raw is not None:
+        _refuse_signs(name, raw.values, asked)
+        raw = replace(raw, nothing=(-1,))
     task, labels = read_labels(raw, sum(counts.values()), asked, name)
     splits = [split for split, part in images.items() for _ in range(len(part))]
     starts = np.cumsum([0, *map(len, images.values())])
@@ -90,6 +93,17 @@ def _from_named(
         splits=split_column(splits, task.labelled(labels)),
         columns={k: v.astype(str) for k, v in arrays.items() if k not in own and v.shape == (len(splits),)},
     )
+
+
+def _refuse_signs(name: str, values: Column, asked: LabelSettings | None) -> None:
+    """Raise WhymaskError for labels of -1 and 1 alone, of which -1 may be a class or no label."""
+    is_said = asked is not None and (asked.unlabelled is not None or asked.task == Regression.name)
+    found = {str(value) for value in np.asarray(values, dtype=object).ravel()}
+    if not is_said and found in ({"-1", "1"}, {"-1.0", "1.0"}):
+        raise WhymaskError(
+            f"{name}: the labels are -1 and 1, which may be two classes, or no label and one class; give 0 and 1, or "
+            "--unlabelled -1"
+        )
 
 
 def _labels_of(arrays: Mapping[str, np.ndarray], split: str, column: str) -> np.ndarray | None:

@@ -19,21 +19,28 @@ from whymask.disk import as_named
 from whymask.errors import WhymaskError
 from whymask.tasks import RawLabels
 
-PATH_COLUMNS = ("path", "image", "file", "filename", "file_name", "filepath", "image_path", "img", "img_path")
+PATH_COLUMNS = (
+    *("path", "image", "file", "filename", "file_name", "filepath", "image_path", "img", "img_path"),
+    *("image_id", "id"),  # where nothing is called so
+)
+SUFFIXES = (".jpg", ".png", ".jpeg")
+"""That a table's paths may leave out."""
 
 
 def from_folder(name: str, root: Path, files: list[str], reader: Reader | None, asked: LabelSettings | None) -> Source:
     """The image files of a folder: perhaps split folders, then perhaps class folders, then any depth."""
     if asked is not None and asked.task == "auto":
         asked = replace(asked, task="classification")  # a subfolder is a class, whatever its name
-    parts = [Path(file).parts for file in files]
+    parts, around = _without_wrapping([Path(file).parts for file in files])
     splits = split_folders(parts)
     bases = [splits.get(part[0], "") if splits else "" for part in parts]
-    inner = [part[1:] if base else part for base, part in zip(bases, parts, strict=True)]
+    inner = _without_twins(bases, [part[1:] if base else part for base, part in zip(bases, parts, strict=True)])
     unclear = None if splits else _half_splits(parts) or _alike(parts)
     names, notes = ([""] * len(parts), [unclear]) if unclear else _class_folders(bases, inner)
     if splits and (outside := [part[0] for part in parts if len(part) == 1]):
         notes.insert(0, f"{_some(outside, len(parts))} lie beside the splits: they are unlabelled")
+    if around:
+        notes.insert(0, f"all images lie in the folder {'/'.join(around)}, which is taken for no class")
     task, labels = read_labels(RawLabels(names) if any(names) else None, len(names), asked, name)
     paths = [root / file for file in files]
     return Source(
@@ -46,6 +53,25 @@ def from_folder(name: str, root: Path, files: list[str], reader: Reader | None, 
         splits=split_column(bases, task.labelled(labels)) if splits else None,
         notes=tuple(notes),
     )
+
+
+def _without_wrapping(parts: list[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """The parts of paths without the folders that all of them lie in, and those folders: one folder is no class."""
+    around: tuple[str, ...] = ()
+    while all(len(part) > 1 for part in parts) and len({part[0] for part in parts}) == 1:
+        around += (parts[0][0],)
+        parts = [part[1:] for part in parts]
+    return parts, around
+
+
+def _without_twins(bases: list[str], inner: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Without the one folder, such as seg_train/seg_train, that all classes of a split lie in."""
+    for base in dict.fromkeys(bases):
+        of_base = [part for other, part in zip(bases, inner, strict=True) if base and other == base]
+        is_deep = bool(of_base) and all(len(part) > 2 for part in of_base)
+        if is_deep and len({part[0] for part in of_base}) == 1 < len({part[1] for part in of_base}):
+            inner = [part[1:] if other == base else part for other, part in zip(bases, inner, strict=True)]
+    return inner
 
 
 def split_folders(parts: Sequence[Sequence[str]]) -> dict[str, str] | None:
@@ -205,7 +231,7 @@ def from_table(
 
 def _located(written: list[str], folders: Sequence[Path]) -> tuple[list[str], Path, list[str]]:
     """The paths as this system has them, the folder that they are relative to, and what is to be said of that."""
-    spellings = [(path, as_named(path), path.replace("\\", "/")) for path in written]
+    spellings = [_spellings(path) for path in written]
     for folder in folders:
         there = [next((form for form in forms if (folder / form).exists()), None) for forms in spellings]
         if any(there):
@@ -219,15 +245,25 @@ def _located(written: list[str], folders: Sequence[Path]) -> tuple[list[str], Pa
     return written, folders[0], [nowhere]
 
 
+def _spellings(path: str) -> tuple[str, ...]:
+    """What a written path may stand for: itself, with escapes undone, with slashes, or without its suffix."""
+    turned = path.replace("\\", "/")
+    return (path, as_named(path), turned, *(turned + suffix for suffix in SUFFIXES if not Path(turned).suffix))
+
+
 def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
 def read_csv(name: str, path: Path) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows that are not empty, without space around values."""
+    """The header and the rows that are not empty, without space around values; what stands between them, a comma, a
+    semicolon or a tab, is that of the header."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [[value.strip() for value in row] for row in csv.reader(file) if any(row)]
+            first = file.readline()
+            file.seek(0)
+            between = next((mark for mark in (",", ";", "\t") if mark in first), ",")
+            rows = [[value.strip() for value in row] for row in csv.reader(file, delimiter=between) if any(row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise WhymaskError(f"{name}: no CSV in UTF-8 ({error}); save it as one, with commas") from error
     return (rows[0], rows[1:]) if rows else ([], [])

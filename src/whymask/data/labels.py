@@ -29,7 +29,7 @@ def find_labels(
 
     `read` gives the values of a column: one for each image, or an array (N, L). Those that were asked for are taken,
     else "label", else `default`, else the only one of OTHER_NAMES, else "target", in any case; for regression "target"
-    first. Without a task, a target that is no number is no label.
+    first.
     """
     columns, asked = list(columns), asked or LabelSettings()
     if asked.label_columns:
@@ -46,17 +46,15 @@ def find_labels(
     found = (target or label) if asked.task == Regression.name else (label or target)
     if found is None:
         return [], None
-    raw = _read(source, [found], read, asked)
-    if asked.task == "auto" and found == target and not _are_numbers(raw.values):
-        return [], None
-    return [found], raw
+    return [found], _read(source, [found], read, asked)
 
 
 def label_notes(columns: Iterable[str], used: Sequence[str], raw: RawLabels | None) -> list[str]:
     """What is to be said of a table's columns of labels."""
     if raw is None:
         return [f"no column of labels among {', '.join(columns) or 'none'}; --label-columns names one"]
-    is_plain = len(used) > 1 or used[0].lower() in (LABEL, TARGET)
+    name = used[0].lower()
+    is_plain = len(used) > 1 or name == LABEL or (name == TARGET and _are_numbers(raw.values))
     return [] if is_plain else [f"the column {used[0]} is read as the labels"]
 
 
@@ -109,7 +107,7 @@ def _numbers(source: str, column: str, values: Column) -> np.ndarray:
 
 def _derived(raw: RawLabels, source: str) -> type[Task]:
     """What labels plainly are; WhymaskError, which asks, where they could be two things."""
-    is_target = raw.column.lower() == TARGET
+    is_target = raw.column.lower() == TARGET and _are_numbers(raw.values)
     if isinstance(raw.values, np.ndarray) and raw.values.ndim == 2:
         if is_target:
             return Regression

@@ -16,14 +16,15 @@ Reader = Callable[[Path], RawImage]
 SPLITS = ("train", "unlabelled", "unlabeled", "val", "valid", "validation", "dev", "test")
 """Parts that data come in, as arrays and columns name them."""
 SPLIT_OF = {"training": "train", "testing": "test", "eval": "validation", "evaluation": "validation"}
+SPLIT_OF |= {"trainset": "train", "testset": "test", "valset": "validation", "holdout": "test"}
 SPLIT_OF |= {word: "validation" if word in ("val", "valid", "dev") else word for word in SPLITS}
 """What a word in the name of a folder, a file or a split means."""
 
 
 def split_named(name: str) -> tuple[str, str] | None:
-    """The split that a name such as "Training", "seg_test" or "train-images" is of, and what else is in the name; None
+    """The split that a name such as "Training", "seg_test" or "TrainingData" is of, and what else is in the name; None
     where it is of none, or of two."""
-    words = re.split(r"[^a-z]+", name.lower())
+    words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
     found = {SPLIT_OF[word] for word in words if word in SPLIT_OF}
     return (found.pop(), " ".join(word for word in words if word not in SPLIT_OF)) if len(found) == 1 else None
 

@@ -15,7 +15,7 @@ from whymask.data.artefacts import refuse_artefacts
 from whymask.data.files import files_under, from_csv, from_folder
 from whymask.data.glyph_settings import parse_glyphs
 from whymask.data.glyphs import glyph_source
-from whymask.data.metadata import from_metadata
+from whymask.data.metadata import NAMES, from_metadata
 from whymask.data.objects import from_object
 from whymask.data.opening import image_suffixes
 from whymask.data.picked import from_picked
@@ -137,6 +137,8 @@ def _from_directory(name: str, folder: Path, reader: Reader | None, labels: Labe
     if images:
         described = None if labels is None else from_metadata(name, root, files, reader, labels)
         source = described or from_folder(name, root, images, reader, labels)
+        if labels is not None and not source.labelled.any():
+            source = _with_table(source, root, files, reader, labels)
         others = sorted({*files} - {*images})
         return replace(source, notes=(*source.notes, _not_read(others))) if others else source
     tables = [file for file in files if file.endswith(".parquet")]
@@ -146,6 +148,20 @@ def _from_directory(name: str, folder: Path, reader: Reader | None, labels: Labe
         f"{name}: no images in this folder ({_by_suffix(files) or 'no files'}); files such as .jpg, .png or .parquet "
         "were expected; check the path, or give a --reader for formats that Pillow cannot open"
     )
+
+
+def _with_table(source: Source, root: Path, files: list[str], reader: Reader | None, labels: LabelSettings) -> Source:
+    """A folder's images with the labels of the one CSV beside them, if it names some of them."""
+    tables = [file for file in files if file.endswith(".csv") and os.sep not in file and file not in NAMES]
+    if len(tables) != 1:
+        return source
+    try:
+        table = from_csv(tables[0], root / tables[0], reader, labels)
+    except WhymaskError as error:
+        return replace(source, notes=(*source.notes, f"{tables[0]} gives no labels: {error}"))
+    if not set(source.keys) & {key for key, known in zip(table.keys, table.labelled, strict=True) if known}:
+        return replace(source, notes=(*source.notes, *table.notes, f"{tables[0]} gives no labels of these images"))
+    return replace(merge(source, table), name=source.name, notes=(f"labels are those of {tables[0]}", *table.notes))
 
 
 def _not_read(files: list[str]) -> str:
