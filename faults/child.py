@@ -14,8 +14,8 @@ from whymask.errors import WhymaskError
 
 DONE, CRASHED, REFUSED = 0, 1, 2
 """How a child ended: as it should, by what no user is meant to read, by an error that says what to do."""
-PATIENCE = 120.0
-"""Seconds after which a child that goes on is taken to hang."""
+PATIENCE = 300.0
+"""Seconds after which a child that goes on is taken to hang: much, as other work may take its processor."""
 
 
 @dataclass
