@@ -7,17 +7,24 @@ import re
 import stat
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tiny import runtime
-from whymask import Explanation, disk
+from whymask import Explanation, devices, disk
+from whymask.data.batches import Augment, Batches
+from whymask.data.preprocessing import Preprocessing
 from whymask.disk import read_json, write_json
 from whymask.errors import WhymaskError
 from whymask.methods import METHODS
 from whymask.studies.cells import Cell
 from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG
+from whymask.tasks import LossConfig, Regression
 from whymask.tasks.budgets import parse_budget
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -103,3 +110,56 @@ def test_a_process_that_was_spawned_and_not_forked_pretrains(tmp_path: Path) -> 
     """As processes begin on Windows and macOS: with nothing but what they are given."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(pretrained, (tmp_path / "run",)) > 0
+
+
+# macOS -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("there", "best"), [((), "cpu"), (("mps",), "mps"), (("cuda",), "cuda"), (("cuda", "mps"), "cuda")]
+)
+def test_auto_takes_the_gpu_that_is_there(there: tuple[str, ...], best: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in there)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in there)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert devices.best_device() == best
+    for device in ("cuda", "mps"):
+        if device in there:
+            devices.check_device(device)
+            with pytest.raises(WhymaskError, match=r"--devices 2 was given, but PyTorch sees 1 GPU.* Use --devices 1"):
+                devices.check_device(device, 2)
+        else:
+            with pytest.raises(WhymaskError, match=rf"--device {device} .*sees no GPU.* Use --device {best}\."):
+                devices.check_device(device)
+
+
+class NoDoubles(TorchDispatchMode):
+    """As on MPS: no number of 64 bits lies on a device that is not the CPU; "meta" stands for it."""
+
+    def __torch_dispatch__(self, what: Any, types: Any, given: Any = (), named: Any = None) -> Any:
+        made = what(*given, **(named or {}))
+        for tensor in made if isinstance(made, list | tuple) else [made]:
+            if isinstance(tensor, torch.Tensor) and tensor.device.type == "meta":
+                assert tensor.dtype != torch.float64, f"{what} makes a float64"
+        return made
+
+
+@pytest.mark.parametrize("labels", [np.arange(8), np.linspace(0, 1, 16).reshape(8, 2)], ids=["classes", "targets"])
+def test_no_batch_holds_doubles_which_mps_does_not_know(labels: np.ndarray) -> None:
+    prep = Preprocessing((8, 8), (10, 10), 1, 0.0, 255.0, (0.5,), (0.25,))
+    images: Any = SimpleNamespace(images=np.zeros((8, 10, 10, 1), np.uint8), labels=labels, preprocessing=prep)
+    with pytest.raises(AssertionError, match="float64"), NoDoubles():
+        torch.zeros(2, dtype=torch.float64).to("meta")
+    loss = Regression(("a", "b")).objective(np.random.default_rng(0).normal(size=(8, 2)), LossConfig(bins=3))
+    with NoDoubles():
+        for augment in (None, Augment()):
+            batch = Batches(images, np.arange(8), batch_size=4, seed=0, augment=augment, device="meta")(0)
+            assert batch.images.shape == (4, 1, 8, 8) and batch.images.device.type == "meta"
+        if labels.ndim == 2:
+            outputs = torch.zeros(4, loss.width, device="meta")
+            assert loss.to("meta")(outputs, batch.labels).dtype == torch.float32
+
+
+def test_mps_is_named_where_the_device_is_asked_for(whymask: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert whymask("pretrain", "--help-all") == 0
+    assert "mps, that of an Apple Mac" in " ".join(capsys.readouterr().out.replace("│", " ").split())

@@ -1,21 +1,19 @@
 """Where a run computes, and how precisely: chosen by what the device is good at."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 
 from whymask.data.batches import Augment, Batches, Images, Order
 from whymask.data.strong import Strong
-from whymask.devices import check_device
+from whymask.devices import best_device, check_device
 from whymask.training.settings import RuntimeSettings
 
 
 def make_fabric(config: RuntimeSettings) -> Fabric:
     """A launched Fabric for `config`. Raises WhymaskError when the device is not there."""
-    device = config.device if config.device != "auto" else _best_device()
-    check_device(device)
+    device = config.device if config.device != "auto" else best_device()
+    check_device(device, config.devices)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     precision = config.precision
@@ -54,9 +52,3 @@ def batches_on(
 def precision_of(fabric: Fabric) -> str:
     """Fabric's name of the precision in use, such as "32-true"."""
     return fabric._precision.precision
-
-
-def _best_device() -> Literal["cpu", "cuda", "mps"]:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
