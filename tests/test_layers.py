@@ -11,7 +11,7 @@ FROM_THE_GROUND_UP = (
     "activations", "linear", "devices", "disk", "locks", "runs", "version", "report", "theory",
     "masks", "tasks", "data", "encoders", "methods", "training", "stages",
     "explanations", "exports", "studies", "upkeep",
-    "listing", "__init__", "cli",
+    "listing", "__init__", "cli", "__main__",
 )  # fmt: skip
 """Every room: a module or package of whymask, and `__init__`, what `import whymask` gives. A room imports only rooms
 that stand before it; so no two import each other, and the theory lab knows no images."""

@@ -325,7 +325,8 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Entry point of `whymask`: exit code 2 for bad input, 130 after Ctrl-C or SIGTERM."""
+    """What `whymask` runs: exit code 2 for bad input, 130 after Ctrl-C or SIGTERM, 1 where another one of the processes
+    that compute together has ended."""
     signal.signal(signal.SIGTERM, _stop)  # training has its own, which saves a checkpoint first
     try:
         run(sys.argv[1:])
@@ -335,6 +336,13 @@ def main() -> None:
     except KeyboardInterrupt as stopped:  # and training.loop's Interrupted, which says where
         say(str(stopped) or "stopped")
         sys.exit(130)
+    except RuntimeError as error:
+        from whymask.devices import lost_another
+
+        if not lost_another(error):
+            raise
+        say("error: another of the processes that compute together has ended; the same command continues")
+        sys.exit(1)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -1,5 +1,7 @@
-"""Whether the device that was asked for is there, and which is best."""
+"""Whether the device that was asked for is there, which is best, and whether another process is still there."""
 
+import os
+import re
 from typing import Literal
 
 import torch
@@ -35,3 +37,10 @@ def best_device() -> Literal["cpu", "cuda", "mps"]:
 def is_there(device: str) -> bool:
     """Whether PyTorch sees such a GPU, "cuda" or "mps"."""
     return torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
+
+
+def lost_another(error: BaseException) -> bool:
+    """Whether the error comes of another one of the processes that compute together having ended."""
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    told = re.search(r"gloo|nccl|closed by peer|reset by peer|broken pipe", str(error), re.IGNORECASE)
+    return together and isinstance(error, RuntimeError) and told is not None

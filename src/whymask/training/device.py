@@ -1,5 +1,10 @@
 """Where a run computes, and how precisely: chosen by what the device is good at."""
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from lightning_fabric import Fabric
@@ -7,6 +12,7 @@ from lightning_fabric import Fabric
 from whymask.data.batches import Augment, Batches, Images, Order
 from whymask.data.strong import Strong
 from whymask.devices import best_device, check_device
+from whymask.progress import say
 from whymask.training.settings import RuntimeSettings
 
 
@@ -20,8 +26,26 @@ def make_fabric(config: RuntimeSettings) -> Fabric:
     if precision == "auto":
         precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported(False) else "32-true"
     fabric = Fabric(accelerator=device, devices=config.devices, precision=precision)
-    fabric.launch()
+    with _without_infos("lightning_fabric"):
+        fabric.launch()
+    if fabric.world_size > 1:
+        say(f"{fabric.world_size} processes share each batch")
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # costs a copy
     return fabric
+
+
+@contextmanager
+def _without_infos(package: str) -> Iterator[None]:
+    """Within, each of the package's loggers is silent below a warning: every process would say the same."""
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == package]
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def batches_on(
