@@ -8,7 +8,7 @@ import whymask
 
 FROM_THE_GROUND_UP = (
     "errors", "lazy", "later", "keywords", "progress", "randomness", "flags", "usage", "mistakes", "intervals",
-    "activations", "linear", "devices", "disk", "locks", "runs", "version", "report", "theory",
+    "activations", "linear", "devices", "surroundings", "disk", "locks", "runs", "version", "report", "theory",
     "masks", "tasks", "data", "encoders", "methods", "training", "stages",
     "explanations", "exports", "studies", "upkeep",
     "listing", "__init__", "cli", "__main__",

@@ -25,6 +25,7 @@ from whymask.progress import say
 from whymask.report.text import in_bytes
 from whymask.stages.settings import A_RUN, SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings, check_origin
 from whymask.studies.settings import StudySettings, parse_share
+from whymask.surroundings import check_place, settle
 from whymask.theory.settings import TheorySettings
 from whymask.training.settings import RuntimeSettings
 from whymask.usage import asks_for_help, show_help
@@ -287,6 +288,8 @@ def begin(
     runs: Iterable[str] = (),
 ) -> None:
     """The first line. Raises WhymaskError for what is plainly not there, before anything slow is imported."""
+    if out is not None:
+        check_place(out)
     sources = data if isinstance(data, tuple) else () if data is None else (data,)
     for source in (*sources, labels):
         if source is not None:
@@ -329,6 +332,7 @@ def main() -> None:
     that compute together has ended."""
     signal.signal(signal.SIGTERM, _stop)  # training has its own, which saves a checkpoint first
     try:
+        settle(sys.argv[1:])
         run(sys.argv[1:])
     except WhymaskError as error:
         say(f"error: {error}", from_all=True)
