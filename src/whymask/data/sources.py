@@ -134,7 +134,7 @@ def _from_directory(name: str, folder: Path, reader: Reader | None, labels: Labe
         described = None if labels is None else from_metadata(name, root, files, reader, labels)
         source = described or from_folder(name, root, images, reader, labels)
         others = sorted({*files} - {*images})
-        return replace(source, notes=(*source.notes, _not_read(others))) if others else source
+        return replace(source, notes=(*source.notes, *_left_out(root, others))) if others else source
     tables = [file for file in files if file.endswith(".parquet")]
     if tables:
         return from_parquet(name, folder.resolve(), tables, labels)
@@ -142,6 +142,15 @@ def _from_directory(name: str, folder: Path, reader: Reader | None, labels: Labe
         f"{name}: no images in this folder ({_by_suffix(files) or 'no files'}); files such as .jpg, .png or .parquet "
         "were expected; check the path, or give a reader= for formats that Pillow cannot open"
     )
+
+
+def _left_out(root: Path, others: list[str]) -> list[str]:
+    """What is to be said of files that are not read."""
+    gone = [file for file in others if not (root / file).exists()]
+    files = sorted({*others} - {*gone})
+    shown = ", ".join(gone[:5]) + ", ..." * (len(gone) > 5)
+    links = f"not read, as they are links to what is not there: {shown}"
+    return [_not_read(files)] * bool(files) + [links] * bool(gone)
 
 
 def _not_read(files: list[str]) -> str:
