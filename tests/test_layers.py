@@ -8,10 +8,10 @@ import whymask
 
 FROM_THE_GROUND_UP = (
     "errors", "lazy", "later", "keywords", "progress", "randomness", "flags", "usage", "mistakes", "intervals",
-    "activations", "linear", "devices", "disk", "locks", "runs", "version", "report", "theory",
+    "activations", "linear", "devices", "surroundings", "disk", "locks", "runs", "version", "report", "theory",
     "masks", "tasks", "data", "encoders", "methods", "training", "stages",
     "explanations", "exports", "studies", "overviews", "upkeep",
-    "listing", "__init__", "cli",
+    "listing", "__init__", "cli", "__main__",
 )  # fmt: skip
 """Every room: a module or package of whymask, and `__init__`, what `import whymask` gives. A room imports only rooms
 that stand before it; so no two import each other, and the theory lab knows no images."""

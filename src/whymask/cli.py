@@ -25,6 +25,7 @@ from whymask.progress import say
 from whymask.report.text import in_bytes
 from whymask.stages.settings import A_RUN, SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings, check_origin
 from whymask.studies.settings import StudySettings, parse_share
+from whymask.surroundings import check_place, settle
 from whymask.theory.settings import TheorySettings
 from whymask.training.settings import RuntimeSettings
 from whymask.usage import asks_for_help, show_help
@@ -306,6 +307,8 @@ def begin(
     runs: Iterable[str] = (),
 ) -> None:
     """The first line. Raises WhymaskError for what is plainly not there, before anything slow is imported."""
+    if out is not None:
+        check_place(out)
     sources = data if isinstance(data, tuple) else () if data is None else (data,)
     for source in (*sources, labels):
         if source is not None:
@@ -344,9 +347,11 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Entry point of `whymask`: exit code 2 for bad input, 130 after Ctrl-C or SIGTERM."""
+    """What `whymask` runs: exit code 2 for bad input, 130 after Ctrl-C or SIGTERM, 1 where another one of the processes
+    that compute together has ended."""
     signal.signal(signal.SIGTERM, _stop)  # training has its own, which saves a checkpoint first
     try:
+        settle(sys.argv[1:])
         run(sys.argv[1:])
     except WhymaskError as error:
         say(f"error: {error}", from_all=True)
@@ -354,6 +359,13 @@ def main() -> None:
     except KeyboardInterrupt as stopped:  # and training.loop's Interrupted, which says where
         say(str(stopped) or "stopped")
         sys.exit(130)
+    except RuntimeError as error:
+        from whymask.devices import lost_another
+
+        if not lost_another(error):
+            raise
+        say("error: another of the processes that compute together has ended; the same command continues")
+        sys.exit(1)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

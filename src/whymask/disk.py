@@ -8,6 +8,7 @@ SHA-256 of the rest. What was damaged since is an error that says what to do.
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -31,6 +32,8 @@ DIGEST = "sha256"
 """Of a record: that of the .safetensors file beside it."""
 COMMENT, NO_COMMENT = b"\x40\x00", b"\x00\x00"
 """How a zip file says that a comment of 64 characters follows, or none."""
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+"""What disks in a network and the like say that sync no folder."""
 FORMULA, ESCAPE = ("=", "+", "-", "@"), re.compile(r"\\[\\xuUnrt]")
 """How a spreadsheet's formula begins, and an escape of Python."""
 BOUND = {
@@ -103,12 +106,16 @@ def check_folder(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` last, where the system can."""
-    if os.name != "posix":  # folders cannot be synced there
+    """Make the names in `folder` last, where the system can. Raises OSError where it can and fails."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folder, nobody one that only lets in
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
     finally:
         os.close(descriptor)
 

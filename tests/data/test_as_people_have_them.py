@@ -285,6 +285,20 @@ def test_a_pipe_a_device_and_what_starts_programs_are_listed_and_not_waited_for(
     assert "no regular file" in skipped["pipe.jpg"] and "no regular file" in skipped["endless.png"]
 
 
+def test_links_to_what_is_not_there_are_told_whatever_they_are_called(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    for number in range(8):
+        write(root / f"{number}.png", number)
+    (root / "gone.png").symlink_to("nowhere.png")
+    (root / "gone class").symlink_to("nowhere", target_is_directory=True)
+    (root / "notes.txt").write_text("x")
+    found = prepared(root, tmp_path)
+    assert [Path(key).name for key, _ in found.images.skipped] == ["gone.png"]
+    notes = open_source(root).notes
+    assert any("not there: gone class" in note and "notes.txt" not in note for note in notes)
+    assert any("1 .txt" in note and "suffix" not in note for note in notes)
+
+
 @pytest.mark.parametrize("kind", ["tif", "jpg", "png"])
 def test_a_turned_picture_keeps_its_edges(kind: str, tmp_path: Path) -> None:
     exif = Image.Exif()

@@ -357,6 +357,36 @@ def test_the_card_tells_of_data_method_recipe_and_numbers(runs: Runs, tmp_path: 
     assert "pretraining: mae (mask_ratio 0.75" in card and "images seen" in card
 
 
+def test_the_card_says_that_a_masked_autoencoder_draws_masks_and_how_whole_images_are_seen(
+    runs: Runs, tmp_path: Path
+) -> None:
+    from transformers import ViTMAEModel
+
+    folder = whymask.export(runs["vit"], "transformers", out=tmp_path / "a")
+    card = (folder / "README.md").read_text()
+    assert "hides a share of 0.75 of the patches" in card and 'from_pretrained(".", mask_ratio=0.0)' in card
+    encoder = load_encoder(runs["vit"])
+    images = torch.randn(2, encoder.channels, *encoder.size, generator=torch_generator(1))
+    with torch.inference_mode():
+        seen = ViTMAEModel.from_pretrained(folder, mask_ratio=0.0).eval()(images).last_hidden_state[:, 1:].mean(dim=1)
+        torch.testing.assert_close(seen, encoder.pool(encoder(images)), atol=1e-5, rtol=1e-5)
+    other = (whymask.export(runs["vit"], "timm", out=tmp_path / "b") / "README.md").read_text()
+    assert "draws a new mask" not in other
+
+
+def test_the_card_tells_a_stride_that_the_network_s_name_does_not(runs: Runs, tmp_path: Path) -> None:
+    card = (whymask.export(runs["resnet"], "timm", out=tmp_path / "a") / "README.md").read_text()
+    assert "test_resnet has output stride 8: its last map has 4x4 positions" in card
+    assert "built without `output_stride=8`" in card
+    encoder = load_encoder(runs["resnet"])
+    usual: Any = timm.create_model("test_resnet", num_classes=0, in_chans=encoder.channels).eval()
+    usual.load_state_dict(encoder.net.state_dict())
+    images = torch.randn(2, encoder.channels, *encoder.size, generator=torch_generator(1))
+    with torch.inference_mode():
+        assert not torch.allclose(usual(images), encoder.pool(encoder(images)), atol=1e-2)
+    assert "stride" not in (whymask.export(runs["cnn"], "onnx", out=tmp_path / "b") / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("given", "shown"),
     [

@@ -140,7 +140,7 @@ def _from_directory(name: str, folder: Path, reader: Reader | None, labels: Labe
         if labels is not None and not source.labelled.any():
             source = _with_table(source, root, files, reader, labels)
         others = sorted({*files} - {*images})
-        return replace(source, notes=(*source.notes, _not_read(others))) if others else source
+        return replace(source, notes=(*source.notes, *_left_out(root, others))) if others else source
     tables = [file for file in files if file.endswith(".parquet")]
     if tables:
         return from_parquet(name, folder.resolve(), tables, labels)
@@ -162,6 +162,15 @@ def _with_table(source: Source, root: Path, files: list[str], reader: Reader | N
     if not set(source.keys) & {key for key, known in zip(table.keys, table.labelled, strict=True) if known}:
         return replace(source, notes=(*source.notes, *table.notes, f"{tables[0]} gives no labels of these images"))
     return replace(merge(source, table), name=source.name, notes=(f"labels are those of {tables[0]}", *table.notes))
+
+
+def _left_out(root: Path, others: list[str]) -> list[str]:
+    """What is to be said of files that are not read."""
+    gone = [file for file in others if not (root / file).exists()]
+    files = sorted({*others} - {*gone})
+    shown = ", ".join(gone[:5]) + ", ..." * (len(gone) > 5)
+    links = f"not read, as they are links to what is not there: {shown}"
+    return [_not_read(files)] * bool(files) + [links] * bool(gone)
 
 
 def _not_read(files: list[str]) -> str:

@@ -25,6 +25,7 @@ def write_card(what: Exported, to: str, opening: str, folder: Path) -> None:
         summary(what, (folder / "decoder.safetensors").exists() or "ViTMAE" in opening),
         "## Opening it",
         f"```python\n{opening.replace('{folder}', '.')}```\n\n(`.` is this folder.) {seeing(what)}",
+        *differing(what, opening),
         "## Training",
         training(what),
         "## Numbers",
@@ -79,6 +80,33 @@ def seeing(what: Exported) -> str:
             "Give the network normalised arrays."
         )
     return text
+
+
+def differing(what: Exported, opening: str) -> list[str]:
+    """In what the network is not what its name makes one expect."""
+    encoder = what.encoder
+    said = [f"Mind: {note}." for note in encoder.config.notes(encoder.size)]
+    stride = encoder.timm_kwargs.get("output_stride")
+    if stride is not None:
+        said.append(
+            f"This stride was derived from the images' size, or asked for: a {encoder.timm_name} that is built without "
+            f"`output_stride={stride}`, such as torchvision's, has a stride of 32, takes the same weights, and makes "
+            "other features of an image."
+        )
+    if "ViTMAE" in opening and what.method is not None:
+        config: Any = what.method.config
+        said.append(
+            f"Each call draws a new mask, which hides {share_of(config.mask_ratio)} of the patches, and `.logits` are "
+            "the decoder's guesses at all of them: two calls differ. Whole images are seen by "
+            '`ViTMAEModel.from_pretrained(".", mask_ratio=0.0)`; its patches come in an order that is drawn too, and '
+            "the mean of `.last_hidden_state[:, 1:]` over them is the same each time."
+        )
+    return [" ".join(said)] if said else []
+
+
+def share_of(ratio: float | tuple[float, float]) -> str:
+    """ "a share of 0.75", or of a range the middle, which is what transformers draws with."""
+    return f"a share of {ratio if isinstance(ratio, float) else sum(ratio) / 2:g}"
 
 
 def training(what: Exported) -> str:

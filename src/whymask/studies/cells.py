@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from whymask.devices import lost_another
 from whymask.disk import check, read_json, write_record
 from whymask.encoders import Encoder, build_encoder, load_encoder
 from whymask.encoders.checkpoints import load_checkpoint
@@ -120,7 +121,7 @@ class Runner:
 
     def run(self, cell: Cell, place: str = "") -> dict[str, Any]:
         """The cell's result; {"busy": who runs it} where another process does. A cell that fails is marked with its
-        error and raises nothing but Interrupted.
+        error and raises nothing but Interrupted, and that another process has ended.
 
         `place` stands before the cell's title where its progress is shown: "[3/24] "."""
         error_file = self.folder(cell) / "error.json"
@@ -132,6 +133,8 @@ class Runner:
         except BusyError as busy:
             return {"busy": str(busy)}
         except Exception as error:
+            if lost_another(error):
+                raise
             failed = {"error": f"{type(error).__name__}: {error}"}
             write_record(error_file, failed)
             return failed

@@ -1,6 +1,9 @@
 """Where a run computes, and how precisely: chosen by what the device is good at."""
 
-from typing import Literal
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -8,22 +11,41 @@ from lightning_fabric import Fabric
 
 from whymask.data.batches import Augment, Batches, Images, Order
 from whymask.data.strong import Strong
-from whymask.devices import check_device
+from whymask.devices import best_device, check_device
+from whymask.progress import say
 from whymask.training.settings import RuntimeSettings
 
 
 def make_fabric(config: RuntimeSettings) -> Fabric:
     """A launched Fabric for `config`. Raises WhymaskError when the device is not there."""
-    device = config.device if config.device != "auto" else _best_device()
-    check_device(device)
+    device = config.device if config.device != "auto" else best_device()
+    check_device(device, config.devices)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported(False) else "32-true"
     fabric = Fabric(accelerator=device, devices=config.devices, precision=precision)
-    fabric.launch()
+    with _without_infos("lightning_fabric"):
+        fabric.launch()
+    if fabric.world_size > 1:
+        say(f"{fabric.world_size} processes share each batch")
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # costs a copy
     return fabric
+
+
+@contextmanager
+def _without_infos(package: str) -> Iterator[None]:
+    """Within, each of the package's loggers is silent below a warning: every process would say the same."""
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == package]
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def batches_on(
@@ -54,9 +76,3 @@ def batches_on(
 def precision_of(fabric: Fabric) -> str:
     """Fabric's name of the precision in use, such as "32-true"."""
     return fabric._precision.precision
-
-
-def _best_device() -> Literal["cpu", "cuda", "mps"]:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

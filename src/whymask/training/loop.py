@@ -100,8 +100,9 @@ def fit(
     """Train `training.model` in place, continuing from the run's last whole checkpoint.
 
     Returns {"loss", "steps", "images_seen", "seconds", "data_wait"}.
-    Raises Interrupted on SIGINT or SIGTERM, after saving a checkpoint, and WhymaskError on a non-finite loss or
-    gradient: the last good checkpoint stays, and nonfinite.json names the images and the seed of the step.
+    Raises Interrupted on SIGINT or SIGTERM, in all processes where one of them is sent it, after saving a checkpoint,
+    and WhymaskError on a non-finite loss or gradient: the last good checkpoint stays, and nonfinite.json names the
+    images and the seed of the step.
     """
     model: Any = training.model
     batches, steps = training.batches, training.steps
@@ -150,10 +151,12 @@ def fit(
             if fabric.is_global_zero and training.validate is not None and _validates_after(done, steps):
                 log.validated(done, training.validate())
                 model.train()
-            if fabric.is_global_zero and (stop.requested or done == steps or _is_due(done, last_saved, config)):
+            stops = _stops(fabric, stop)
+            if fabric.is_global_zero and (stops or done == steps or _is_due(done, last_saved, config)):
                 run.save_checkpoint(state.checkpoint(done, log))
                 last_saved = time.monotonic()
-            if stop.requested:
+            if stops:
+                fabric.barrier()  # a process that ends ends the others, who may be writing
                 raise Interrupted(f"stopped after step {done} of {steps}; the same command continues {run.path}")
     state.use_average()
     return {
@@ -320,6 +323,14 @@ class Stop:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+
+
+def _stops(fabric: Fabric, stop: Stop) -> bool:
+    """Whether any of the processes that train together was asked to stop: all do so after the same step."""
+    if fabric.world_size == 1:
+        return stop.requested
+    asked: Any = fabric.all_reduce(torch.tensor(float(stop.requested), device=fabric.device), reduce_op="sum")
+    return float(asked) > 0
 
 
 @contextmanager

@@ -13,7 +13,7 @@ class RuntimeSettings:
     """Where and how precisely to compute. Changes speed, not what is tested."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
+    """Where to compute; auto takes a GPU if there is one: cuda, or mps, that of an Apple Mac."""
     devices: int = 1
     """How many GPUs (or CPU processes) share each batch, by distributed data parallel."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
