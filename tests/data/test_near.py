@@ -15,6 +15,8 @@ from tiny import GLYPHS
 from whymask.data.near import LIKENESS, contours, likenesses, near_copies
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
+from whymask.studies.page.pictures import near_copies as shown_on_the_page
+from whymask.studies.run import _save_near_copies
 
 SIDE, PHOTOS = 64, 36
 
@@ -123,6 +125,14 @@ def test_of_many_pictures_of_one_kind_none_is_taken_for_a_copy_and_it_is_said(ph
     assert (len(found), found.untold) == (0, 30)
 
 
+def test_pictures_of_a_few_pixels_are_not_compared() -> None:
+    small = np.random.default_rng(0).integers(0, 256, (8, 2, 64, 1), dtype=np.uint8)
+    small = np.concatenate([small, small[:, :, ::-1]])
+    assert len(near_copies(small, np.arange(8), np.arange(8, 16))) == 0
+    large = small.repeat(16, axis=1)
+    assert len(near_copies(large, np.arange(8), np.arange(8, 16))) == 8
+
+
 def test_blank_pictures_are_like_nothing() -> None:
     random = np.random.default_rng(0)
     blank = np.concatenate([np.full((4, 32, 32, 1), 7), random.integers(100, 102, (4, 32, 32, 1))]).astype(np.uint8)
@@ -198,3 +208,33 @@ def test_a_share_that_was_drawn_is_drawn_again_where_near_copies_left(
     assert again.identity == run.identity
     np.testing.assert_array_equal(again.test, run.test)
     np.testing.assert_array_equal(again.pool, run.pool)
+
+
+def test_what_shares_a_test_images_group_is_no_near_copy_besides(photos: list[Image.Image], tmp_path: Path) -> None:
+    """Every photo has a mirrored copy; every other copy is of its photo's group."""
+    count = len(photos)
+    copies = [f"photo {i}" if i % 2 else f"copy {i}" for i in range(count)]
+    arrays = {
+        "images": stored([*photos, *map(turned, photos)]),
+        "labels": np.arange(2 * count) % count % 4 // 2,
+        "of": np.array([*(f"photo {i}" for i in range(count)), *copies]),
+    }
+    prepared = prepare(arrays, DataSettings(store=tmp_path, group_by="of"))
+    test, near = set(prepared.test.tolist()), set(prepared.near.rows.tolist())
+    twin = {row: (row + count) % (2 * count) for row in range(2 * count)}
+    alone = {row for row in range(2 * count) if row % count % 2 == 0}
+    assert near == {row for row in alone - test if twin[row] in test} != set()
+    assert not {twin[row] for row in test} & (set(prepared.pool.tolist()) | set(prepared.train.tolist()))
+
+
+def test_the_pairs_of_a_page_are_the_pixels_that_were_compared(photos: list[Image.Image], tmp_path: Path) -> None:
+    prepared = prepared_of(photos, tmp_path / "store")
+    pairs = prepared.describe()["near_pairs"]
+    _save_near_copies(tmp_path, prepared)
+    with np.load(tmp_path / "near.npz") as saved:
+        for number, pair in enumerate(pairs):
+            for side in ("image", "test"):
+                row = prepared.images.keys.index(pair[side])
+                np.testing.assert_array_equal(saved[side][number], prepared.images.images[row])
+    assert [len(row["pictures"]) for row in shown_on_the_page(tmp_path, pairs, images=True)] == [2, 2]
+    assert [row["pictures"] for row in shown_on_the_page(tmp_path, pairs, images=False)] == [[], []]

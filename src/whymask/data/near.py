@@ -24,6 +24,7 @@ ALIKE, MANY = 0.7, 5
 parts before one camera: copies of it cannot be told from others of its kind."""
 FAINTEST = 0.005
 """Standard deviation, of values in [0, 1], of the contours below which a picture is blank, and like nothing."""
+SMALLEST = 8  # pixels a side, below which pictures hold too little to tell copies by
 SHOWN = 20  # pairs that a page shows
 BLOCK, FEW = 512, 64  # images that are compared at once, and whose pixels are read at once
 
@@ -66,7 +67,7 @@ NONE = NearCopies(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
 
 def near_copies(images: np.ndarray, test: np.ndarray, rest: np.ndarray) -> NearCopies:
     """Which of the rows `rest` of `images` (N, H, W, C), uint8 or uint16, are near copies of the rows `test`."""
-    if not len(test) or not len(rest):
+    if not len(test) or not len(rest) or min(images.shape[1:3]) < SMALLEST:
         return NONE
     tested = _contours_of(images, test)
     nearest, likeness = np.zeros(len(rest), int), np.zeros(len(rest))
