@@ -16,7 +16,14 @@ from whymask.methods.settings import MAESettings
 from whymask.randomness import torch_generator
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/advice.md", "docs/results/README.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/advice.md",
+    "docs/near-copies.md",
+    "docs/results/README.md",
+)
 RESULTS = ROOT / "docs" / "results"
 
 

@@ -138,6 +138,16 @@ def fake_study(classes: list[str], seeds: int = 5) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def with_near_copies(study: dict[str, Any], pairs: int = 3) -> dict[str, Any]:
+    """`study`, of whose training images 41 were near copies of test images."""
+    shown = [
+        {"image": f"{SECRET_PATH}/copy {i}.png", "test": f"{SECRET_PATH}/{i}.png", "likeness": 0.9 + i / 100}
+        for i in range(pairs)
+    ]
+    near = {"near_duplicates": 41, "near_untold": 7, "near_pairs": shown, "near_kept": False}
+    return study | {"data": study["data"] | near}
+
+
 def write_study(folder: Path, study: dict[str, Any], side: int = 32, photos: np.ndarray | None = None) -> Path:
     random = np.random.default_rng(0)
     (folder / "study.json").write_text(json.dumps(study))
@@ -145,6 +155,8 @@ def write_study(folder: Path, study: dict[str, Any], side: int = 32, photos: np.
     images = photos if photos is not None else random.integers(0, 256, (6 * k, side, side, 1), dtype=np.uint8)
     np.savez(folder / "samples.npz", images=images, labels=np.arange(len(images)) % k)
     np.savez(folder / "outcomes.npz", **{kind: np.resize(images, (6, *images.shape[1:])) for kind in KINDS})
+    pairs = len(study["data"].get("near_pairs", []))
+    np.savez(folder / "near.npz", image=images[:pairs], test=images[pairs : 2 * pairs])
     rows = "".join(f'"{SECRET_PATH}/{i}.png","cannot identify {SECRET_PATH}"\n' for i in range(41))
     (folder / "skipped.csv").write_text("image,reason\n" + rows)
     for record in [*study["pretraining"], *study["cells"]]:
@@ -193,7 +205,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_study(tmp_path_factory.mktemp("nasty"), fake_study(NASTY))
+    return write_study(tmp_path_factory.mktemp("nasty"), with_near_copies(fake_study(NASTY)))
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +315,21 @@ def test_names_are_data(page: Page, nasty: Path) -> None:
     assert "\u202e" not in page.source and "猫" in page.text
     recall = (nasty / "figures" / "recall-10.svg").read_text()
     assert "&lt;script&gt;" in recall and "$x^2$" in recall, "escaped, and not typeset as mathematics"
+
+
+def test_near_copies_are_counted_and_shown_to_look_at(page: Page) -> None:
+    assert "near copies of test images, left out 41" in page.text
+    assert "Near copies of test images: 3 pairs to look at" in page.text and "The 3 least alike of 41." in page.text
+    assert f"{SECRET_PATH}/copy 2.png {SECRET_PATH}/2.png 0.920" in page.text
+    table = page.source.split('aria-label="Near copies of test images"')[1].split("</table>")[0]
+    assert table.count("<img") == 6 and "7 images are as like a test image" in page.text
+
+
+def test_near_copies_that_were_kept_are_said_to_be_in_training(tmp_path: Path) -> None:
+    study = with_near_copies(fake_study(["a", "b", "c"]))
+    study["data"]["near_kept"] = True
+    page = Page(write_study_page(write_study(tmp_path, study)))
+    assert "near copies of test images, kept in training 41" in page.text and "image in training" in page.text
 
 
 def test_the_page_can_be_read_on_a_phone_and_on_a_desk_in_light_and_dark(browser: Any, page: Page, nasty: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from whymask.data import doubts
 from whymask.data.derive import derive, statistics
 from whymask.data.lost import lost, other_depth
+from whymask.data.near import NONE, NearCopies, near_copies
 from whymask.data.parts import in_parts
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings, default_store
@@ -23,6 +24,8 @@ FEW_UNLABELLED = 1_000
 
 TEST = " test "
 """In an identity, between the images' fingerprint and a share that is not the usual."""
+NEAR = " near "
+"""In an identity, before the number of near copies that are left out, where there are any."""
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each channel, in units of [0, 1]."""
@@ -34,7 +37,7 @@ class Prepared:
 
     pool: what pretraining sees (everything but test images and their equals); train: labelled, not test; test_share: of
     the labelled images, that was drawn to test on; None where the data name their test images; notes: on how the source
-    was read.
+    was read; near: near copies of test images, which are in `pool` and `train` only where they are `near_kept`.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Prepared:
     test_share: float | None
     config: DataSettings
     notes: tuple[str, ...] = ()
+    near: NearCopies = NONE
+    near_kept: bool = False
 
     @property
     def task(self) -> Task:
@@ -58,10 +63,10 @@ class Prepared:
 
     @property
     def identity(self) -> str:
-        """What a run's images, labels and split are: the images' fingerprint, and a share that is not the usual."""
-        if self.test_share in (None, USUAL_SHARE):
-            return self.images.fingerprint
-        return f"{self.images.fingerprint}{TEST}{self.test_share:g}"
+        """What a run's images, labels and split are: the images' fingerprint, a share that is not the usual, and how
+        many near copies are left out."""
+        tested = _tested(self.images, self.test_share)
+        return tested if self.near_kept or not len(self.near) else f"{tested}{NEAR}{len(self.near)}"
 
     @property
     def train_counts(self) -> list[int]:
@@ -131,6 +136,8 @@ class Prepared:
             "skipped": len(images.skipped),
             "skipped_examples": [list(row) for row in images.skipped[:20]],
             "duplicates": self.leaking,
+            **self.near.describe(images.keys),
+            "near_kept": self.near_kept,
             "transductive": self.config.transductive,
             "group_by": self.config.group_by,
             "groups": None if self.groups is None else len(np.unique(self.groups)),
@@ -198,10 +205,16 @@ def split(
     share = _test_share(source, images, config, like, say)
     test = test_rows(images, groups, USUAL_SHARE if share is None else share)
     leaking = leaking_rows(images, test, groups)
-    train = np.flatnonzero(labelled & ~test & ~leaking)
-    pool = np.arange(len(images.keys)) if config.transductive else np.flatnonzero(~test & ~leaking)
     if leaking.any():
         say(f"{leaking.sum():,} images equal a test image, or share its group, and are left out of all training")
+    near = near_copies(images.images, np.flatnonzero(test), np.flatnonzero(~test & ~leaking))
+    near_kept = len(near) > 0 and (config.near_duplicates == "keep" or like == _tested(images, share))
+    for line in near.text(near_kept):
+        say(line)
+    out = leaking.copy()
+    out[near.rows] |= not near_kept
+    train = np.flatnonzero(labelled & ~test & ~out)
+    pool = np.arange(len(images.keys)) if config.transductive else np.flatnonzero(~test & ~out)
     if len(pool) == 0:
         raise WhymaskError(f"{source.name} has no image left for training once its test images are set aside.")
     if not images.preprocessing.mean:
@@ -212,7 +225,13 @@ def split(
     rows = np.flatnonzero(test)
     if groups is not None and share is not None:
         _refuse_untested(images, groups, train, rows, config)
-    return Prepared(source.name, images, groups, pool, train, rows, int(leaking.sum()), share, config, source.notes)
+    leaks = int(leaking.sum())
+    return Prepared(source.name, images, groups, pool, train, rows, leaks, share, config, source.notes, near, near_kept)
+
+
+def _tested(images: ImageSet, share: float | None) -> str:
+    """The identity of images of which this share is tested on."""
+    return images.fingerprint if share in (None, USUAL_SHARE) else f"{images.fingerprint}{TEST}{share:g}"
 
 
 def labels_text(source: Source) -> str:
@@ -260,7 +279,7 @@ def _test_share(
                 "names of the splits"
             )
         return None
-    fingerprint, _, share_there = (like or "").partition(TEST)
+    fingerprint, _, share_there = (like or "").partition(NEAR)[0].partition(TEST)
     if asked is None and fingerprint == images.fingerprint:
         return float(share_there or USUAL_SHARE)
     counts = images.task.counts(images.labels[labelled])

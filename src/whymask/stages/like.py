@@ -66,6 +66,7 @@ def _training_of(folder: Path, asked: FinetuneSettings) -> dict[str, Any]:
 def _data_of(folder: Path, asked: FinetuneSettings) -> dict[str, Any]:
     data = data_of(folder)
     found = {name: data.get(name) for name in ("task", "group_by", "test_share", "transductive")}
+    found["near_duplicates"] = "keep" if data.get("near_kept") else None
     if asked.origin != SCRATCH:
         return found
     about = read_description(folder)

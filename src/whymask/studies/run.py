@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from whymask.data.near import SHOWN
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
 from whymask.data.splits import USUAL_SHARE
@@ -151,6 +152,7 @@ def _begin(runner: Runner, hours: float | None) -> RunFolder:
     folder = RunFolder.open(out, config, context.provenance(), read=partial(_as_before, config), mend=True)
     note_growth(folder, config)
     _save_samples(out, context.prepared)
+    _save_near_copies(out, context.prepared)
     write_csv(out / "skipped.csv", ["image", "reason"], context.prepared.images.skipped)
     return folder
 
@@ -239,6 +241,14 @@ def _save_samples(out: Path, prepared: Prepared) -> None:
     """samples.npz: some labelled training images as they are stored, uint8 (n, H, W, C), and their labels."""
     rows = prepared.train[np.linspace(0, len(prepared.train) - 1, min(SAMPLES, len(prepared.train))).astype(int)]
     write_arrays(out / "samples.npz", {"images": _pixels(prepared, rows), "labels": prepared.images.labels[rows]})
+
+
+def _save_near_copies(out: Path, prepared: Prepared) -> None:
+    """near.npz, where there are near copies of test images: those that study.json's pairs show, uint8 (n, H, W, C)."""
+    near = prepared.near
+    if len(near):
+        pairs = {"image": near.rows[:SHOWN], "test": near.of[:SHOWN]}
+        write_arrays(out / "near.npz", {name: _pixels(prepared, rows) for name, rows in pairs.items()})
 
 
 def _save_outcomes(out: Path, prepared: Prepared, found: dict[str, Any] | None) -> None:

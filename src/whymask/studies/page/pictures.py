@@ -49,6 +49,16 @@ def outcomes(folder: Path, study: dict[str, Any], task: Task) -> dict[str, list[
     return shown
 
 
+def near_copies(folder: Path, pairs: list[dict[str, Any]], images: bool) -> list[dict[str, Any]]:
+    """study.json's pairs of near copies: {"image", "test" (keys), "likeness", "pictures": two data URIs, or none}."""
+    arrays = arrays_of(folder / "near.npz") if images and pairs else {}
+    columns = [arrays.get(side, np.empty(0)) for side in ("image", "test")]
+    if any(len(column) != len(pairs) for column in columns):
+        return [row | {"pictures": []} for row in pairs]
+    drawn = [[data_uri(picture, OUTCOME_SIDE) for picture in two] for two in zip(*columns, strict=True)]
+    return [row | {"pictures": two} for row, two in zip(pairs, drawn, strict=True)]
+
+
 def samples(folder: Path, task: Task) -> list[dict[str, Any]]:
     """The study's sample images, as `sample_groups` has them."""
     arrays = arrays_of(folder / "samples.npz")

@@ -28,6 +28,7 @@ _DATA_KEYS = {
     "mean",
     "std",
 }
+_DATA_KEYS |= {"near_duplicates", "near_untold", "near_kept"}
 _DATA_KEYS |= {"targets", "skipped", "duplicates", "transductive", "groups", "group_by", "store"} | _SAFE_DATA
 
 
@@ -114,6 +115,7 @@ def _data(data: dict[str, Any]) -> dict[str, Any]:
     hidden |= {"classes": names, "skipped_examples": [], "name": HIDDEN}
     if data.get("targets"):
         hidden["targets"] = [row | {"name": name} for row, name in zip(data["targets"], names, strict=False)]
+    hidden["near_pairs"] = [row | {"image": None, "test": None} for row in data.get("near_pairs") or []]
     warnings = len(data.get("warnings") or [])
     hidden["warnings"] = [f"{warnings} warning(s) of the run, hidden because they may hold names"] if warnings else []
     return hidden
