@@ -86,7 +86,7 @@ def test_importing_whymask_takes_as_little(imports: float) -> None:
         "pretrain glyphs --batch-size 0",
         "finetune glyphs --from nowhere",
         "probe glyphs --from nowhere",
-        "probe glyphs --from scratch",
+        "probe glyphs --from somewhere/else",
         "study glyphs --init nowhere",
         "predict nowhere glyphs",
         "embed nowhere glyphs",

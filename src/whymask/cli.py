@@ -96,15 +96,17 @@ def pretrain(
     settings: Annotated[PretrainSettings, Flat],
     out: Path = Path("runs/pretrain"),
     keep_checkpoints: bool = False,
+    keep_teacher: bool = False,
 ) -> None:
     """Pretrain an encoder on unlabelled images.
 
     Args:
         out: Run folder. The same command continues it.
         keep_checkpoints: Keep the last two when it is finished; each is three times the weights.
+        keep_teacher: Keep the teacher of data2vec, data2vec2 and ijepa too, as an encoder in the folder's teacher/.
     """
     begin("pretrain", data, settings.data.labels, out=out, origin=settings.origin)
-    whymask.pretrain(data, out=out, settings=settings, keep_checkpoints=keep_checkpoints)
+    whymask.pretrain(data, out=out, settings=settings, keep_checkpoints=keep_checkpoints, keep_teacher=keep_teacher)
 
 
 def finetune(data: Data, settings: Annotated[FinetuneSettings, Flat], out: Path = Path("runs/finetune")) -> None:
@@ -125,7 +127,8 @@ def probe(data: Data, settings: Annotated[ProbeSettings, Flat], out: Path = Path
     Args:
         out: Run folder, with the numbers of both in result.json.
     """
-    begin("probe", data, settings.data.labels, out=out, origin=settings.origin)
+    origin = None if settings.origin == SCRATCH else settings.origin
+    begin("probe", data, settings.data.labels, out=out, origin=origin)
     whymask.probe(data, out=out, settings=settings)
 
 

@@ -263,7 +263,7 @@ def sha256_of(path: Path) -> str:
 
 def damaged(path: Path, why: str) -> DamagedError:
     """What to say of a damaged file: what to delete, so that it is made again."""
-    folder = path.parent.parent if path.parent.name == "encoder" else path.parent
+    folder = path.parent.parent if path.parent.name in ("encoder", "teacher") else path.parent
     what = f"the folder {folder}, if whymask made it," if path.name in BOUND else str(path)
     return DamagedError(
         f"{path} is damaged ({why}); use another copy, or delete {what} and give the command that made it again"

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from masked_reference import Reference
 from tiny import new_encoder
 from whymask.encoders import EncoderSettings
+from whymask.encoders.catalogue import support_of
 from whymask.encoders.masked import hiding, mask_layers
 from whymask.encoders.masked_forms import FORMS
 from whymask.errors import WhymaskError
@@ -244,6 +245,29 @@ def test_a_compiled_network_follows_a_context_around_it() -> None:
 
 
 # What has no masked form
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("mixer_b16_224", "layer blocks.0.mlp_tokens of mixer_b16_224, a Mlp, mixes all positions, whose number"),
+        ("eva02_tiny_patch14_224", "layer rope of eva02_tiny_patch14_224, a RotaryEmbeddingCat, turns queries"),
+        ("vit_relpos_small_patch16_224", "a RelPosBlock, weighs attention by how far positions lie apart"),
+        ("beit_base_patch16_224", "layer blocks.0.attn of beit_base_patch16_224, a Attention, mixes positions by"),
+        ("efficientformer_l1", "layer stages.3.blocks.4.token_mixer of efficientformer_l1, a Attention, mixes"),
+    ],
+)
+def test_a_network_that_mixes_positions_is_refused_for_that_at_any_size(name: str, reason: str) -> None:
+    """And not for a size, or for a layer that comes first and could be masked."""
+    assert reason in support_of(name).reason
+    with pytest.raises(WhymaskError) as refused:
+        new_encoder(EncoderSettings(name), (96, 96), 3, 0)
+    assert reason in str(refused.value) and "another size" not in str(refused.value)
+
+
+def test_attention_to_channels_is_no_reason_against_a_network() -> None:
+    assert support_of("skresnet18").status == "untested"
+    assert "a Conv1d, has no masked form" in support_of("ecaresnet50t").reason
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from pyarrow import parquet
 from safetensors.torch import load_file
 
 import whymask
-from tiny import CLASSES, GLYPHS, runtime
+from tiny import CLASSES, GLYPHS, new_encoder, runtime
 from whymask import FinetuneSettings, PretrainSettings, ProbeSettings, WhymaskError
+from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
 from whymask.disk import read_json
 from whymask.encoders import EncoderSettings
+from whymask.stages.probe import probe_encoder
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.training.loop import Interrupted
 
@@ -167,6 +170,45 @@ def test_a_probe_has_both_classifiers(pretrained: Path, pictures: Path, tmp_path
     assert read_json(tmp_path / "probe" / "result.json")["knn"] == result["knn"]
     again = whymask.probe(pictures / "labelled", out=tmp_path / "probe", settings=settings)
     assert again["linear"] == result["linear"]
+
+
+def test_a_probe_from_scratch_is_of_the_weights_that_pretraining_began_with(pictures: Path, tmp_path: Path) -> None:
+    settings = ProbeSettings(origin="scratch", encoder=SIZES["vit"], neighbours=3, seed=1, runtime=RUNTIME)
+    result = whymask.probe(pictures / "labelled", out=tmp_path / "scratch", settings=settings)
+    prepared = prepare(pictures / "labelled", DataSettings(), multiple_of=8)
+    encoder = new_encoder(SIZES["vit"], prepared.images.preprocessing.size, 3, seed=1)
+    expected = probe_encoder(encoder, prepared, prepared.train, 3, 1)
+    assert result["knn"] == expected["knn"] and result["linear"] == expected["linear"]
+    assert read_json(tmp_path / "scratch" / "config.json")["config"]["arm"] == "scratch"
+    with pytest.raises(WhymaskError, match=r"encoder\.width: 16 there, 24 now"):
+        other = replace(settings, encoder=replace(SIZES["vit"], width=24))
+        whymask.probe(pictures / "labelled", out=tmp_path / "scratch", settings=other)
+
+
+def test_a_teacher_is_kept_where_that_is_asked_for_and_weights_start_from_it(pictures: Path, tmp_path: Path) -> None:
+    kept: list[Any] = []
+
+    def after_step(self: Any, step: int, steps: int) -> None:
+        self.teacher.follow(self.encoder, 0.5)
+        kept[:] = [{key: tensor.clone() for key, tensor in self.teacher.encoder.net.state_dict().items()}]
+
+    settings = replace(pretraining("cnn"), method="data2vec")
+    out, photos = tmp_path / "run", pictures / "photos"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("whymask.methods.data2vec.Data2Vec.after_step", after_step)
+        whymask.pretrain(photos, out=out, settings=settings, keep_teacher=True)
+    teacher, student = (whymask.load_encoder(folder).net.state_dict() for folder in (out / "teacher", out))
+    assert all(torch.equal(tensor, kept[0][key]) for key, tensor in teacher.items())
+    assert any(not torch.equal(tensor, student[key]) for key, tensor in teacher.items())
+    whymask.probe(pictures / "labelled", out=tmp_path / "p", origin=str(out / "teacher"), runtime=RUNTIME)
+    assert read_json(tmp_path / "p" / "config.json")["config"]["arm"] == "data2vec"
+    whymask.pretrain(photos, out=out, settings=settings, keep_teacher=True)  # finished, and kept
+    with pytest.raises(WhymaskError, match="mae has no teacher; data2vec"):
+        whymask.pretrain(photos, out=tmp_path / "mae", settings=pretraining("cnn"), keep_teacher=True)
+    assert not (tmp_path / "mae").exists()
+    shutil.rmtree(out / "teacher")
+    with pytest.raises(WhymaskError, match="is finished, and its teacher was not kept"):
+        whymask.pretrain(photos, out=out, settings=settings, keep_teacher=True)
 
 
 def test_predictions_have_a_row_an_image_and_a_list_of_what_was_skipped(

@@ -12,6 +12,7 @@ from whymask.encoders.build import config_class, resolve
 from whymask.encoders.cnn import trial
 from whymask.encoders.masked import mask_layers
 from whymask.encoders.masked_forms import FORMS
+from whymask.encoders.refusals import with_reason
 from whymask.encoders.settings import EncoderSettings
 from whymask.encoders.timm_names import PROVEN, family, sketch
 from whymask.errors import WhymaskError
@@ -54,8 +55,9 @@ def support_of(name: str) -> Support:
         resolve(EncoderSettings(name), (size[0], size[1]), channels)
         if kind == "cnn":
             net = copy.deepcopy(sketch(name))
-            mask_layers(net, name)
-            trial(net, name, torch.zeros(1, channels, *size, device="meta"))
+            with with_reason(net, name):
+                mask_layers(net, name)
+                trial(net, name, torch.zeros(1, channels, *size, device="meta"))
     except WhymaskError as error:
         return Support(name, kind, "impossible", str(error))
     parts = _parts(sketch(name)) if kind == "cnn" else ()

@@ -13,6 +13,7 @@ from whymask.encoders.base import Encoder, EncoderConfig, Size, check_divides, s
 from whymask.encoders.masked import hiding, mask_layers, showing
 from whymask.encoders.masked_forms import Visibility, coarsen
 from whymask.encoders.plain_cnn import plain_network
+from whymask.encoders.refusals import with_reason
 from whymask.encoders.settings import EncoderSettings
 from whymask.encoders.timm_names import sketch, takes
 from whymask.errors import WhymaskError
@@ -118,8 +119,9 @@ class CNNEncoder(Encoder):
         self.widths = [width for width, _ in layers]
         self.strides = [after // before for before, after in pairwise([1, *(stride for _, stride in layers)])]
         speed_up(self.net)
-        mask_layers(self.net, self.timm_name)
-        self.origins, self.sizes = trial(self.net, self.timm_name, torch.zeros(2, channels, *size))
+        with with_reason(self.net, self.timm_name):
+            mask_layers(self.net, self.timm_name)
+            self.origins, self.sizes = trial(self.net, self.timm_name, torch.zeros(2, channels, *size))
         groups = group_parameters(self.net, self.net.group_matcher(coarse=False), reverse=True)
         self.group_of: dict[str, int] = dict(groups)
         self.layers = max(self.group_of.values()) + 1

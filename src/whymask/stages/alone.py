@@ -1,5 +1,6 @@
 """The stages alone, each from data to a run folder: `pretrain`, `finetune` and `probe`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,12 @@ def pretrain(
     settings: PretrainSettings | None = None,
     reader: Reader | None = None,
     keep_checkpoints: bool = False,
+    keep_teacher: bool = False,
     **keywords: Any,
 ) -> dict[str, Any]:
     """Pretrain on the images of `data` that are not test images. Leaves a run folder `out`, continued if it is there;
-    the last two checkpoints, each three times the weights, stay in it only where they are to be kept.
+    the last two checkpoints, each three times the weights, and the method's teacher, where it has one, stay in it only
+    where they are to be kept.
 
     Settings are given as `settings` or by their names, such as ``epochs=3, size=64``; a name that several groups have,
     as a part: ``training={"epochs": 3}``. Returns result.json's content; `load_encoder(out)` gives the encoder.
@@ -70,7 +73,15 @@ def pretrain(
         say(f"warning: {warning}")
     if job.origin is not None:
         pretraining(context, job)  # what does not fit is told before a folder is made
-    result = pretrain_encoder(context, job, Path(out), "pretrain", alone=True, keep_checkpoints=keep_checkpoints)
+    result = pretrain_encoder(
+        context,
+        job,
+        Path(out),
+        "pretrain",
+        alone=True,
+        keep_checkpoints=keep_checkpoints,
+        keep_teacher=keep_teacher,
+    )
     say(f"loss {result['loss']:.4f} after {result['steps']} steps; the encoder: {Path(out) / 'encoder'}")
     return result
 
@@ -141,15 +152,16 @@ def probe(
 ) -> dict[str, Any]:
     """kNN and a linear model on a frozen encoder's features. Leaves a run folder `out`.
 
-    Settings are given as `settings` or by their names, such as ``origin="runs/pretrain", budget=10``. Returns {"knn":
-    metrics, "linear": metrics, ...}. Raises WhymaskError where nothing says which encoder.
+    Settings are given as `settings` or by their names, such as ``origin="runs/pretrain", budget=10``; of the origin
+    "scratch" weights are random, to compare with. Returns {"knn": metrics, "linear": metrics, ...}. Raises WhymaskError
+    where nothing says which encoder.
     """
     if settings is None and "origin" not in keywords:
-        raise WhymaskError("probe was given no encoder; give origin=, a run's folder or a local checkpoint")
+        raise WhymaskError("probe was given no encoder; give origin=, a run's folder, a local checkpoint or scratch")
     settings = with_keywords(settings or ProbeSettings(origin=""), keywords)
     check_folder(Path(out))
     fabric = make_fabric(settings.runtime)
-    origin = weights_of(settings.origin, settings.cell)
+    origin = weights_of(None if settings.origin == SCRATCH else settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
     prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
@@ -162,6 +174,7 @@ def probe(
         **pretrained_by(start.origin),
         seed=settings.seed,
         data=context.fingerprint,
+        encoder=asdict(encoder.config.asked()) if origin is None else None,  # which else the weights' file says
         budget=budget.name,
         origin=origin,
         partial=settings.partial,

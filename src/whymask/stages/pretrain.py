@@ -18,7 +18,7 @@ from whymask.errors import WhymaskError
 from whymask.masks import to_pixels
 from whymask.methods import Method, MethodConfig, build_method, settings_for
 from whymask.methods.files import DECODER, folder_of, kept_method, load_own, save_method
-from whymask.methods.teacher import collapse
+from whymask.methods.teacher import TeacherConfig, collapse
 from whymask.progress import say
 from whymask.randomness import torch_generator
 from whymask.runs import RunFolder
@@ -32,6 +32,8 @@ from whymask.training.loop import Training, fit
 from whymask.training.optimisation import TrainingConfig
 
 GALLERY_IMAGES = 8
+TEACHER = "teacher"
+"""The folder in a run's where its teacher is kept, as an encoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,23 +117,40 @@ def pretrain_encoder(
     alone: bool = False,
     wait: bool = False,
     keep_checkpoints: bool = False,
+    keep_teacher: bool = False,
 ) -> dict[str, Any]:
     """Pretrain and leave encoder/, gallery.npz and result.json in `folder`. A finished run is kept as it is;
     `alone` and `wait` as in `Context.open`. Checkpoints, which are three times the weights each, go when it is finished
-    unless `keep_checkpoints`.
+    unless `keep_checkpoints`. With `keep_teacher` the method's teacher is an encoder of its own, in teacher/.
 
     Returns the result: {"stage", "method", "seed", "loss", "operations", "images_seen", "seconds", "data_wait", ...}.
     `operations` counts multiplications and additions of forward and backward passes, over the whole run. Raises
-    WhymaskError where `folder` holds another run.
+    WhymaskError where `folder` holds another run, or there is no teacher to keep.
     """
+    if keep_teacher:
+        _check_teacher(job, folder)
     with context.open(folder, job.record(context.fingerprint), alone=alone, wait=wait) as run:
-        result = run.result or _pretrained(context, job, run, label)
+        result = run.result or _pretrained(context, job, run, label, keep_teacher)
         if context.fabric.is_global_zero and not keep_checkpoints:
             run.drop_checkpoints()
     return result
 
 
-def _pretrained(context: Context, job: PretrainJob, run: RunFolder, label: str) -> dict[str, Any]:
+def _check_teacher(job: PretrainJob, folder: Path) -> None:
+    """Raises WhymaskError where the method has no teacher, or the run was finished without keeping it."""
+    if not isinstance(job.method_config, TeacherConfig):
+        raise WhymaskError(
+            f"--keep-teacher: {job.method} has no teacher; data2vec, data2vec2 and ijepa have; leave it out"
+        )
+    if (folder / "result.json").exists() and not (folder / TEACHER).exists():
+        raise WhymaskError(
+            f"--keep-teacher: {folder} is finished, and its teacher was not kept; pretrain again, into another --out"
+        )
+
+
+def _pretrained(
+    context: Context, job: PretrainJob, run: RunFolder, label: str, keep_teacher: bool = False
+) -> dict[str, Any]:
     fabric, prepared = context.fabric, context.prepared
     training = pretraining(context, job, tell=say)
     per_image = training.operations_per_image()
@@ -148,6 +167,8 @@ def _pretrained(context: Context, job: PretrainJob, run: RunFolder, label: str) 
         model: Any = training.model
         about = {"method": job.method, "seed": job.seed}
         save_encoder(model.encoder, context.preprocessing, run.path / "encoder", about)
+        if keep_teacher:
+            save_encoder(model.teacher.encoder, context.preprocessing, run.path / TEACHER, about)
         save_method(model, job.method, run.path)
         save_gallery(model, prepared, run, job.seed)
         write_arrays(run.path / POOL, {"hashes": seen_hashes(prepared, job)})

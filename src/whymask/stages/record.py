@@ -25,7 +25,8 @@ class RunRecord:
             scratch, scratch-long, init, or a control's name.
         data: fingerprint of the images and their labels.
         budget: labels that it is trained on, as a user writes them; None of a pretraining.
-        encoder: the resolved settings of its encoder, and `augment` the resolved name; None of a probe.
+        encoder: the resolved settings of its encoder, and `augment` the resolved name; None of a probe, whose weights
+            say what they are, but where they are from scratch.
         origin: where its first weights came from, a run folder or a checkpoint, as given or relative to the run's own
             folder; None for new weights. `partial`: whether weights might be left out.
         method, method_settings: of the pretraining that it is, or began with.

@@ -171,7 +171,8 @@ class ProbeSettings:
     """Ask what a frozen encoder knows: nearest neighbours, and a linear model, on its features."""
 
     origin: Annotated[str, tyro.conf.arg(name="from")]
-    """A run, a study or its cell, or a local checkpoint of timm or transformers."""
+    """A run, a study or its cell, a local checkpoint of timm or transformers, or scratch: random weights, which tell
+    what pretraining has to exceed."""
     cell: str | None = None
     """Which network of the study that --from names; default: the first seed's pretrained encoder."""
     partial: bool = False
@@ -179,7 +180,7 @@ class ProbeSettings:
     budget: str = "all"
     """How many labels to use: a number a class (10), a share (1%), or all."""
     seed: int = 0
-    """Seed of the label subset."""
+    """Seed of the label subset, and of the weights from scratch."""
     neighbours: int = 20
     """How many nearest neighbours vote."""
     encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
