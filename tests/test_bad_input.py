@@ -80,7 +80,7 @@ def test_no_labels(command: str, whymask: Command, capsys: Any, pictures: Path, 
 def test_one_class(whymask: Command, capsys: Any, pictures: Path, tmp_path: Path, out: Path) -> None:
     shutil.copytree(pictures / "labelled" / "zebra", tmp_path / "labelled" / "zebra")
     message = refuses(whymask, capsys, "study", tmp_path / "labelled", "--out", out)
-    assert "single class 'zebra'" in message and "at least two" in message
+    assert "all images lie in the folder zebra, which is taken for no class" in message and "a subfolder" in message
     assert not out.exists()
 
 
