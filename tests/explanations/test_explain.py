@@ -287,7 +287,7 @@ def test_several_processes(runs: Path, pictures: Path, tmp_path: Path) -> None:
 
 def test_a_single_class(runs: Path, pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(pictures / "labelled" / "okapi", tmp_path / "one" / "okapi")
-    assert "single class" in refused([runs / "ft", runs / "scratch"], str(tmp_path / "one"), tmp_path / "why")
+    assert "taken for no class" in refused([runs / "ft", runs / "scratch"], str(tmp_path / "one"), tmp_path / "why")
 
 
 def test_one_arm_or_three(finished: Path, tmp_path: Path) -> None:

@@ -529,7 +529,8 @@ def test_the_fewest_epochs_are_20_000_image_passes_or_ten(images: int, epochs: i
     assert fewest_epochs(images) == epochs
 
 
-def test_hours_in_another_runs_folder_are_refused(finished: Path, tmp_path: Path) -> None:
+def test_hours_in_another_runs_folder_are_refused(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned_seconds(monkeypatch, 1, 1)
     with pytest.raises(WhymaskError, match="holds a run with other settings"):
         study(GLYPHS, out=finished / "cells" / "scratch-2-0", settings=ONE, hours=0.01)
 
