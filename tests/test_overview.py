@@ -12,6 +12,7 @@ from browsing import faults_of
 from pages import table_of, words_of
 from tiny import bars
 from whymask import DataSettings, WhymaskError, cli
+from whymask.data.prepare import prepare
 
 RANDOM = np.random.default_rng(0)
 
@@ -69,6 +70,37 @@ def test_a_part_of_the_images_may_be_opened_and_tiles_are_told(photos: Path, tmp
     assert "of which 4 were opened" in capsys.readouterr().err
     with pytest.raises(WhymaskError, match="--looked -1"):
         whymask.overview(photos, out=tmp_path / "a.html", looked=-1)
+
+
+def test_one_picture_under_two_labels_and_near_copies_are_told(tmp_path: Path, capsys: Any) -> None:
+    for number in range(12):
+        pixels = np.kron(RANDOM.integers(0, 256, (6, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        folder = tmp_path / "d" / ("ant" if number % 2 else "bee")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    first = Image.open(tmp_path / "d" / "bee" / "0.png")
+    first.save(tmp_path / "d" / "ant" / "same.png")
+    first.save(tmp_path / "d" / "ant" / "alike.jpg", quality=60)
+    told = whymask.overview(tmp_path / "d", out=tmp_path / "a.html")
+    ((one, label, other, label_there),) = told["torn"]
+    assert {Path(one).name, Path(other).name} == {"0.png", "same.png"} and {label, label_there} == {"ant", "bee"}
+    ((left, right, likeness),) = told["near"]
+    assert "alike.jpg" in {Path(left).name, Path(right).name} and likeness > 0.9
+    said = capsys.readouterr().err
+    assert "two labels, such as" in said and "1 pairs of near copies" in said
+    assert "Near copies" in words_of((tmp_path / "a.html").read_text())
+
+
+def test_labels_beside_the_images_are_read_as_a_run_reads_them(tmp_path: Path) -> None:
+    for name in ("ant/1.png", "bee/2.png", "3.png"):
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RANDOM.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "d" / name)
+    (tmp_path / "l.csv").write_text("path,label\nd/3.png,cat\nd/ant/1.png,dog\n")
+    settings = DataSettings(labels=str(tmp_path / "l.csv"), store=tmp_path / "store")
+    told = whymask.overview(tmp_path / "d", out=tmp_path / "a.html", settings=settings)
+    said: list[str] = []
+    prepare(tmp_path / "d", settings, say=said.append)
+    assert told["labels"] in said and told["labels"].startswith("2 of them labelled, 1 unlabelled")
 
 
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])

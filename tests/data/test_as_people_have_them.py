@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings, LabelSettings
 from whymask.data.source import Source, split_named
-from whymask.data.sources import open_source
+from whymask.data.sources import open_asked, open_source
 from whymask.disk import printable
 from whymask.errors import WhymaskError
 
@@ -317,7 +318,8 @@ def test_one_folder_around_all_images_is_no_class(tmp_path: Path) -> None:
     classes(tmp_path / "d" / "data" / "images", {"c0": 3, "c1": 3})
     source = open_source(tmp_path / "d")
     assert source.classes == ("c0", "c1")
-    assert source.notes == ("all images lie in the folder data/images, which is taken for no class",)
+    (note,) = source.notes
+    assert note.endswith("the folder data/images, which is taken for no class; the classes are those within it: c0, c1")
     write(tmp_path / "e" / "JPEGImages" / "0.png")
     assert not open_source(tmp_path / "e").labelled.any()
 
@@ -375,6 +377,90 @@ def test_a_folders_own_table_gives_its_labels(tmp_path: Path) -> None:
     source = open_source(tmp_path / "d")
     assert source.classes == ("a", "b") and int(source.labelled.sum()) == 3 and len(source) == 4
     assert source.notes[0] == "labels are those of labels.csv"
+
+
+def test_a_folder_keeps_its_splits_and_images_beside_a_table_of_labels(tmp_path: Path) -> None:
+    for number in range(10):
+        write(tmp_path / "d" / ("train" if number < 6 else "test") / f"{number}.png", number)
+    rows = [f"{'train' if number < 6 else 'test'}/{number}.png,{'ab'[number % 2]},box{number}" for number in range(10)]
+    listed(tmp_path, "d/labels.csv", "path,label,box", *rows, *(f"gone/{number}.png,a,x" for number in range(30)))
+    for number in range(4):  # of those that `listed` makes
+        (tmp_path / "d" / f"{number}.png").unlink(missing_ok=True)
+    source = open_source(tmp_path / "d")
+    assert len(source) == 10 and source.labelled.all() and source.splits is not None
+    assert {
+        Path(key).parent.name for key, split in zip(source.keys, source.splits, strict=True) if split == "test"
+    } == {"test"}
+    assert source.columns["box"].tolist() == [f"box{Path(key).stem}" for key in source.keys]
+    assert source.notes == ("labels are those of labels.csv", "30 of its 40 rows name none of these images")
+
+
+def test_a_tables_splits_are_taken_where_the_folder_has_none(tmp_path: Path) -> None:
+    listed(
+        tmp_path, "d/labels.csv", "path,label,split", *(f"{n}.png,{'ab'[n % 2]},{'test' * (n > 1)}" for n in range(4))
+    )
+    source = open_source(tmp_path / "d")
+    assert source.splits is not None and source.splits.tolist() == ["train", "train", "test", "test"]
+
+
+def test_answers_of_a_network_are_no_labels(tmp_path: Path) -> None:
+    listed(tmp_path, "d/predictions.csv", "path,class,confidence", "0.png,a,0.9", "1.png,b,0.8")
+    source = open_source(tmp_path / "d")
+    assert not source.labelled.any() and "holds a network's answers" in source.notes[0]
+    both = open_asked(tmp_path / "d", DataSettings(labels=str(tmp_path / "d" / "predictions.csv")))
+    assert int(both.labelled.sum()) == 2
+
+
+def test_of_two_tables_that_give_labels_none_is_taken(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        listed(tmp_path, f"d/{name}", "path,label", "0.png,a", "1.png,b")
+    source = open_source(tmp_path / "d")
+    assert not source.labelled.any() and "a.csv, b.csv each give labels" in source.notes[0]
+
+
+def test_tables_that_are_read_are_not_among_those_that_are_not(tmp_path: Path) -> None:
+    listed(tmp_path, "d/labels.csv", "path,label", "0.png,a", "1.png,b")
+    (tmp_path / "d" / "notes.txt").write_text("x")
+    assert open_source(tmp_path / "d").notes[-1].endswith("1 .txt")
+    (tmp_path / "d" / "labels.csv").rename(tmp_path / "d" / "metadata.csv")
+    (tmp_path / "d" / "metadata.csv").write_text("file_name,label\n0.png,a\n1.png,b\n")
+    assert open_source(tmp_path / "d").notes[-1].endswith("1 .txt")
+
+
+def test_the_validation_split_of_three_is_trained_on_and_that_is_said(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        classes(tmp_path / "d" / split, {"a": 2, "b": 2})
+    source = open_source(tmp_path / "d")
+    assert source.splits is not None and (source.splits == "train").sum() == 8
+    assert any("the validation split is trained on" in note for note in source.notes)
+
+
+def test_paths_may_be_of_linked_folders_or_long_and_any_suffix_may_be_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "far" / "0.bmp", 1)
+    write(tmp_path / "d" / "1.2.3.webp", 2)
+    (tmp_path / "d" / "linked").symlink_to(tmp_path / "far")
+    (tmp_path / "d" / "x").mkdir()
+    (tmp_path / "d" / "l.csv").write_text(f"id,label\nlinked/0,a\n1.2.3,b\nx,a\n{'n' * 300},b\n")
+    source = open_source(tmp_path / "d")
+    assert len(source) == 2 and source.labelled.all()
+    assert "2 of its 4 rows name none of these images" in source.notes
+
+
+def test_a_frame_takes_the_same_column_for_paths_as_a_csv(tmp_path: Path) -> None:
+    rows = [
+        {"id": f"p{number}", "path": str(write(tmp_path / f"{number}.png")), "label": "ab"[number]} for number in (0, 1)
+    ]
+    source = open_source(pd.DataFrame(rows))
+    assert [Path(key).name for key in source.keys] == ["0.png", "1.png"] and source.columns["id"].tolist() == [
+        "p0",
+        "p1",
+    ]
+
+
+def test_files_of_mnist_are_named(tmp_path: Path) -> None:
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(b"x")
+    with pytest.raises(WhymaskError, match=r"in the form of MNIST .*torchvision\.datasets\.MNIST"):
+        open_source(tmp_path)
 
 
 @pytest.mark.parametrize(("line", "said"), [("x,y", "gives no labels"), ("image,label", "gives no labels")])

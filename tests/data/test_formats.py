@@ -1,6 +1,7 @@
 """What Pillow shows in part, or not at all, is read whole by the extra `formats`; without it that is said."""
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 
 from whymask.data import formats, opening
 from whymask.data.derive import derive
-from whymask.data.lost import DEPTH, FRAMES, LARGE, lost, other_depth
+from whymask.data.lost import DEPTH, FRAMES, LARGE, TRANSPARENT, lost, other_depth
 from whymask.data.opening import open_bytes, whole_pictures
+from whymask.data.parts import in_parts
 from whymask.data.pixels import ORIENTATION, TURNED, native_pixels
 from whymask.data.preprocessing import Preprocessing
+from whymask.data.settings import DataSettings
 from whymask.data.sources import open_source
 from whymask.errors import WhymaskError
 
@@ -51,6 +54,34 @@ def test_a_png_in_16_bit_colour_keeps_every_bit_and_drops_its_transparency() -> 
     assert np.array_equal(seen(imagecodecs.png_encode(DEEP)), DEEP)
     assert np.array_equal(seen(imagecodecs.png_encode(np.dstack([DEEP, DEEP[..., :1]]))), DEEP)
     assert np.array_equal(seen(tiff(np.dstack([DEEP, DEEP[..., :1]]), photometric="rgb")), DEEP)
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_transparency_of_16_bits_is_dropped_laid_on_white_or_a_channel(kind: str, tmp_path: Path) -> None:
+    alpha = np.full((*DEEP.shape[:2], 1), 65535, np.uint16)
+    alpha[:4], alpha[4:8] = 0, 32768
+    pixels = np.dstack([DEEP, alpha])
+    data = (
+        imagecodecs.png_encode(pixels)
+        if kind == "png"
+        else tiff(pixels, photometric="rgb", extrasamples=["unassalpha"])
+    )
+    raw = open_bytes(data)
+    assert np.array_equal(native_pixels(raw), DEEP) and np.array_equal(native_pixels(raw, "channel"), pixels)
+    white = native_pixels(raw, "white")
+    assert white.dtype == np.uint16 and (white[:4] == 65535).all() and np.array_equal(white[8:], DEEP[8:])
+    assert np.abs(white[4:8].astype(int) - (DEEP[4:8].astype(int) + 65535) / 2).max() <= 1
+    (tmp_path / f"a.{kind}").write_bytes(data)
+    assert TRANSPARENT in lost(open_source(tmp_path))[0]
+    assert lost(open_source(tmp_path), DataSettings(alpha="white")) == []
+
+
+def test_16_bits_for_three_colours_of_a_bmp_are_all_there_are(tmp_path: Path) -> None:
+    header = struct.pack(
+        "<2sIHHIIiiHHIIiiIIIII", b"BM", 66 + 8, 0, 0, 66, 40, 2, 2, 1, 16, 3, 8, 0, 0, 0, 0, 0xF800, 0x7E0, 0x1F
+    )
+    (tmp_path / "a.bmp").write_bytes(header + bytes(8))
+    assert native_pixels(open_source(tmp_path).read(0)).shape == (2, 2, 3) and lost(open_source(tmp_path)) == []
 
 
 def test_without_the_packages_the_upper_8_bits_are_read_and_it_is_said(
@@ -218,6 +249,35 @@ def test_a_very_large_picture_is_reduced_while_it_is_read(
     assert LARGE in lost(source)[0]
     with whole_pictures():
         assert native_pixels(source.read(0)).shape == (240, 320, 1)
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "PA", "I;16", "LA", "F"])
+def test_pictures_of_every_mode_are_reduced(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ramp = Image.linear_gradient("L").resize((320, 240))
+    image = (
+        ramp.convert("RGB").convert("P").convert("PA")
+        if mode == "PA"
+        else ramp.convert("I").convert(mode)
+        if (mode == "I;16")
+        else ramp.convert(mode)
+    )
+    whole = native_pixels(image)
+    monkeypatch.setattr(opening, "LARGEST_WHOLE", 10_000)
+    reduced = native_pixels(opening._in_bounds(image))
+    assert reduced.shape == (80, 107, whole.shape[2]) and reduced.dtype == whole.dtype
+    assert abs(float(reduced.mean()) - float(whole.mean())) < 2
+
+
+def test_a_large_picture_of_several_pages_is_still_of_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ramp = Image.linear_gradient("L").resize((320, 240))
+    ramp.save(tmp_path / "a.tif", save_all=True, append_images=[ramp])
+    monkeypatch.setattr(opening, "LARGEST_WHOLE", 10_000)
+    assert any(FRAMES in line for line in lost(open_source(tmp_path)))
+    every = in_parts(open_source(tmp_path), DataSettings(frames="all"))
+    assert len(every) == 2
+    with pytest.raises(WhymaskError, match="give --tile"):
+        every.read(1)
+    assert len(in_parts(open_source(tmp_path), DataSettings(frames="all", tile=160))) == 8
 
 
 def test_a_picture_beyond_all_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,8 @@
 """Frames and tiles: every pixel is in some image, the parts of a file stay together, and a file gets one answer."""
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from whymask.data.lost import FRAMES, lost
+from whymask.data.lost import FRAMES, TRANSPARENT, lost
 from whymask.data.parts import in_parts, mean_of_wholes
 from whymask.data.pixels import native_pixels
 from whymask.data.prepare import Prepared, prepare
@@ -24,8 +27,8 @@ def picture(height: int = 40, width: int = 64, channels: int = 3) -> np.ndarray:
     return RANDOM.integers(0, 255, (height, width, channels), dtype=np.uint8)
 
 
-def pages(path: Path, count: int = 3) -> list[np.ndarray]:
-    found = [picture(16, 16) for _ in range(count)]
+def pages(path: Path, count: int = 3, side: int = 16) -> list[np.ndarray]:
+    found = [picture(side, side) for _ in range(count)]
     first, *rest = map(Image.fromarray, found)
     first.save(path, save_all=True, append_images=rest)
     return found
@@ -134,6 +137,67 @@ def test_a_picture_is_decoded_once_for_all_its_tiles(tmp_path: Path) -> None:
     counted = Source(source.name, source.keys, read, source.stamp, source.labels)
     all_pixels(in_parts(counted, DataSettings(tile=16)))
     assert len(reads) == 2  # for its size, and for its pixels
+
+
+@pytest.mark.parametrize("how", [DataSettings(tile=16), DataSettings(frames="all")], ids=["tiles", "frames"])
+def test_files_are_opened_once_however_many_threads_ask_for_their_parts(how: DataSettings, tmp_path: Path) -> None:
+    for name in "abcdefgh":
+        pages(tmp_path / f"{name}.tif", 3, side=32)
+    source, reads, seeks = open_source(tmp_path), Counter[int](), Counter[int]()
+
+    def read(index: int) -> Any:
+        reads[index] += 1
+        image = source.read(index)
+        seek = image.seek
+
+        def counted(frame: int) -> None:
+            seeks[index] += 1
+            seek(frame)
+
+        image.seek = counted
+        return image
+
+    parts = in_parts(replace(source, read=read), how)
+    before, reads = reads, Counter()
+    seeks.clear()
+    with ThreadPoolExecutor(16) as pool:
+        threaded = list(pool.map(lambda row: native_pixels(parts.read(row)), range(len(parts))))
+    assert set(before.values()) == set(reads.values()) == {1}
+    assert how.tile or set(seeks.values()) == {3}
+    again = in_parts(source, how)
+    assert all(np.array_equal(native_pixels(again.read(row)), pixels) for row, pixels in enumerate(threaded))
+    assert np.array_equal(native_pixels(parts.read(0)), threaded[0])
+
+
+def test_frames_in_any_order_are_right_and_few_are_kept(tmp_path: Path) -> None:
+    found = pages(tmp_path / "a.tif", 40)
+    source = in_parts(open_source(tmp_path), DataSettings(frames="all"))
+    order = np.random.default_rng(0).permutation(40)
+    assert all(np.array_equal(native_pixels(source.read(int(row))), found[row]) for row in order)
+
+
+def test_files_without_frames_or_beyond_a_tile_are_told_so(tmp_path: Path) -> None:
+    classes(tmp_path / "d", 2)
+    assert "none has several tiles" in in_parts(open_source(tmp_path / "d"), DataSettings(tile=512)).notes[-1]
+
+
+def test_what_is_lost_is_said_of_tiles_too(tmp_path: Path) -> None:
+    image = Image.fromarray(picture(40, 40)).convert("RGBA")
+    image.putpixel((3, 3), (0, 0, 0, 0))
+    image.save(tmp_path / "a.png")
+    said: list[str] = []
+    prepare(tmp_path, DataSettings(store=tmp_path / "store", tile=16), say=said.append)
+    assert any(TRANSPARENT in line for line in said)
+
+
+def test_as_channels_files_of_other_numbers_of_frames_are_left_out(tmp_path: Path) -> None:
+    for number in range(3):
+        stack = [Image.fromarray(picture(12, 12)[..., 0]) for _ in range(3)]
+        stack[0].save(tmp_path / f"{number}.tif", save_all=True, append_images=stack[1:])
+    Image.fromarray(picture(12, 12)[..., 0]).save(tmp_path / "one.tif")
+    prepared = prepare(tmp_path, DataSettings(store=tmp_path / "store", frames="channels"))
+    ((key, reason),) = prepared.images.skipped
+    assert Path(key).name == "one.tif" and "1 channels, as all its frames are; 3 were expected" in reason
 
 
 def test_a_file_that_cannot_be_read_is_skipped_once(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_what_is_not_read_is_counted_by_suffix(tmp_path: Path) -> None:
     for name in ("b.NEF", "c.nef", "d.svg", "e", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
     (note,) = open_source(tmp_path).notes
-    assert note.endswith("opened here: 2 .nef, 1 .svg, 1 without suffix, 1 .txt")
+    assert "opened here: 2 .nef, 1 .svg, 1 without suffix, 1 .txt; a picture without a suffix" in note
 
 
 def test_deeper_images_than_a_network_knows_are_warned_of(tmp_path: Path) -> None:

@@ -475,8 +475,8 @@ def test_labels_without_any():
 
 def test_split_column_without_both_sides_is_none():
     labelled = np.ones(2, bool)
-    assert split_column(["train", "extra"], labelled) is None
-    assert split_column(["test", "test"], labelled) is None
+    assert split_column(["train", "extra"], labelled) == (None, ())
+    assert split_column(["test", "test"], labelled) == (None, ())
 
 
 # merge

@@ -74,7 +74,8 @@ def _from_named(
         _refuse_signs(name, raw.values, asked)
         raw = replace(raw, nothing=(-1,))
     task, labels = read_labels(raw, sum(counts.values()), asked, name)
-    splits = [split for split, part in images.items() for _ in range(len(part))]
+    words = [split for split, part in images.items() for _ in range(len(part))]
+    splits, notes = split_column(words, task.labelled(labels))
     starts = np.cumsum([0, *map(len, images.values())])
     stacks = list(images.values())
 
@@ -85,13 +86,14 @@ def _from_named(
     own = {"images", "x", "labels", "y", *(form for column in used for form in ALIASES.get(column, (column,)))}
     return Source(
         name=name,
-        keys=[f"{prefix}#{row}" for row in range(len(splits))],
+        keys=[f"{prefix}#{row}" for row in range(len(words))],
         read=read,
         stamp=stamp,
         labels=labels,
         task=task,
-        splits=split_column(splits, task.labelled(labels)),
-        columns={k: v.astype(str) for k, v in arrays.items() if k not in own and v.shape == (len(splits),)},
+        splits=splits,
+        columns={k: v.astype(str) for k, v in arrays.items() if k not in own and v.shape == (len(words),)},
+        notes=notes,
     )
 
 

@@ -40,7 +40,7 @@ def derive(source: Source, asked: DataSettings = USUAL, multiple_of: int = 1) ->
     chosen = _chosen_size(asked.size, native, shorter, multiple_of)
     store = chosen if chosen == native else (round(chosen[0] / CROP_SHARE), round(chosen[1] / CROP_SHARE))
     low, high = _value_range(seen)
-    channels = asked.channels or _usual_channels(seen)
+    channels = asked.channels or _usual_channels(seen, asked.frames)
     return Preprocessing(
         chosen,
         store,
@@ -132,10 +132,10 @@ def _value_range(seen: list[_Look]) -> tuple[float, float]:
     return low, high if high > low else low + 1.0
 
 
-def _usual_channels(seen: list[_Look]) -> int:
-    """The commonest number of channels; grey among colour counts as colour."""
+def _usual_channels(seen: list[_Look], frames: Frames) -> int:
+    """The commonest number of channels; grey among colour counts as colour, unless channels are frames."""
     counts = Counter(look.channels for look in seen)
-    return 3 if set(counts) == {1, 3} else counts.most_common(1)[0][0]
+    return 3 if set(counts) == {1, 3} and frames != "channels" else counts.most_common(1)[0][0]
 
 
 def _chosen_size(

@@ -3,7 +3,7 @@
 import csv
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from whymask.data.labels import find_labels, label_notes, read_labels
-from whymask.data.opening import open_file, regular
+from whymask.data.layout import layout_of
+from whymask.data.opening import image_suffixes, open_file, regular
 from whymask.data.settings import LabelSettings
-from whymask.data.source import SPLIT_OF, RawImage, Reader, Source, split_column, split_named
+from whymask.data.source import SPLIT_OF, RawImage, Reader, Source, split_column
 from whymask.data.stamps import stamp_files
 from whymask.disk import as_named
 from whymask.errors import WhymaskError
@@ -23,146 +24,59 @@ PATH_COLUMNS = (
     *("path", "image", "file", "filename", "file_name", "filepath", "image_path", "img", "img_path"),
     *("image_id", "id"),  # where nothing is called so
 )
-SUFFIXES = (".jpg", ".png", ".jpeg")
-"""That a table's paths may leave out."""
 
 
-def from_folder(name: str, root: Path, files: list[str], reader: Reader | None, asked: LabelSettings | None) -> Source:
-    """The image files of a folder: perhaps split folders, then perhaps class folders, then any depth."""
+def from_folder(
+    name: str,
+    root: Path,
+    files: list[str],
+    reader: Reader | None,
+    asked: LabelSettings | None,
+    labelled_by: Source | None = None,
+) -> Source:
+    """The image files of a folder: perhaps split folders, then perhaps class folders, then any depth. `labelled_by` is
+    a table that gives their labels and columns, and the splits where the folder names none."""
     if asked is not None and asked.task == "auto":
         asked = replace(asked, task="classification")  # a subfolder is a class, whatever its name
-    parts, around = _without_wrapping([Path(file).parts for file in files])
-    splits = split_folders(parts)
-    bases = [splits.get(part[0], "") if splits else "" for part in parts]
-    inner = _without_twins(bases, [part[1:] if base else part for base, part in zip(bases, parts, strict=True)])
-    unclear = None if splits else _half_splits(parts) or _alike(parts)
-    names, notes = ([""] * len(parts), [unclear]) if unclear else _class_folders(bases, inner)
-    if splits and (outside := [part[0] for part in parts if len(part) == 1]):
-        notes.insert(0, f"{_some(outside, len(parts))} lie beside the splits: they are unlabelled")
-    if around:
-        notes.insert(0, f"all images lie in the folder {'/'.join(around)}, which is taken for no class")
-    task, labels = read_labels(RawLabels(names) if any(names) else None, len(names), asked, name)
-    paths = [root / file for file in files]
-    return Source(
+    layout = layout_of(files)
+    task, labels = read_labels(RawLabels(layout.classes) if any(layout.classes) else None, len(files), asked, name)
+    parents: dict[str, str] = {}
+    paths = [_resolved(os.path.join(root, file), parents) for file in files]  # noqa: PTH118
+    source = Source(
         name=name,
         keys=[str(path) for path in paths],
         read=file_reader(paths, reader),
         stamp=stamp_files(paths, files, reader),
         labels=labels,
         task=task,
-        splits=split_column(bases, task.labelled(labels)) if splits else None,
-        notes=tuple(notes),
+        notes=layout.notes,
     )
+    if labelled_by is not None:
+        source = _labelled_by(source, labelled_by)
+    if layout.splits is None:
+        return source
+    splits, of_splits = split_column(layout.splits, source.labelled)
+    return replace(source, splits=splits, notes=(*source.notes, *of_splits))
 
 
-def _without_wrapping(parts: list[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
-    """The parts of paths without the folders that all of them lie in, and those folders: one folder is no class."""
-    around: tuple[str, ...] = ()
-    while all(len(part) > 1 for part in parts) and len({part[0] for part in parts}) == 1:
-        around += (parts[0][0],)
-        parts = [part[1:] for part in parts]
-    return parts, around
+def _labelled_by(source: Source, table: Source) -> Source:
+    """`source` with what a table says of its images, found by their keys."""
+    place = {key: row for row, key in enumerate(table.keys)}
+    at = np.array([place.get(key, -1) for key in source.keys])
+    known = at >= 0
 
+    def of_table(values: np.ndarray, otherwise: str) -> np.ndarray:
+        return np.where(known, values[at], otherwise)
 
-def _without_twins(bases: list[str], inner: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Without the one folder, such as seg_train/seg_train, that all classes of a split lie in."""
-    for base in dict.fromkeys(bases):
-        of_base = [part for other, part in zip(bases, inner, strict=True) if base and other == base]
-        is_deep = bool(of_base) and all(len(part) > 2 for part in of_base)
-        if is_deep and len({part[0] for part in of_base}) == 1 < len({part[1] for part in of_base}):
-            inner = [part[1:] if other == base else part for other, part in zip(bases, inner, strict=True)]
-    return inner
-
-
-def split_folders(parts: Sequence[Sequence[str]]) -> dict[str, str] | None:
-    """Top folder -> split, where every image but a few stray ones lies in a folder that is named after one, and these
-    names differ in nothing else, such as seg_train and seg_test; else None."""
-    tops = {part[0] for part in parts if len(part) > 1}
-    outside = sum(len(part) == 1 for part in parts)
-    named = _split_names(tops)
-    if not named or len(named) < len(tops) or (outside and (len(named) < 2 or not _are_few(outside, len(parts)))):
-        return None
-    return named
-
-
-def _split_names(folders: Iterable[str]) -> dict[str, str]:
-    """Folder -> split, of those that are named after one; empty where these names differ in something else."""
-    found = {folder: split_named(folder) for folder in folders}
-    named = {folder: split for folder, split in found.items() if split is not None}
-    same_rest = len({rest for _, rest in named.values()}) == 1
-    return {folder: split for folder, (split, _) in named.items()} if same_rest else {}
-
-
-def _half_splits(parts: Sequence[Sequence[str]]) -> str | None:
-    """What to say where some top folders are a train and a test set by their names, and others beside them are not."""
-    tops = {part[0] for part in parts if len(part) > 1}
-    named = _split_names(tops)
-    if len({*named.values()}) < 2 or len(named) == len(tops):
-        return None
-    others = tops - named.keys()
-    return (
-        f"the folders {_listed(named)} are named after splits, {_listed(others)} beside them not, so that nothing is "
-        f"taken for a class. If they are splits, move {_listed(others)} elsewhere; if all are classes, list the images "
-        "in a CSV with the columns path and label"
+    labels = table.task.unlabelled(len(source))
+    labels[known] = table.labels[at[known]]
+    return replace(
+        source,
+        labels=labels,
+        task=table.task,
+        splits=None if table.splits is None else of_table(table.splits, "train"),
+        columns={name: of_table(values, "") for name, values in table.columns.items()},
     )
-
-
-def _alike(parts: Sequence[Sequence[str]]) -> str | None:
-    """What to say where the top folders all hold the same subfolders: these may be the classes, or those."""
-    inner: dict[str, set[str]] = {}
-    for part in parts:
-        inner.setdefault(part[0] if len(part) > 2 else "", set()).add(part[1] if len(part) > 2 else "")
-    first = next(iter(inner.values()))
-    if len(inner) < 2 or len(first) < 2 or "" in inner or any(found != first for found in inner.values()):
-        return None
-    return (
-        f"the folders {_listed(inner)} all hold the subfolders {_listed(first)}, so that nothing is taken for a class. "
-        f"If {_listed(first)} are the classes, name the outer folders train and test, or give one of them; if "
-        f"{_listed(inner)} are, list the images in a CSV with the columns path and label"
-    )
-
-
-FEW_STRAY, STRAY_SHARE = 3, 0.1
-"""Images beside folders of classes or splits, and their share of all, up to which the folders are still those."""
-
-
-def _are_few(stray: int, images: int) -> bool:
-    return stray <= FEW_STRAY and stray <= STRAY_SHARE * images
-
-
-def _some(stray: Sequence[str], images: int) -> str:
-    """ "2 of 90 images (a.png, b.png)"."""
-    return f"{len(stray)} of {images} images ({', '.join(stray[:3])}{', ...' * (len(stray) > 3)})"
-
-
-def _class_folders(bases: list[str], inner: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
-    """The class that each image's folder names, "" for none, and what is to be said of that.
-
-    In a base (a split, or all) the subfolders are classes where every image lies in one, or all but a few stray ones.
-    """
-    names = [part[0] if len(part) > 1 else "" for part in inner]
-    notes: list[str] = []
-    for base in dict.fromkeys(bases):
-        rows = [row for row, other in enumerate(bases) if other == base]
-        stray = [row for row in rows if not names[row]]
-        if not stray or len(stray) == len(rows):
-            continue
-        shown = ", ".join(inner[row][-1] for row in stray[:3]) + ", ..." * (len(stray) > 3)
-        where = f"the subfolders of {base}" if base else "the subfolders"
-        beside = f"{len(stray)} of {len(rows)} images lie beside {where} ({shown})"
-        folders = len({names[row] for row in rows} - {""})
-        if _are_few(len(stray), len(rows)) and folders > 1:
-            notes.append(f"{beside}: they are unlabelled, the {folders} subfolders are classes")
-            continue
-        notes.append(f"{beside}, so that the subfolders are not taken for classes")
-        for row in rows:
-            names[row] = ""
-    return names, notes
-
-
-def _listed(names: Iterable[str]) -> str:
-    shown = sorted(names)
-    return ", ".join(shown[:5]) + ", ..." * (len(shown) > 5)
 
 
 def from_csv(
@@ -189,7 +103,7 @@ def from_table(
     """The files of a table with a row an image, its paths relative to the first of `folders` that has one of them; None
     and "" are empty cells."""
     lower = [title.lower() for title in header]
-    at = next((lower.index(title) for title in PATH_COLUMNS if title in lower), None)
+    at = path_column(header)
     if at is None or not rows:
         raise WhymaskError(
             f"{name}: a table with the columns {', '.join(header) or '(empty)'} and {len(rows)} rows; a column path "
@@ -206,12 +120,13 @@ def from_table(
             f"{name}: {len(twice)} paths stand in several rows, {twice[0]} for one; one row an image was expected; "
             "delete the others, or write several classes into one row, such as cat|dog"
         )
-    splits = [_text(value).lower() for value in columns.pop("split", [])]
-    if unknown := {*splits} - {*SPLIT_OF, ""}:
+    words = [_text(value).lower() for value in columns.pop("split", [""] * len(rows))]
+    if unknown := {*words} - {*SPLIT_OF, ""}:
         raise WhymaskError(f"{name}: the splits {sorted(unknown)}; {', '.join(SPLIT_OF)} were expected; rename them")
     used, raw = find_labels(name, columns, lambda column: columns[column], asked)
     notes = [*notes, *label_notes(columns, used, raw)] if asked is not None else notes
     task, labels = read_labels(raw, len(rows), asked, name)
+    splits, of_splits = split_column(words, task.labelled(labels))
     return Source(
         name=name,
         keys=[str(file) for file in paths],
@@ -219,36 +134,67 @@ def from_table(
         stamp=stamp_files(paths, written, reader),
         labels=labels,
         task=task,
-        splits=split_column(splits, task.labelled(labels)) if splits else None,
+        splits=splits,
         columns={
             title: np.array([_text(value) for value in values])
             for title, values in columns.items()
             if title not in used
         },
-        notes=tuple(notes),
+        notes=(*notes, *of_splits),
     )
+
+
+def path_column(header: Sequence[str]) -> int | None:
+    """The place of a table's column of paths, by the order of PATH_COLUMNS; None where there is none."""
+    lower = [title.lower() for title in header]
+    return next((lower.index(title) for title in PATH_COLUMNS if title in lower), None)
 
 
 def _located(written: list[str], folders: Sequence[Path]) -> tuple[list[str], Path, list[str]]:
     """The paths as this system has them, the folder that they are relative to, and what is to be said of that."""
-    spellings = [_spellings(path) for path in written]
+    listings = _Listings()
     for folder in folders:
-        there = [next((form for form in forms if (folder / form).exists()), None) for forms in spellings]
+        there = [_there(folder, path, listings) for path in written]
         if any(there):
             how = [] if folder == folders[0] else [f"paths are read relative to {folder.resolve()}"]
-            found = [form or forms[0] for form, forms in zip(there, spellings, strict=True)]
-            if turned := sum(form == forms[2] not in forms[:2] for form, forms in zip(found, spellings, strict=True)):
+            found = [form or path for path, form in zip(written, there, strict=True)]
+            if turned := sum(map(_has_turned, written, found)):
                 how.append(f"backslashes in {turned} paths are read as slashes")
             return found, folder, how
-    tried = dict.fromkeys(str((folder / form).absolute()) for folder in folders for form in spellings[0])
+    tried = dict.fromkeys(str((folder / form).absolute()) for folder in folders for form in _spellings(written[0]))
     nowhere = f"none of its {len(written)} files is there: tried {', '.join(tried)} and the like"
     return written, folders[0], [nowhere]
 
 
 def _spellings(path: str) -> tuple[str, ...]:
-    """What a written path may stand for: itself, with escapes undone, with slashes, or without its suffix."""
-    turned = path.replace("\\", "/")
-    return (path, as_named(path), turned, *(turned + suffix for suffix in SUFFIXES if not Path(turned).suffix))
+    """What a written path may stand for: itself, with escapes undone, or with slashes."""
+    return path, as_named(path), path.replace("\\", "/")
+
+
+def _has_turned(path: str, form: str) -> bool:
+    return "\\" in path and not form.startswith((path, as_named(path)))
+
+
+def _there(folder: Path, path: str, listings: "_Listings") -> str | None:
+    """The file that a path stands for, which may leave out the suffix; None where it is not there."""
+    for form in _spellings(path):
+        if os.path.isfile(os.path.join(folder, form)):  # noqa: PTH113, PTH118  Path.is_file raises for long names
+            return form
+    parent, stem = os.path.split(path.replace("\\", "/"))
+    name = listings(os.path.join(folder, parent)).get(stem)  # noqa: PTH118
+    return None if name is None else os.path.join(parent, name)  # noqa: PTH118
+
+
+class _Listings(dict[str, dict[str, str]]):
+    """Of a folder, by their names without the suffix, its pictures: the first by name, of several."""
+
+    def __call__(self, folder: str) -> dict[str, str]:
+        if folder not in self:
+            names = sorted(os.listdir(folder), reverse=True) if os.path.isdir(folder) else []  # noqa: PTH112, PTH208
+            pictures = image_suffixes()
+            split = (os.path.splitext(name) for name in names)  # noqa: PTH122
+            self[folder] = {stem: stem + suffix for stem, suffix in split if suffix.lower() in pictures}
+        return self[folder]
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import numpy as np
 from PIL import Image
 
-from whymask.data.pixels import ORIENTATION, TURNED
+from whymask.data.pixels import ORIENTATION, TURNED, Translucent
 from whymask.errors import WhymaskError
 
 PACKAGES = {
@@ -56,16 +56,15 @@ def wanting(names: Iterable[str]) -> list[str]:
     return sorted({name for name in names if name in PACKAGES and not has(PACKAGES[name])} - {".tif", ".tiff", ".png"})
 
 
-def readers_of(names: Iterable[str]) -> list[str]:
-    """The packages that are there and may read files of these suffixes otherwise than Pillow does."""
-    there = {*names}
-    found = {package for suffix, package in PACKAGES.items() if suffix in there or there & {".parquet", ".arrow"}}
-    return sorted(package for package in found if has(package))
+def there() -> list[str]:
+    """The packages that are there: files are read otherwise than without them, whatever their names."""
+    return sorted(filter(has, {*PACKAGES.values()}))
 
 
 def loses_depth(image: Image.Image) -> bool:
     """Whether Pillow gives 8 of the 16 bits of colours that an image holds."""
-    return not image.mode.startswith("I;16") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    raw_modes = (str(tile[3]) for tile in getattr(image, "tile", ()))
+    return not image.mode.startswith("I;16") and any(";16" in mode and "BGR" not in mode for mode in raw_modes)
 
 
 def read_whole(data: bytes, image: Image.Image | None) -> np.ndarray | None:
@@ -123,19 +122,19 @@ def _tiff(data: bytes) -> np.ndarray:
     inner = [axes.index(axis) for axis in "YXS" if axis in axes]
     pixels = np.transpose(pixels, (*others, *inner))
     pixels = pixels.reshape(-1, *pixels.shape[len(others) :])
-    pixels = (pixels if "S" in axes else pixels[..., None])[..., :opaque]
+    pixels = pixels if "S" in axes else pixels[..., None]
     if is_inverted and pixels.dtype.kind == "u":
         pixels = np.iinfo(pixels.dtype).max - pixels
-    return _alone([_turned(frame, orientation) for frame in pixels])
+    return Translucent.of(_alone([_turned(frame, orientation) for frame in pixels]), opaque)
 
 
 def _png(data: bytes, image: Image.Image) -> np.ndarray:
-    """Colours of 16 bits, without transparency."""
+    """Colours of 16 bits, and transparency where a channel says it."""
     import imagecodecs
 
     pixels = np.asarray(imagecodecs.png_decode(data))
     colours = 3 if pixels.shape[-1] >= 3 else 1
-    return _turned(pixels[..., :colours], int(image.getexif().get(ORIENTATION, 1)))
+    return Translucent.of(_turned(pixels, int(image.getexif().get(ORIENTATION, 1))), colours)
 
 
 def _dicom(data: bytes) -> np.ndarray:

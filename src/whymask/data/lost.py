@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 from PIL import Image
 
 from whymask.data.derive import looks
 from whymask.data.formats import EXTRA, loses_depth
-from whymask.data.opening import REDUCED
-from whymask.data.pixels import frame_count
+from whymask.data.opening import REDUCED, whole_pictures
+from whymask.data.pixels import Translucent, frame_count
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.data.source import RawImage, Source
@@ -25,18 +26,18 @@ FRAMES = (
 )
 DEPTH = f"colours of 16 bits, of which Pillow reads the upper 8 ({EXTRA} reads all)"
 LARGE = "more than 179 million pixels, of which squares are seen as one (--tile 512 sees each)"
-TRANSPARENT = "transparent parts, whose colours are seen as if they were not (--alpha white lays them on white)"
+TRANSPARENT = "transparent parts, whose colours are seen as if they were not (--alpha white or channel shows them)"
 
 
 def lost(source: Source, how: DataSettings | Preprocessing = USUAL) -> list[str]:
     """A line for each kind of content that is left out of some of up to 100 evenly spaced images, with their number;
-    `how` is what is done with transparency and frames."""
+    `how` is what is done with transparency, frames and tiles; of `source` before its files are in parts."""
     rows = np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)).tolist()
-    found = Counter(what for row in rows for what in _of_row(source, row))
+    with whole_pictures() if how.tile is not None else nullcontext():
+        found = Counter(what for row in rows for what in _of_row(source, row))
     is_seen = {TRANSPARENT: how.alpha != "drop", FRAMES: how.frames != "first"}
     return [
-        f"warning: {count:,} of {len(rows):,} images looked at have {what}; "
-        "to see all of it, convert them, or give a --reader"
+        f"warning: {count:,} of {len(rows):,} images looked at have {what}"
         for what, count in found.items()
         if not is_seen.get(what)
     ]
@@ -52,6 +53,8 @@ def _of_row(source: Source, row: int) -> list[str]:
 def _of(raw: RawImage) -> Iterator[str]:
     if frame_count(raw) > 1:
         yield FRAMES
+    if isinstance(raw, Translucent) and _is_below_top(np.asarray(raw)[..., raw.opaque :]):
+        yield TRANSPARENT
     if not isinstance(raw, Image.Image):
         return
     raw.seek(0)
@@ -67,7 +70,11 @@ def _is_transparent(image: Image.Image) -> bool:
     """Whether a pixel is not opaque; of a palette, whether one may be."""
     if "A" not in image.getbands():
         return image.has_transparency_data
-    return bool(np.asarray(image.getchannel("A")).min() < 255)
+    return _is_below_top(np.asarray(image.getchannel("A")))
+
+
+def _is_below_top(alpha: np.ndarray) -> bool:
+    return bool(alpha.min() < (np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1))
 
 
 def other_depth(source: Source, preprocessing: Preprocessing) -> str | None:

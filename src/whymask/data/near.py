@@ -66,7 +66,8 @@ NONE = NearCopies(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
 
 
 def near_copies(images: np.ndarray, test: np.ndarray, rest: np.ndarray) -> NearCopies:
-    """Which of the rows `rest` of `images` (N, H, W, C), uint8 or uint16, are near copies of the rows `test`."""
+    """Which of the rows `rest` of `images` (N, H, W, C), uint8 or uint16, are near copies of the rows `test`; of a row
+    that is in both, of another one."""
     if not len(test) or not len(rest) or min(images.shape[1:3]) < SMALLEST:
         return NONE
     tested = _contours_of(images, test)
@@ -75,12 +76,24 @@ def near_copies(images: np.ndarray, test: np.ndarray, rest: np.ndarray) -> NearC
     for start in range(0, len(rest), BLOCK):
         here = slice(start, start + BLOCK)
         likes = likenesses(_contours_of(images, rest[here]), tested)
+        if test is rest:
+            likes[np.arange(len(likes)), np.arange(start, start + len(likes))] = -1
         nearest[here], likeness[here] = likes.argmax(axis=1), likes.max(axis=1)
         alike += np.count_nonzero(likes >= ALIKE, axis=0)
     close = np.flatnonzero(likeness >= LIKENESS)
     told = close[alike[nearest[close]] < MANY]
     told = told[np.argsort(likeness[told], kind="stable")]
     return NearCopies(rest[told], test[nearest[told]], likeness[told], len(close) - len(told))
+
+
+def near_pairs(images: np.ndarray) -> NearCopies:
+    """Which of `images` (N, H, W, C), uint8 or uint16, are near copies of an earlier one."""
+    found = NONE
+    everywhere = np.arange(len(images))
+    if len(images) > 1:
+        found = near_copies(images, everywhere, everywhere)
+    later = found.rows > found.of
+    return NearCopies(found.rows[later], found.of[later], found.likeness[later], found.untold)
 
 
 def contours(images: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whymask.data.files import PATH_COLUMNS, from_table
+from whymask.data.files import from_table, path_column
+from whymask.data.formats import there
 from whymask.data.labels import read_labels
 from whymask.data.settings import LabelSettings
 from whymask.data.source import RawImage, Reader, Source
@@ -44,8 +45,8 @@ def _from_frame(frame: "pandas.DataFrame", reader: Reader | None, asked: LabelSe
     them; label, target and split likewise."""
     frame = frame.reset_index(drop=True)
     titles = [str(title) for title in frame.columns]
-    named = next((frame[title] for title in frame.columns if str(title).lower() in PATH_COLUMNS), None)
-    if named is not None and all(isinstance(path, str | os.PathLike) for path in named):
+    at = path_column(titles)
+    if at is not None and all(isinstance(path, str | os.PathLike) for path in frame.iloc[:, at]):
         rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
         return from_table("frame", titles, rows, [Path.cwd()], reader, asked)
     import datasets
@@ -56,7 +57,7 @@ def _from_frame(frame: "pandas.DataFrame", reader: Reader | None, asked: LabelSe
 def _from_datasets(data: Any, asked: LabelSettings | None, name: str = "data set") -> Source:
     """A `datasets.Dataset`, or a dict of one for each split."""
     parts = data.values() if isinstance(data, dict) else [data]
-    stamp = digest_of([part._fingerprint for part in parts])
+    stamp = digest_of([*there(), *(part._fingerprint for part in parts)])
     return from_loaded(name, f"dataset-{stamp[:8]}", data, stamp, asked)
 
 

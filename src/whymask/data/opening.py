@@ -5,6 +5,7 @@ reduced while they are read, one at a time, so that memory holds them.
 """
 
 import io
+import logging
 import math
 import stat
 import struct
@@ -17,6 +18,7 @@ from threading import Lock
 from PIL import Image, UnidentifiedImageError
 
 from whymask.data import formats
+from whymask.data.pixels import FRAMES
 from whymask.data.source import RawImage
 from whymask.errors import WhymaskError
 from whymask.report.text import in_bytes
@@ -30,6 +32,7 @@ LARGEST_WHOLE, LARGEST = 179_000_000, 1_000_000_000
 REDUCED = "whymask_reduced"
 """In `Image.info`: how many pixels of a side were made one."""
 
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # of what cannot be opened the reason is told here, once
 _wanted_whole: ContextVar[bool] = ContextVar("wanted_whole", default=False)
 _of_large = Lock()
 
@@ -114,7 +117,15 @@ def _in_bounds(image: Image.Image) -> Image.Image:
         if image.format == "JPEG":
             image.draft(image.mode, (image.width // side, image.height // side))
         left = math.ceil(math.sqrt(image.width * image.height / LARGEST_WHOLE))
-        reduced = image if left == 1 else image.reduce(left)
+        reduced = image if left == 1 else _reduced(image, left)
         reduced.load()
-    reduced.info[REDUCED] = side
+    reduced.info |= {REDUCED: side, FRAMES: getattr(image, "n_frames", 1)}
     return reduced
+
+
+def _reduced(image: Image.Image, factor: int) -> Image.Image:
+    """Also where Pillow averages no pixels of that mode: bits, colours of a palette, numbers of 16 bits."""
+    if image.mode.startswith("I;16"):
+        return image.convert("I").reduce(factor).convert("I;16")
+    others = {"1": "L", "P": "RGBA" if image.has_transparency_data else "RGB", "PA": "RGBA"}
+    return image.convert(others.get(image.mode, image.mode)).reduce(factor)

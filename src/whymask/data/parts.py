@@ -6,7 +6,8 @@ are never on both sides of a split, and `predict` answers once for all of them.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
 from threading import Lock
@@ -20,8 +21,10 @@ from whymask.data.settings import DataSettings
 from whymask.data.source import RawImage, Source
 from whymask.data.stamps import digest_of
 
-KEPT = 2
-"""Decoded pictures of which further tiles may be asked for: neighbouring parts are of one file."""
+KEPT_FILES, KEPT_BYTES = 64, 2**30
+"""Files of which further parts may be asked for, and their decoded pixels: more files than threads read at once."""
+KEPT_FRAMES = 16
+"""Of one file."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,20 @@ def in_parts(source: Source, how: DataSettings | Preprocessing) -> Source:
         found = list(pool.map(lambda row: _parts_of(source, row, how), range(len(source))))
     parts = [part for several in found for part in several]
     rows = np.array([part.row for part in parts])
-    pictures = _Pictures(source, how)
+    files = _Files(source, how)
 
     def read(index: int) -> RawImage:
         part = parts[index]
-        picture = pictures(part.row, part.frame)
-        if not part.height:
-            return picture
-        return np.asarray(picture)[part.top : part.top + part.height, part.left : part.left + part.width]
+        if part.frame is None and not part.height:
+            return source.read(part.row)
+        pixels = files(part)
+        return pixels[part.top : part.top + part.height, part.left : part.left + part.width] if part.height else pixels
 
     cut = (how.frames, how.tile, how.overlap, how.alpha)
     named = [name for name, is_one in (("frames", how.frames == "all"), ("tiles", how.tile is not None)) if is_one]
+    said = f"{len(source):,} files are {len(parts):,} images: their {' and '.join(named)}"
+    if len(parts) == len(source):
+        said = f"each of {len(source):,} files is one image: none has several {' or is larger than its '.join(named)}"
     return replace(
         source,
         keys=[source.keys[part.row] + part.suffix for part in parts],
@@ -72,13 +78,13 @@ def in_parts(source: Source, how: DataSettings | Preprocessing) -> Source:
         tags=None if source.tags is None else source.tags[rows],
         columns={name: column[rows] for name, column in source.columns.items()},
         wholes=np.array(source.keys)[rows],
-        notes=(*source.notes, f"{len(source):,} files are {len(parts):,} images: their {' and '.join(named)}"),
+        notes=(*source.notes, said),
     )
 
 
 def _parts_of(source: Source, row: int, how: DataSettings | Preprocessing) -> list[Part]:
     try:
-        with whole_pictures():
+        with whole_pictures() if how.tile is not None else nullcontext():
             raw = source.read(row)
         count = frame_count(raw) if how.frames == "all" else 1
         numbers = [None] if count == 1 else list(range(count))
@@ -102,35 +108,60 @@ def _steps(side: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     return [(start, tile) for start in starts]
 
 
-class _Pictures:
-    """The pixels of a source's files, a frame at a time, the last few of which are kept for the tiles beside."""
+class _File:
+    """One file while its parts are asked for: opened once, and its frames decoded once each, one after another."""
+
+    def __init__(self, source: Source, row: int, how: DataSettings | Preprocessing):
+        self.source, self.row, self.how = source, row, how
+        self.lock = Lock()
+        self.raw: RawImage | None = None
+        self.frames: dict[int, np.ndarray] = {}
+        self.next = 0
+
+    def __call__(self, number: int | None) -> np.ndarray:
+        """The pixels of a frame, or of the file where that is None; the last frames before it are decoded too, as most
+        are asked for in order by several threads."""
+        with self.lock:
+            if self.raw is None:
+                with whole_pictures() if self.how.tile is not None else nullcontext():
+                    self.raw = self.source.read(self.row)
+            wanted = number or 0
+            if wanted not in self.frames and not self.next <= wanted < self.next + KEPT_FRAMES:
+                self.next = wanted
+            while wanted not in self.frames:
+                raw = self.raw if number is None else frame_of(self.raw, self.next)
+                self.frames[self.next] = native_pixels(raw, self.how.alpha, self.how.frames)
+                self.next += 1
+            pixels = self.frames[wanted]
+            while len(self.frames) > KEPT_FRAMES:
+                self.frames.pop(next(iter(self.frames)))
+            return pixels
+
+    @property
+    def nbytes(self) -> int:
+        """Of what is decoded."""
+        decoded = [*self.frames.copy().values(), self.raw]
+        return sum(pixels.nbytes for pixels in decoded if isinstance(pixels, np.ndarray))
+
+
+class _Files:
+    """The files of a source by their rows, of which the last ones are kept: neighbouring parts are of one file."""
 
     def __init__(self, source: Source, how: DataSettings | Preprocessing):
         self.source, self.how = source, how
-        self.kept: OrderedDict[tuple[int, int | None], Future[RawImage]] = OrderedDict()
+        self.kept: OrderedDict[int, _File] = OrderedDict()
         self.lock = Lock()
 
-    def __call__(self, row: int, frame: int | None) -> RawImage:
-        if self.how.tile is None:
-            return self._read(row, frame)
+    def __call__(self, part: Part) -> np.ndarray:
         with self.lock:
-            place = (row, frame)
-            waiting, is_mine = self.kept.get(place), place not in self.kept
-            if waiting is None:
-                waiting = self.kept[place] = Future()
-                while len(self.kept) > KEPT:
-                    self.kept.popitem(last=False)
-        if is_mine:
-            try:
-                waiting.set_result(native_pixels(self._read(row, frame), self.how.alpha, self.how.frames))
-            except BaseException as error:
-                waiting.set_exception(error)
-        return waiting.result()
-
-    def _read(self, row: int, frame: int | None) -> RawImage:
-        with whole_pictures():
-            raw = self.source.read(row)
-        return raw if frame is None else frame_of(raw, frame)
+            file = self.kept.setdefault(part.row, _File(self.source, part.row, self.how))
+            self.kept.move_to_end(part.row)
+        pixels = file(part.frame)
+        with self.lock:
+            held = sum(other.nbytes for other in self.kept.values())
+            while len(self.kept) > 1 and (held > KEPT_BYTES or len(self.kept) > KEPT_FILES):
+                held -= self.kept.popitem(last=False)[1].nbytes
+        return pixels
 
 
 def mean_of_wholes(wholes: Sequence[str], values: np.ndarray) -> tuple[list[str], np.ndarray]:

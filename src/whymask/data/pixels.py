@@ -4,6 +4,7 @@ Nothing is scaled or resized here: 8 bits stay 8 bits. What Pillow decodes is th
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -13,6 +14,8 @@ from whymask.data.source import RawImage
 from whymask.errors import WhymaskError
 
 ORIENTATION = 0x0112  # the EXIF tag
+FRAMES = "whymask_frames"
+"""In `Image.info` of a picture that was reduced: how many frames its file has."""
 TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda p: p[:, ::-1],
     3: lambda p: p[::-1, ::-1],
@@ -23,6 +26,36 @@ TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda p: p.swapaxes(0, 1)[::-1],
 }
 """What makes pixels (H, W, ...) upright, by the value of the tag."""
+
+
+class Translucent(np.ndarray):
+    """Pixels (..., C) whose channels from `opaque` on say how opaque the colours before them are."""
+
+    opaque: int
+
+    @classmethod
+    def of(cls, pixels: np.ndarray, opaque: int) -> np.ndarray:
+        if opaque == pixels.shape[-1]:
+            return pixels
+        found = pixels.view(cls)
+        found.opaque = opaque
+        return found
+
+    def __array_finalize__(self, of: Any) -> None:
+        self.opaque = getattr(of, "opaque", 0)
+
+    def colours(self, alpha: Alpha) -> np.ndarray:
+        """What is seen, as `alpha` says; (..., C) of the same type."""
+        pixels = np.asarray(self)
+        if alpha == "channel":
+            return pixels
+        colours = pixels[..., : self.opaque]
+        if alpha == "drop":
+            return colours
+        top = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "ui" else 1.0
+        share = pixels[..., self.opaque : self.opaque + 1] / top
+        laid = share * colours + (1 - share) * top
+        return (np.rint(laid) if pixels.dtype.kind in "ui" else laid).astype(pixels.dtype)
 
 
 def native_pixels(raw: RawImage, alpha: Alpha = "drop", frames: Frames = "first") -> np.ndarray:
@@ -42,13 +75,15 @@ def native_pixels(raw: RawImage, alpha: Alpha = "drop", frames: Frames = "first"
 def frame_count(raw: RawImage) -> int:
     """How many frames or pages there are; of a phone's MPO, whose further ones are previews, the picture alone."""
     if isinstance(raw, Image.Image):
-        return 1 if raw.format == "MPO" else int(getattr(raw, "n_frames", 1))
+        return 1 if raw.format == "MPO" else int(raw.info.get(FRAMES, getattr(raw, "n_frames", 1)))
     return len(raw) if np.ndim(raw) == 4 else 1
 
 
 def frame_of(raw: RawImage, number: int) -> RawImage:
     """One frame; of Pillow's images this one itself, at that frame."""
     if isinstance(raw, Image.Image):
+        if number and FRAMES in raw.info:
+            raise WhymaskError("a further frame of a picture of more than 179 million pixels; give --tile, such as 512")
         raw.seek(number)
         return raw
     return raw[number] if np.ndim(raw) == 4 else raw
@@ -57,7 +92,9 @@ def frame_of(raw: RawImage, number: int) -> RawImage:
 def size_of(raw: RawImage) -> tuple[int, int]:
     """Height and width, upright; of Pillow's images from the header."""
     if isinstance(raw, Image.Image):
-        is_turned = raw.getexif().get(ORIENTATION, 1) >= 5 and raw.format != "TIFF"  # of which Pillow turns the size
+        is_turned = (
+            raw.getexif().get(ORIENTATION) in (5, 6, 7, 8) and raw.format != "TIFF"
+        )  # of which Pillow turns the size
         return raw.size if is_turned else raw.size[::-1]
     height, width = native_pixels(raw).shape[:2]
     return height, width
@@ -86,7 +123,7 @@ def _as_channels(frames: Sequence[np.ndarray]) -> np.ndarray:
 def _of_one(raw: RawImage, alpha: Alpha) -> np.ndarray:
     if isinstance(raw, Image.Image):
         return _of_image(raw, alpha)
-    pixels = np.asarray(raw)
+    pixels = raw.colours(alpha) if isinstance(raw, Translucent) else np.asarray(raw)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or 0 in pixels.shape or pixels.dtype.kind not in "buif":

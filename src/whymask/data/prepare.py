@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from whymask.data.near import NONE, NearCopies, near_copies
 from whymask.data.parts import in_parts
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings, default_store
-from whymask.data.sources import Reader, Source, merge, open_source
+from whymask.data.sources import Reader, Source, open_asked
 from whymask.data.splits import USUAL_SHARE, groups_of, leaking_rows, share_for, test_rows
 from whymask.data.store import ImageSet, open_images, store_size
 from whymask.errors import WhymaskError
@@ -168,13 +167,8 @@ def prepare(
     `like`: the `identity` of a run whose test images are to be these, unless other images or another share are given.
     `say` is told what was derived before anything slow begins. Raises WhymaskError where `data` cannot be used.
     """
-    reader = reader or config.reader
-    if config.labels is None:
-        source = open_source(data, reader=reader, labels=config)
-    else:
-        pool = open_source(data, reader=reader, labels=None)
-        beside = Path(data) if isinstance(data, str | Path) and Path(data).is_dir() else None
-        source = merge(pool, open_source(config.labels, reader=reader, labels=config, beside=beside))
+    source = open_asked(data, config, reader)
+    losses = lost(source, preprocessing or config)
     source = in_parts(source, preprocessing or config)
     prep = preprocessing or derive(source, config, multiple_of)
     if moments is not None and preprocessing is None and len(moments[0]) == prep.channels:
@@ -182,7 +176,7 @@ def prepare(
     store = config.store or default_store()
     height, width = prep.size
     say(f"{source.name}: {len(source.keys):,} images, seen at {height}x{width} pixels, {prep.channels} channels")
-    for note in [*source.notes, *lost(source, prep)]:
+    for note in [*source.notes, *losses]:
         say(note)
     if preprocessing is not None and (warning := other_depth(source, preprocessing)):
         say(f"warning: {warning}")

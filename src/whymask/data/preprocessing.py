@@ -5,7 +5,8 @@ The rules, in order:
 1. native pixels: EXIF orientation is applied, palettes are resolved, CMYK and the like become RGB. Transparency is
    dropped, or laid on white, or a further channel, as `alpha` says; of several frames the first is seen, or all as
    channels, as `frames` says (each as an image, or tiles: see `parts`).
-2. channels: grey repeats to three; three become luminance (ITU-R 601) where one is wanted; nothing else is guessed.
+2. channels: grey repeats to three; three become luminance (ITU-R 601) where one is wanted; nothing else is guessed,
+   and nothing at all where channels are frames.
 3. values: 8 bit by 0..255; anything else by `low`..`high`, clipped outside. `derive` takes 0 and the largest number of
    as many bits as 16-bit data use (12 bits: 4,095), and of other numbers the smallest and largest of its sample. For
    data of 8 bits, images of 16 count by 0..65535.
@@ -62,7 +63,7 @@ class Preprocessing:
 
     def fit(self, pixels: np.ndarray) -> np.ndarray:
         """`decode` from native pixels (any H, any W, any C) on."""
-        pixels = _match_channels(pixels, self.channels)
+        pixels = _match_channels(pixels, self.channels, self.frames)
         is_sized = pixels.shape[:2] == self.store
         if is_sized and pixels.dtype == self.dtype and (self.low, self.high) == (0.0, TOP[self.dtype]):
             return pixels
@@ -118,9 +119,14 @@ class Preprocessing:
         return cls(**plain)
 
 
-def _match_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+def _match_channels(pixels: np.ndarray, channels: int, frames: Frames) -> np.ndarray:
     if pixels.shape[2] == channels:
         return pixels
+    if frames == "channels":
+        raise WhymaskError(
+            f"an image of {pixels.shape[2]} channels, as all its frames are; {channels} were expected, as most have; "
+            "leave out those of other numbers of frames"
+        )
     if (pixels.shape[2], channels) == (1, 3):
         return np.repeat(pixels, 3, axis=2)
     if (pixels.shape[2], channels) == (3, 1):

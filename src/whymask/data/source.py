@@ -63,15 +63,19 @@ class Source:
         return self.task.labelled(self.labels)
 
 
-def split_column(words: Iterable[str], labelled: np.ndarray) -> np.ndarray | None:
-    """Words of `SPLIT_OF`, of any source -> "train" and "test", or None where there is no test split. `labelled` is
-    bool (N,).
+def split_column(words: Iterable[str], labelled: np.ndarray) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Words of `SPLIT_OF`, of any source -> "train" and "test", or None where there is no test split; and what is to be
+    said of a validation split. `labelled` is bool (N,).
 
     Without a test split, or where only the validation split has labels, that one is the test split.
     """
     given = np.array([SPLIT_OF.get(word, "train") for word in words], dtype=str)
     is_test, is_validation = given == "test", given == "validation"
     has_labels = labelled[is_test].any() or not labelled[is_validation].any()
-    if not is_test.any() or not has_labels:
-        is_test = is_validation
-    return np.where(is_test, "test", "train") if is_test.any() and not is_test.all() else None
+    chosen = is_test if is_test.any() and has_labels else is_validation
+    if not chosen.any() or chosen.all():
+        return None, ()
+    notes = ["the validation split is trained on, as there is a test split: nothing is chosen by it here"]
+    if chosen is is_validation:
+        notes = ["the validation split is tested on"]
+    return np.where(chosen, "test", "train"), tuple(notes) if is_validation.any() else ()

@@ -1,32 +1,29 @@
-"""Where images come from: `open_source` opens any of them as a `Source`, and `merge` joins two."""
+"""Where images come from: `open_source` opens any of them as a `Source`, `merge` joins two, and `open_asked` gives what
+a run's settings ask for."""
 
 import os
-from collections import Counter
-from dataclasses import replace
 from glob import has_magic
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from whymask.data import formats
 from whymask.data.arrays import from_arrays, from_npz
-from whymask.data.artefacts import refuse_artefacts
-from whymask.data.files import files_under, from_csv, from_folder
+from whymask.data.directories import from_directory
+from whymask.data.files import from_csv
 from whymask.data.glyph_settings import parse_glyphs
 from whymask.data.glyphs import glyph_source
-from whymask.data.metadata import NAMES, from_metadata
 from whymask.data.objects import from_object
 from whymask.data.opening import image_suffixes
 from whymask.data.picked import from_picked
 from whymask.data.readers import reader_named
-from whymask.data.settings import LabelSettings
+from whymask.data.settings import DataSettings, LabelSettings
 from whymask.data.source import RawImage, Reader, Source
 from whymask.data.stamps import digest_of
-from whymask.data.tables import from_disk, from_hub, from_parquet
+from whymask.data.tables import from_hub, from_parquet
 from whymask.errors import WhymaskError
 
-__all__ = ["RawImage", "Reader", "Source", "merge", "open_source"]
+__all__ = ["RawImage", "Reader", "Source", "merge", "open_asked", "open_source"]
 
 DERIVED = LabelSettings()
 """What labels are is derived from them."""
@@ -80,12 +77,23 @@ def open_source(
     if text == "glyphs" or text.startswith("glyphs:"):
         return glyph_source(parse_glyphs(text))
     if path.is_dir():
-        return _from_directory(text, path, reader, labels)
+        return from_directory(text, path, reader, labels)
     if path.is_file():
         return _from_file(text, path, reader, labels, beside)
     if has_magic(text):
         return from_picked([text], reader, labels)
     return from_hub(text, labels)
+
+
+def open_asked(data: Any, config: DataSettings, reader: Reader | str | None = None) -> Source:
+    """`data`, with the images of `config.labels` where these are given; `reader` goes before `config.reader`."""
+    reader = reader or config.reader
+    if config.labels is None:
+        return open_source(data, reader=reader, labels=config)
+    pool = open_source(data, reader=reader, labels=None)
+    folder = Path(data).expanduser() if isinstance(data, str | os.PathLike) else None
+    beside = folder if folder is not None and folder.is_dir() else None
+    return merge(pool, open_source(config.labels, reader=reader, labels=config, beside=beside))
 
 
 def merge(pool: Source, labelled: Source) -> Source:
@@ -124,67 +132,6 @@ def merge(pool: Source, labelled: Source) -> Source:
         },
         notes=(*pool.notes, *labelled.notes),
     )
-
-
-def _from_directory(name: str, folder: Path, reader: Reader | None, labels: LabelSettings | None) -> Source:
-    if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
-        return from_disk(name, folder, labels)
-    files = files_under(folder)
-    suffixes = image_suffixes()
-    images = files if reader else [file for file in files if Path(file).suffix.lower() in suffixes]
-    root = folder.resolve()
-    refuse_artefacts(name, (root / image for image in images), [root], (root / file for file in files))
-    if images:
-        described = None if labels is None else from_metadata(name, root, files, reader, labels)
-        source = described or from_folder(name, root, images, reader, labels)
-        if labels is not None and not source.labelled.any():
-            source = _with_table(source, root, files, reader, labels)
-        others = sorted({*files} - {*images})
-        return replace(source, notes=(*source.notes, *_left_out(root, others))) if others else source
-    tables = [file for file in files if file.endswith(".parquet")]
-    if tables:
-        return from_parquet(name, folder.resolve(), tables, labels)
-    raise WhymaskError(
-        f"{name}: no images in this folder ({_by_suffix(files) or 'no files'}); files such as .jpg, .png or .parquet "
-        "were expected; check the path, or give a --reader for formats that Pillow cannot open"
-    )
-
-
-def _with_table(source: Source, root: Path, files: list[str], reader: Reader | None, labels: LabelSettings) -> Source:
-    """A folder's images with the labels of the one CSV beside them, if it names some of them."""
-    tables = [file for file in files if file.endswith(".csv") and os.sep not in file and file not in NAMES]
-    if len(tables) != 1:
-        return source
-    try:
-        table = from_csv(tables[0], root / tables[0], reader, labels)
-    except WhymaskError as error:
-        return replace(source, notes=(*source.notes, f"{tables[0]} gives no labels: {error}"))
-    if not set(source.keys) & {key for key, known in zip(table.keys, table.labelled, strict=True) if known}:
-        return replace(source, notes=(*source.notes, *table.notes, f"{tables[0]} gives no labels of these images"))
-    return replace(merge(source, table), name=source.name, notes=(f"labels are those of {tables[0]}", *table.notes))
-
-
-def _left_out(root: Path, others: list[str]) -> list[str]:
-    """What is to be said of files that are not read."""
-    gone = [file for file in others if not (root / file).exists()]
-    files = sorted({*others} - {*gone})
-    shown = ", ".join(gone[:5]) + ", ..." * (len(gone) > 5)
-    links = f"not read, as they are links to what is not there: {shown}"
-    return [_not_read(files)] * bool(files) + [links] * bool(gone)
-
-
-def _not_read(files: list[str]) -> str:
-    readable = formats.wanting(Path(file).suffix.lower() for file in files)
-    advice = f"; {formats.EXTRA} reads {', '.join(readable)}" if readable else ""
-    return f"not read, as their names are of no picture that is opened here: {_by_suffix(files)}{advice}"
-
-
-def _by_suffix(files: list[str]) -> str:
-    """ "12 .heic, 3 .txt, 1 without suffix and 4 others"."""
-    counts = Counter(Path(file).suffix.lower() or "without suffix" for file in files)
-    shown = counts.most_common(5)
-    rest = len(files) - sum(count for _, count in shown)
-    return ", ".join(f"{count} {suffix}" for suffix, count in shown) + (f" and {rest} others" if rest else "")
 
 
 def _from_file(

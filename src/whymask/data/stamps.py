@@ -4,15 +4,15 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from whymask.data.formats import readers_of
+from whymask.data.formats import there
 from whymask.data.readers import reader_text
 from whymask.data.source import Reader
 
 
 def stamp_files(paths: Sequence[Path], names: Sequence[str], reader: Reader | None = None) -> str:
     """A digest of names, sizes, times of writing and of change (which nobody can set back), and of what reads them, the
-    `reader` or packages that read more than Pillow does: another one sees other pixels."""
-    parts = readers_of(Path(name).suffix.lower() for name in names) if reader is None else []
+    `reader` or the packages that read more than Pillow does: another one sees other pixels."""
+    parts = there() if reader is None else []
     for path, name in zip(paths, names, strict=True):
         try:
             state = path.stat()

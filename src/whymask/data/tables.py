@@ -100,6 +100,7 @@ def _from_tables(
     if raw is not None and len(used) == 1 and (names := _class_names(tables[0].features[used[0]])):
         raw = replace(raw, names=names, nothing=(-1,))
     task, labels = read_labels(raw, int(starts[-1]), asked, name)
+    given, of_splits = split_column(splits, task.labelled(labels))
     return Source(
         name=name,
         keys=[key for column, part in zip(images, keys, strict=True) for key in _with_paths(column, part)],
@@ -107,9 +108,9 @@ def _from_tables(
         stamp=stamp,
         labels=labels,
         task=task,
-        splits=split_column(splits, task.labelled(labels)),
+        splits=given,
         columns=_other_columns(tables, {image, *used}),
-        notes=() if asked is None else tuple(label_notes(columns, used, raw)),
+        notes=of_splits if asked is None else (*label_notes(columns, used, raw), *of_splits),
     )
 
 

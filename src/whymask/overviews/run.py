@@ -12,13 +12,14 @@ import numpy as np
 from whymask.data.derive import derive
 from whymask.data.doubts import listed
 from whymask.data.lost import lost
+from whymask.data.near import LIKENESS, near_pairs
 from whymask.data.parts import in_parts
 from whymask.data.pixels import native_pixels
 from whymask.data.prepare import labels_text
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.data.sheet import sample_groups
-from whymask.data.sources import Reader, Source, open_source
+from whymask.data.sources import Reader, Source, open_asked
 from whymask.data.store import hash_of, reason_of
 from whymask.disk import check_writable, write_bytes
 from whymask.errors import WhymaskError
@@ -26,7 +27,7 @@ from whymask.keywords import with_keywords
 from whymask.progress import Decoding, say
 from whymask.report.page import render
 from whymask.report.text import clean
-from whymask.tasks import Regression
+from whymask.tasks import Classification, Regression
 
 LOOKED = 2000
 """Images that are opened, unless more are asked for."""
@@ -77,7 +78,10 @@ def overview(
     names, such as ``tile=512``. Returns what the page tells:
 
     {"name", "images", "looked", "notes", "labels", "classes": [{"name", splits ...}], "splits", "suffixes", "sizes",
-    "kinds", "values", "size", "channels", "equal": [[key, ...], ...], "skipped": [[key, reason], ...]}
+    "kinds", "values", "size", "channels", "equal": [[key, ...], ...], "torn": [[key, class, key, class], ...],
+    "near": [[key, key, likeness], ...], "skipped": [[key, reason], ...]}
+
+    equal: of one picture; torn: of them, the first two of each group that have two labels; near: pairs of near copies.
 
     Raises WhymaskError where `data` cannot be used, and for another `looked` than 0 or more.
     """
@@ -85,18 +89,21 @@ def overview(
     if looked < 0:
         raise WhymaskError(f"--looked {looked}: how many images to open, or 0 for all, was expected")
     asked = with_keywords(settings or DataSettings(), keywords)
-    source = in_parts(open_source(data, reader=reader or asked.reader, labels=asked), asked)
+    source = open_asked(data, asked, reader)
+    losses = lost(source, asked)
+    source = in_parts(source, asked)
     how = derive(source, asked)
     rows = np.arange(len(source))
     if 0 < looked < len(rows):
         rows = np.unique(np.linspace(0, len(source) - 1, looked).round().astype(int))
     found = _looks(source, how, rows)
     usable = {row: look for row, look in found.items() if isinstance(look, Look)}
+    equal = _equal(usable)
     told = {
         "name": source.name,
         "images": len(source),
         "looked": len(rows),
-        "notes": [*source.notes, *lost(source, how)],
+        "notes": [*source.notes, *losses],
         "labels": labels_text(source),
         "splits": [] if source.splits is None else sorted({*source.splits}),
         "classes": _classes(source),
@@ -106,7 +113,9 @@ def overview(
         "values": [min(look.low for look in usable.values()), max(look.high for look in usable.values())],
         "size": list(how.size),
         "channels": how.channels,
-        "equal": _equal(source, usable),
+        "equal": [[source.keys[row] for row in rows] for rows in equal],
+        "torn": _torn(source, equal),
+        "near": _near(source, usable),
         "skipped": [[source.keys[row], look] for row, look in found.items() if isinstance(look, str)],
     }
     for line in text_of(told):
@@ -133,6 +142,17 @@ def text_of(told: Row) -> list[str]:
     if told["equal"]:
         example = " and ".join(told["equal"][0][:2])
         lines.append(f"equal pixels in {len(told['equal'])} groups of images, such as {example}")
+    if told["torn"]:
+        first, label, second, other = told["torn"][0]
+        lines.append(
+            f"in {len(told['torn'])} of them with two labels, such as {first} ({label}) and {second} ({other})"
+        )
+    if told["near"]:
+        first, second, likeness = told["near"][0]
+        lines.append(
+            f"{len(told['near']):,} pairs of near copies (likeness {LIKENESS} or more), the least alike {first} and "
+            f"{second} ({likeness:.2f})"
+        )
     if told["skipped"]:
         key, reason = told["skipped"][0]
         lines.append(f"{len(told['skipped']):,} would be skipped, such as {key}: {reason}")
@@ -183,12 +203,34 @@ def _listed(counts: Sequence[Sequence[Any]]) -> str:
     return listed([f"{value} ({count:,})" for value, count in counts])
 
 
-def _equal(source: Source, usable: dict[int, Look]) -> list[list[str]]:
-    """The keys of images with equal pixels, group by group."""
-    groups: dict[bytes, list[str]] = {}
+def _equal(usable: dict[int, Look]) -> list[list[int]]:
+    """The rows of images with equal pixels, group by group."""
+    groups: dict[bytes, list[int]] = {}
     for row, look in usable.items():
-        groups.setdefault(look.digest, []).append(source.keys[row])
-    return [keys for keys in groups.values() if len(keys) > 1]
+        groups.setdefault(look.digest, []).append(row)
+    return [rows for rows in groups.values() if len(rows) > 1]
+
+
+def _torn(source: Source, equal: list[list[int]]) -> list[list[str]]:
+    """Of each group that has two classes, two images of different ones."""
+    if source.task.name != Classification.name:
+        return []
+    found = []
+    for rows in equal:
+        labelled = [row for row in rows if source.labels[row] >= 0]
+        others = [row for row in labelled if source.labels[row] != source.labels[labelled[0]]]
+        if others:
+            pair = (labelled[0], others[0])
+            found.append([text for row in pair for text in (source.keys[row], source.classes[source.labels[row]])])
+    return found
+
+
+def _near(source: Source, usable: dict[int, Look]) -> list[list[Any]]:
+    """Pairs of near copies, the least alike first; of equal pictures the first alone is compared."""
+    rows = list({look.digest: row for row, look in reversed(usable.items())}.values())[::-1]
+    found = near_pairs(np.stack([usable[row].stored for row in rows]))
+    pairs = zip(found.of.tolist(), found.rows.tolist(), found.likeness.tolist(), strict=True)
+    return [[source.keys[rows[of]], source.keys[rows[row]], likeness] for of, row, likeness in pairs]
 
 
 def _page(told: Row, source: Source, usable: dict[int, Look]) -> bytes:

@@ -144,9 +144,9 @@ def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source:
     """Run `network` over all images of `source`, decoded by threads, a batch at a time."""
     if warning := other_depth(source, transform):
         say(f"warning: {warning}")
-    source = in_parts(source, transform)
     for line in lost(source, transform):
         say(line)
+    source = in_parts(source, transform)
     applied = Applied()
 
     def prepared(index: int) -> Tensor | str:

@@ -1,0 +1,132 @@
+"""A directory as a source: what its files are, which of them give the labels, and what is not read."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from whymask.data import formats
+from whymask.data.artefacts import refuse_artefacts
+from whymask.data.files import files_under, from_csv, from_folder
+from whymask.data.metadata import NAMES, from_metadata
+from whymask.data.opening import image_suffixes
+from whymask.data.settings import LabelSettings
+from whymask.data.source import Reader, Source
+from whymask.data.tables import from_disk, from_parquet
+from whymask.errors import WhymaskError
+
+ANSWERS = "predictions.csv"
+"""What `predict` writes, unless told otherwise: answers are no labels."""
+IDX = "-idx3-ubyte"
+"""In the names of MNIST's files of images."""
+MANY_TABLES = 3
+"""Tables beside images up to which it is said of each why it gives no labels."""
+
+
+def from_directory(name: str, folder: Path, reader: Reader | None, labels: LabelSettings | None) -> Source:
+    """Images of a folder, labelled by metadata, by their folders or by a table beside them; or the folder's tables."""
+    if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+        return from_disk(name, folder, labels)
+    files = files_under(folder)
+    suffixes = image_suffixes()
+    images = files if reader else [file for file in files if Path(file).suffix.lower() in suffixes]
+    root = folder.resolve()
+    refuse_artefacts(name, (root / image for image in images), [root], (root / file for file in files))
+    if images:
+        source, used = _of_images(name, root, files, images, reader, labels)
+        return replace(source, notes=(*source.notes, *_left_out(root, sorted({*files} - {*images} - {*used}))))
+    tables = [file for file in files if file.endswith(".parquet")]
+    if tables:
+        return from_parquet(name, root, tables, labels)
+    if any(IDX in Path(file).name for file in files):
+        raise WhymaskError(
+            f"{name}: files in the form of MNIST ({next(file for file in files if IDX in Path(file).name)}), which are "
+            "not read here; images were expected; in Python give torchvision.datasets.MNIST(...), or its like, as the "
+            "data"
+        )
+    raise WhymaskError(
+        f"{name}: no images in this folder ({_by_suffix(files) or 'no files'}); files such as .jpg, .png or .parquet "
+        "were expected; check the path, or give a --reader for formats that Pillow cannot open"
+    )
+
+
+def _of_images(
+    name: str, root: Path, files: list[str], images: list[str], reader: Reader | None, labels: LabelSettings | None
+) -> tuple[Source, list[str]]:
+    """The source, and the tables that it is read from."""
+    if labels is None:
+        return from_folder(name, root, images, reader, labels), []
+    described = from_metadata(name, root, files, reader, labels)
+    if described is not None:
+        return described, [file for file in files if Path(file).name in NAMES]
+    source = from_folder(name, root, images, reader, labels)
+    if source.labelled.any():
+        return source, []
+    tables = [file for file in files if file.endswith(".csv") and os.sep not in file and file not in NAMES]
+    table, notes = _table_of(source, root, tables, reader, labels)
+    if table is not None:
+        source = from_folder(name, root, images, reader, labels, table)
+    return replace(source, notes=(*source.notes, *notes)), [] if table is None else [table.name]
+
+
+def _table_of(
+    source: Source, root: Path, tables: Sequence[str], reader: Reader | None, labels: LabelSettings
+) -> tuple[Source | None, list[str]]:
+    """The one of the `tables` that gives labels of images of `source`, if only one does, and what is said of them."""
+    keys, notes = {*source.keys}, []
+    found: list[Source] = []
+    for file in tables:
+        try:
+            table = _labels_in(file, root, reader, labels)
+        except WhymaskError as error:
+            notes.append(f"{file} gives no labels: {error}")
+            continue
+        if any(key in keys for key, known in zip(table.keys, table.labelled, strict=True) if known):
+            found.append(table)
+        else:
+            notes += [*table.notes, f"{file} gives no labels of these images"]
+    if not found:
+        return None, notes if len(tables) <= MANY_TABLES else [f"none of {len(tables)} .csv gives labels of the images"]
+    if len(found) > 1:
+        names = ", ".join(table.name for table in found)
+        return None, [
+            f"{names} each give labels of these images, so that none is taken: --labels names the one to take"
+        ]
+    (table,) = found
+    others = sum(key not in keys for key in table.keys)
+    beyond = [f"{others:,} of its {len(table):,} rows name none of these images"] * bool(others)
+    return table, [f"labels are those of {table.name}", *table.notes, *beyond]
+
+
+def _labels_in(file: str, root: Path, reader: Reader | None, labels: LabelSettings) -> Source:
+    """Raises WhymaskError for answers of a network, which would be learnt as if somebody had labelled so."""
+    table = from_csv(file, root / file, reader, labels)
+    if file == ANSWERS or any(column.startswith("probability of ") for column in table.columns):
+        raise WhymaskError("it holds a network's answers; to take them for labels, give it as --labels")
+    return table
+
+
+def _left_out(root: Path, others: list[str]) -> list[str]:
+    """What is to be said of files that are not read."""
+    gone = [file for file in others if not (root / file).exists()]
+    files = sorted({*others} - {*gone})
+    shown = ", ".join(gone[:5]) + ", ..." * (len(gone) > 5)
+    links = f"not read, as they are links to what is not there: {shown}"
+    return [_not_read(files)] * bool(files) + [links] * bool(gone)
+
+
+def _not_read(files: list[str]) -> str:
+    suffixes = {Path(file).suffix.lower() for file in files}
+    readable = formats.wanting(suffixes)
+    advice = f"; {formats.EXTRA} reads {', '.join(readable)}" if readable else ""
+    unnamed = "; a picture without a suffix is opened once its name ends in one, such as .png" if "" in suffixes else ""
+    return f"not read, as their names are of no picture that is opened here: {_by_suffix(files)}{advice}{unnamed}"
+
+
+def _by_suffix(files: Iterable[str]) -> str:
+    """ "12 .heic, 3 .txt, 1 without suffix and 4 others"."""
+    counts = Counter(Path(file).suffix.lower() or "without suffix" for file in files)
+    shown = counts.most_common(5)
+    rest = counts.total() - sum(count for _, count in shown)
+    return ", ".join(f"{count} {suffix}" for suffix, count in shown) + (f" and {rest} others" if rest else "")
