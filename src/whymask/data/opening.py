@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from threading import Lock
 
@@ -25,6 +26,8 @@ from whymask.report.text import in_bytes
 
 NOT_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF")
 """Pillow knows the names, not the pixels, or starts another program for them."""
+USUAL = ("BMP", "DIB", "GIF", "JPEG", "PPM", "PNG")
+"""Which `Image.open` tries before all others: each that fails takes time."""
 LARGEST_FILE = 2 * 2**30
 """Bytes."""
 LARGEST_WHOLE, LARGEST = 179_000_000, 1_000_000_000
@@ -38,10 +41,17 @@ _of_large = Lock()
 
 
 def picture_formats() -> tuple[str, ...]:
-    """Names of the formats that are opened."""
+    """Names of the formats that are opened, the usual ones first."""
     Image.init()
     formats.register()
-    return tuple(name for name in Image.OPEN if name not in NOT_PICTURES)
+    return _pictures_of(len(Image.OPEN))
+
+
+@cache
+def _pictures_of(known: int) -> tuple[str, ...]:
+    """Of the formats that Pillow knows, of which there may come to be more."""
+    pictures = [name for name in Image.OPEN if name not in NOT_PICTURES]
+    return tuple(sorted(pictures, key=lambda name: name not in USUAL))
 
 
 def image_suffixes() -> frozenset[str]:
