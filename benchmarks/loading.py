@@ -1,4 +1,4 @@
-"""Training batches from a decoded store, beside the usual pipeline: Pillow and torchvision, image by image.
+"""Training batches from both forms of the store, beside the usual pipeline: Pillow and torchvision, image by image.
 
 Rates are a core: images by processor time, PyTorch on one thread.
 """
@@ -22,6 +22,7 @@ from torchvision.transforms import v2
 from benchmarks.measure import Effort, Row, Work, against, interleaved, threads
 from whymask.data.batches import Augment, Batches
 from whymask.data.derive import derive, statistics
+from whymask.data.forms import FORMS
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.data.source import Source
@@ -34,13 +35,13 @@ UNIT = "images/s per core"
 
 
 def small_rows(effort: Effort, images: int) -> list[Row]:
-    """loader-32 and decode-32: images that are small already."""
+    """loader-32, encoded-32 and decode-32: images that are small already."""
     files, name = jpegs("cifar10-jpeg", images, sides=(32, 32))
     return rows_of(files, name, 32, effort)
 
 
 def large_rows(effort: Effort, images: int) -> list[Row]:
-    """loader-224 and decode-224: photographs."""
+    """loader-224, encoded-224 and decode-224: photographs."""
     files, name = jpegs("clothing-small", images, sides=(400, 888))
     return rows_of(files, name, 224, effort)
 
@@ -51,22 +52,41 @@ def rows_of(files: list[bytes], name: str, size: int, effort: Effort) -> list[Ro
     with TemporaryDirectory() as folder, threads(1):
         decoding = {"store": store_building(source, prep, Path(folder)), "Pillow": pillow_decoding(files)}
         decode = interleaved(decoding, effort, time.process_time)
-        images = open_images(source, prep, Path(folder))
-        mean, std = statistics(images.images)
-        images = replace(images, preprocessing=replace(prep, mean=mean, std=std))
-        augment = Augment()
-        batches = Batches(images, np.arange(len(images)), batch_size=BATCH, seed=0, augment=augment)
-        loading = {"ours": our_batches(batches), "peer": usual_batches(files, size, augment, mean, std)}
+        forms = {name: open_images(source, prep, Path(folder), form=form) for name, form in FORMS.items()}
+        mean, std = statistics(forms["decoded"].images)
+        prep = replace(prep, mean=mean, std=std)
+        augment, batch = Augment(), min(BATCH, len(files))
+        loading = {
+            name: our_batches(
+                Batches(
+                    replace(images, preprocessing=prep),
+                    np.arange(len(files)),
+                    batch_size=batch,
+                    seed=0,
+                    augment=augment,
+                )
+            )
+            for name, images in forms.items()
+        }
+        loading["peer"] = usual_batches(files, size, augment, mean, std)
         load = interleaved(loading, effort, time.process_time)
+        share = forms["encoded"].nbytes / forms["decoded"].nbytes
     stored = f"stored at {prep.store[0]}x{prep.store[1]}"
-    crops = f"random resized crop {augment.min_scale:g}-1, flip, normalise, batch {batches.batch_size}"
+    crops = f"random resized crop {augment.min_scale:g}-1, flip, normalise, batch {batch}"
     return [
         Row(
             name=f"loader-{size}",
             peer="Pillow + torchvision v2",
             unit=UNIT,
             setting=f"{name}, {stored}; {crops}",
-            **against(load, "ours", "peer"),
+            **against(load, "decoded", "peer"),
+        ),
+        Row(
+            name=f"encoded-{size}",
+            peer="Pillow + torchvision v2",
+            unit=UNIT,
+            setting=f"the same from an encoded store of {share:.3g} times the room",
+            **against(load, "encoded", "peer"),
         ),
         Row(
             name=f"decode-{size}",

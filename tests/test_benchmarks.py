@@ -11,7 +11,13 @@ import pytest
 
 pytest.importorskip("transformers")
 FIELDS = {"name", "ours", "peer", "peer_rate", "ratio", "share", "unit", "setting"}
-VIT_ROWS, LOADER_ROWS = {"mae-step", "mae-step-half"}, {"loader-32", "decode-32", "loader-224", "decode-224"}
+VIT_ROWS, LOADER_ROWS = (
+    {"mae-step", "mae-step-half"},
+    {
+        *("loader-32", "encoded-32", "decode-32"),
+        *("loader-224", "encoded-224", "decode-224"),
+    },
+)
 MATMUL_ROWS = {"matmul-1", "matmul-2"}
 THEORY_ROWS = {"theory-pretrain", "theory-supervised", *(f"theory-masks-{masks}" for masks in (1, 10, 100))}
 THEORY_ROWS |= {f"theory-structure-{k}{what}" for k in (2, 3) for what in ("", "-gather")}

@@ -38,6 +38,7 @@ FORMULA, ESCAPE = ("=", "+", "-", "@"), re.compile(r"\\[\\xuUnrt]")
 """How a spreadsheet's formula begins, and an escape of Python."""
 BOUND = {
     *("config.json", "predictions.npz", "pool.npz", "images.npy", "hashes.npy", "index.json"),
+    *("images.bin", "ends.npy", "shape.npy"),
     *(f"{part}.{suffix}" for part in ("encoder", "decoder", "head") for suffix in ("json", "safetensors")),
 }
 """Files that are made together with all of their folder."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from whymask.data.store import FILES, abandoned, last_used
+from whymask.data.store import abandoned, last_used
 from whymask.disk import check, check_file, read_json
 from whymask.errors import BusyError, DamagedError, WhymaskError
 from whymask.locks import holding
@@ -54,8 +54,8 @@ def check_folder(folder: Path) -> Checked:
 
 def _check_store(index: Path) -> int:
     digests = read_json(index).get("sha256", {})
-    for name in FILES:
-        check_file(index.with_name(name), digests.get(name))
+    for name, digest in digests.items():
+        check_file(index.with_name(name), digest)
     return len(digests)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from whymask.data import store
+from whymask.data import decoding, store
 from whymask.data.derive import derive, statistics
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
@@ -56,7 +56,7 @@ def test_images_of_the_right_size_are_kept_bit_for_bit(tmp_path):
 
 
 def test_many_blocks_keep_their_order_and_report_progress(tmp_path):
-    count = 5 * store.BLOCK + 7
+    count = 5 * decoding.BLOCK + 7
     values = np.arange(count, dtype=np.uint16)[:, None, None].repeat(4, axis=1)
     done: list[tuple[int, int]] = []
     source = open_source(values)

@@ -15,7 +15,7 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings, default_store
 from whymask.data.sources import Reader, Source, open_asked
 from whymask.data.splits import USUAL_SHARE, groups_of, leaking_rows, share_for, test_rows
-from whymask.data.store import ImageSet, open_images, store_size
+from whymask.data.store import ImageSet, form_for, form_text, open_images
 from whymask.errors import WhymaskError
 from whymask.tasks import Classification, Regression, Task
 
@@ -23,6 +23,8 @@ FEW_UNLABELLED = 1_000
 
 TEST = " test "
 """In an identity, between the images' fingerprint and a share that is not the usual."""
+ENCODED = " encoded"
+"""In an identity, behind the images' fingerprint where they are not to the bit what was decoded."""
 NEAR = " near "
 """In an identity, before the number of near copies that are left out, where there are any."""
 
@@ -183,8 +185,9 @@ def prepare(
     if (prep.low, prep.high) != (0.0, 255.0):
         say(f"values from {prep.low:,.6g} to {prep.high:,.6g} become 0 to 1; what lies outside is seen as the nearest")
     say(labels_text(source))
-    say(f"decoded images are kept in {store} ({store_size(source, prep) / 2**20:,.0f} MiB)")
-    images = open_images(source, prep, store, progress=progress)
+    form = form_for(source, prep, store, config.store_form)
+    say(form_text(source, prep, store, form))
+    images = open_images(source, prep, store, progress=progress, form=form)
     if images.skipped:
         say(f"{len(images.skipped):,} images cannot be used and are left out; skipped.csv lists them")
     return split(source, images, config, like, say)
@@ -225,7 +228,8 @@ def split(
 
 def _tested(images: ImageSet, share: float | None) -> str:
     """The identity of images of which this share is tested on."""
-    return images.fingerprint if share in (None, USUAL_SHARE) else f"{images.fingerprint}{TEST}{share:g}"
+    stored = f"{images.fingerprint}{'' if images.is_exact else ENCODED}"
+    return stored if share in (None, USUAL_SHARE) else f"{stored}{TEST}{share:g}"
 
 
 def labels_text(source: Source) -> str:
@@ -273,7 +277,8 @@ def _test_share(
                 "names of the splits"
             )
         return None
-    fingerprint, _, share_there = (like or "").partition(NEAR)[0].partition(TEST)
+    stored, _, share_there = (like or "").partition(NEAR)[0].partition(TEST)
+    fingerprint = stored.removesuffix(ENCODED)
     if asked is None and fingerprint == images.fingerprint:
         return float(share_there or USUAL_SHARE)
     counts = images.task.counts(images.labels[labelled])

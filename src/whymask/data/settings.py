@@ -112,7 +112,11 @@ class DataSettings(LabelSettings):
     transductive: bool = False
     """Keep the test images, without their labels, in pretraining. The page then says so."""
     store: Path | None = None
-    """Folder for decoded images, memory-mapped and shared by runs; default: $WHYMASK_STORE or ~/.cache/whymask."""
+    """Folder for decoded images, shared by runs; default: $WHYMASK_STORE or ~/.cache/whymask."""
+    store_form: Literal["auto", "decoded", "encoded"] = field(default="auto", metadata=LATER | {"before": "decoded"})
+    """How they are kept there: decoded, mapped into memory, or encoded, as JPEG of quality 95 (PNG where values are not
+    of 8 bits), about an eighth of the room, and decoded at each step. auto: decoded where that fits into half of the
+    free disk and of the memory."""
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for a share that leaves nothing to test on or nothing to train on, for tiles that do not

@@ -1,4 +1,4 @@
-"""The decode-once store: every image of a source as one memory-mapped array beside its hashes.
+"""The decode-once store: every image of a source, in one of two forms, beside its hashes.
 
 A store is named after the source's stamp and the geometry that its pixels were brought to, so a changed file or
 another size makes a new one. It is written under a temporary name, synced and renamed: a store that exists is whole.
@@ -8,21 +8,18 @@ store is first opened on a machine, or after they were written to.
 
 import hashlib
 import os
-import re
 import shutil
 import socket
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from whymask.data.pixels import native_pixels
+from whymask.data.decoding import decoded
+from whymask.data.forms import FORMS, QUALITY, Form, Packed, encode, memory
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.source import Source
 from whymask.disk import check_file, damaged, read_json, sha256_of, sync_folder, write_record
@@ -31,8 +28,9 @@ from whymask.report.text import in_bytes
 from whymask.tasks import Task
 
 VERSION = 3  # of the files and of the decoding rules: a new number makes new stores
-FILES = ("images.npy", "hashes.npy")
-BLOCK = 64  # images that one task decodes
+HASHES = "hashes.npy"
+DECODED = FORMS["decoded"]
+SAMPLE = 32  # images by which the size of an encoded store is told
 Progress = Callable[[int, int], None]
 
 
@@ -40,7 +38,7 @@ Progress = Callable[[int, int], None]
 class ImageSet:
     """A decoded source: N usable images, all arrays aligned with them."""
 
-    images: np.ndarray  # memory-mapped (N, H, W, C) uint8 or uint16
+    images: np.ndarray  # memory-mapped (N, H, W, C) uint8 or uint16, or `forms.EncodedImages`, which gives rows alike
     keys: list[str]
     labels: np.ndarray  # N rows, as the task has them
     task: Task
@@ -54,6 +52,7 @@ class ImageSet:
     path: Path  # the store's folder
     nbytes: int  # of the store on disk
     wholes: np.ndarray | None = None  # str (N,): of which file each is a part
+    is_exact: bool = True  # whether the images are to the bit what was decoded
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -75,26 +74,59 @@ def store_size(source: Source, preprocessing: Preprocessing) -> int:
     return len(source) * height * width * preprocessing.channels * preprocessing.dtype.itemsize
 
 
-def store_path(source: Source, preprocessing: Preprocessing, cache: Path) -> Path:
+def encoded_size(source: Source, preprocessing: Preprocessing) -> int:
+    """About how many bytes the encoded store of `source` takes, by up to SAMPLE evenly spaced images."""
+    sizes = []
+    for row in np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)).tolist():
+        with suppress(Exception):  # a damaged image, which is left out
+            sizes.append(len(encode(preprocessing.decode(source.read(row)))))
+    return round(float(np.mean(sizes)) * len(source)) if sizes else 0
+
+
+def form_for(source: Source, preprocessing: Preprocessing, cache: Path, asked: str) -> Form:
+    """The form that was `asked` for; of "auto" the one that is there, else decoded where it fits into half of the free
+    disk and of the memory, else encoded."""
+    if asked != "auto":
+        return FORMS[asked]
+    for form in FORMS.values():
+        if store_path(source, preprocessing, cache, form).exists():
+            return form
+    place = next(folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.exists())
+    room = [shutil.disk_usage(place).free, memory()]
+    fits = all(there is None or 2 * store_size(source, preprocessing) <= there for there in room)
+    return FORMS["decoded" if fits else "encoded"]
+
+
+def form_text(source: Source, preprocessing: Preprocessing, cache: Path, form: Form) -> str:
+    """Where the store is kept, and its size; of an encoded one also what it would take decoded."""
+    decoded_size = in_bytes(store_size(source, preprocessing))
+    if form is DECODED:
+        return f"decoded images are kept in {cache} ({decoded_size})"
+    about = in_bytes(encoded_size(source, preprocessing))
+    return f"images are kept encoded in {cache} (about {about}; decoded they would take {decoded_size})"
+
+
+def store_path(source: Source, preprocessing: Preprocessing, cache: Path, form: Form = DECODED) -> Path:
     """The folder that the store of `source` has, or will have, under `cache`."""
     prep = preprocessing
-    geometry = (prep.store, prep.size, prep.channels, prep.low, prep.high, prep.alpha, prep.frames)
+    geometry: tuple[Any, ...] = (prep.store, prep.size, prep.channels, prep.low, prep.high, prep.alpha, prep.frames)
+    geometry += () if form is DECODED else (form.name, QUALITY)
     name = hashlib.blake2b(repr((VERSION, source.stamp, len(source), geometry)).encode(), digest_size=8).hexdigest()
     return Path(cache) / name
 
 
 def open_images(
-    source: Source, preprocessing: Preprocessing, cache: Path, progress: Progress | None = None
+    source: Source, preprocessing: Preprocessing, cache: Path, progress: Progress | None = None, form: Form = DECODED
 ) -> ImageSet:
-    """Opens the store of `source` under `cache`, decoding the images first if it is not there.
+    """Opens the store of `source` under `cache`, in that `form`, decoding the images first if it is not there.
 
     `progress(done, total)` is called while decoding. Raises WhymaskError when more than half of the images cannot be
     used, when the disk is too small, and when the store is damaged.
     """
-    folder = store_path(source, preprocessing, cache)
+    folder = store_path(source, preprocessing, cache, form)
     if not folder.exists():
-        _build(source, preprocessing, folder, progress or (lambda done, total: None))
-    images, hashes, index = _opened(folder)
+        _build(source, preprocessing, folder, form, progress or (lambda done, total: None))
+    images, hashes, index = _opened(folder, form)
     kept = np.ones(len(source), dtype=bool)
     kept[[row for row, _ in index["skipped"]]] = False
     labels = source.labels[kept]
@@ -113,36 +145,38 @@ def open_images(
         preprocessing=preprocessing,
         path=folder,
         nbytes=sum(file.stat().st_size for file in folder.iterdir()),
+        is_exact=form.is_exact(preprocessing),
     )
 
 
-def _opened(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Images (memory-mapped), hashes and index of a store. Raises DamagedError where they are not what was written."""
+def _opened(folder: Path, form: Form) -> tuple[Any, np.ndarray, dict[str, Any]]:
+    """Images, hashes and index of a store. Raises DamagedError where they are not what was written."""
+    large = folder / form.files[0]
     try:
         index = read_json(folder / "index.json")
-        for name in FILES:
-            if name != "images.npy" or not _was_checked(folder):
+        for name in (*form.files, HASHES):
+            if name != large.name or not _was_checked(folder, large):
                 check_file(folder / name, index.get("sha256", {}).get(name))
-        _mark_checked(folder)
-        return np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "hashes.npy"), index
+        _mark_checked(folder, large)
+        return form.open(folder), np.load(folder / HASHES), index
     except (OSError, EOFError, ValueError) as error:
-        raise damaged(folder / "images.npy", str(error)) from error
+        raise damaged(large, str(error)) from error
 
 
-def _was_checked(folder: Path) -> bool:
+def _was_checked(folder: Path, large: Path) -> bool:
     """Whether this machine compared the images with their checksum since they were last written to."""
     mark = folder / f"checked-{socket.gethostname()}"
-    return mark.exists() and mark.read_text() == _state(folder)
+    return mark.exists() and mark.read_text() == _state(large)
 
 
-def _mark_checked(folder: Path) -> None:
+def _mark_checked(folder: Path, large: Path) -> None:
     """The mark's time is when the store was last used. A store that is read only is checked at each opening."""
     with suppress(OSError):
-        (folder / f"checked-{socket.gethostname()}").write_text(_state(folder))
+        (folder / f"checked-{socket.gethostname()}").write_text(_state(large))
 
 
-def _state(folder: Path) -> str:
-    state = (folder / "images.npy").stat()
+def _state(large: Path) -> str:
+    state = large.stat()
     return f"{state.st_size} {state.st_mtime_ns}"
 
 
@@ -153,20 +187,21 @@ def _fingerprint(hashes: np.ndarray, labels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _build(source: Source, preprocessing: Preprocessing, folder: Path, progress: Progress) -> None:
+def _build(source: Source, preprocessing: Preprocessing, folder: Path, form: Form, progress: Progress) -> None:
     partial = folder.with_name(f"{folder.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left in abandoned(folder.parent):
             shutil.rmtree(left, ignore_errors=True)
-        needed, free = store_size(source, preprocessing), shutil.disk_usage(folder.parent).free
+        size = store_size if form is DECODED else encoded_size
+        needed, free = size(source, preprocessing), shutil.disk_usage(folder.parent).free
         if needed > free:
             raise WhymaskError(
                 f"{folder.parent}: {in_bytes(free)} free; the decode store needs {in_bytes(needed)}; give another "
                 "cache folder or a smaller image size, or make room: whymask clean --stores 30"
             )
         partial.mkdir()
-        _write(source, preprocessing, partial, progress)
+        _write(source, preprocessing, partial, form, progress)
         sync_folder(partial)
         try:
             partial.rename(folder)
@@ -205,37 +240,28 @@ def last_used(folder: Path) -> float:
     return max(path.stat().st_mtime for path in (folder / "index.json", *folder.glob("checked-*")))
 
 
-def _write(source: Source, preprocessing: Preprocessing, folder: Path, progress: Progress) -> None:
-    """Streams the decoded images to images.npy: a full disk is an error here, where a memory map would be a crash."""
+def _write(source: Source, preprocessing: Preprocessing, folder: Path, form: Form, progress: Progress) -> None:
     skipped: list[tuple[int, str]] = []
     hashes: list[bytes] = []
-    with (folder / "images.npy").open("wb") as file:
-        _write_header(file, len(source), preprocessing)
-        for images, digests, failures in _decoded(source, preprocessing):
-            file.write(images.data)
-            hashes += digests
-            skipped += failures
+
+    def packed() -> Iterator[Packed]:
+        for images, digests, failures in decoded(source, preprocessing, form):
+            yield images
+            hashes.extend(digests)
+            skipped.extend(failures)
             if 2 * len(skipped) > len(source):
                 _raise_most_fail(source, skipped)
             progress(len(hashes) + len(skipped), len(source))
-        file.seek(0)
-        _write_header(file, len(hashes), preprocessing)
-        file.flush()
-        os.fsync(file.fileno())
-    with (folder / "hashes.npy").open("wb") as file:
+
+    form.write(folder, packed(), len(source), preprocessing)
+    with (folder / HASHES).open("wb") as file:
         np.save(file, np.array(hashes, dtype="S32"))
         file.flush()
         os.fsync(file.fileno())
     index = {"version": VERSION, "name": source.name, "stamp": source.stamp, "skipped": skipped}
-    write_record(folder / "index.json", index | {"sha256": {name: sha256_of(folder / name) for name in FILES}})
-    _mark_checked(folder)
-
-
-def _write_header(file: BinaryIO, count: int, preprocessing: Preprocessing) -> None:
-    """A .npy header; NumPy pads it so that another count takes the same room."""
-    shape = (count, *preprocessing.store, preprocessing.channels)
-    header = {"descr": preprocessing.dtype.str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
+    sums = {name: sha256_of(folder / name) for name in (*form.files, HASHES)}
+    write_record(folder / "index.json", index | {"sha256": sums})
+    _mark_checked(folder, folder / form.files[0])
 
 
 def _raise_most_fail(source: Source, skipped: list[tuple[int, str]]) -> None:
@@ -244,59 +270,3 @@ def _raise_most_fail(source: Source, skipped: list[tuple[int, str]]) -> None:
         f"{source.name}: more than half of {len(source)} images cannot be used ({listed}); images that can be decoded, "
         "of one number of channels, were expected; check the files, or give a --reader for their format"
     )
-
-
-Block = tuple[np.ndarray, list[bytes], list[tuple[int, str]]]
-
-
-def _decoded(source: Source, preprocessing: Preprocessing) -> Iterator[Block]:
-    """Blocks of images in order, decoded by threads (Pillow and hashing release the GIL) a few blocks ahead."""
-    workers = os.cpu_count() or 1
-    starts = iter(range(0, len(source), BLOCK))
-    with ThreadPoolExecutor(workers) as pool:
-
-        def submit(count: int) -> None:
-            for start in islice(starts, count):
-                waiting.append(pool.submit(_decode_block, source, preprocessing, start))
-
-        waiting: deque[Future[Block]] = deque()
-        submit(2 * workers)
-        try:
-            while waiting:
-                yield waiting.popleft().result()
-                submit(1)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _decode_block(source: Source, preprocessing: Preprocessing, start: int) -> Block:
-    """Images, hashes, and (row, reason) of the failures, of one block."""
-    rows = range(start, min(start + BLOCK, len(source)))
-    images = np.empty((len(rows), *preprocessing.store, preprocessing.channels), preprocessing.dtype)
-    hashes: list[bytes] = []
-    failures: list[tuple[int, str]] = []
-    for row in rows:
-        try:
-            pixels = native_pixels(source.read(row), preprocessing.alpha, preprocessing.frames)
-            images[len(hashes)] = preprocessing.fit(pixels)
-        except Exception as error:  # decoders raise anything; one image never ends a run
-            failures.append((row, reason_of(error)))
-        else:
-            hashes.append(hash_of(pixels))
-    return images[: len(hashes)], hashes, failures
-
-
-def hash_of(pixels: np.ndarray) -> bytes:
-    """Of native pixels (H, W, C): equal for equal pixels, shape and type."""
-    digest = hashlib.blake2b(f"{pixels.shape} {pixels.dtype.str}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest().encode()
-
-
-def reason_of(error: Exception) -> str:
-    """Why an image cannot be used, in one line, without memory addresses."""
-    text = " ".join(str(error).split())
-    if "cannot identify image file" in text:
-        return "not an image that Pillow can open"
-    text = text if isinstance(error, WhymaskError) else f"{type(error).__name__}: {text}"
-    return re.sub(r"( object)? at 0x[0-9a-f]+", "", text)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from whymask.data.decoding import hash_of, reason_of
 from whymask.data.derive import derive
 from whymask.data.doubts import listed
 from whymask.data.lost import lost
@@ -20,7 +21,6 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.data.sheet import sample_groups
 from whymask.data.sources import Reader, Source, open_asked
-from whymask.data.store import hash_of, reason_of
 from whymask.disk import check_writable, write_bytes
 from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords

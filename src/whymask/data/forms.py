@@ -1,0 +1,189 @@
+"""The forms in which a store keeps its images: decoded, one array that is mapped into memory, or encoded, as JPEG or
+PNG files one behind another, which take about an eighth of the room and are decoded each time they are asked for."""
+
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from whymask.data.preprocessing import Preprocessing
+
+QUALITY = 95
+"""Of a JPEG; colours have half the resolution (4:2:0)."""
+ALONE = 4
+"""Images that are decoded without threads."""
+
+
+Packed = np.ndarray | Sequence[bytes]
+"""Of n images: themselves, or a file of each."""
+
+
+class Form(ABC):
+    """What a store holds beside its hashes and its index."""
+
+    name: str
+    files: tuple[str, ...]
+
+    @abstractmethod
+    def is_exact(self, preprocessing: Preprocessing) -> bool:
+        """Whether what is read is what was written, to the bit."""
+
+    @abstractmethod
+    def pack(self, images: np.ndarray) -> Packed:
+        """What is written of images (n, H, W, C); called by several threads."""
+
+    @abstractmethod
+    def write(self, folder: Path, packed: Iterator[Packed], count: int, preprocessing: Preprocessing) -> None:
+        """Write all images, `count` at most, as they come: a full disk is an error here, where a memory map crashes."""
+
+    @abstractmethod
+    def open(self, folder: Path) -> Any:
+        """The images (N, H, W, C), which rows are taken of as of an array. Raises OSError and ValueError."""
+
+
+class Decoded(Form):
+    """images.npy."""
+
+    name, files = "decoded", ("images.npy",)
+
+    def is_exact(self, preprocessing: Preprocessing) -> bool:
+        return True
+
+    def pack(self, images: np.ndarray) -> Packed:
+        return images
+
+    def write(self, folder: Path, packed: Iterator[Packed], count: int, preprocessing: Preprocessing) -> None:
+        def header(rows: int) -> None:
+            """NumPy pads it so that another number takes the same room."""
+            shape = (rows, *preprocessing.store, preprocessing.channels)
+            about = {"descr": preprocessing.dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, about)
+
+        written = 0
+        with (folder / "images.npy").open("wb") as file:
+            header(count)
+            for images in packed:
+                file.write(np.asarray(images).data)
+                written += len(images)
+            file.seek(0)
+            header(written)
+            _sync(file)
+
+    def open(self, folder: Path) -> np.ndarray:
+        return np.load(folder / "images.npy", mmap_mode="r")
+
+
+class Encoded(Form):
+    """images.bin, the images; ends.npy, int64 (N,), where each ends; shape.npy: (H, W, C) and bytes a value."""
+
+    name, files = "encoded", ("images.bin", "ends.npy", "shape.npy")
+
+    def is_exact(self, preprocessing: Preprocessing) -> bool:
+        return not _is_jpeg(preprocessing.channels, preprocessing.dtype)
+
+    def pack(self, images: np.ndarray) -> Packed:
+        return [encode(image) for image in images]
+
+    def write(self, folder: Path, packed: Iterator[Packed], count: int, preprocessing: Preprocessing) -> None:
+        lengths: list[int] = []
+        with ExitStack() as stack:
+            images, ends, shape = (stack.enter_context((folder / name).open("wb")) for name in self.files)
+            for several in packed:
+                for image in several:
+                    images.write(image)
+                    lengths.append(len(image))
+            np.save(ends, np.cumsum(lengths, dtype=np.int64))
+            np.save(shape, [*preprocessing.store, preprocessing.channels, preprocessing.dtype.itemsize])
+            for file in (images, ends, shape):
+                _sync(file)
+
+    def open(self, folder: Path) -> "EncodedImages":
+        return EncodedImages(folder)
+
+
+FORMS: dict[str, Form] = {form.name: form for form in (Decoded(), Encoded())}
+
+
+class EncodedImages:
+    """Images (N, H, W, C) of an encoded store; ``images[rows]`` decodes them, by threads, into an array."""
+
+    ndim = 4
+
+    def __init__(self, folder: Path) -> None:
+        self.ends = np.load(folder / "ends.npy")
+        *sides, width = np.load(folder / "shape.npy").tolist()
+        self.shape = (len(self.ends), *sides)
+        self.dtype = np.dtype(f"u{width}")
+        size = (folder / "images.bin").stat().st_size
+        if size != (self.ends[-1] if len(self.ends) else 0):
+            raise ValueError(f"{size} bytes of images where ends.npy counts {self.ends[-1]}")
+        self.bytes = np.memmap(folder / "images.bin", mode="r")
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        chosen = np.arange(len(self))[rows]
+        if chosen.ndim == 0:
+            return self._image(int(chosen))
+        found = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+
+        def place(at: int) -> None:
+            found[at] = self._image(int(chosen[at]))
+
+        if len(chosen) <= ALONE:
+            for at in range(len(chosen)):
+                place(at)
+        else:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                list(pool.map(place, range(len(chosen))))
+        return found
+
+    def _image(self, row: int) -> np.ndarray:
+        start = int(self.ends[row - 1]) if row else 0
+        return decode(bytes(self.bytes[start : self.ends[row]]), self.shape[1:], self.dtype)
+
+
+def encode(image: np.ndarray) -> bytes:
+    """An image (H, W, C) of 8-bit grey or colour as JPEG; any other as PNG, its channels below each other."""
+    file = io.BytesIO()
+    height, width, channels = image.shape
+    if _is_jpeg(channels, image.dtype):
+        Image.fromarray(image if channels == 3 else image[..., 0]).save(file, "JPEG", quality=QUALITY)
+    else:
+        planes = np.ascontiguousarray(np.moveaxis(image, -1, 0)).reshape(channels * height, width)
+        Image.fromarray(planes).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def decode(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """The image (H, W, C) of `encode`."""
+    height, width, channels = shape
+    with Image.open(io.BytesIO(data), formats=["JPEG", "PNG"]) as image:
+        pixels = np.asarray(image).astype(dtype, copy=False)
+    if _is_jpeg(channels, dtype):
+        return pixels.reshape(shape)
+    return np.moveaxis(pixels.reshape(channels, height, width), 0, -1)
+
+
+def _is_jpeg(channels: int, dtype: np.dtype) -> bool:
+    return dtype == np.uint8 and channels in (1, 3)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def memory() -> int | None:
+    """Bytes of this machine's memory; None where the system does not tell."""
+    with suppress(AttributeError, ValueError, OSError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
