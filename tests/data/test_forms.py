@@ -75,6 +75,9 @@ def test_rows_are_taken_as_of_an_array(photos: np.ndarray, tmp_path: Path) -> No
     for rows in (slice(None), slice(30, 5, -4), mask, np.array([7, 7, 0]), [], np.arange(39, -1, -1)):
         assert np.array_equal(images[rows], whole[rows])
     assert np.array_equal(images[-1], whole[-1]) and len(images) == 40 and images.ndim == whole.ndim
+    out = np.empty((3, *whole.shape[1:]), np.uint8)
+    assert np.take(images, np.array([5, 0, 5]), axis=0, out=out, mode="clip") is out  # type: ignore[call-overload]
+    assert np.array_equal(out, whole[[5, 0, 5]])
     with pytest.raises(IndexError):
         images[40]
     assert statistics(images, np.arange(30)) == statistics(whole, np.arange(30))  # type: ignore[arg-type]

@@ -133,10 +133,13 @@ class EncodedImages:
         chosen = np.arange(len(self))[rows]
         if chosen.ndim == 0:
             return self._image(int(chosen))
-        found = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+        return self.take(chosen, 0, np.empty((len(chosen), *self.shape[1:]), self.dtype))
+
+    def take(self, chosen: np.ndarray, axis: int, out: np.ndarray, mode: str = "raise") -> np.ndarray:
+        """``np.take(images, rows, axis=0, out=out)``."""
 
         def place(at: int) -> None:
-            found[at] = self._image(int(chosen[at]))
+            out[at] = self._image(int(chosen[at]))
 
         if len(chosen) <= ALONE:
             for at in range(len(chosen)):
@@ -144,7 +147,7 @@ class EncodedImages:
         else:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 list(pool.map(place, range(len(chosen))))
-        return found
+        return out
 
     def _image(self, row: int) -> np.ndarray:
         start = int(self.ends[row - 1]) if row else 0
