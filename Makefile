@@ -8,8 +8,9 @@ READY := $(VENV)/.ready
 demo: $(READY)  ## the main job on built-in images, with its page under runs/demo
 	$(RUN)/whymask study glyphs --budgets 10 --worth-budgets 20 30 --pretrain.epochs 4 --out runs/demo
 
+# Tests start many processes: each would compile all of torch anew where the environment forbids keeping that.
 test: check  ## lint, types and tests, two files at a time, a thread each
-	OMP_NUM_THREADS=1 $(RUN)/pytest --numprocesses 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(RUN)/ruff check .

@@ -14,6 +14,14 @@ import tiny
 from tiny import CLASSES, GLYPHS, small_explanation, tiny_settings
 from whymask import Explanation, cli, explain, study
 
+LONGEST_FIRST = (
+    "test_faults", "explanations/test_explain", "explanations/test_page", "test_cli", "methods/test_every_method",
+    "studies/test_final", "studies/test_study", "exports/test_export", "explanations/test_label",
+    "encoders/test_masked", "studies/test_page", "test_package", "test_systems", "test_startup", "training/test_loop",
+    "tasks/test_scores", "test_surroundings", "test_stopping", "test_device", "test_examples",
+)  # fmt: skip
+"""Files of ten seconds and more begin before all others: of two workers, none ends long after the other."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", choices=("cpu", "cuda", "mps"), help="where tests train (default: cpu)")
@@ -21,6 +29,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     tiny.DEVICE = config.getoption("--device")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.with_suffix("").relative_to(Path(__file__).parent).as_posix()
+        return places.get(name, len(places))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,7 @@
 """An import goes only downward: no room of the house knows one above it, not even from within a function."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,3 +45,11 @@ def room_of(parts: tuple[str, ...] | list[str]) -> str:
     """Of a path or a dotted name below whymask; what is no room is a name that `whymask` itself gives."""
     room = Path(parts[0]).stem if parts else "__init__"
     return room if any((SOURCE / name).exists() for name in (room, f"{room}.py")) else "__init__"
+
+
+def test_no_test_forks_the_process_that_tests_run_in() -> None:
+    """What other tests left in it, such as autograd's threads, would decide whether the child can train."""
+    own = Path(__file__).parent
+    forks = re.compile(r"""["']fork["']|os\.fork\(\)""")
+    found = {str(path.relative_to(own)) for path in own.rglob("*.py") if forks.search(path.read_text())}
+    assert found == {"elsewhere.py"}  # a program of its own

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.agreement import ENCODERS, agreement, make_truth, train
+from experiments.agreement import ENCODERS, agreement, make_truth, measured, train
 from tiny import GLYPHS, runtime, small_explanation, tiny_settings
 from whymask import (
     ExplainSettings,
@@ -317,10 +317,17 @@ def test_the_command(finished: Path, tmp_path: Path, whymask: Callable[..., Any]
     assert (tmp_path / "why" / "report.html").exists()
 
 
-def test_views_tell_what_a_network_can_know(tmp_path: Path) -> None:
+def test_views_tell_what_a_network_can_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The small version of experiments/agreement.py: one network, half of whose classes show one feature only."""
     truth = make_truth(Glyphs(train=1000, test=200), seed=0)
     network = train(truth, ENCODERS["cnn"], seed=0, epochs=10, out=tmp_path / "network")
+    kept: list[dict[str, np.ndarray]] = []
+
+    def measured_once(*given: Any) -> dict[str, np.ndarray]:
+        kept.extend([] if kept else [measured(*given)])
+        return dict(kept[0])
+
+    monkeypatch.setattr("experiments.agreement.measured", measured_once)
     found = agreement(network, truth, images=200, interaction_images=50)
     assert found["accuracy_one_feature"] > 0.8 and found["accuracy_two_features"] > 0.8
     assert found["views, mean"] >= 0.8 and found["views, patches"] >= 0.8

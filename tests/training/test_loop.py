@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import multiprocessing
 import os
 import shutil
 import signal
@@ -21,7 +20,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from children import start_child
 from tiny import DEVICE, GLYPHS, new_encoder, runtime
+from whymask import cli
 from whymask.data.batches import Batches
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
@@ -92,10 +93,9 @@ def slow_down(seconds: float) -> None:
     Batches.__call__ = slowly  # type: ignore[method-assign]
 
 
-def in_child(work: Callable[[], object], at_step: int, folder: Path, number: int) -> int | None:
-    """Run `work` in a forked process, send it a signal once metrics.jsonl has `at_step` lines; its exit code."""
-    child = multiprocessing.get_context("fork").Process(target=work)
-    child.start()
+def in_child(at_step: int, folder: Path, number: int, work: Callable[..., object], *given: object) -> int | None:
+    """Call `work` in a process of its own, send it a signal once metrics.jsonl has `at_step` lines; its exit code."""
+    child = start_child(work, *given)
     metrics = folder / "metrics.jsonl"
     while child.is_alive():
         if metrics.exists() and len(metrics.read_text().splitlines()) >= at_step:
@@ -113,17 +113,18 @@ def unbroken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return request.param, folder
 
 
+def slowly_pretraining(folder: Path, prepared: Prepared, name: str) -> None:
+    slow_down(0.02)
+    pretraining(folder, prepared, name=name)
+
+
 @pytest.mark.parametrize("at_step", [1, 3, 6])
 def test_a_run_killed_at_any_step_ends_with_the_same_bits(
     at_step: int, unbroken: tuple[str, Path], prepared: Prepared, tmp_path: Path
 ) -> None:
     name, whole = unbroken
-
-    def slowly() -> None:
-        slow_down(0.02)
-        pretraining(tmp_path, prepared, name=name)
-
-    assert in_child(slowly, at_step, tmp_path, signal.SIGKILL) == -signal.SIGKILL
+    given = (tmp_path, prepared, name)
+    assert in_child(at_step, tmp_path, signal.SIGKILL, slowly_pretraining, *given) == -signal.SIGKILL
     assert not (tmp_path / "result.json").exists()
     pretraining(tmp_path, prepared, name=name)
     assert weights(tmp_path) == weights(whole)
@@ -204,24 +205,25 @@ def test_a_stop_within_a_line_of_means_leaves_the_same_lines_and_result(
     assert (continued["loss"], continued["images_seen"]) == (whole["loss"], whole["images_seen"])
 
 
+def averaged(folder: Path, prepared: Prepared) -> dict[str, Any]:
+    """A classifier of 15 steps, with an average of its weights."""
+    asked = FinetuneTrainingSettings(epochs=3, batch_size=8, ema=0.9, checkpoint_every=3)
+    return train_classifier(on_cpu(prepared), classifier_job(prepared, asked), folder, "test")
+
+
+def slowly_averaged(folder: Path, prepared: Prepared) -> None:
+    slow_down(0.05)
+    averaged(folder, prepared)
+
+
 def test_a_classifier_with_an_average_that_is_killed_ends_with_the_same_bits(
     prepared: Prepared, tmp_path: Path
 ) -> None:
-    asked = FinetuneTrainingSettings(epochs=3, batch_size=8, ema=0.9, checkpoint_every=3)
-
-    def train(folder: Path) -> dict[str, Any]:
-        return train_classifier(on_cpu(prepared), classifier_job(prepared, asked), folder, "test")
-
-    whole = train(tmp_path / "whole")
+    whole = averaged(tmp_path / "whole", prepared)
     killed = tmp_path / "killed"
-
-    def slowly() -> None:
-        slow_down(0.05)
-        train(killed)
-
-    assert in_child(slowly, 7, killed, signal.SIGKILL) == -signal.SIGKILL
+    assert in_child(7, killed, signal.SIGKILL, slowly_averaged, killed, prepared) == -signal.SIGKILL
     assert sorted(path.name for path in (killed / "checkpoints").glob("*.json"))[-1] == "step-00000006.json"
-    continued = train(killed)
+    continued = averaged(killed, prepared)
     for name in ("encoder/encoder.safetensors", "head.safetensors"):
         assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert lines(killed) == lines(tmp_path / "whole")
@@ -229,16 +231,18 @@ def test_a_classifier_with_an_average_that_is_killed_ends_with_the_same_bits(
     assert not (killed / "checkpoints").exists()
 
 
+def slow_command(stderr: Path, *arguments: object) -> None:
+    console.file = stderr.open("w")
+    slow_down(0.05)
+    sys.argv = ["whymask", *map(str, arguments)]
+    cli.main()
+
+
 def test_ctrl_c_on_the_command_line_is_one_line_and_exit_code_130(tmp_path: Path, whymask: Callable[..., int]) -> None:
     size = ("--width", 4, "--epochs", 2, "--batch-size", 32, "--device", DEVICE, "--threads", 1)
     run = tmp_path / "stopped"
-
-    def command() -> None:
-        console.file = (tmp_path / "stderr").open("w")
-        slow_down(0.05)
-        os._exit(whymask("pretrain", GLYPHS, "--out", run, *size))
-
-    assert in_child(command, 3, run, signal.SIGINT) == 130
+    command = ("pretrain", GLYPHS, "--out", run, *size)
+    assert in_child(3, run, signal.SIGINT, slow_command, tmp_path / "stderr", *command) == 130
     last = (tmp_path / "stderr").read_text().splitlines()[-1]
     assert last.startswith("stopped after step ") and last.endswith(f"of 14; the same command continues {run}")
     assert len(list((run / "checkpoints").glob("*.json"))) == 1
