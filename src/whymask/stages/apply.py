@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from whymask.data.inherited import inherited_text
 from whymask.data.lost import lost, other_depth
 from whymask.data.parts import in_parts, mean_of_wholes
 from whymask.data.preprocessing import Preprocessing
@@ -84,12 +85,12 @@ def predict(
     model = model.to(fabric.device)
     transform = model.encoder.transform
     is_of_parts = transform.frames == "all" or transform.tile is not None
-    sure = None if is_of_parts else confidence_of(folder, task, confidence)
+    sure = confidence_of(folder, task, confidence, is_of_parts)
     known = sure if isinstance(sure, Confidence) else None
     temperature = 1.0 if known is None else known.temperature
     source = open_source(data, reader=reader, labels=None)
     say(f"predicting with {folder}")
-    for line in worth_of(folder, task):
+    for line in [*inherited_text(transform, folder), *worth_of(folder, task)]:
         say(line)
     if sure is not None:
         say(sure if isinstance(sure, str) else sure.text(in_groups(folder)))
@@ -128,6 +129,8 @@ def embed(
     folder = encoder_of(Path(run), cell)
     encoder = load_encoder(folder).to(fabric.device)
     say(f"embedding with {folder}")
+    for line in inherited_text(encoder.transform, folder):
+        say(line)
     source = open_source(data, reader=reader, labels=None)
     applied = apply(lambda x: encoder.pool(encoder(x.to(fabric.device))), encoder.transform, source)
     features = pa.FixedSizeListArray.from_arrays(pa.array(applied.values.ravel()), applied.values.shape[1])

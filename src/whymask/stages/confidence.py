@@ -59,8 +59,9 @@ class Confidence:
         )
 
 
-def confidence_of(folder: Path, task: Task, asked: float) -> Confidence | str | None:
-    """Of the classifier in `folder`, by its test images; why it is not known; None for a task without confidences.
+def confidence_of(folder: Path, task: Task, asked: float, of_parts: bool = False) -> Confidence | str | None:
+    """Of the classifier in `folder`, by its test images; why it is not known, as `of_parts`, which answers for whole
+    files where each test image was a part of one; None for a task without confidences.
 
     Raises WhymaskError where `asked` is no share.
     """
@@ -68,6 +69,11 @@ def confidence_of(folder: Path, task: Task, asked: float) -> Confidence | str | 
         raise WhymaskError(f"--confidence {asked:g}: expected a share of right images between 0 and 1, such as {USUAL}")
     if not isinstance(task, Classification):
         return None
+    if of_parts:
+        return (
+            "a file's confidence is the mean of its parts' and not calibrated, and no file is marked unsure: the test "
+            "images, by which that is measured, are single parts"
+        )
     path = folder / "predictions.npz"
     kept: Mapping[str, np.ndarray] = read_arrays(path) if path.exists() else {"labels": np.empty(0, np.int64)}
     labels = kept["labels"]
