@@ -105,7 +105,7 @@ class DataSettings(LabelSettings):
     video) are never on both sides of a split."""
     test_share: float | None = field(default=None, metadata=LATER | {"before": 0.2})
     """Share of the labelled images to test on, where the data name no test images; default: 0.2, or where that leaves
-    fewer than 20 in the median class, as many as leave 20, but at most half."""
+    fewer than 20 (files of frames or tiles, or groups) in the median class, as many as leave 20, but at most half."""
     near_duplicates: Literal["leave-out", "keep"] = field(default="leave-out", metadata=LATER | {"before": "keep"})
     """What is done with images that are near copies of a test image (encoded, resized or mirrored anew): leave them out
     of training and pretraining, as those with equal pixels are, or keep them. They are counted either way."""
