@@ -20,6 +20,7 @@ from whymask.errors import WhymaskError
 from whymask.explanations.settings import ExplainSettings
 from whymask.exports.settings import Target
 from whymask.flags import Flat, YesNoAuto, flags_of
+from whymask.missing import instead_of
 from whymask.mistakes import method_of, understood
 from whymask.progress import say
 from whymask.report.text import in_bytes
@@ -320,7 +321,7 @@ def begin(
         check_origin(origin)
     for run in runs:
         if not Path(run).exists():
-            raise WhymaskError(f"{run}: no such folder; {A_RUN}")
+            raise WhymaskError(f"{run}: no such folder; {A_RUN}{instead_of(run)}")
     more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
     of = f" of {sources[0]}{more}" if sources else ""
     say(f"{command}{of}{'' if out is None else f', kept in {out}'}")

@@ -13,6 +13,7 @@ from whymask.data.glyph_settings import parse_glyphs
 from whymask.errors import WhymaskError
 from whymask.flags import readable
 from whymask.later import LATER
+from whymask.missing import instead_of
 
 
 def default_store() -> Path:
@@ -146,8 +147,16 @@ def check_there(data: str) -> None:
     elif has_magic(data) and not Path(data).expanduser().exists():
         if not matching(data):
             raise WhymaskError(f"{data}: this pattern matches no file; images were expected there; check the path")
-    elif not Path(data).expanduser().exists() and (not re.fullmatch(r"[\w.-]+/[\w.-]+", data) or data.startswith(".")):
-        raise WhymaskError(f"{data}: no such file or folder; images were expected there; check the path")
+    elif not Path(data).expanduser().exists() and not _may_be_of_the_hub(data):
+        raise WhymaskError(
+            f"{data}: no such file or folder; images were expected there{instead_of(data) or '; check the path'}"
+        )
+
+
+def _may_be_of_the_hub(data: str) -> bool:
+    """Whether it reads "owner/name", and is no path into a folder that is here."""
+    is_like = re.fullmatch(r"[\w.-]+/[\w.-]+", data) is not None and not data.startswith(".")
+    return is_like and not Path(data).parent.is_dir()
 
 
 def matching(pattern: str) -> list[Path]:

@@ -13,6 +13,7 @@ from whymask.errors import WhymaskError
 from whymask.flags import Flat, readable
 from whymask.later import LATER
 from whymask.methods import SETTINGS, PerMethod
+from whymask.missing import instead_of
 from whymask.tasks.budgets import parse_budget
 from whymask.training.settings import RuntimeSettings, TrainingSettings
 
@@ -194,4 +195,4 @@ class ProbeSettings:
 def check_origin(origin: str) -> None:
     """Raises WhymaskError where there is nothing that weights could be read from."""
     if not Path(origin).exists():
-        raise WhymaskError(f"--from {origin}: no such file or folder; {A_RUN}, or a checkpoint")
+        raise WhymaskError(f"--from {origin}: no such file or folder; {A_RUN}, or a checkpoint{instead_of(origin)}")

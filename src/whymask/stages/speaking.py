@@ -9,6 +9,7 @@ from typing import Any, Literal
 from whymask.disk import read_arrays, read_json
 from whymask.encoders.checkpoints import is_run
 from whymask.errors import WhymaskError
+from whymask.missing import instead_of
 from whymask.progress import say
 from whymask.stages.settings import A_RUN, SCRATCH
 from whymask.tasks import TASKS, Classification, Task
@@ -69,7 +70,7 @@ def study_of(folder: Path) -> Path | None:
 def checked(folder: Path, part: Part) -> Path:
     """`folder`, if it is a finished run's with such a part. Raises WhymaskError otherwise."""
     if not folder.exists():
-        raise WhymaskError(f"{folder}: no such folder; {A_RUN}")
+        raise WhymaskError(f"{folder}: no such folder; {A_RUN}{instead_of(folder)}")
     if (folder / "error.json").exists() and not (folder / "result.json").exists():
         raise WhymaskError(f"{folder} failed: {read_json(folder / 'error.json')['error']}; {A_RUN} that did not")
     if is_study(folder):
