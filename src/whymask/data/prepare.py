@@ -13,6 +13,7 @@ from whymask.data.lost import lost, other_depth
 from whymask.data.near import NONE, NearCopies, near_copies
 from whymask.data.parts import in_parts
 from whymask.data.preprocessing import Preprocessing
+from whymask.data.readers import of_reader
 from whymask.data.settings import DataSettings, default_store
 from whymask.data.sources import Reader, Source, merge, open_source
 from whymask.data.splits import USUAL_SHARE, counts_of, groups_of, leaking_rows, raised_text, share_for, test_rows
@@ -37,7 +38,7 @@ class Prepared:
 
     pool: what pretraining sees (everything but test images and their equals); train: labelled, not test; test_share: of
     the labelled images, that was drawn to test on; None where the data name their test images; notes: on how the source
-    was read; near: near copies of test images, which are in `pool` and `train` only where they are `near_kept`.
+    was read, and `reader` by whose; near: near copies of test images, in `pool` and `train` only if `near_kept`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
     near: NearCopies = NONE
     near_kept: bool = False
+    reader: str | None = None
 
     @property
     def task(self) -> Task:
@@ -145,6 +147,7 @@ class Prepared:
             "test_share": self.test_share,
             "store": {"path": str(images.path), "bytes": images.nbytes},
             "warnings": self.warnings(),
+            **({} if self.reader is None else {"reader": self.reader}),
         }
 
 
@@ -175,7 +178,7 @@ def prepare(
         pool = open_source(data, reader=reader, labels=None)
         beside = Path(data) if isinstance(data, str | Path) and Path(data).is_dir() else None
         source = merge(pool, open_source(config.labels, reader=reader, labels=config, beside=beside))
-    source = in_parts(source, preprocessing or config)
+    source = of_reader(in_parts(source, preprocessing or config), reader)
     prep = preprocessing or derive(source, config, multiple_of)
     if moments is not None and preprocessing is None and len(moments[0]) == prep.channels:
         prep = replace(prep, mean=moments[0], std=moments[1])
@@ -230,8 +233,10 @@ def split(
     rows = np.flatnonzero(test)
     if groups is not None and share is not None:
         _refuse_untested(images, groups, train, rows, config)
-    leaks = int(leaking.sum())
-    return Prepared(source.name, images, groups, pool, train, rows, leaks, share, config, source.notes, near, near_kept)
+    leaks, notes, reader = int(leaking.sum()), source.notes, source.reader
+    return Prepared(
+        source.name, images, groups, pool, train, rows, leaks, share, config, notes, near, near_kept, reader
+    )
 
 
 def _tested(images: ImageSet, share: float | None) -> str:

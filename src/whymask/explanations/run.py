@@ -22,6 +22,7 @@ from whymask.keywords import with_keywords
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder
 from whymask.stages.context import Context
+from whymask.stages.speaking import reader_left_out
 from whymask.training.device import make_fabric
 
 
@@ -63,7 +64,8 @@ def explain(
     first = load_network("pretrained", next(iter(arms[0].values())))
     seen = first.encoder.transform
     check_inherited(settings.data, seen, "the runs see")
-    for line in inherited_text(seen, given[0]):
+    left_out = reader_left_out(next(iter(arms[0].values())).folder, reader or settings.data.reader)
+    for line in [*inherited_text(seen, given[0]), *left_out]:
         say(line)
     fabric = make_fabric(settings.runtime)
     prepared = prepare(

@@ -16,6 +16,7 @@ from whymask.data.parts import in_parts
 from whymask.data.pixels import native_pixels
 from whymask.data.prepare import labels_text
 from whymask.data.preprocessing import Preprocessing
+from whymask.data.readers import of_reader
 from whymask.data.settings import DataSettings
 from whymask.data.sheet import sample_groups
 from whymask.data.sources import Reader, Source, open_source
@@ -86,6 +87,7 @@ def overview(
         raise WhymaskError(f"--looked {looked}: how many images to open, or 0 for all, was expected")
     asked = with_keywords(settings or DataSettings(), keywords)
     source = in_parts(open_source(data, reader=reader or asked.reader, labels=asked), asked)
+    source = of_reader(source, reader or asked.reader)
     how = derive(source, asked)
     rows = np.arange(len(source))
     if 0 < looked < len(rows):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from whymask.data.source import Reader
 from whymask.disk import read_arrays, read_json
 from whymask.encoders.checkpoints import is_run
 from whymask.errors import WhymaskError
@@ -187,6 +188,17 @@ def data_of(folder: Path) -> Mapping[str, Any]:
     config = folder / "config.json"
     alone = read_json(config).get("provenance", {}).get("data", {}) if config.exists() else {}
     return _table_around(folder).get("data") or alone
+
+
+def reader_left_out(folder: Path, reader: Reader | str | None) -> list[str]:
+    """A line where a reader opened the files that the network in `folder` was trained on, and none is given now."""
+    name = data_of(folder).get("reader")
+    if reader is not None or name is None:
+        return []
+    return [
+        f"warning: a reader, {name}, opened the files that {folder} was trained on, and none is given now: others may "
+        "look otherwise to the network; give it by --reader MODULE:FUNCTION"
+    ]
 
 
 def in_groups(folder: Path) -> bool:

@@ -18,6 +18,7 @@ from whymask.progress import Decoding, say
 from whymask.runs import folder_with
 from whymask.stages.record import UNKNOWN, RunRecord, origin_of, read_record
 from whymask.stages.settings import SCRATCH, check_origin
+from whymask.stages.speaking import reader_left_out
 
 POOL = "pool.npz"
 
@@ -69,7 +70,8 @@ class Start:
             check_inherited(
                 config, seen, f"--from {self.origin} sees", ", or export the run and start from its weights"
             )
-            for line in inherited_text(seen, self.origin):
+            left_out = reader_left_out(run_of(Path(str(self.origin))), reader or config.reader)
+            for line in [*inherited_text(seen, self.origin), *left_out]:
                 say(line)
         size, channels = self.about.size, self.about.channels
         if config.size is None:
