@@ -241,7 +241,7 @@ def test_a_reader_that_fails_on_all_files_is_named_with_their_number_and_the_fir
     for bad in (fails, partial(fails)):
         with pytest.raises(WhymaskError, match=said):
             prepare(tmp_path / "d", DataSettings(store=tmp_path / "store"), reader=bad)
-    with pytest.raises(WhymaskError, match=r"the reader .*:<lambda> gave no image of any of 3 files.*of shape \(\)"):
+    with pytest.raises(WhymaskError, match=r"the reader .*<lambda> gave no image of any of 3 files.*of shape \(\)"):
         prepare(tmp_path / "d", DataSettings(store=tmp_path / "store"), reader=lambda path: "no image")
     with pytest.raises(WhymaskError, match=rf"more than half of 3 images cannot be used .* the files, or {__name__}:"):
         prepare(tmp_path / "d", DataSettings(store=tmp_path / "s"), reader=of_the_first)
