@@ -56,6 +56,23 @@ def test_an_empty_folder(command: str, whymask: Command, capsys: Any, tmp_path: 
     assert not out.exists()
 
 
+@pytest.mark.parametrize("command", ["study", "pretrain"])
+def test_a_method_that_does_not_fit_is_told_before_an_image_is_opened(
+    command: str, whymask: Command, capsys: Any, tmp_path: Path, out: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    flags = ("--method", "spark", "--encoder", "vit", "--out", out)
+    assert "method 'spark' does not fit encoder 'vit'" in refuses(whymask, capsys, command, tmp_path, *flags)
+
+
+def test_a_folder_whose_name_rich_would_make_a_picture_of(
+    whymask: Command, capsys: Any, tmp_path: Path, out: Path
+) -> None:
+    (tmp_path / ":smile:" / "[red]").mkdir(parents=True)
+    message = refuses(whymask, capsys, "pretrain", tmp_path / ":smile:" / "[red]", "--out", out)
+    assert message.startswith(f"error: {tmp_path}/:smile:/[red]: no images in this folder")
+
+
 def test_a_folder_that_is_not_there(whymask: Command, capsys: Any, tmp_path: Path, out: Path) -> None:
     assert "no such file or folder" in refuses(whymask, capsys, "study", tmp_path / "nowhere", "--out", out)
     assert not out.exists()

@@ -17,11 +17,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def told(monkeypatch: pytest.MonkeyPatch, clock: list[float], terminal: bool) -> str:
+def told(
+    monkeypatch: pytest.MonkeyPatch,
+    clock: list[float],
+    terminal: bool,
+    label: str = "[1/24] pretraining mae, seed 0",
+) -> str:
     written = StringIO()
     console = Console(file=written, force_terminal=terminal, color_system=None, width=120, highlight=False)
     monkeypatch.setattr(progress, "console", console)
-    with Steps("[1/24] pretraining mae, seed 0", 400, between=10) as bar:
+    with Steps(label, 400, between=10) as bar:
         for done in range(1, 121):
             clock[0] += 1.0
             bar.update(done, "loss 0.5300")
@@ -55,6 +60,18 @@ def test_a_loop_that_goes_on_is_timed_from_where_it_went_on(
 )
 def test_time_left_is_told_in_a_unit_that_fits(seconds: float, said: str) -> None:
     assert time_left(seconds) == f"about {said} left"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_names_are_printed_as_they_are(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Others would make a picture of :smile:, and a colour of [red]."""
+    name = ":smile:/[red]a[/blue].png:x:"
+    assert name in told(monkeypatch, clock, terminal, label=name)
+    monkeypatch.undo()
+    say(f"error: {name}")
+    assert capsys.readouterr().err == f"error: {name}\n"
 
 
 @pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK"])

@@ -21,6 +21,20 @@ except SystemExit as end:
     code = end.code or 0
 print("CODE", code, "MODULES", *sys.modules)
 """
+EACH = """
+import sys
+from whymask import cli
+
+said = []
+cli.say = lambda text, from_all=False: said.append(text)
+for line in sys.argv[1:]:
+    sys.argv = ["whymask", *line.split()]
+    try:
+        cli.main()
+    except SystemExit as end:
+        print("CODE", end.code, said[-1])
+print("MODULES", *sys.modules)
+"""
 FIRST_LINE = """
 import sys
 from whymask import cli
@@ -100,6 +114,29 @@ def test_what_is_wrong_is_told_before_anything_slow_is_imported(line: str) -> No
     printed, _ = python(MAIN, *line.split())
     assert "CODE 2" in printed
     assert heavy_in(printed) == set()
+
+
+def test_what_no_image_tells_is_refused_before_anything_slow_is_imported(tmp_path: Path) -> None:
+    """In one interpreter, as each of them takes a second to come up."""
+    (tmp_path / "empty" / "within" / ".hidden").mkdir(parents=True), (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "result.json").touch()
+    lines = {
+        "pretrain glyphs --keep-teacher": "mae has no teacher; data2vec, data2vec2 and ijepa have",
+        f"pretrain glyphs --method ijepa --keep-teacher --out {tmp_path}/run": "its teacher was not kept",
+        "study glyphs --size 0x32": "--size 0x32: sides of at least 1 pixel",
+        "study glyphs --channels 0": "--channels 0: 1 or more",
+        "study glyphs --reader nowhere_at_all:read": "--reader nowhere_at_all:read: No module named",
+        f"predict {tmp_path} glyphs --reader nowhere_at_all:read": "--reader nowhere_at_all:read: No module named",
+        f"predict {tmp_path} {tmp_path}/empty": "no images in this folder (no files)",
+        f"predict {tmp_path} glyphs --confidence 90": "--confidence 90: expected a share",
+        f"embed {tmp_path} {tmp_path}/empty": "no images in this folder (no files)",
+        f"probe glyphs --from {tmp_path} --neighbours 0": "--neighbours 0: at least 1",
+        f"explain {tmp_path} --data glyphs --regions 13": "13 regions were given",
+    }
+    printed, _ = python(EACH, *lines)
+    assert heavy_in(printed) == set()
+    for told, said in zip(printed.splitlines(), lines.values(), strict=False):
+        assert told.startswith("CODE 2 error: ") and said in told
 
 
 @pytest.mark.parametrize(

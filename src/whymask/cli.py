@@ -15,15 +15,26 @@ import tyro
 from rich.console import Console
 
 import whymask
-from whymask.data.settings import DataSettings, check_there, default_store
+from whymask.data.settings import DataSettings, check_reader, check_there, default_store
 from whymask.errors import WhymaskError
 from whymask.explanations.settings import ExplainSettings
 from whymask.exports.settings import Target
 from whymask.flags import Flat, YesNoAuto, flags_of
+from whymask.missing import instead_of
 from whymask.mistakes import method_of, understood
 from whymask.progress import say
 from whymask.report.text import in_bytes
-from whymask.stages.settings import A_RUN, SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings, check_origin
+from whymask.stages.settings import (
+    A_RUN,
+    SCRATCH,
+    SURE,
+    FinetuneSettings,
+    PretrainSettings,
+    ProbeSettings,
+    check_confidence,
+    check_origin,
+    check_teacher,
+)
 from whymask.studies.settings import StudySettings, parse_share
 from whymask.surroundings import check_place, settle
 from whymask.theory.settings import TheorySettings
@@ -105,6 +116,8 @@ def pretrain(
         keep_checkpoints: Keep the last two when it is finished; each is three times the weights.
         keep_teacher: Keep the teacher of data2vec, data2vec2 and ijepa too, as an encoder in the folder's teacher/.
     """
+    if keep_teacher:
+        check_teacher(settings.method, out)
     begin("pretrain", data, settings.data.labels, out=out, origin=settings.origin)
     whymask.pretrain(data, out=out, settings=settings, keep_checkpoints=keep_checkpoints, keep_teacher=keep_teacher)
 
@@ -138,7 +151,7 @@ def predict(
     runtime: Annotated[RuntimeSettings, Flat],
     out: Path = Path("predictions.csv"),
     cell: str | None = None,
-    confidence: float = 0.9,
+    confidence: float = SURE,
     reader: str | None = None,
 ) -> None:
     """Classes and probabilities of images, or the numbers that a regression predicts, as CSV.
@@ -151,7 +164,8 @@ def predict(
             less often than this share. Of one class an image.
         reader: MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.
     """
-    begin("predict", data, out=out, runs=[run])
+    check_confidence(confidence)
+    begin("predict", data, reader=reader, out=out, runs=[run])
     whymask.predict(run, data, out=out, cell=cell, confidence=confidence, runtime=runtime, reader=reader)
 
 
@@ -171,7 +185,7 @@ def embed(
             pretrained encoder.
         reader: MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.
     """
-    begin("embed", data, out=out, runs=[run])
+    begin("embed", data, reader=reader, out=out, runs=[run])
     whymask.embed(run, data, out=out, cell=cell, runtime=runtime, reader=reader)
 
 
@@ -294,7 +308,7 @@ def list_methods(names: Annotated[tuple[str, ...], Positional] = ()) -> None:
     """
     from whymask.listing import encoders_table, methods_table, proven
 
-    Console().print(encoders_table(names) if names else methods_table())
+    Console(markup=False, emoji=False).print(encoders_table(names) if names else methods_table())
     if not names:
         say("cnn, vit and two-layer are whymask's own encoders; any network of timm may be given by its name.")
         say(f"Proven: timm's {proven()}. 'whymask list NAME' says what a network's layers allow.")
@@ -308,6 +322,7 @@ def begin(
     out: Path | None = None,
     origin: str | None = None,
     runs: Iterable[str] = (),
+    reader: str | None = None,
 ) -> None:
     """The first line. Raises WhymaskError for what is plainly not there, before anything slow is imported."""
     if out is not None:
@@ -316,11 +331,13 @@ def begin(
     for source in (*sources, labels):
         if source is not None:
             check_there(source)
+    if reader is not None:
+        check_reader(reader)
     if origin is not None:
         check_origin(origin)
     for run in runs:
         if not Path(run).exists():
-            raise WhymaskError(f"{run}: no such folder; {A_RUN}")
+            raise WhymaskError(f"{run}: no such folder; {A_RUN}{instead_of(run)}")
     more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
     of = f" of {sources[0]}{more}" if sources else ""
     say(f"{command}{of}{'' if out is None else f', kept in {out}'}")

@@ -6,7 +6,6 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
 console = Console(stderr=True, highlight=False)
@@ -37,7 +36,7 @@ class Steps:
         self._began: tuple[float, int] | None = None
         self._bar = Progress(
             BarColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=console,
             transient=True,
             disable=quiet or not console.is_terminal,
@@ -56,7 +55,7 @@ class Steps:
     def update(self, done: int, note: str = "") -> None:
         now = time.monotonic()
         text = self._text(done, note, now)
-        self._bar.update(self._task, completed=done, description=escape(text))
+        self._bar.update(self._task, completed=done, description=text)
         if not self.quiet and not console.is_terminal and now - self._last_line > self.between:
             self._last_line = now
             say(text)
@@ -74,9 +73,10 @@ class Steps:
 
 def say(text: str, from_all: bool = False) -> None:
     """A line for the person who watches, on stderr (stdout is for results). Of processes that compute together the
-    first one speaks, and with `from_all` each: of an error that perhaps it alone has."""
+    first one speaks, and with `from_all` each: of an error that perhaps it alone has. What is said is printed as it is:
+    a folder may be called :smile: or [red]."""
     if from_all or is_first():
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(text, markup=False, emoji=False, soft_wrap=True)
 
 
 def is_first() -> bool:

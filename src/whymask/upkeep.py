@@ -11,6 +11,7 @@ from whymask.data.store import abandoned, last_used
 from whymask.disk import check, check_file, read_json
 from whymask.errors import BusyError, DamagedError, WhymaskError
 from whymask.locks import holding
+from whymask.missing import instead_of
 from whymask.report.text import in_bytes
 from whymask.runs import damaged_lines, leftovers
 
@@ -36,7 +37,7 @@ def check_folder(folder: Path) -> Checked:
     Raises WhymaskError where there is no such folder.
     """
     if not folder.is_dir():
-        raise WhymaskError(f"{folder}: no such folder; give that of a run, a study or a store")
+        raise WhymaskError(f"{folder}: no such folder; give that of a run, a study or a store{instead_of(folder)}")
     whole, unknown, damages = 0, 0, []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
@@ -81,7 +82,9 @@ def needless_in(folders: Iterable[Path], store: Path | None, days: float | None)
     found: list[Needless] = []
     for folder in folders:
         if not folder.is_dir():
-            raise WhymaskError(f"{folder}: no such folder; give folders of runs or studies, such as runs")
+            raise WhymaskError(
+                f"{folder}: no such folder; give folders of runs or studies, such as runs{instead_of(folder)}"
+            )
         for run in _runs_below(folder):
             try:
                 with holding(run):

@@ -228,6 +228,22 @@ def test_groups_of_files_hold_their_tiles(tmp_path: Path) -> None:
     assert prepared.groups is not None and len({*prepared.groups}) == 10
 
 
+def test_files_are_counted_for_the_test_share_and_the_share_that_is_drawn_is_said(tmp_path: Path) -> None:
+    """60 files of four tiles in each of two classes: 240 tiles would let a fifth do, which is 12 files."""
+    classes(tmp_path / "d", 60, side=8)
+    said: list[str] = []
+    settings = DataSettings(store=tmp_path / "store", tile=4, size=4)
+    prepared = prepare(tmp_path / "d", settings, say=said.append)
+    assert prepared.test_share == 0.34 and prepared.groups is not None
+    assert len({*prepared.groups[prepared.test]}) in (40, 41) and len(prepared.images) == 480
+    (line,) = [line for line in said if "are kept to test on" in line]
+    assert line.startswith("33% of the labelled images") or len(prepared.test) > 160
+    assert "20% would be about 12 files of the median class" in line
+    again: list[str] = []
+    assert prepare(tmp_path / "d", settings, like=prepared.identity, say=again.append).test_share == 0.34
+    assert not any("are kept to test on" in line for line in again)
+
+
 def test_other_tiles_have_another_store(tmp_path: Path) -> None:
     classes(tmp_path / "d", 6)
     assert ready(tmp_path, tile=16).images.path != ready(tmp_path, tile=16, overlap=4).images.path

@@ -221,7 +221,7 @@ def test_image_smaller_than_a_patch_and_size_that_is_no_multiple():
 def test_derive_skips_what_cannot_be_read():
     bad = OSError("truncated")
     assert derive(source_of([bad, np.zeros((8, 8), np.uint8), bad])).size == (8, 8)
-    with pytest.raises(WhymaskError, match=r"none of 2 sampled images.*image 0: truncated"):
+    with pytest.raises(WhymaskError, match=r"none of 2 images that were tried.*image 0: OSError: truncated"):
         derive(source_of([bad, bad]))
 
 

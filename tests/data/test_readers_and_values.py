@@ -229,6 +229,28 @@ def test_a_reader_that_is_none_is_told(name: str, said: str) -> None:
         reader_named(name)
 
 
+def fails(path: Path) -> Any:
+    raise ValueError(f"no scan of {path.name}")
+
+
+def test_a_reader_that_fails_on_all_files_is_named_with_their_number_and_the_first_error(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for number in range(3):
+        (tmp_path / "d" / f"{number}.bin").write_bytes(b"x")
+    said = rf"the reader {__name__}:fails gave no image of any of 3 files; first .*0\.bin: ValueError: no scan of 0"
+    for bad in (fails, partial(fails)):
+        with pytest.raises(WhymaskError, match=said):
+            prepare(tmp_path / "d", DataSettings(store=tmp_path / "store"), reader=bad)
+    with pytest.raises(WhymaskError, match=r"the reader .*<lambda> gave no image of any of 3 files.*of shape \(\)"):
+        prepare(tmp_path / "d", DataSettings(store=tmp_path / "store"), reader=lambda path: "no image")
+    with pytest.raises(WhymaskError, match=rf"more than half of 3 images cannot be used .* the files, or {__name__}:"):
+        prepare(tmp_path / "d", DataSettings(store=tmp_path / "s"), reader=of_the_first)
+
+
+def of_the_first(path: Path) -> Any:
+    return np.full((4, 4), 7, np.uint8) if path.name == "0.bin" else fails(path)
+
+
 def test_a_size_may_be_height_and_width(tmp_path: Path) -> None:
     Image.new("RGB", (200, 100)).save(tmp_path / "a.png")
     found = prepare(tmp_path, DataSettings(size=(16, 64), store=tmp_path / ".s")).images.preprocessing

@@ -7,6 +7,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from huggingface_hub import HfApi, constants
 from PIL import Image
 
 from whymask.data.settings import LabelSettings
@@ -375,6 +376,7 @@ def test_saved_dataset_with_splits(tmp_path):
 
 def test_hub_id(monkeypatch):
     loaded = datasets.DatasetDict({"train": table([1], [0]), "test": table([2], [-1]), "validation": table([3], [1])})
+    monkeypatch.setattr(HfApi, "dataset_info", lambda self, name, timeout: None)
     monkeypatch.setattr(datasets, "load_dataset", lambda name: loaded)
     source = open_source("someone/pictures")
     names = ("train#0:p1/1.png", "test#0:p2/2.png", "validation#0:p3/3.png")
@@ -383,13 +385,55 @@ def test_hub_id(monkeypatch):
     assert source.splits.tolist() == ["train", "train", "test"]  # the test split of the hub has no labels
 
 
-def test_hub_failure_names_both_possibilities(monkeypatch):
-    def fail(name):
-        raise ConnectionError("offline")
+@pytest.fixture
+def without_network(monkeypatch):
+    """How often the hub was asked, of which nothing comes."""
+    asked = []
 
-    monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(WhymaskError, match=r"no such file or folder here.*hub.*offline"):
+    def fail(self, name, timeout):
+        asked.append((name, timeout))
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(HfApi, "dataset_info", fail)
+    return asked
+
+
+def test_without_a_network_the_hub_is_asked_once_and_both_possibilities_are_named(without_network):
+    with pytest.raises(WhymaskError, match=r"no such file or folder here, and the Hugging Face hub.*no route") as told:
         open_source("someone/pictures")
+    assert without_network == [("someone/pictures", 5.0)] and "\n" not in str(told.value)
+
+
+def test_without_a_network_a_data_set_of_the_cache_is_taken(monkeypatch, without_network):
+    def cached(name):
+        assert constants.HF_HUB_OFFLINE and datasets.config.HF_HUB_OFFLINE
+        return datasets.DatasetDict({"train": table([1, 2], [0, 1])})
+
+    before = constants.HF_HUB_OFFLINE
+    monkeypatch.setattr(datasets, "load_dataset", cached)
+    assert len(open_source("someone/pictures")) == 2
+    assert not constants.HF_HUB_OFFLINE or before
+
+
+def test_what_the_hub_answers_is_told(monkeypatch):
+    def fail(name):
+        raise ValueError("it is gated")
+
+    monkeypatch.setattr(HfApi, "dataset_info", lambda self, name, timeout: None)
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(WhymaskError, match=r"no such file or folder here, and no data set of that name.*it is gated"):
+        open_source("someone/pictures")
+
+
+def test_a_path_into_a_folder_that_is_here_is_no_id_of_the_hub(monkeypatch, tmp_path, without_network):
+    (tmp_path / "photos" / "train").mkdir(parents=True), (tmp_path / "photos" / "test").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for given in ("photos/trian", "photos/trian/cats"):
+        with pytest.raises(WhymaskError, match=r"; photos holds test, train; did you mean photos/train\?$"):
+            open_source(given)
+    assert not without_network
+    with pytest.raises(WhymaskError, match=r"the connection; did you mean photos/train\?$"):
+        open_source("photso/train")
 
 
 @pytest.mark.skipif(not CIFAR.exists(), reason="../shared/data/cifar10-jpeg is not here")

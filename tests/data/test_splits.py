@@ -14,7 +14,7 @@ from whymask.data.settings import DataSettings
 from whymask.data.splits import groups_of, hold_out, leaking_rows
 from whymask.data.store import ImageSet, open_images
 from whymask.errors import WhymaskError
-from whymask.tasks import Classification
+from whymask.tasks import Classification, Multilabel, Regression
 from whymask.tasks.budgets import Budget, auto_budgets, parse_budget
 
 seeds = st.integers(0, 10_000)
@@ -90,6 +90,19 @@ def test_the_test_share_depends_on_the_fingerprint_and_the_share():
 )
 def test_a_fifth_is_tested_on_and_more_of_few_labels_so_that_the_median_class_has_twenty(counts, share):
     assert splits.share_for(counts) == share
+
+
+@given(labels=st.lists(st.integers(0, 2), min_size=1, max_size=30), seed=seeds)
+def test_of_each_class_the_groups_that_show_it_are_counted(labels, seed):
+    groups = np.random.default_rng(seed).integers(0, 4, len(labels)).astype(str)
+    task, labels = Classification(("a", "b", "c")), np.array(labels)
+    expected = [len({g for g, label in zip(groups, labels, strict=True) if label == c}) for c in range(3)]
+    assert splits.counts_of(task, labels, groups) == expected
+    assert splits.counts_of(task, labels, None) == [int((labels == c).sum()) for c in range(3)]
+    several = Multilabel(("a", "b", "c"))
+    assert splits.counts_of(several, np.eye(3, dtype=np.int64)[labels], groups) == expected
+    numbers = Regression(("a",))
+    assert splits.counts_of(numbers, labels[:, None].astype(float), groups) == [len(set(groups))]
 
 
 def test_few_labels_are_tested_on_more_and_that_is_said_and_is_other_data_than_before(tmp_path):

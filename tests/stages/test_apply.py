@@ -202,7 +202,8 @@ def test_where_images_come_in_groups_the_records_give_no_interval(
     capsys.readouterr()
     predicted(tmp_path / "run", tuned["photos"], tmp_path / "p.csv")
     said = capsys.readouterr().err
-    assert re.search(r"  accuracy \d.\d{3} \(\d of \d test images; no interval\)\n", said) and "95 %" not in said
+    assert re.search(r"  accuracy \d.\d{3} \(\d of \d test images in \d groups; no interval\)\n", said)
+    assert "95 %" not in said
 
 
 def test_whymasks_own_runs_are_no_images(tuned: dict[str, Path], finished: Path, tmp_path: Path) -> None:

@@ -286,6 +286,35 @@ def test_a_reader_opens_what_pillow_cannot(tmp_path: Path) -> None:
     assert result["images_seen"] == 16
 
 
+def test_a_reader_that_a_run_was_trained_with_is_asked_for_when_the_run_is_used(tmp_path: Path, capsys: Any) -> None:
+    """The pictures can be opened without it, which would be of other values."""
+    (tmp_path / "d").mkdir()
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 255, (16, 16), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "d" / f"{number}.png")
+    run, out = tmp_path / "run", tmp_path / "features.parquet"
+    whymask.pretrain(tmp_path / "d", out=run, settings=pretraining("cnn"), reader=inverted)
+    assert read_json(run / "config.json")["provenance"]["data"]["reader"] == f"{__name__}:inverted"
+    asked = f"a reader, {__name__}:inverted, opened the files that {run} was trained on, and none is given now"
+    capsys.readouterr()
+    for reader, told in ((None, 1), (inverted, 0)):
+        whymask.embed(run, tmp_path / "d", out=out, runtime=RUNTIME, reader=reader)
+        assert capsys.readouterr().err.count(asked) == told
+    on = replace(pretraining("cnn"), origin=str(run / "encoder"), encoder=EncoderSettings())
+    whymask.pretrain(tmp_path / "d", out=tmp_path / "on", settings=on)
+    assert asked in capsys.readouterr().err
+    with pytest.raises(WhymaskError, match=r"the reader .*:broken gave no image of any of 12 files; first .*0\.png"):
+        whymask.embed(run, tmp_path / "d", out=out, runtime=RUNTIME, reader=broken)
+
+
+def inverted(path: Path) -> Any:
+    return 255 - np.asarray(Image.open(path))
+
+
+def broken(path: Path) -> Any:
+    raise KeyError(path.name)
+
+
 def test_few_unlabelled_images_are_warned_of(pictures: Path, tmp_path: Path, capsys: Any) -> None:
     whymask.pretrain(pictures / "photos", out=tmp_path / "run", settings=pretraining("cnn"))
     assert "warning: only 23 images to pretrain on: a gain is seldom seen below about 1,000" in capsys.readouterr().err

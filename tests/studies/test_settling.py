@@ -100,3 +100,5 @@ def test_a_drawn_test_set_that_is_small_names_the_flag(prepared):
         few, "balanced_accuracy", smallest_difference(few, "balanced_accuracy")
     )
     assert "--test-share" not in resolution_text(replace(few, test_share=0.5), "balanced_accuracy", 0.1)
+    pairs = replace(prepared, groups=np.arange(len(prepared.images)) // 2, test_share=0.1)
+    assert " groups of test images in the median class, fewer than 20" in resolution_text(pairs, "accuracy", 0.1)

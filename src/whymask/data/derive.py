@@ -9,8 +9,10 @@ from PIL import Image
 
 from whymask.data.pixels import frame_count, native_pixels, plain_mode, size_of
 from whymask.data.preprocessing import TOP, Preprocessing
+from whymask.data.readers import why_unread
 from whymask.data.settings import Alpha, DataSettings, Frames
 from whymask.data.source import RawImage, Source
+from whymask.data.store import reason_of
 from whymask.errors import WhymaskError
 
 LARGEST_NATIVE_SIDE = 96  # images of one size up to here are used as they are; others are brought to at most this
@@ -97,13 +99,9 @@ def looks(source: Source, alpha: Alpha = "drop", frames: Frames = "first") -> li
         try:
             seen.append(_look_at(source.read(index), alpha, frames))
         except Exception as error:  # a damaged image, whatever its decoder raises; the store lists it as skipped
-            reasons.append(f"{source.keys[index]}: {error}")
+            reasons.append(f"{source.keys[index]}: {reason_of(error)}")
     if not seen:
-        listed = "; ".join([*source.notes, *reasons[:3]])
-        raise WhymaskError(
-            f"{source.name}: none of {len(reasons)} sampled images could be read ({listed}); images that Pillow opens "
-            "were expected; give a --reader for other formats"
-        )
+        raise WhymaskError(why_unread(source, len(reasons), reasons))
     return seen
 
 

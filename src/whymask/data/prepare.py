@@ -14,7 +14,7 @@ from whymask.data.parts import in_parts
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings, default_store
 from whymask.data.sources import Reader, Source, open_asked
-from whymask.data.splits import USUAL_SHARE, groups_of, leaking_rows, share_for, test_rows
+from whymask.data.splits import USUAL_SHARE, counts_of, groups_of, leaking_rows, raised_text, share_for, test_rows
 from whymask.data.store import ImageSet, form_for, form_text, open_images
 from whymask.errors import WhymaskError
 from whymask.tasks import Classification, Regression, Task
@@ -38,7 +38,7 @@ class Prepared:
 
     pool: what pretraining sees (everything but test images and their equals); train: labelled, not test; test_share: of
     the labelled images, that was drawn to test on; None where the data name their test images; notes: on how the source
-    was read; near: near copies of test images, which are in `pool` and `train` only where they are `near_kept`.
+    was read, and `reader` by whose; near: near copies of test images, in `pool` and `train` only if `near_kept`.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
     near: NearCopies = NONE
     near_kept: bool = False
+    reader: str | None = None
 
     @property
     def task(self) -> Task:
@@ -146,6 +147,7 @@ class Prepared:
             "test_share": self.test_share,
             "store": {"path": str(images.path), "bytes": images.nbytes},
             "warnings": self.warnings(),
+            **({} if self.reader is None else {"reader": self.reader}),
         }
 
 
@@ -199,8 +201,13 @@ def split(
     """Decide the rows of each set, and measure mean and std on the pool where an encoder has not brought its own."""
     groups = groups_of(images, config.group_by)
     labelled = images.labelled
-    share = _test_share(source, images, config, like, say)
+    counts = counts_of(images.task, images.labels[labelled], None if groups is None else groups[labelled])
+    there = _share_of(like, images)
+    share = _test_share(source, images, config, counts, there)
     test = test_rows(images, groups, USUAL_SHARE if share is None else share)
+    if share not in (None, USUAL_SHARE, config.test_share, there):
+        units = "images" if groups is None else "files" if config.group_by is None else "groups"
+        say(raised_text(images.task, counts, test, labelled, units))
     leaking = leaking_rows(images, test, groups)
     if leaking.any():
         say(f"{leaking.sum():,} images equal a test image, or share its group, and are left out of all training")
@@ -222,8 +229,10 @@ def split(
     rows = np.flatnonzero(test)
     if groups is not None and share is not None:
         _refuse_untested(images, groups, train, rows, config)
-    leaks = int(leaking.sum())
-    return Prepared(source.name, images, groups, pool, train, rows, leaks, share, config, source.notes, near, near_kept)
+    leaks, notes, reader = int(leaking.sum()), source.notes, source.reader
+    return Prepared(
+        source.name, images, groups, pool, train, rows, leaks, share, config, notes, near, near_kept, reader
+    )
 
 
 def _tested(images: ImageSet, share: float | None) -> str:
@@ -265,30 +274,23 @@ def _refuse_untested(
         )
 
 
+def _share_of(like: str | None, images: ImageSet) -> float | None:
+    """The share that was tested on in a run of this identity, if its images were these."""
+    stored, _, share = (like or "").partition(NEAR)[0].partition(TEST)
+    return float(share or USUAL_SHARE) if stored.removesuffix(ENCODED) == images.fingerprint else None
+
+
 def _test_share(
-    source: Source, images: ImageSet, config: DataSettings, like: str | None, say: Callable[[str], None]
+    source: Source, images: ImageSet, config: DataSettings, counts: list[int], there: float | None
 ) -> float | None:
-    """The share of the labelled images to draw for testing; None where the source names test images."""
-    asked, labelled = config.test_share, images.labelled
-    if images.splits is not None and (labelled & (images.splits == "test")).any():
+    """The share of the labelled images to draw for testing: as asked, or as `there` in a run that is gone on from, or
+    by the `counts` of each class; None where the source names test images."""
+    asked = config.test_share
+    if images.splits is not None and (images.labelled & (images.splits == "test")).any():
         if asked is not None:
             raise WhymaskError(
                 f"--test-share {asked:g}: {source.name} names its own test images; leave out --test-share, or the "
                 "names of the splits"
             )
         return None
-    stored, _, share_there = (like or "").partition(NEAR)[0].partition(TEST)
-    fingerprint = stored.removesuffix(ENCODED)
-    if asked is None and fingerprint == images.fingerprint:
-        return float(share_there or USUAL_SHARE)
-    counts = images.task.counts(images.labels[labelled])
-    if asked is None and not labelled.any():
-        return USUAL_SHARE
-    share = share_for(counts) if asked is None else asked
-    if asked is None and share != USUAL_SHARE:
-        fifth = np.median([count for count in counts if count]) * USUAL_SHARE
-        say(
-            f"{share:.0%} of the labelled images are kept to test on: {USUAL_SHARE:.0%} would be about {fifth:.0f} of "
-            f"the median {images.task.name_is}; --test-share {USUAL_SHARE} trains on more and shows less"
-        )
-    return share
+    return asked or there or (share_for(counts) if images.labelled.any() else USUAL_SHARE)

@@ -1,18 +1,19 @@
-"""Readers of files: `reader_named` finds one by its name, `reader_text` tells one from another, as two that see other
-pixels must not share decoded images."""
+"""Readers of files: `reader_named` finds one by its name, `of_reader` keeps the name for messages and records, and
+`reader_text` tells one from another, as two that see other pixels must not share decoded images."""
 
 import hashlib
 import importlib
 import inspect
 import pickle
 import sys
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
 from whymask.data.settings import check_reader
-from whymask.data.source import Reader
+from whymask.data.source import Reader, Source
 from whymask.errors import WhymaskError
 
 
@@ -37,6 +38,35 @@ def reader_named(name: str) -> Reader:
         raise WhymaskError(f"--reader {name}: it is no function; one that takes a path was expected")
     reader: Reader = found
     return reader
+
+
+def of_reader(source: Source, reader: Reader | str | None) -> Source:
+    """`source`, whose files `reader` opens, with its name; as it is where there is none."""
+    return source if reader is None else replace(source, reader=name_of(reader))
+
+
+def name_of(reader: Reader | str) -> str:
+    """ "scans:read"."""
+    if isinstance(reader, str):
+        return reader
+    function: Any = reader.func if isinstance(reader, partial) else reader
+    function = function if hasattr(function, "__qualname__") else type(function)
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+def why_unread(source: Source, tried: int, reasons: list[str]) -> str:
+    """Why none of so many images of `source` could be used, each for its reason: whose fault it is, how often, and the
+    first reason."""
+    if source.reader is not None:
+        return (
+            f"{source.name}: the reader {source.reader} gave no image of any of {tried:,} files; first {reasons[0]}. "
+            "One that takes a path and returns a PIL image or an array (H, W) or (H, W, C) was expected."
+        )
+    listed = "; ".join([*source.notes, *reasons[:3]])
+    return (
+        f"{source.name}: none of {tried:,} images that were tried could be read ({listed}); images that Pillow opens "
+        "were expected; give a --reader for other formats"
+    )
 
 
 def reader_text(reader: Any) -> str:

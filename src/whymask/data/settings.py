@@ -2,8 +2,10 @@
 
 import os
 import re
+import sys
 from dataclasses import dataclass, field
 from glob import glob, has_magic
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +15,7 @@ from whymask.data.glyph_settings import parse_glyphs
 from whymask.errors import WhymaskError
 from whymask.flags import readable
 from whymask.later import LATER
+from whymask.missing import instead_of
 
 
 def default_store() -> Path:
@@ -40,7 +43,7 @@ Size = Annotated[
         metavar="N|HxW",
         instance_from_str=lambda given: _sides_of(given[0]),
         is_instance=lambda value: value is None or isinstance(value, int | tuple),
-        str_from_instance=lambda value: ["None" if value is None else "x".join(map(str, as_sides(value)))],
+        str_from_instance=lambda value: ["None" if value is None else _size_text(value)],
     ),
 ]
 """A flag of one number, or of two such as 64x256."""
@@ -49,6 +52,10 @@ Size = Annotated[
 def as_sides(size: Sides) -> tuple[int, int]:
     """Height and width."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _size_text(size: Sides) -> str:
+    return "x".join(map(str, as_sides(size)))
 
 
 def _sides_of(text: str) -> Sides:
@@ -105,7 +112,7 @@ class DataSettings(LabelSettings):
     video) are never on both sides of a split."""
     test_share: float | None = field(default=None, metadata=LATER | {"before": 0.2})
     """Share of the labelled images to test on, where the data name no test images; default: 0.2, or where that leaves
-    fewer than 20 in the median class, as many as leave 20, but at most half."""
+    fewer than 20 (files of frames or tiles, or groups) in the median class, as many as leave 20, but at most half."""
     near_duplicates: Literal["leave-out", "keep"] = field(default="leave-out", metadata=LATER | {"before": "keep"})
     """What is done with images that are near copies of a test image (encoded, resized or mirrored anew): leave them out
     of training and pretraining, as those with equal pixels are, or keep them. They are counted either way."""
@@ -119,8 +126,12 @@ class DataSettings(LabelSettings):
     free disk and of the memory."""
 
     def __post_init__(self) -> None:
-        """Raises WhymaskError for a share that leaves nothing to test on or nothing to train on, for tiles that do not
-        advance, and for a reader that is not written MODULE:FUNCTION."""
+        """Raises WhymaskError for a size or channels that no image has, for a share that leaves nothing to test on or
+        nothing to train on, for tiles that do not advance, and for a reader whose module is not there."""
+        if self.size is not None and min(as_sides(self.size)) < 1:
+            raise WhymaskError(f"--size {_size_text(self.size)}: sides of at least 1 pixel were expected, as in 64x256")
+        if self.channels is not None and self.channels < 1:
+            raise WhymaskError(f"--channels {self.channels}: 1 or more were expected, such as 1 (grey) or 3 (colour)")
         if self.test_share is not None and not 0 < self.test_share < 1:
             raise WhymaskError(f"--test-share {self.test_share:g}: expected a share between 0 and 1, such as 0.2")
         if self.tile is not None and not 0 <= self.overlap < self.tile:
@@ -134,24 +145,63 @@ class DataSettings(LabelSettings):
 
 
 def check_reader(reader: str) -> None:
-    """Raises WhymaskError for what does not name a function."""
+    """Raises WhymaskError for what does not name a function, or one of a module that is not there, which is not
+    imported yet; it may lie in the working directory."""
     if not re.fullmatch(r"[\w.]+:\w+", reader):
         raise WhymaskError(
             f"--reader {reader}: MODULE:FUNCTION was expected, such as scans:read for the function read in scans.py"
         )
+    package = reader.partition(":")[0].partition(".")[0]
+    if package not in sys.modules and not _can_be_imported(package):
+        raise WhymaskError(
+            f"--reader {reader}: No module named {package!r}; a function in a module that can be imported, or lies in "
+            "the working directory, was expected"
+        )
+
+
+def _can_be_imported(package: str) -> bool:
+    sys.path.insert(0, "")
+    try:
+        return find_spec(package) is not None
+    finally:
+        sys.path.remove("")
 
 
 def check_there(data: str) -> None:
     """Raises WhymaskError where `data`, as a user names images, is neither glyphs, nor a file or folder, nor a pattern
-    that matches one, nor like the id of a data set on the Hugging Face hub: known before anything slow is imported or
-    opened."""
+    that matches one, nor like the id of a data set on the Hugging Face hub, and for a folder without any file: known
+    before anything slow is imported or opened."""
     if data.partition(":")[0] == "glyphs":
         parse_glyphs(data)
     elif has_magic(data) and not Path(data).expanduser().exists():
         if not matching(data):
             raise WhymaskError(f"{data}: this pattern matches no file; images were expected there; check the path")
-    elif not Path(data).expanduser().exists() and (not re.fullmatch(r"[\w.-]+/[\w.-]+", data) or data.startswith(".")):
-        raise WhymaskError(f"{data}: no such file or folder; images were expected there; check the path")
+    elif not Path(data).expanduser().exists() and not _may_be_of_the_hub(data):
+        raise WhymaskError(
+            f"{data}: no such file or folder; images were expected there{instead_of(data) or '; check the path'}"
+        )
+
+    elif Path(data).expanduser().is_dir() and not _holds_a_file(Path(data).expanduser()):
+        raise WhymaskError(
+            f"{data}: no images in this folder (no files); files such as .jpg, .png or .parquet were expected; check "
+            "the path"
+        )
+
+
+def _holds_a_file(folder: Path) -> bool:
+    """Whether there is a file at any depth that is not hidden."""
+    for inner, subfolders, files in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        linked = any(Path(inner, name).is_symlink() for name in subfolders)  # what is behind it is seen later
+        if linked or any(not name.startswith(".") for name in files):
+            return True
+    return False
+
+
+def _may_be_of_the_hub(data: str) -> bool:
+    """Whether it reads "owner/name", and is no path into a folder that is here."""
+    is_like = re.fullmatch(r"[\w.-]+/[\w.-]+", data) is not None and not data.startswith(".")
+    return is_like and not Path(data).parent.is_dir()
 
 
 def matching(pattern: str) -> list[Path]:

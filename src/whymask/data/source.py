@@ -48,6 +48,7 @@ class Source:
     columns: dict[str, np.ndarray] = field(default_factory=dict)  # str (N,), "" where unknown; for --group-by
     wholes: np.ndarray | None = None  # str (N,): the key of the file that each image is a part of (see `parts`)
     notes: tuple[str, ...] = ()  # how it was read where that was not plain, for the person who gave it
+    reader: str | None = None  # what a user's own reader is called (see `readers`)
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -16,7 +16,7 @@ from whymask.data.glyphs import glyph_source
 from whymask.data.objects import from_object
 from whymask.data.opening import image_suffixes
 from whymask.data.picked import from_picked
-from whymask.data.readers import reader_named
+from whymask.data.readers import of_reader, reader_named
 from whymask.data.settings import DataSettings, LabelSettings
 from whymask.data.source import RawImage, Reader, Source
 from whymask.data.stamps import digest_of
@@ -65,8 +65,11 @@ def open_source(
     """
     if isinstance(data, Source):
         return data
-    if isinstance(reader, str):
-        reader = reader_named(reader)
+    function = reader_named(reader) if isinstance(reader, str) else reader
+    return of_reader(_opened(data, function, labels, beside), reader)
+
+
+def _opened(data: Any, reader: Reader | None, labels: LabelSettings | None, beside: Path | None) -> Source:
     if isinstance(data, list | tuple) and data and all(isinstance(entry, str | os.PathLike) for entry in data):
         if len(data) > 1:
             return from_picked([os.fspath(entry) for entry in data], reader, labels)
@@ -131,6 +134,7 @@ def merge(pool: Source, labelled: Source) -> Source:
             for name in {**pool.columns, **labelled.columns}
         },
         notes=(*pool.notes, *labelled.notes),
+        reader=labelled.reader,
     )
 
 

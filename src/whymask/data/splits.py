@@ -17,14 +17,37 @@ from whymask.tasks import Classification, Task
 CLASSES = Classification()  # their names do not matter here
 USUAL_SHARE, LARGEST_SHARE = 0.2, 0.5
 ENOUGH = 20
-"""Test images in the median class below which a larger share than the usual one is drawn."""
+"""Test images, or groups of them, in the median class below which a larger share than the usual one is drawn."""
 
 
 def share_for(counts: list[int]) -> float:
-    """The share of the labelled images to test on, where `counts` are those of each class: the usual one, or where that
-    leaves fewer than ENOUGH in the median class, what leaves ENOUGH, in hundredths, but at most half."""
+    """The share of the labelled images to test on, where `counts` are those of each class (see `counts_of`): the usual
+    one, or where that leaves fewer than ENOUGH in the median class, what leaves ENOUGH, in hundredths, but at most
+    half."""
     median = float(np.median([count for count in counts if count] or [ENOUGH]))
     return min(max(USUAL_SHARE, math.ceil(100 * ENOUGH / median) / 100), LARGEST_SHARE)
+
+
+def counts_of(task: Task, labels: np.ndarray, groups: np.ndarray | None) -> list[int]:
+    """Of each class among known `labels`, how many images show it, or where they come in `groups` (n,), such as the
+    parts of a file, how many groups: what a split divides, and what is independent."""
+    if groups is None or not len(groups):
+        return task.counts(labels)
+    names, group = np.unique(groups, return_inverse=True)
+    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+    shown = np.array([task.counts(labels[rows]) for rows in members]).reshape(len(names), -1) > 0
+    return shown.sum(axis=0).tolist()
+
+
+def raised_text(task: Task, counts: list[int], test: np.ndarray, labelled: np.ndarray, units: str) -> str:
+    """What to say where more than the usual share of the `labelled` images, bool (N,), is `test`, bool (N,). `counts`
+    are of each class, in `units`."""
+    fifth = np.median([count for count in counts if count] or [0]) * USUAL_SHARE
+    drawn = test.sum() / labelled.sum()
+    return (
+        f"{drawn:.0%} of the labelled images are kept to test on: {USUAL_SHARE:.0%} would be about {fifth:.0f} {units} "
+        f"of the median {task.name_is}; --test-share {USUAL_SHARE} trains on more and shows less"
+    )
 
 
 def test_rows(images: ImageSet, groups: np.ndarray | None, share: float = USUAL_SHARE) -> np.ndarray:

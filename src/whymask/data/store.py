@@ -268,5 +268,5 @@ def _raise_most_fail(source: Source, skipped: list[tuple[int, str]]) -> None:
     listed = "; ".join(f"{source.keys[row]}: {reason}" for row, reason in skipped[:3])
     raise WhymaskError(
         f"{source.name}: more than half of {len(source)} images cannot be used ({listed}); images that can be decoded, "
-        "of one number of channels, were expected; check the files, or give a --reader for their format"
+        f"of one number of channels, were expected; check the files, or {source.reader or 'give a --reader'}"
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whymask.data.files import files_under
+from whymask.data.hub import loaded_from_hub
 from whymask.data.labels import Column, find_labels, label_notes, read_labels
 from whymask.data.opening import open_bytes, open_file
 from whymask.data.settings import LabelSettings, check_there
@@ -57,15 +58,7 @@ def from_disk(name: str, folder: Path, asked: LabelSettings | None) -> Source:
 def from_hub(name: str, asked: LabelSettings | None) -> Source:
     """A data set of the Hugging Face hub, or of its local cache."""
     check_there(name)
-    import datasets
-
-    try:
-        loaded = datasets.load_dataset(name)
-    except Exception as error:
-        raise WhymaskError(
-            f"{name}: no such file or folder here, and no data set of that name could be loaded from the Hugging Face "
-            f"hub ({error}); check the path, or the name and the connection"
-        ) from error
+    loaded = loaded_from_hub(name)
     files = [Path(file["filename"]) for table in loaded.values() for file in table.cache_files]
     return from_loaded(name, name, loaded, stamp_files(files, [file.name for file in files]), asked)
 

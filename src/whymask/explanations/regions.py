@@ -3,8 +3,7 @@
 import numpy as np
 
 from whymask.errors import WhymaskError
-
-FEWEST, MOST = 2, 12
+from whymask.explanations.settings import check_regions
 
 
 def regions(size: tuple[int, int], n: int) -> np.ndarray:
@@ -14,10 +13,7 @@ def regions(size: tuple[int, int], n: int) -> np.ndarray:
 
     Raises WhymaskError for fewer than 2 or more than 12 regions, or more rows or columns than pixels.
     """
-    if not FEWEST <= n <= MOST:
-        raise WhymaskError(
-            f"{n} regions were given; {FEWEST} to {MOST} were expected: each image is shown in 2^n ways; change it"
-        )
+    check_regions(n)
     rows = max(d for d in range(1, n + 1) if n % d == 0 and d * d <= n)
     columns = n // rows
     if rows > size[0] or columns > size[1]:

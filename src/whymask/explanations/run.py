@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from whymask.data.glyph_settings import Glyphs, glyphs_of
+from whymask.data.inherited import check_inherited, inherited_text
 from whymask.data.prepare import prepare
-from whymask.data.settings import DataSettings, as_sides
 from whymask.data.sources import Reader
 from whymask.disk import check_folder, write_arrays, write_record
-from whymask.encoders import Encoder
 from whymask.errors import WhymaskError
 from whymask.explanations.cast import Cast
 from whymask.explanations.choice import choose_images
@@ -23,6 +22,7 @@ from whymask.keywords import with_keywords
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder
 from whymask.stages.context import Context
+from whymask.stages.speaking import reader_left_out
 from whymask.training.device import make_fabric
 
 
@@ -62,12 +62,16 @@ def explain(
     if len(given) > 1 or cells:  # a study's arms are trained alike, but for what it searched
         _warn_of_unlike([run for arm in arms for run in arm.values()])
     first = load_network("pretrained", next(iter(arms[0].values())))
-    _check_sizes(settings.data, first.encoder)
+    seen = first.encoder.transform
+    check_inherited(settings.data, seen, "the runs see")
+    left_out = reader_left_out(next(iter(arms[0].values())).folder, reader or settings.data.reader)
+    for line in [*inherited_text(seen, given[0]), *left_out]:
+        say(line)
     fabric = make_fabric(settings.runtime)
     prepared = prepare(
         data,
         settings.data,
-        preprocessing=first.encoder.transform,
+        preprocessing=seen,
         like=next(iter(arms[0].values())).fingerprint,
         reader=reader,
         say=say,
@@ -113,15 +117,6 @@ def _warn_of_unlike(runs: Sequence[Run]) -> None:
         for line in different:
             say(f"  {line}")
         say("whymask finetune DATA --like RUN trains one with the settings of another")
-
-
-def _check_sizes(asked: DataSettings, encoder: Encoder) -> None:
-    other = asked.size is not None and as_sides(asked.size) != tuple(encoder.size)
-    if other or asked.channels not in (None, encoder.channels):
-        raise WhymaskError(
-            f"the runs see images of {encoder.size[0]}x{encoder.size[1]} pixels and {encoder.channels} channels; "
-            "leave --size and --channels out"
-        )
 
 
 def _open(context: Context, out: Path, cast: Cast, settings: ExplainSettings) -> RunFolder:

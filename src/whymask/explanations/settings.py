@@ -9,6 +9,8 @@ from whymask.flags import Flat, readable
 from whymask.training.settings import RuntimeSettings
 
 MeasureName = Literal["features", "views", "lottery", "interactions", "retention", "robustness"]
+FEWEST, MOST = 2, 12
+"""Regions of an image."""
 NAMES: tuple[MeasureName, ...] = get_args(MeasureName)
 """Of `whymask.explanations.measures.MEASURES`, which need torch, as a flag does not."""
 
@@ -44,6 +46,16 @@ class ExplainSettings:
         for name in ("test_images", "view_images", "interaction_images"):
             if getattr(self, name) < 2:
                 raise WhymaskError(f"{name} {getattr(self, name)} was given; at least 2 are needed; give more")
+        check_regions(self.regions)
+
+
+def check_regions(regions: int) -> None:
+    """Raises WhymaskError for fewer than 2 or more than 12."""
+    if not FEWEST <= regions <= MOST:
+        raise WhymaskError(
+            f"{regions} regions were given; {FEWEST} to {MOST} were expected: each image is shown in 2^n ways; "
+            "change it"
+        )
 
 
 BRIEF = ExplainSettings(measures=("features", "views", "lottery"), view_images=64)

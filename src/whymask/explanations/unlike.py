@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from whymask.data.inherited import CUT, USUAL
 from whymask.encoders.files import read_description
 from whymask.explanations.networks import Run
 
@@ -11,8 +12,8 @@ NOT_COMPARED = ("layer_decay", "checkpoint_every")
 
 
 def unlike(runs: Sequence[Run]) -> list[str]:
-    """A line for each setting that is not the same in all runs, with the flag: size, encoder, images and labels,
-    budget, augmentation, training. What an early version did not record is not compared."""
+    """A line for each setting that is not the same in all runs, with the flag: size, frames and tiles, encoder, images
+    and labels, budget, augmentation, training. What an early version did not record is not compared."""
     told = [dict(_settings(run)) for run in runs]
     lines = []
     for name in dict.fromkeys(name for values in told for name in values):
@@ -29,6 +30,8 @@ def _settings(run: Run) -> Iterator[tuple[str, tuple[Any, str]]]:
     about, record = read_description(run.folder), run.record
     yield "size", (tuple(about["size"]), "--size")
     yield "channels", (about["channels"], "--channels")
+    for name in CUT:
+        yield name, (about["preprocessing"].get(name, getattr(USUAL, name)), f"--{name}")
     yield "images, labels or split", (record.data, "DATA, --labels, --group-by, --test-share")
     yield "labels to train on", (record.budget, "--budget")
     for name, value in (record.encoder or {}).items():

@@ -45,10 +45,10 @@ def export(
     """
     if to not in TARGETS:
         raise WhymaskError(f"--to {to}: unknown; it is one of {', '.join(TARGETS)}")
-    what = gather(Path(run), cell, names)
     folder = Path(out) if out is not None else _beside(Path(run).resolve(), to)
     if folder.exists():
         raise WhymaskError(f"{folder} exists; give another --out, or remove it")
+    what = gather(Path(run), cell, names)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:

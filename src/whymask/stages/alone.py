@@ -23,7 +23,7 @@ from whymask.stages.pretrain import PretrainJob, pretrain_encoder, pretraining
 from whymask.stages.probe import probe_predictions, probe_result
 from whymask.stages.recipes import resolve_finetuning, resolve_pretraining
 from whymask.stages.record import RunRecord
-from whymask.stages.settings import SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings
+from whymask.stages.settings import SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings, check_teacher
 from whymask.stages.speaking import weights_of
 from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by
 from whymask.tasks.budgets import parse_budget
@@ -49,14 +49,17 @@ def pretrain(
     as a part: ``training={"epochs": 3}``. Returns result.json's content; `load_encoder(out)` gives the encoder.
     """
     settings = with_method(settings or PretrainSettings(), keywords)
+    if keep_teacher:
+        check_teacher(settings.method, Path(out))
     check_folder(Path(out))
     fabric = make_fabric(settings.runtime)
     origin = weights_of(settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
+    fitting = encoder_for(settings.method, start.encoder)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
     context, prep = Context(fabric, prepared), prepared.images.preprocessing
-    encoder = resolve(encoder_for(settings.method, start.encoder), prep.size, prep.channels)
+    encoder = resolve(fitting, prep.size, prep.channels)
     for note in encoder.notes(prep.size):
         say(note)
     job = PretrainJob(

@@ -13,18 +13,22 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from whymask.data.inherited import inherited_text
 from whymask.data.lost import lost, other_depth
 from whymask.data.parts import in_parts, mean_of_wholes
 from whymask.data.preprocessing import Preprocessing
+from whymask.data.readers import why_unread
 from whymask.data.sources import Reader, Source, open_source
+from whymask.data.store import reason_of
 from whymask.disk import check_writable, printable, write_bytes, write_csv
 from whymask.encoders import load_encoder
 from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
 from whymask.progress import Steps, say
 from whymask.stages.classify import load_classifier
-from whymask.stages.confidence import USUAL, Confidence, confidence_of
-from whymask.stages.speaking import encoder_of, in_groups, network_of, worth_of
+from whymask.stages.confidence import Confidence, confidence_of
+from whymask.stages.settings import SURE
+from whymask.stages.speaking import encoder_of, in_groups, network_of, reader_left_out, worth_of
 from whymask.tasks import Task
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
@@ -60,7 +64,7 @@ def predict(
     *,
     out: str | Path = "predictions.csv",
     cell: str | None = None,
-    confidence: float = USUAL,
+    confidence: float = SURE,
     runtime: RuntimeSettings | None = None,
     reader: Reader | str | None = None,
     **keywords: Any,
@@ -80,16 +84,16 @@ def predict(
     check_writable(Path(out))
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords))
     folder = network_of(Path(run), cell)
+    source = open_source(data, reader=reader, labels=None)
     model, task = load_classifier(folder)
     model = model.to(fabric.device)
     transform = model.encoder.transform
     is_of_parts = transform.frames == "all" or transform.tile is not None
-    sure = None if is_of_parts else confidence_of(folder, task, confidence)
+    sure = confidence_of(folder, task, confidence, is_of_parts)
     known = sure if isinstance(sure, Confidence) else None
     temperature = 1.0 if known is None else known.temperature
-    source = open_source(data, reader=reader, labels=None)
     say(f"predicting with {folder}")
-    for line in worth_of(folder, task):
+    for line in [*inherited_text(transform, folder), *reader_left_out(folder, reader), *worth_of(folder, task)]:
         say(line)
     if sure is not None:
         say(sure if isinstance(sure, str) else sure.text(in_groups(folder)))
@@ -126,9 +130,11 @@ def embed(
     check_writable(Path(out))
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords))
     folder = encoder_of(Path(run), cell)
+    source = open_source(data, reader=reader, labels=None)
     encoder = load_encoder(folder).to(fabric.device)
     say(f"embedding with {folder}")
-    source = open_source(data, reader=reader, labels=None)
+    for line in [*inherited_text(encoder.transform, folder), *reader_left_out(folder, reader)]:
+        say(line)
     applied = apply(lambda x: encoder.pool(encoder(x.to(fabric.device))), encoder.transform, source)
     features = pa.FixedSizeListArray.from_arrays(pa.array(applied.values.ravel()), applied.values.shape[1])
     sink = pa.BufferOutputStream()
@@ -153,7 +159,7 @@ def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source:
         try:
             return transform(source.read(index))
         except Exception as error:
-            return f"{type(error).__name__}: {error}"
+            return reason_of(error)
 
     with ThreadPoolExecutor() as pool, Steps("reading", len(source.keys), unit="image") as bar:
         for start in range(0, len(source.keys), BATCH):
@@ -167,9 +173,7 @@ def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source:
                 applied.rows.append(network(torch.stack([image for _, image in usable])).float().cpu().numpy())
             bar.update(indices[-1] + 1)
     if not applied.keys:
-        raise WhymaskError(
-            f"none of the {len(source.keys):,} images of {source.name} can be used: {applied.skipped[:3]}"
-        )
+        raise WhymaskError(why_unread(source, len(source), [f"{key}: {reason}" for key, reason in applied.skipped]))
     return applied
 
 

@@ -125,8 +125,8 @@ def train_classifier(
 
     Returns {"stage", "seed", "metrics": {...}, "operations", "images_seen", "seconds", ...}; also written are
     encoder/, the head (see `save_classifier`) and predictions.npz (the task's predictions float32 (n, k), such as
-    log_probabilities, labels, rows). Raises WhymaskError where `folder` holds another run, or the job does not fit the
-    images, the task, the encoder or their number.
+    log_probabilities, labels, rows, and where images come in groups the number of each one's). Raises WhymaskError
+    where `folder` holds another run, or the job does not fit the images, the task, the encoder or their number.
     """
     with context.open(folder, job.record(context.fingerprint), alone=alone, wait=wait) as run:
         return run.result or _trained(context, job, run, label)
@@ -152,10 +152,10 @@ def _trained(context: Context, job: ClassifierJob, run: RunFolder, label: str) -
     }
     if fabric.is_global_zero:
         save_classifier(model, task, objective, context.preprocessing, run.path)
-        write_arrays(
-            run.path / "predictions.npz",
-            {task.kept_as: predictions, "labels": prepared.images.labels[job.test], "rows": job.test},
-        )
+        kept = {task.kept_as: predictions, "labels": prepared.images.labels[job.test], "rows": job.test}
+        if prepared.groups is not None:  # by number: what they are called is nobody's business
+            kept |= {"groups": np.unique(prepared.groups[job.test], return_inverse=True)[1]}
+        write_arrays(run.path / "predictions.npz", kept)
         run.finish(result)
         run.drop_checkpoints()
     fabric.barrier()

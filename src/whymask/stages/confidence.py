@@ -13,14 +13,13 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 
 from whymask.disk import read_arrays
-from whymask.errors import WhymaskError
 from whymask.intervals import wilson
 from whymask.randomness import numpy_generator
+from whymask.stages.settings import check_confidence
 from whymask.tasks import Classification, Task
 
 ENOUGH, FOLDS = 50, 5
 """Test images below which nothing is calibrated: then one image more or less moves a share by more than 0.02."""
-USUAL = 0.9
 PRIOR = 1.0
 """Standard deviation of the temperature's logarithm that is expected; without it, a test without errors gives 0."""
 
@@ -59,15 +58,20 @@ class Confidence:
         )
 
 
-def confidence_of(folder: Path, task: Task, asked: float) -> Confidence | str | None:
-    """Of the classifier in `folder`, by its test images; why it is not known; None for a task without confidences.
+def confidence_of(folder: Path, task: Task, asked: float, of_parts: bool = False) -> Confidence | str | None:
+    """Of the classifier in `folder`, by its test images; why it is not known, as `of_parts`, which answers for whole
+    files where each test image was a part of one; None for a task without confidences.
 
     Raises WhymaskError where `asked` is no share.
     """
-    if not 0 < asked < 1:
-        raise WhymaskError(f"--confidence {asked:g}: expected a share of right images between 0 and 1, such as {USUAL}")
+    check_confidence(asked)
     if not isinstance(task, Classification):
         return None
+    if of_parts:
+        return (
+            "a file's confidence is the mean of its parts' and not calibrated, and no file is marked unsure: the test "
+            "images, by which that is measured, are single parts"
+        )
     path = folder / "predictions.npz"
     kept: Mapping[str, np.ndarray] = read_arrays(path) if path.exists() else {"labels": np.empty(0, np.int64)}
     labels = kept["labels"]

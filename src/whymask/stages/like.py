@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from whymask.data.inherited import CUT
 from whymask.disk import read_json
 from whymask.encoders.files import read_description
 from whymask.progress import say
@@ -17,9 +18,9 @@ from whymask.stages.speaking import data_of, network_of
 def settings_like(asked: FinetuneSettings) -> FinetuneSettings:
     """`asked`, in which whatever is at its default is as in the run `asked.like`; both are said in a line.
 
-    What the weights of `asked.origin` bring with them, encoder, size and channels, is left to them. Training from
-    scratch takes no layer decay from a pretrained network, whose lower layers it is meant for. Raises WhymaskError
-    where no finished classifier speaks for `asked.like`.
+    What the weights of `asked.origin` bring with them, encoder, size, channels, frames and tiles, is left to them.
+    Training from scratch takes no layer decay from a pretrained network, whose lower layers it is meant for. Raises
+    WhymaskError where no finished classifier speaks for `asked.like`.
     """
     if asked.like is None:
         return asked
@@ -71,7 +72,8 @@ def _data_of(folder: Path, asked: FinetuneSettings) -> dict[str, Any]:
         return found
     about = read_description(folder)
     height, width = about["size"]
-    return found | {"size": height if height == width else (height, width), "channels": about["channels"]}
+    cut = {name: about["preprocessing"].get(name) for name in CUT}
+    return found | cut | {"size": height if height == width else (height, width), "channels": about["channels"]}
 
 
 def _listed(settings: Mapping[str, Any]) -> str:

@@ -25,15 +25,13 @@ from whymask.runs import RunFolder
 from whymask.stages.augment import augment_of
 from whymask.stages.context import Context
 from whymask.stages.record import RunRecord
-from whymask.stages.settings import AugmentName
+from whymask.stages.settings import TEACHER, AugmentName, no_teacher
 from whymask.stages.start import POOL, hashes_seen
 from whymask.training.device import batches_on
 from whymask.training.loop import Training, fit
 from whymask.training.optimisation import TrainingConfig
 
 GALLERY_IMAGES = 8
-TEACHER = "teacher"
-"""The folder in a run's where its teacher is kept, as an encoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,25 +125,13 @@ def pretrain_encoder(
     `operations` counts multiplications and additions of forward and backward passes, over the whole run. Raises
     WhymaskError where `folder` holds another run, or there is no teacher to keep.
     """
-    if keep_teacher:
-        _check_teacher(job, folder)
+    if keep_teacher and not isinstance(job.method_config, TeacherConfig):
+        raise no_teacher(job.method)
     with context.open(folder, job.record(context.fingerprint), alone=alone, wait=wait) as run:
         result = run.result or _pretrained(context, job, run, label, keep_teacher)
         if context.fabric.is_global_zero and not keep_checkpoints:
             run.drop_checkpoints()
     return result
-
-
-def _check_teacher(job: PretrainJob, folder: Path) -> None:
-    """Raises WhymaskError where the method has no teacher, or the run was finished without keeping it."""
-    if not isinstance(job.method_config, TeacherConfig):
-        raise WhymaskError(
-            f"--keep-teacher: {job.method} has no teacher; data2vec, data2vec2 and ijepa have; leave it out"
-        )
-    if (folder / "result.json").exists() and not (folder / TEACHER).exists():
-        raise WhymaskError(
-            f"--keep-teacher: {folder} is finished, and its teacher was not kept; pretrain again, into another --out"
-        )
 
 
 def _pretrained(

@@ -13,10 +13,16 @@ from whymask.errors import WhymaskError
 from whymask.flags import Flat, readable
 from whymask.later import LATER
 from whymask.methods import SETTINGS, PerMethod
+from whymask.methods.settings import TeacherSettings
+from whymask.missing import instead_of
 from whymask.tasks.budgets import parse_budget
 from whymask.training.settings import RuntimeSettings, TrainingSettings
 
 SCRATCH = "scratch"
+TEACHER = "teacher"
+"""The folder in a run's where its teacher is kept, as an encoder."""
+SURE = 0.9
+"""Share of images that should be right, of those that are not marked as unsure."""
 A_RUN = "give the folder of a finished run, of a study, or of a study's cell"
 """What every command that takes a network takes."""
 
@@ -189,9 +195,35 @@ class ProbeSettings:
 
     def __post_init__(self) -> None:
         parse_budget(self.budget)
+        if self.neighbours < 1:
+            raise WhymaskError(f"--neighbours {self.neighbours}: at least 1 was expected, such as 20; change it")
+
+
+def check_teacher(method: str, out: Path) -> None:
+    """Raises WhymaskError where the method has no teacher that could be kept, or the run in `out` was finished without
+    keeping it. Of a method of a program's own only the class tells: `stages.pretrain` asks that."""
+    if method in SETTINGS and not issubclass(SETTINGS[method], TeacherSettings):
+        raise no_teacher(method)
+    if (out / "result.json").exists() and not (out / TEACHER).exists():
+        raise WhymaskError(
+            f"--keep-teacher: {out} is finished, and its teacher was not kept; pretrain again, into another --out"
+        )
+
+
+def no_teacher(method: str) -> WhymaskError:
+    having = [name for name, settings in SETTINGS.items() if issubclass(settings, TeacherSettings)]
+    return WhymaskError(
+        f"--keep-teacher: {method} has no teacher; {', '.join(having[:-1])} and {having[-1]} have; leave it out"
+    )
+
+
+def check_confidence(asked: float) -> None:
+    """Raises WhymaskError for what is no share."""
+    if not 0 < asked < 1:
+        raise WhymaskError(f"--confidence {asked:g}: expected a share of right images between 0 and 1, such as {SURE}")
 
 
 def check_origin(origin: str) -> None:
     """Raises WhymaskError where there is nothing that weights could be read from."""
     if not Path(origin).exists():
-        raise WhymaskError(f"--from {origin}: no such file or folder; {A_RUN}, or a checkpoint")
+        raise WhymaskError(f"--from {origin}: no such file or folder; {A_RUN}, or a checkpoint{instead_of(origin)}")

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from whymask.data.source import Reader
 from whymask.disk import read_arrays, read_json
 from whymask.encoders.checkpoints import is_run
 from whymask.errors import WhymaskError
+from whymask.missing import instead_of
 from whymask.progress import say
 from whymask.stages.settings import A_RUN, SCRATCH
 from whymask.tasks import TASKS, Classification, Task
@@ -69,7 +71,7 @@ def study_of(folder: Path) -> Path | None:
 def checked(folder: Path, part: Part) -> Path:
     """`folder`, if it is a finished run's with such a part. Raises WhymaskError otherwise."""
     if not folder.exists():
-        raise WhymaskError(f"{folder}: no such folder; {A_RUN}")
+        raise WhymaskError(f"{folder}: no such folder; {A_RUN}{instead_of(folder)}")
     if (folder / "error.json").exists() and not (folder / "result.json").exists():
         raise WhymaskError(f"{folder} failed: {read_json(folder / 'error.json')['error']}; {A_RUN} that did not")
     if is_study(folder):
@@ -156,8 +158,8 @@ def _pretrained_of(run: Path, study: Mapping[str, Any]) -> Path:
 def worth_of(folder: Path, task: Task) -> list[str]:
     """Lines on what the network in `folder` is worth, by its records alone.
 
-    Of a study its metric, else the task's; and what is counted. Intervals are left out where images come in groups,
-    which the records do not name, and for a tag's images.
+    Of a study its metric, else the task's; and what is counted. Intervals are left out where images come in groups
+    which the records of an earlier version do not tell, and for a tag's images.
     """
     result_file, predictions_file = folder / "result.json", folder / "predictions.npz"
     if not (result_file.exists() and predictions_file.exists()):
@@ -165,9 +167,11 @@ def worth_of(folder: Path, task: Task) -> list[str]:
     study = _table_around(folder)
     result, kept = read_json(result_file), read_arrays(predictions_file)
     metric = study.get("verdict", {}).get("metric", task.default_metric)
+    groups = kept.get("groups")
+    untold = groups is None and in_groups(folder)
     scores = {
-        score.metric: replace(score, low=None, high=None) if in_groups(folder) else score
-        for score in scores_of(task, kept[task.kept_as], kept["labels"], chance=study.get("chance"))
+        score.metric: replace(score, low=None, high=None) if untold else score
+        for score in scores_of(task, kept[task.kept_as], kept["labels"], groups=groups, chance=study.get("chance"))
     }
     texts = {name: score.text() for name, score in scores.items() if name == metric or score.about.counted}
     if metric not in texts and metric in result["metrics"]:  # of a tag, whose images predictions.npz does not tell
@@ -186,9 +190,22 @@ def data_of(folder: Path) -> Mapping[str, Any]:
     return _table_around(folder).get("data") or alone
 
 
+def reader_left_out(folder: Path, reader: Reader | str | None) -> list[str]:
+    """A line where a reader opened the files that the network in `folder` was trained on, and none is given now."""
+    name = data_of(folder).get("reader")
+    if reader is not None or name is None:
+        return []
+    return [
+        f"warning: a reader, {name}, opened the files that {folder} was trained on, and none is given now: others may "
+        "look otherwise to the network; give it by --reader MODULE:FUNCTION"
+    ]
+
+
 def in_groups(folder: Path) -> bool:
-    """Whether the test images of the network in `folder` come in groups, such as patients, as far as is recorded."""
-    return data_of(folder).get("group_by") is not None
+    """Whether the test images of the network in `folder` come in groups, such as patients or the parts of a file, as
+    far as is recorded."""
+    data = data_of(folder)
+    return data.get("groups") is not None or data.get("group_by") is not None
 
 
 def _table_around(folder: Path) -> Mapping[str, Any]:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from whymask.data.inherited import check_inherited, inherited_text
 from whymask.data.prepare import Prepared, prepare
-from whymask.data.settings import DataSettings, as_sides
+from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
 from whymask.disk import read_arrays
 from whymask.encoders import Encoder, EncoderSettings, build_encoder, load_encoder, resolve
@@ -17,6 +18,7 @@ from whymask.progress import Decoding, say
 from whymask.runs import folder_with
 from whymask.stages.record import UNKNOWN, RunRecord, origin_of, read_record
 from whymask.stages.settings import SCRATCH, check_origin
+from whymask.stages.speaking import reader_left_out
 
 POOL = "pool.npz"
 
@@ -61,15 +63,16 @@ class Start:
     def prepare(self, data: Any, config: DataSettings, reader: Reader | None) -> Prepared:
         """The data, as the weights were trained to see them where that is known.
 
-        Raises WhymaskError for a size or channels other than those of a run, whose preprocessing goes with it."""
+        Raises WhymaskError for a size, channels, frames or tiles other than those of a run, whose preprocessing goes
+        with it."""
         if self.run is not None:
-            height, width = self.run.size
-            other = config.size is not None and as_sides(config.size) != (height, width)
-            if other or config.channels not in (None, self.run.channels):
-                raise WhymaskError(
-                    f"--from {self.origin} sees images of {height}x{width} pixels and {self.run.channels} channels; "
-                    "leave --size and --channels out, or export the run and start from its weights"
-                )
+            seen = self.run.transform
+            check_inherited(
+                config, seen, f"--from {self.origin} sees", ", or export the run and start from its weights"
+            )
+            left_out = reader_left_out(run_of(Path(str(self.origin))), reader or config.reader)
+            for line in [*inherited_text(seen, self.origin), *left_out]:
+                say(line)
         size, channels = self.about.size, self.about.channels
         if config.size is None:
             config = replace(config, size=size)

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from whymask.data.prepare import Prepared
-from whymask.data.splits import ENOUGH, share_for
+from whymask.data.splits import ENOUGH, counts_of, share_for
 from whymask.studies.settling import NORMAL, POWER
 from whymask.studies.verdict import margin_of
 
@@ -43,11 +43,16 @@ def resolution_text(prepared: Prepared, metric: str, smallest: float) -> str:
     """ "30 test images: differences in balanced accuracy below about 0.2 cannot be seen", and what is to be done."""
     task, about, images = prepared.task, prepared.task.describe(metric), len(prepared.test)
     text = f"{images:,} test images: differences in {about.title} below about {smallest:.1g} cannot be seen"
-    usual = share_for(task.counts(prepared.images.labels[prepared.images.labelled]))
+    labels, groups = prepared.images.labels, prepared.groups
+
+    def counts(rows: np.ndarray) -> list[int]:
+        return counts_of(task, labels[rows], None if groups is None else groups[rows])
+
+    usual = share_for(counts(np.flatnonzero(prepared.images.labelled)))
     if prepared.test_share is None or prepared.test_share >= usual:
         return text
-    left = float(np.median(task.counts(prepared.images.labels[prepared.test])))
+    left, of = float(np.median(counts(prepared.test))), "test images" if groups is None else "groups of test images"
     return (
-        f"{text}\na share of {prepared.test_share:g} of the labelled images leaves {left:g} test images in the median "
+        f"{text}\na share of {prepared.test_share:g} of the labelled images leaves {left:g} {of} in the median "
         f"{task.name_is}, fewer than {ENOUGH}; --test-share {usual:g} tests on more, and trains on fewer"
     )

@@ -16,6 +16,7 @@ from whymask.data.splits import USUAL_SHARE
 from whymask.disk import check_folder, write_arrays, write_csv, write_record
 from whymask.errors import BusyError
 from whymask.later import recorded
+from whymask.methods import encoder_for
 from whymask.methods.settings import with_method
 from whymask.progress import Decoding, say, time_left
 from whymask.runs import RunFolder, command
@@ -113,6 +114,7 @@ def study(
 
 
 def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
+    encoder_for(asked.method, asked.encoder)  # what does not fit is told before an image is opened
     fabric = make_fabric(asked.runtime)
     prepared = prepare(data, asked.data, multiple_of=asked.encoder.square, reader=reader, say=say, progress=Decoding())
     prepared.require_labels()
