@@ -7,12 +7,12 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
+from whymask.data.decoding import reason_of
 from whymask.data.pixels import frame_count, native_pixels, plain_mode, size_of
 from whymask.data.preprocessing import TOP, Preprocessing
 from whymask.data.readers import why_unread
 from whymask.data.settings import Alpha, DataSettings, Frames
 from whymask.data.source import RawImage, Source
-from whymask.data.store import reason_of
 from whymask.errors import WhymaskError
 
 LARGEST_NATIVE_SIDE = 96  # images of one size up to here are used as they are; others are brought to at most this

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from whymask.data.decoding import reason_of
 from whymask.data.inherited import inherited_text
 from whymask.data.lost import lost, other_depth
 from whymask.data.parts import in_parts, mean_of_wholes
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.readers import why_unread
 from whymask.data.sources import Reader, Source, open_source
-from whymask.data.store import reason_of
 from whymask.disk import check_writable, printable, write_bytes, write_csv
 from whymask.encoders import load_encoder
 from whymask.errors import WhymaskError
