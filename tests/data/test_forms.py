@@ -1,6 +1,6 @@
 """Both forms of the store: what is exact is so, what is not is nearly, and who is tested on does not depend on it."""
 
-import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
