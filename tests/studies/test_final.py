@@ -24,9 +24,16 @@ SETTINGS = tiny_settings()
 
 
 @pytest.fixture(scope="module")
-def mine(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unexplained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny study without its explanation, which would be drawn anew on each page. Tests read it."""
+    out = tmp_path_factory.mktemp("unexplained") / "tiny"
+    return Path(shutil.copytree(finished, out, ignore=shutil.ignore_patterns("why")))
+
+
+@pytest.fixture(scope="module")
+def mine(unexplained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny study with its final network. Tests read it; one that writes copies it."""
-    out = shutil.copytree(finished, tmp_path_factory.mktemp("final") / "mine")
+    out = shutil.copytree(unexplained, tmp_path_factory.mktemp("final") / "mine")
     study(GLYPHS, out=out, settings=SETTINGS, explain=False, final=True)
     return out
 
@@ -120,19 +127,19 @@ def test_a_cell_of_all_labels_is_not_trained_a_second_time(
 
 
 def test_one_that_cannot_be_trained_costs_no_study(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    unexplained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    out = shutil.copytree(finished, tmp_path / "mine")
+    out = shutil.copytree(unexplained, tmp_path / "mine")
     forbid_training(monkeypatch)
     table = study(GLYPHS, out=out, settings=SETTINGS, explain=False, final=True)
-    assert "final" not in table and without_final(table) == without_final(read_json(finished / "study.json"))
+    assert "final" not in table and without_final(table) == without_final(read_json(unexplained / "study.json"))
     assert "no final network: AssertionError: something was trained" in capsys.readouterr().err
 
 
 def test_it_is_planned_where_it_may_come(finished: Path, mine: Path, tmp_path: Path) -> None:
     def planned(out: Path, asked: bool | None, seeds: int = 2) -> dict[str, int]:
         settings = tiny_settings(seeds=seeds)
-        return study(GLYPHS, out=out, settings=settings, plan=True, final=asked)["plan"]["cells"]
+        return study(GLYPHS, out=out, settings=settings, explain=False, plan=True, final=asked)["plan"]["cells"]
 
     assert planned(finished, True) == {"final network": 1} and planned(finished, None) == planned(mine, True) == {}
     assert [planned(tmp_path / "new", None, seeds).get("final network") for seeds in (2, 3)] == [None, 1]

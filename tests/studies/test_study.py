@@ -287,8 +287,8 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[], None]:
 
 
 def copy_without(finished: Path, out: Path, *cells: str) -> Path:
-    """The finished study as if some cells had not been run."""
-    shutil.copytree(finished, out)
+    """The finished study as if some cells had not been run, nor explained: each page would draw that anew."""
+    shutil.copytree(finished, out, ignore=shutil.ignore_patterns("why"))
     for cell in cells:
         shutil.rmtree(out / "cells" / cell)
     return out
@@ -389,7 +389,7 @@ def test_seeds_and_budgets_may_be_added_and_that_is_kept_and_said(
 
 
 def test_where_it_computes_and_decodes_is_no_difference(finished: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    out = shutil.copytree(finished, tmp_path / "study")
+    out = copy_without(finished, tmp_path / "study")
     forbid_training(monkeypatch)
     elsewhere = tiny_settings(data=DataSettings(store=tmp_path / "store"), runtime=runtime(threads=2))
     study(GLYPHS, out=out, settings=elsewhere, explain=False)
@@ -444,6 +444,7 @@ def test_a_plan_has_a_part_for_all_that_a_study_does(
 def test_a_plan_counts_what_is_not_finished(finished: Path, tmp_path: Path) -> None:
     assert study(GLYPHS, out=finished, settings=tiny_settings(), plan=True)["plan"]["cells"] == {}
     out = copy_without(finished, tmp_path / "study", "scratch-4-0", "scratch-long-2-1")
+    shutil.copytree(finished / "why", out / "why")
     plan = study(GLYPHS, out=out, settings=tiny_settings(), plan=True)["plan"]
     assert plan["cells"] == {"scratch": 1, "scratch-long": 1}
 
@@ -681,7 +682,7 @@ def flip(path: Path) -> None:
 def test_a_damaged_cell_is_run_again_alone_and_the_study_is_what_it_was(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = Path(shutil.copytree(finished, tmp_path / "study"))
+    out = copy_without(finished, tmp_path / "study")
     before = numbers(read_json(out / "study.json"))
     cell = out / "cells" / "scratch-2-0"
     flip(cell / "predictions.npz")
