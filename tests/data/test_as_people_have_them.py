@@ -427,6 +427,15 @@ def test_tables_that_are_read_are_not_among_those_that_are_not(tmp_path: Path) -
     assert open_source(tmp_path / "d").notes[-1].endswith("1 .txt")
 
 
+def test_images_beside_masks_are_told_to_be_given_alone(tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        for split in ("train", "val", "test"):
+            write(tmp_path / "d" / kind / split / "0.png")
+    (note,) = open_source(tmp_path / "d").notes
+    assert "each hold the splits test, train, val" in note and note.endswith("such as images, to read it alone")
+    assert open_source(tmp_path / "d" / "images").splits is not None
+
+
 def test_the_validation_split_of_three_is_trained_on_and_that_is_said(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         classes(tmp_path / "d" / split, {"a": 2, "b": 2})

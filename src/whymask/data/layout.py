@@ -103,6 +103,11 @@ def _alike(parts: Sequence[Sequence[str]]) -> str | None:
     first = next(iter(inner.values()))
     if len(inner) < 2 or len(first) < 2 or "" in inner or any(found != first for found in inner.values()):
         return None
+    if all(map(split_named, first)):
+        return (
+            f"the folders {_listed(inner)} each hold the splits {_listed(first)}, so that nothing is taken for a split or "
+            f"a class, and the images of all are read; give one of them, such as {min(inner)}, to read it alone"
+        )
     return (
         f"the folders {_listed(inner)} all hold the subfolders {_listed(first)}, so that nothing is taken for a class. "
         f"If {_listed(first)} are the classes, name the outer folders train and test, or give one of them; if "
