@@ -105,8 +105,8 @@ def _alike(parts: Sequence[Sequence[str]]) -> str | None:
         return None
     if all(map(split_named, first)):
         return (
-            f"the folders {_listed(inner)} each hold the splits {_listed(first)}, so that nothing is taken for a split or "
-            f"a class, and the images of all are read; give one of them, such as {min(inner)}, to read it alone"
+            f"the folders {_listed(inner)} each hold the splits {_listed(first)}, so that nothing is taken for a split "
+            f"or a class, and the images of all are read; give one of them, such as {min(inner)}, to read it alone"
         )
     return (
         f"the folders {_listed(inner)} all hold the subfolders {_listed(first)}, so that nothing is taken for a class. "
