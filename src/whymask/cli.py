@@ -236,14 +236,17 @@ def export(
 
 
 def check(
-    folder: Annotated[Path, Positional, tyro.conf.arg(metavar="FOLDER", help="Everything below it is read.")],
+    folders: Annotated[
+        tuple[Path, ...], Positional, tyro.conf.arg(metavar="FOLDERS", help="Everything below them is read.")
+    ],
 ) -> None:
     """Compare the files of runs, studies and stores with their checksums; exits with 1 where one differs."""
     from whymask.upkeep import check_folder
 
-    found = check_folder(folder)
-    say(found.text())
-    if found.damages:
+    found = [check_folder(folder) for folder in folders]
+    for each in found:
+        say(each.text())
+    if any(each.damages for each in found):
         sys.exit(1)
 
 

@@ -427,6 +427,109 @@ def test_tables_that_are_read_are_not_among_those_that_are_not(tmp_path: Path) -
     assert open_source(tmp_path / "d").notes[-1].endswith("1 .txt")
 
 
+def test_metadata_goes_before_class_folders_and_images_that_it_leaves_out_stay(tmp_path: Path) -> None:
+    root = classes(tmp_path / "d", {"c0": 3, "c1": 3})
+    table(root, "file_name,label", ["c0/0.png,x", "c1/0.png,y", "gone.png,y"], "metadata.csv")
+    source = open_source(root)
+    assert len(source) == 6 and sorted(named(source)) == ["", "", "", "", "x", "y"]
+    said = " ".join(source.notes)
+    assert "labels are those of metadata.csv" in said and "such as c0, are taken for no classes" in said
+    assert "1 of its 3 rows name none of these images" in said and "4 images are not in it, and unlabelled" in said
+
+
+def test_metadata_with_another_column_of_paths_is_a_table_like_others(tmp_path: Path) -> None:
+    listed(tmp_path, "d/metadata.csv", "filename,label", "0.png,a", "1.png,b")
+    source = open_source(tmp_path / "d")
+    assert int(source.labelled.sum()) == 2 and source.notes[0] == "labels are those of metadata.csv"
+
+
+def test_tables_may_lie_in_the_folder_around_all_images_and_have_tabs(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / "d" / "photos" / f"{number}.png", number)
+    (tmp_path / "d" / "photos" / "labels.tsv").write_text("image\tlabel\n0.png\ta\n1.png\tb\n")
+    source = open_source(tmp_path / "d")
+    assert int(source.labelled.sum()) == 2 and "labels are those of photos/labels.tsv" in source.notes
+
+
+def test_bare_names_are_found_in_the_folders_below_where_there_is_one_of_each(tmp_path: Path) -> None:
+    for split, number in (("train", 0), ("train", 1), ("test", 2), ("test", 1)):
+        write(tmp_path / "d" / "images" / split / f"{number}.png", number)
+    (tmp_path / "l.csv").write_text("id,label\n0,a\n2.png,b\n1.png,b\n")
+    both = open_asked(tmp_path / "d", DataSettings(labels=str(tmp_path / "l.csv")))
+    assert any("names of files anywhere in" in note for note in both.notes)
+    assert sorted(Path(key).name for key, known in zip(both.keys, both.labelled, strict=True) if known) == [
+        "0.png",
+        "1.png",
+        "2.png",
+    ]
+
+
+@pytest.mark.parametrize(("column", "is_read"), [("set", True), ("Subset", True), ("fold", False)])
+def test_a_column_of_splits_may_be_called_otherwise(column: str, is_read: bool, tmp_path: Path) -> None:
+    rows = [f"{number}.png,{'ab'[number % 2]},{'test' if number > 1 else 'train'}" for number in range(4)]
+    source = open_source(listed(tmp_path, "l.csv", f"path,label,{column}", *rows))
+    assert (source.splits is not None) == is_read == (column not in source.columns)
+    assert is_read == any(f"the column {column} is read as the splits" in note for note in source.notes)
+
+
+def test_a_tables_splits_that_the_folders_contradict_are_told(tmp_path: Path) -> None:
+    for split, number in (("train", 0), ("train", 1), ("test", 2), ("test", 3)):
+        write(tmp_path / "d" / split / f"{number}.png", number)
+    rows = ["train/0.png,a,test", "train/1.png,b,test", "test/2.png,a,train", "test/3.png,b,train"]
+    (tmp_path / "d" / "l.csv").write_text("\n".join(["path,label,split", *rows]))
+    source = open_source(tmp_path / "d")
+    assert source.splits is not None and source.splits.tolist() == ["test", "test", "train", "train"]
+    assert any("splits are those of the folders" in note for note in source.notes)
+
+
+def test_class_folders_that_share_subfolders_are_told(tmp_path: Path) -> None:
+    for place in ("a/c0", "a/c1", "b/c0", "b/c1", "b/c2"):
+        write(tmp_path / "d" / place / "0.png", 1)
+    source = open_source(tmp_path / "d")
+    assert source.classes == ("a", "b") and "hold the same subfolders, c0, c1: if these" in source.notes[-1]
+
+
+def test_a_test_folder_without_labels_is_told(tmp_path: Path) -> None:
+    classes(tmp_path / "d" / "train", {"a": 3, "b": 3})
+    write(tmp_path / "d" / "test" / "0.png")
+    assert any("the test split has no labels" in note for note in open_source(tmp_path / "d").notes)
+
+
+def test_hidden_pictures_are_told_and_what_systems_leave_is_not(tmp_path: Path) -> None:
+    write(tmp_path / "d" / "0.png"), write(tmp_path / "d" / ".cache" / "1.png")
+    write(tmp_path / "d" / "__MACOSX" / "2.png"), write(tmp_path / "d" / "._0.png")
+    source = open_source(tmp_path / "d")
+    assert len(source) == 1 and source.notes == ("not read, as their names are hidden ones: .cache",)
+
+
+@pytest.mark.parametrize("written", ["-1", "-1.0"])
+def test_what_says_unlabelled_may_be_written_as_another_number(written: str, tmp_path: Path) -> None:
+    table = listed(tmp_path, "l.csv", "path,label", "0.png,-1.0", "1.png,0.0", "2.png,1.0")
+    assert open_source(table, labels=DataSettings(unlabelled=written, task="classification")).classes == ("0.0", "1.0")
+
+
+def test_few_whole_numbers_in_a_column_called_target_are_asked_about(tmp_path: Path) -> None:
+    rows = [f"{number}.png,{number % 3}" for number in range(4)]
+    with pytest.raises(WhymaskError, match="may be classes or amounts"):
+        open_source(listed(tmp_path, "l.csv", "path,target", *rows))
+
+
+def test_one_pillow_image_is_one_image() -> None:
+    assert len(open_source(Image.new("RGB", (8, 8)))) == 1
+
+
+def test_pictures_of_another_shape_are_told_to_lose_their_ends(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    Image.new("RGB", (256, 64)).save(tmp_path / "d" / "a.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "d" / "b.png")
+    said: list[str] = []
+    prepared(tmp_path / "d", tmp_path, said)
+    assert any("1 of 2 images looked at are of another shape" in line for line in said)
+    whole: list[str] = []
+    prepared(tmp_path / "d", tmp_path, whole, size=(64, 256))
+    assert any("1 of 2 images looked at are of another shape" in line for line in whole)
+
+
 def test_images_beside_masks_are_told_to_be_given_alone(tmp_path: Path) -> None:
     for kind in ("images", "masks"):
         for split in ("train", "val", "test"):

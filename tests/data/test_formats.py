@@ -76,6 +76,19 @@ def test_transparency_of_16_bits_is_dropped_laid_on_white_or_a_channel(kind: str
     assert lost(open_source(tmp_path), DataSettings(alpha="white")) == []
 
 
+def test_colours_that_are_multiplied_by_their_transparency_are_divided_by_it() -> None:
+    pixels = np.full((8, 8, 4), (20_000, 20_000, 20_000, 32_768), np.uint16)
+    raw = open_bytes(tiff(pixels, photometric="rgb", extrasamples=["assocalpha"]))
+    assert np.abs(native_pixels(raw).astype(int) - 40_000).max() <= 1
+    assert np.abs(native_pixels(raw, "white").astype(int) - 52_767).max() <= 1
+
+
+def test_opaque_colours_of_16_bits_get_a_channel_beside_transparent_ones() -> None:
+    for data in (imagecodecs.png_encode(DEEP), tiff(DEEP, photometric="rgb")):
+        pixels = native_pixels(open_bytes(data), "channel")
+        assert np.array_equal(pixels[..., :3], DEEP) and (pixels[..., 3] == 65535).all()
+
+
 def test_16_bits_for_three_colours_of_a_bmp_are_all_there_are(tmp_path: Path) -> None:
     header = struct.pack(
         "<2sIHHIIiiHHIIiiIIIII", b"BM", 66 + 8, 0, 0, 66, 40, 2, 2, 1, 16, 3, 8, 0, 0, 0, 0, 0xF800, 0x7E0, 0x1F

@@ -169,6 +169,19 @@ def test_files_are_opened_once_however_many_threads_ask_for_their_parts(how: Dat
     assert np.array_equal(native_pixels(parts.read(0)), threaded[0])
 
 
+@pytest.mark.parametrize("frames", ["all", "channels"])
+def test_every_frame_of_a_grey_gif_is_read(frames: Any, tmp_path: Path) -> None:
+    found = [np.kron(picture(4, 4)[..., 0], np.ones((6, 6))).astype(np.uint8) for _ in range(4)]
+    first, *rest = [Image.fromarray(frame) for frame in found]
+    first.save(tmp_path / "a.gif", save_all=True, append_images=rest)
+    source = in_parts(open_source(tmp_path), DataSettings(frames=frames))
+    pixels = [native_pixels(source.read(row), frames=frames) for row in range(len(source))]
+    assert len(pixels) == (4 if frames == "all" else 1)
+    assert np.array_equal(
+        np.concatenate(pixels, axis=2)[..., :: 3 if pixels[-1].shape[2] % 3 == 0 else 1][..., 0], found[0]
+    )
+
+
 def test_frames_in_any_order_are_right_and_few_are_kept(tmp_path: Path) -> None:
     found = pages(tmp_path / "a.tif", 40)
     source = in_parts(open_source(tmp_path), DataSettings(frames="all"))

@@ -132,14 +132,9 @@ def test_deeper_images_than_a_network_knows_are_warned_of(tmp_path: Path) -> Non
     assert not any("warning" in line for line in said)
 
 
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (np.zeros((48, 48, 3), np.uint8), r"one image in colour or 48 grey ones of 48 x 3 pixels; give images\[None\]"),
-        (Image.new("RGB", (8, 8)), r"one PIL image was given; .*\[image\]"),
-    ],
-)
-def test_one_image_is_not_taken_for_many(data: Any, said: str) -> None:
+def test_one_image_is_not_taken_for_many() -> None:
+    data = np.zeros((48, 48, 3), np.uint8)
+    said = r"one image in colour or 48 grey ones of 48 x 3 pixels; give images\[None\]"
     with pytest.raises(WhymaskError, match=said):
         open_source(data)
 

@@ -294,7 +294,7 @@ def test_csv_naming_a_missing_file_fails_at_that_image_only(tmp_path):
     [
         ("", "empty"),
         ("path,label\n", "0 rows"),
-        ("name,label\nx.png,a\n", "columns name, label.*column path"),
+        ("title,label\nx.png,a\n", "columns title, label.*column path"),
         ("path,label\nx.png,a,b\n", "row 2 has not the 2 fields"),
         ("path,label\nx.png,a\nx.png,b\n", "several rows"),
         ("path,split\nx.png,elsewhere\n", "elsewhere"),

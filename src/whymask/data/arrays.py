@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from whymask.data.labels import LABEL, TARGET, Column, find_labels, read_labels
 from whymask.data.settings import LabelSettings
@@ -29,8 +28,6 @@ def from_npz(name: str, path: Path, asked: LabelSettings | None) -> Source:
 
 
 def from_arrays(data: Any, asked: LabelSettings | None) -> Source:
-    if isinstance(data, Image.Image):
-        raise WhymaskError("one PIL image was given; several were expected; give a list of it, [image]")
     if isinstance(data, Mapping):
         arrays = {str(key): _as_array(value) for key, value in data.items()}
     elif isinstance(data, tuple) and len(data) == 2:

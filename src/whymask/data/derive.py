@@ -18,6 +18,7 @@ from whymask.errors import WhymaskError
 LARGEST_NATIVE_SIDE = 96  # images of one size up to here are used as they are; others are brought to at most this
 CROP_SHARE = 0.875  # side of the evaluation crop over side of the stored image, as timm's crop_pct
 SAMPLE = 200  # images that `derive` looks at
+MOST_SEEN = 0.9  # share of an image from which on it is not said that the rest is cut off
 USUAL = DataSettings()
 
 
@@ -54,6 +55,21 @@ def derive(source: Source, asked: DataSettings = USUAL, multiple_of: int = 1) ->
         tile=asked.tile,
         overlap=asked.overlap,
     )
+
+
+def cut_off(source: Source, preprocessing: Preprocessing) -> list[str]:
+    """What to say where less than MOST_SEEN of an image of another shape lies in the square that is kept."""
+    seen = looks(source, preprocessing.alpha, preprocessing.frames)
+    height, width = preprocessing.store
+    ratios = [look.height * width / (look.width * height) for look in seen]
+    shares = [min(ratio, 1 / ratio) for ratio in ratios]
+    narrow = sum(share < MOST_SEEN for share in shares)
+    if not narrow:
+        return []
+    return [
+        f"{narrow:,} of {len(seen):,} images looked at are of another shape: their middle is seen, in the median "
+        f"{median(shares):.0%} of an image (--size HEIGHTxWIDTH or --tile sees more)"
+    ]
 
 
 def statistics(images: np.ndarray, rows: np.ndarray | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:

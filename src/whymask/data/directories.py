@@ -8,14 +8,16 @@ from pathlib import Path
 
 from whymask.data import formats
 from whymask.data.artefacts import refuse_artefacts
-from whymask.data.files import files_under, from_csv, from_folder
+from whymask.data.files import from_csv, from_folder
 from whymask.data.metadata import NAMES, from_metadata
 from whymask.data.opening import image_suffixes
+from whymask.data.places import files_under
 from whymask.data.settings import LabelSettings
 from whymask.data.source import Reader, Source
 from whymask.data.tables import from_disk, from_parquet
 from whymask.errors import WhymaskError
 
+TABLES = (".csv", ".tsv")
 ANSWERS = "predictions.csv"
 """What `predict` writes, unless told otherwise: answers are no labels."""
 IDX = "-idx3-ubyte"
@@ -28,14 +30,16 @@ def from_directory(name: str, folder: Path, reader: Reader | None, labels: Label
     """Images of a folder, labelled by metadata, by their folders or by a table beside them; or the folder's tables."""
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
         return from_disk(name, folder, labels)
-    files = files_under(folder)
+    hidden: list[str] = []
+    files = files_under(folder, hidden)
     suffixes = image_suffixes()
     images = files if reader else [file for file in files if Path(file).suffix.lower() in suffixes]
     root = folder.resolve()
     refuse_artefacts(name, (root / image for image in images), [root], (root / file for file in files))
     if images:
         source, used = _of_images(name, root, files, images, reader, labels)
-        return replace(source, notes=(*source.notes, *_left_out(root, sorted({*files} - {*images} - {*used}))))
+        others = sorted({*files} - {*images} - {*used})
+        return replace(source, notes=(*source.notes, *_left_out(root, others, hidden)))
     tables = [file for file in files if file.endswith(".parquet")]
     if tables:
         return from_parquet(name, root, tables, labels)
@@ -57,17 +61,22 @@ def _of_images(
     """The source, and the tables that it is read from."""
     if labels is None:
         return from_folder(name, root, images, reader, labels), []
+    source = from_folder(name, root, images, reader, labels)
     described = from_metadata(name, root, files, reader, labels)
     if described is not None:
-        return described, [file for file in files if Path(file).name in NAMES]
-    source = from_folder(name, root, images, reader, labels)
-    if source.labelled.any():
+        used = [file for file in files if Path(file).name in NAMES]
+        notes = _said_of(replace(described, name=used[0]), source)
+        source = from_folder(name, root, images, reader, labels, described)
+    elif source.labelled.any():
         return source, []
-    tables = [file for file in files if file.endswith(".csv") and os.sep not in file and file not in NAMES]
-    table, notes = _table_of(source, root, tables, reader, labels)
-    if table is not None:
-        source = from_folder(name, root, images, reader, labels, table)
-    return replace(source, notes=(*source.notes, *notes)), [] if table is None else [table.name]
+    else:
+        around = os.path.commonpath([os.path.dirname(image) for image in images])  # noqa: PTH120
+        places = {"", *map(str, Path(around).parents), around} - {"."}
+        tables = [file for file in files if file.endswith(TABLES) and os.path.dirname(file) in places]  # noqa: PTH120
+        table, notes = _table_of(source, root, tables, reader, labels)
+        used = [] if table is None else [table.name]
+        source = source if table is None else from_folder(name, root, images, reader, labels, table)
+    return replace(source, notes=(*source.notes, *notes)), used
 
 
 def _table_of(
@@ -87,33 +96,47 @@ def _table_of(
         else:
             notes += [*table.notes, f"{file} gives no labels of these images"]
     if not found:
-        return None, notes if len(tables) <= MANY_TABLES else [f"none of {len(tables)} .csv gives labels of the images"]
+        return None, notes if len(tables) <= MANY_TABLES else [
+            f"none of {len(tables)} tables gives labels of the images"
+        ]
     if len(found) > 1:
         names = ", ".join(table.name for table in found)
         return None, [
             f"{names} each give labels of these images, so that none is taken: --labels names the one to take"
         ]
-    (table,) = found
-    others = sum(key not in keys for key in table.keys)
-    beyond = [f"{others:,} of its {len(table):,} rows name none of these images"] * bool(others)
-    return table, [f"labels are those of {table.name}", *table.notes, *beyond]
+    return found[0], _said_of(found[0], source)
+
+
+def _said_of(table: Source, source: Source) -> list[str]:
+    """What is said of a table that gives labels of the images of `source`."""
+    named, there = {*table.keys}, {*source.keys}
+    beyond, unnamed = len(named - there), len(there - named)
+    return [
+        f"labels are those of {table.name}",
+        *table.notes,
+        *[f"{beyond:,} of its {len(table):,} rows name none of these images"] * bool(beyond),
+        *[f"{unnamed:,} images are not in it, and unlabelled"] * bool(unnamed),
+    ]
 
 
 def _labels_in(file: str, root: Path, reader: Reader | None, labels: LabelSettings) -> Source:
     """Raises WhymaskError for answers of a network, which would be learnt as if somebody had labelled so."""
     table = from_csv(file, root / file, reader, labels)
-    if file == ANSWERS or any(column.startswith("probability of ") for column in table.columns):
+    if Path(file).name == ANSWERS or any(column.startswith("probability of ") for column in table.columns):
         raise WhymaskError("it holds a network's answers; to take them for labels, give it as --labels")
     return table
 
 
-def _left_out(root: Path, others: list[str]) -> list[str]:
+def _left_out(root: Path, others: list[str], hidden: list[str]) -> list[str]:
     """What is to be said of files that are not read."""
     gone = [file for file in others if not (root / file).exists()]
     files = sorted({*others} - {*gone})
     shown = ", ".join(gone[:5]) + ", ..." * (len(gone) > 5)
     links = f"not read, as they are links to what is not there: {shown}"
-    return [_not_read(files)] * bool(files) + [links] * bool(gone)
+    unseen = (
+        f"not read, as their names are hidden ones: {', '.join(sorted({*hidden})[:5])}{', ...' * (len({*hidden}) > 5)}"
+    )
+    return [*[_not_read(files)] * bool(files), *[links] * bool(gone), *[unseen] * bool(hidden)]
 
 
 def _not_read(files: list[str]) -> str:

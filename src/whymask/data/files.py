@@ -12,17 +12,18 @@ import numpy as np
 
 from whymask.data.labels import find_labels, label_notes, read_labels
 from whymask.data.layout import layout_of
-from whymask.data.opening import image_suffixes, open_file, regular
+from whymask.data.opening import open_file, regular
+from whymask.data.places import located
 from whymask.data.settings import LabelSettings
 from whymask.data.source import SPLIT_OF, RawImage, Reader, Source, split_column
 from whymask.data.stamps import stamp_files
-from whymask.disk import as_named
 from whymask.errors import WhymaskError
 from whymask.tasks import RawLabels
 
+SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 PATH_COLUMNS = (
-    *("path", "image", "file", "filename", "file_name", "filepath", "image_path", "img", "img_path"),
-    *("image_id", "id"),  # where nothing is called so
+    *("path", "image", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img", "img_path"),
+    *("image_name", "image_id", "id", "name"),  # where nothing is called so
 )
 
 
@@ -53,9 +54,14 @@ def from_folder(
     )
     if labelled_by is not None:
         source = _labelled_by(source, labelled_by)
+        if classes := sorted({*layout.classes} - {""}):
+            told = f"the subfolders, such as {classes[0]}, are taken for no classes, as a table gives the labels"
+            source = replace(source, notes=(*source.notes, told))
     if layout.splits is None:
         return source
     splits, of_splits = split_column(layout.splits, source.labelled)
+    if source.splits is not None and splits is not None and not np.array_equal(source.splits, splits):
+        of_splits = (*of_splits, "the splits are those of the folders, and not those of the table, which are others")
     return replace(source, splits=splits, notes=(*source.notes, *of_splits))
 
 
@@ -102,17 +108,15 @@ def from_table(
 ) -> Source:
     """The files of a table with a row an image, its paths relative to the first of `folders` that has one of them; None
     and "" are empty cells."""
-    lower = [title.lower() for title in header]
     at = path_column(header)
     if at is None or not rows:
         raise WhymaskError(
             f"{name}: a table with the columns {', '.join(header) or '(empty)'} and {len(rows)} rows; a column path "
             f"(or {', '.join(PATH_COLUMNS[1:])}), perhaps label and split, and one row an image were expected; add them"
         )
-    titles = [low if low == "split" else title for low, title in zip(lower, header, strict=True)]
-    columns = {title: [row[i] for row in rows] for i, title in enumerate(titles) if i != at}
+    columns = {title: [row[i] for row in rows] for i, title in enumerate(header) if i != at}
     parents: dict[str, str] = {}
-    written, folder, notes = _located([os.fspath(row[at]) for row in rows], folders)
+    written, folder, notes = located([os.fspath(row[at]) for row in rows], folders)
     paths = [_resolved(os.path.join(folder, file), parents) for file in written]  # noqa: PTH118
     twice = [str(file) for file, count in Counter(paths).items() if count > 1]
     if twice:
@@ -120,9 +124,7 @@ def from_table(
             f"{name}: {len(twice)} paths stand in several rows, {twice[0]} for one; one row an image was expected; "
             "delete the others, or write several classes into one row, such as cat|dog"
         )
-    words = [_text(value).lower() for value in columns.pop("split", [""] * len(rows))]
-    if unknown := {*words} - {*SPLIT_OF, ""}:
-        raise WhymaskError(f"{name}: the splits {sorted(unknown)}; {', '.join(SPLIT_OF)} were expected; rename them")
+    words, of_column = _splits_in(name, columns, len(rows))
     used, raw = find_labels(name, columns, lambda column: columns[column], asked)
     notes = [*notes, *label_notes(columns, used, raw)] if asked is not None else notes
     task, labels = read_labels(raw, len(rows), asked, name)
@@ -140,61 +142,30 @@ def from_table(
             for title, values in columns.items()
             if title not in used
         },
-        notes=(*notes, *of_splits),
+        notes=(*notes, *of_column, *of_splits),
     )
+
+
+def _splits_in(name: str, columns: dict[str, list[Any]], rows: int) -> tuple[list[str], list[str]]:
+    """The words of the column of splits, which is taken out of `columns`, and what is to be said of it."""
+    for title in sorted(columns, key=lambda title: title.lower() != SPLIT_COLUMNS[0]):
+        if title.lower() not in SPLIT_COLUMNS:
+            continue
+        words = [_text(value).lower() for value in columns[title]]
+        unknown = {*words} - {*SPLIT_OF, ""}
+        if unknown and title.lower() == SPLIT_COLUMNS[0]:
+            expected = ", ".join(SPLIT_OF)
+            raise WhymaskError(f"{name}: the splits {sorted(unknown)}; {expected} were expected; rename them")
+        if not unknown and any(words):
+            del columns[title]
+            return words, [f"the column {title} is read as the splits"] * (title.lower() != SPLIT_COLUMNS[0])
+    return [""] * rows, []
 
 
 def path_column(header: Sequence[str]) -> int | None:
     """The place of a table's column of paths, by the order of PATH_COLUMNS; None where there is none."""
     lower = [title.lower() for title in header]
     return next((lower.index(title) for title in PATH_COLUMNS if title in lower), None)
-
-
-def _located(written: list[str], folders: Sequence[Path]) -> tuple[list[str], Path, list[str]]:
-    """The paths as this system has them, the folder that they are relative to, and what is to be said of that."""
-    listings = _Listings()
-    for folder in folders:
-        there = [_there(folder, path, listings) for path in written]
-        if any(there):
-            how = [] if folder == folders[0] else [f"paths are read relative to {folder.resolve()}"]
-            found = [form or path for path, form in zip(written, there, strict=True)]
-            if turned := sum(map(_has_turned, written, found)):
-                how.append(f"backslashes in {turned} paths are read as slashes")
-            return found, folder, how
-    tried = dict.fromkeys(str((folder / form).absolute()) for folder in folders for form in _spellings(written[0]))
-    nowhere = f"none of its {len(written)} files is there: tried {', '.join(tried)} and the like"
-    return written, folders[0], [nowhere]
-
-
-def _spellings(path: str) -> tuple[str, ...]:
-    """What a written path may stand for: itself, with escapes undone, or with slashes."""
-    return path, as_named(path), path.replace("\\", "/")
-
-
-def _has_turned(path: str, form: str) -> bool:
-    return "\\" in path and not form.startswith((path, as_named(path)))
-
-
-def _there(folder: Path, path: str, listings: "_Listings") -> str | None:
-    """The file that a path stands for, which may leave out the suffix; None where it is not there."""
-    for form in _spellings(path):
-        if os.path.isfile(os.path.join(folder, form)):  # noqa: PTH113, PTH118  Path.is_file raises for long names
-            return form
-    parent, stem = os.path.split(path.replace("\\", "/"))
-    name = listings(os.path.join(folder, parent)).get(stem)  # noqa: PTH118
-    return None if name is None else os.path.join(parent, name)  # noqa: PTH118
-
-
-class _Listings(dict[str, dict[str, str]]):
-    """Of a folder, by their names without the suffix, its pictures: the first by name, of several."""
-
-    def __call__(self, folder: str) -> dict[str, str]:
-        if folder not in self:
-            names = sorted(os.listdir(folder), reverse=True) if os.path.isdir(folder) else []  # noqa: PTH112, PTH208
-            pictures = image_suffixes()
-            split = (os.path.splitext(name) for name in names)  # noqa: PTH122
-            self[folder] = {stem: stem + suffix for stem, suffix in split if suffix.lower() in pictures}
-        return self[folder]
 
 
 def _text(value: Any) -> str:
@@ -213,21 +184,6 @@ def read_csv(name: str, path: Path) -> tuple[list[str], list[list[str]]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise WhymaskError(f"{name}: no CSV in UTF-8 ({error}); save it as one, with commas") from error
     return (rows[0], rows[1:]) if rows else ([], [])
-
-
-def files_under(root: Path) -> list[str]:
-    """Relative paths of all files that are not hidden, sorted; links are followed, but never in a circle."""
-    found, seen = [], set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        inner = os.path.relpath(folder, root)
-        found += [os.path.normpath(os.path.join(inner, name)) for name in files if not name.startswith(".")]  # noqa: PTH118
-    return sorted(found)
 
 
 def _resolved(file: str, parents: dict[str, str]) -> Path:

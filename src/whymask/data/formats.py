@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import numpy as np
 from PIL import Image
 
-from whymask.data.pixels import ORIENTATION, TURNED, Translucent
+from whymask.data.pixels import ORIENTATION, TURNED, Translucent, top_of
 from whymask.errors import WhymaskError
 
 PACKAGES = {
@@ -125,7 +125,11 @@ def _tiff(data: bytes) -> np.ndarray:
     pixels = pixels if "S" in axes else pixels[..., None]
     if is_inverted and pixels.dtype.kind == "u":
         pixels = np.iinfo(pixels.dtype).max - pixels
-    return Translucent.of(_alone([_turned(frame, orientation) for frame in pixels]), opaque)
+    if 1 in map(int, page.extrasamples):
+        pixels = _straight(pixels, opaque)
+    upright = _alone([_turned(frame, orientation) for frame in pixels])
+    is_colour = opaque < pixels.shape[-1] or page.photometric == tifffile.PHOTOMETRIC.RGB
+    return Translucent.of(upright, opaque) if is_colour else upright
 
 
 def _png(data: bytes, image: Image.Image) -> np.ndarray:
@@ -135,6 +139,15 @@ def _png(data: bytes, image: Image.Image) -> np.ndarray:
     pixels = np.asarray(imagecodecs.png_decode(data))
     colours = 3 if pixels.shape[-1] >= 3 else 1
     return Translucent.of(_turned(pixels, int(image.getexif().get(ORIENTATION, 1))), colours)
+
+
+def _straight(pixels: np.ndarray, opaque: int) -> np.ndarray:
+    """Colours that were multiplied by their transparency, without it."""
+    top = top_of(pixels.dtype)
+    share = pixels[..., opaque : opaque + 1] / top
+    colours = (pixels[..., :opaque] / np.where(share > 0, share, 1)).clip(0, top)
+    rounded = (np.rint(colours) if pixels.dtype.kind in "ui" else colours).astype(pixels.dtype)
+    return np.concatenate([rounded, pixels[..., opaque:]], axis=-1)
 
 
 def _dicom(data: bytes) -> np.ndarray:

@@ -13,6 +13,8 @@ from whymask.tasks import TASKS, Classification, Multilabel, RawLabels, Regressi
 LABEL, TARGET = "label", "target"
 OTHER_NAMES = ("labels", "class", "class_name", "category", "y")
 """Of a column of labels, where none is called label."""
+MOST_CLASSES = 10
+"""Different whole numbers in a column called target up to which it is asked whether they are classes."""
 NOTHING = ("", "nan")
 """Texts of a table's cell without a label, in any case."""
 Column = Sequence[Any] | np.ndarray
@@ -81,7 +83,15 @@ def _read(source: str, columns: list[str], read: Callable[[str], Column], asked:
 
 
 def _is_nothing(value: Any, asked: LabelSettings) -> bool:
-    return str(value).strip().lower() in NOTHING or str(value).strip() == asked.unlabelled
+    text = str(value).strip()
+    return text.lower() in NOTHING or _are_same(text, asked.unlabelled)
+
+
+def _are_same(text: str, other: str | None) -> bool:
+    """Also -1 and -1.0."""
+    if other is None or text == other:
+        return text == other
+    return _is_number(text) and _is_number(other) and float(text) == float(other)
 
 
 def _numbers(source: str, column: str, values: Column) -> np.ndarray:
@@ -120,7 +130,8 @@ def _derived(raw: RawLabels, source: str) -> type[Task]:
     if any(isinstance(value, list | tuple | np.ndarray) for value in raw.values):
         return Regression if is_target else Multilabel
     texts = {str(value).strip() for value in raw.values if value is not None} - {"", "nan"}
-    if is_target and len(texts) > 2:
+    may_be_classes = len(texts) <= MOST_CLASSES and not any(map(_is_decimal, texts))
+    if is_target and len(texts) > 2 and not may_be_classes:
         return Regression
     if is_target or (any(map(_is_decimal, texts)) and all(map(_is_number, texts))):
         raise WhymaskError(

@@ -33,7 +33,22 @@ def layout_of(files: Sequence[str]) -> Layout:
     if around:
         what = _what(splits, classes)
         notes.insert(0, f"all images lie in the folder {'/'.join(around)}, which is taken for no class{what}")
+    if below := _shared_below(classes, inner):
+        notes.append(
+            f"the folders {_listed({*classes} - {''})} are taken for the classes; some of them hold the same "
+            f"subfolders, {_listed(below)}: if these are the classes, list the images in a CSV of path and label"
+        )
     return Layout(classes, bases if splits else None, tuple(notes))
+
+
+def _shared_below(classes: Sequence[str], inner: Sequence[Sequence[str]]) -> list[str]:
+    """The names of subfolders that lie in several class folders, where there are several such names."""
+    holders: dict[str, set[str]] = {}
+    for name, part in zip(classes, inner, strict=True):
+        if name and len(part) > 2:
+            holders.setdefault(part[1], set()).add(name)
+    shared = [below for below, above in holders.items() if len(above) > 1]
+    return shared if len(shared) > 1 else []
 
 
 def _what(splits: dict[str, str] | None, classes: Sequence[str]) -> str:

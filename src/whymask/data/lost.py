@@ -10,7 +10,7 @@ from PIL import Image
 from whymask.data.derive import looks
 from whymask.data.formats import EXTRA, loses_depth
 from whymask.data.opening import REDUCED, whole_pictures
-from whymask.data.pixels import Translucent, frame_count
+from whymask.data.pixels import Translucent, frame_count, top_of
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.data.source import RawImage, Source
@@ -53,7 +53,7 @@ def _of_row(source: Source, row: int) -> list[str]:
 def _of(raw: RawImage) -> Iterator[str]:
     if frame_count(raw) > 1:
         yield FRAMES
-    if isinstance(raw, Translucent) and _is_below_top(np.asarray(raw)[..., raw.opaque :]):
+    if isinstance(raw, Translucent) and (np.asarray(raw)[..., raw.opaque :] < top_of(raw.dtype)).any():
         yield TRANSPARENT
     if not isinstance(raw, Image.Image):
         return
@@ -70,11 +70,7 @@ def _is_transparent(image: Image.Image) -> bool:
     """Whether a pixel is not opaque; of a palette, whether one may be."""
     if "A" not in image.getbands():
         return image.has_transparency_data
-    return _is_below_top(np.asarray(image.getchannel("A")))
-
-
-def _is_below_top(alpha: np.ndarray) -> bool:
-    return bool(alpha.min() < (np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1))
+    return bool(np.asarray(image.getchannel("A")).min() < 255)
 
 
 def other_depth(source: Source, preprocessing: Preprocessing) -> str | None:

@@ -6,9 +6,10 @@ from glob import has_magic
 from pathlib import Path
 
 from whymask.data.artefacts import refuse_artefacts
-from whymask.data.files import file_reader, files_under
+from whymask.data.files import file_reader
 from whymask.data.labels import read_labels
 from whymask.data.opening import image_suffixes
+from whymask.data.places import files_under
 from whymask.data.settings import LabelSettings, matching
 from whymask.data.source import Reader, Source
 from whymask.data.stamps import stamp_files

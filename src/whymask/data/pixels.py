@@ -29,14 +29,13 @@ TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 class Translucent(np.ndarray):
-    """Pixels (..., C) whose channels from `opaque` on say how opaque the colours before them are."""
+    """Colours (..., C) whose channels from `opaque` on say how opaque those before them are; all are, where there is no
+    such channel."""
 
     opaque: int
 
     @classmethod
     def of(cls, pixels: np.ndarray, opaque: int) -> np.ndarray:
-        if opaque == pixels.shape[-1]:
-            return pixels
         found = pixels.view(cls)
         found.opaque = opaque
         return found
@@ -46,16 +45,20 @@ class Translucent(np.ndarray):
 
     def colours(self, alpha: Alpha) -> np.ndarray:
         """What is seen, as `alpha` says; (..., C) of the same type."""
-        pixels = np.asarray(self)
+        pixels, top = np.asarray(self), top_of(self.dtype)
+        colours, has_alpha = pixels[..., : self.opaque], self.opaque < pixels.shape[-1]
         if alpha == "channel":
-            return pixels
-        colours = pixels[..., : self.opaque]
-        if alpha == "drop":
+            return pixels if has_alpha else np.concatenate([pixels, np.full_like(pixels[..., :1], top)], axis=-1)
+        if alpha == "drop" or not has_alpha:
             return colours
-        top = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "ui" else 1.0
         share = pixels[..., self.opaque : self.opaque + 1] / top
         laid = share * colours + (1 - share) * top
         return (np.rint(laid) if pixels.dtype.kind in "ui" else laid).astype(pixels.dtype)
+
+
+def top_of(dtype: np.dtype) -> float:
+    """The value that is wholly opaque."""
+    return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
 
 
 def native_pixels(raw: RawImage, alpha: Alpha = "drop", frames: Frames = "first") -> np.ndarray:
@@ -85,6 +88,7 @@ def frame_of(raw: RawImage, number: int) -> RawImage:
         if number and FRAMES in raw.info:
             raise WhymaskError("a further frame of a picture of more than 179 million pixels; give --tile, such as 512")
         raw.seek(number)
+        raw.load()  # before which a GIF's mode may be that of the frame before
         return raw
     return raw[number] if np.ndim(raw) == 4 else raw
 

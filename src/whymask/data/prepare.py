@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from whymask.data import doubts
-from whymask.data.derive import derive, statistics
+from whymask.data.derive import cut_off, derive, statistics
 from whymask.data.lost import lost, other_depth
 from whymask.data.near import NONE, NearCopies, near_copies
 from whymask.data.parts import in_parts
@@ -180,7 +180,7 @@ def prepare(
     store = config.store or default_store()
     height, width = prep.size
     say(f"{source.name}: {len(source.keys):,} images, seen at {height}x{width} pixels, {prep.channels} channels")
-    for note in [*source.notes, *losses]:
+    for note in [*source.notes, *losses, *cut_off(source, prep)]:
         say(note)
     if preprocessing is not None and (warning := other_depth(source, preprocessing)):
         say(f"warning: {warning}")

@@ -1,7 +1,7 @@
 """What a source of images is, and the splits that it may name."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,7 +76,14 @@ def split_column(words: Iterable[str], labelled: np.ndarray) -> tuple[np.ndarray
     chosen = is_test if is_test.any() and has_labels else is_validation
     if not chosen.any() or chosen.all():
         return None, ()
-    notes = ["the validation split is trained on, as there is a test split: nothing is chosen by it here"]
-    if chosen is is_validation:
-        notes = ["the validation split is tested on"]
-    return np.where(chosen, "test", "train"), tuple(notes) if is_validation.any() else ()
+    return np.where(chosen, "test", "train"), tuple(_notes(chosen is is_test, is_test, is_validation, labelled))
+
+
+def _notes(is_test_tested: bool, is_test: np.ndarray, is_validation: np.ndarray, labelled: np.ndarray) -> Iterator[str]:
+    if not is_test_tested:
+        yield "the validation split is tested on"
+    elif is_validation.any():
+        yield "the validation split is trained on, as there is a test split: nothing is chosen by it here"
+    if is_test.any() and labelled.any() and not labelled[is_test].any():
+        drawn = "" if not is_test_tested else ", and test images are drawn from those that have"
+        yield f"the test split has no labels: its images count as unlabelled{drawn}"

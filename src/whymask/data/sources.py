@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from whymask.data.arrays import from_arrays, from_npz
 from whymask.data.directories import from_directory
@@ -43,9 +44,9 @@ def open_source(
       columns image and label (a class, or a list of them) or target
     - an image file, a pattern such as "photos/*.jpg" ("**" goes through all subfolders), or a list of files, patterns
       and folders: unlabelled images
-    - images (N, H, W) or (N, H, W, C), a pair (images, labels), a dict or `.npz` of images and labels (also named
-      x, y; x_train, y_train, x_test, y_test; or as MedMNIST train_images, train_labels ...) or target. Labels (N, L) of
-      0 and 1 are several classes an image.
+    - images (N, H, W) or (N, H, W, C), a PIL image, a pair (images, labels), a dict or `.npz` of images and labels
+      (also named x, y; x_train, y_train, x_test, y_test; or as MedMNIST train_images, train_labels ...) or target.
+      Labels (N, L) of 0 and 1 are several classes an image.
     - a pandas frame with the columns path and label, as a CSV has them, or images as parquet has them; a
       `datasets.Dataset` or a dict of splits; a PyTorch data set of images, or of pairs of image and label
     - "glyphs" or "glyphs:unlabelled=2000,seed=1": built-in images whose features are known
@@ -74,6 +75,8 @@ def _opened(data: Any, reader: Reader | None, labels: LabelSettings | None, besi
         if len(data) > 1:
             return from_picked([os.fspath(entry) for entry in data], reader, labels)
         (data,) = data
+    if isinstance(data, Image.Image):
+        data = [data]
     if not isinstance(data, str | os.PathLike):
         return from_object(data, reader, labels) or from_arrays(data, labels)
     text, path = os.fspath(data), Path(data).expanduser()
@@ -142,7 +145,7 @@ def _from_file(
     name: str, path: Path, reader: Reader | None, labels: LabelSettings | None, beside: Path | None
 ) -> Source:
     match path.suffix.lower():
-        case ".csv":
+        case ".csv" | ".tsv":
             return from_csv(name, path, reader, labels, beside)
         case ".parquet":
             return from_parquet(name, path.parent.resolve(), [path.name], labels)
@@ -151,6 +154,6 @@ def _from_file(
         case suffix if reader is not None or suffix in image_suffixes():
             return from_picked([name], reader, labels)
     raise WhymaskError(
-        f"{name}: a file that is no image source; a folder of images, an image file, .csv, .parquet or .npz was "
-        "expected; check the path"
+        f"{name}: a file that is no image source; a folder of images, an image file, .csv, .tsv, .parquet or .npz "
+        "was expected; check the path"
     )

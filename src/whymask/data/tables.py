@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whymask.data.files import files_under
 from whymask.data.hub import loaded_from_hub
 from whymask.data.labels import Column, find_labels, label_notes, read_labels
 from whymask.data.opening import open_bytes, open_file
+from whymask.data.places import files_under
 from whymask.data.settings import LabelSettings, check_there
 from whymask.data.source import SPLIT_OF, RawImage, Source, split_column
 from whymask.data.stamps import stamp_files

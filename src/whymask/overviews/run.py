@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from whymask.data.decoding import hash_of, reason_of
-from whymask.data.derive import derive
+from whymask.data.derive import cut_off, derive
 from whymask.data.doubts import listed
 from whymask.data.lost import lost
 from whymask.data.near import LIKENESS, near_pairs
@@ -103,7 +103,7 @@ def overview(
         "name": source.name,
         "images": len(source),
         "looked": len(rows),
-        "notes": [*source.notes, *losses],
+        "notes": [*source.notes, *losses, *cut_off(source, how), *_alone(source)],
         "labels": labels_text(source),
         "splits": [] if source.splits is None else sorted({*source.splits}),
         "classes": _classes(source),
@@ -182,6 +182,15 @@ def _classes(source: Source) -> list[Row]:
         parts |= {split: source.splits == split for split in sorted({*source.splits})}
     counts = {part: source.task.counts(source.labels[rows & source.labelled]) for part, rows in parts.items()}
     return [{"name": name} | {part: counts[part][at] for part in parts} for at, name in enumerate(source.classes)]
+
+
+def _alone(source: Source) -> list[str]:
+    """What to say of classes of one image, which is trained on or tested on."""
+    if source.task.name != Classification.name or source.splits is not None:
+        return []
+    counts = zip(source.classes, source.task.counts(source.labels[source.labelled]), strict=True)
+    alone = [name for name, count in counts if count == 1]
+    return [f"of {listed(alone)} there is one image: it will not be tested"] * bool(alone)
 
 
 def _per_class(told: Row, split: str) -> str:
