@@ -62,6 +62,14 @@ def heavy_in(printed: str) -> set[str]:
     return {name.partition(".")[0] for name in modules.split()} & set(HEAVY)
 
 
+def printed_lightly(imports: float, code: str, *arguments: str) -> str:
+    """What it prints, once it is found to be light. The first time, modules may have to be compiled."""
+    printed, seconds = python(code, *arguments)
+    assert heavy_in(printed) == set()
+    assert seconds <= 0.15 * imports or python(code, *arguments)[1] <= 0.15 * imports
+    return printed
+
+
 @pytest.fixture(scope="module")
 def imports() -> float:
     """What importing the libraries takes that a run needs."""
@@ -70,16 +78,12 @@ def imports() -> float:
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_takes_a_seventh_of_what_importing_torch_and_its_like_takes(command: str, imports: float) -> None:
-    printed, seconds = python(MAIN, *command.split(), "--help")
+    printed = printed_lightly(imports, MAIN, *command.split(), "--help")
     assert "usage: whymask" in printed and "CODE 0" in printed
-    assert heavy_in(printed) == set()
-    assert seconds <= 0.15 * imports
 
 
 def test_importing_whymask_takes_as_little(imports: float) -> None:
-    printed, seconds = python("import sys, whymask; print('MODULES', *sys.modules)")
-    assert heavy_in(printed) == set()
-    assert seconds <= 0.15 * imports
+    printed_lightly(imports, "import sys, whymask; print('MODULES', *sys.modules)")
 
 
 @pytest.mark.parametrize(

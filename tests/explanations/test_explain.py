@@ -59,6 +59,12 @@ def runs(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers only: drawing takes longer than measuring."""
+    monkeypatch.setattr(Explanation, "write_page", lambda self, **asked: self.folder)
+
+
 def test_a_study_is_explained_by_every_measure(explained: Explanation) -> None:
     assert {row.measure for row in explained.numbers} == set(NAMES)
     assert [arm["role"] for arm in explained.arms] == [
@@ -132,6 +138,7 @@ def test_the_same_call_trains_and_measures_nothing_again(
     assert again.lead == explained.lead
 
 
+@pytest.mark.usefixtures("no_page")
 def test_explanations_do_not_depend_on_when_they_are_made(
     explained: Explanation, finished: Path, tmp_path: Path
 ) -> None:
@@ -174,6 +181,7 @@ def test_two_runs_on_photos(runs: Path, pictures: Path, tmp_path: Path) -> None:
     assert {conclusion.verdict for conclusion in found.conclusions} == {"open"}  # there is one seed
 
 
+@pytest.mark.usefixtures("no_page")
 def test_two_runs_of_one_kind_are_named_by_their_folders(runs: Path, pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(runs / "scratch", tmp_path / "other")
     data, out = str(pictures / "labelled"), tmp_path / "why"
@@ -189,6 +197,7 @@ def test_two_runs_of_one_kind_are_named_by_their_folders(runs: Path, pictures: P
     assert "networks of scratch" in told and "networks of other" in told and "pretrained" not in told.lower()
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_network_without_a_map_falls_back_to_occlusion_and_says_so(
     runs: Path, pictures: Path, tmp_path: Path
 ) -> None:
