@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from whymask.data.batches import Augment, Batches, Images, Order
+from whymask.data.batches import Batches, Images, Order
+from whymask.data.crops import Augment
 from whymask.data.strong import Strong
 from whymask.devices import best_device, check_device
 from whymask.progress import say

@@ -115,7 +115,11 @@ def fit(
     first = _resume(run, state, log)
     model.train()
     last_saved = time.monotonic()
-    with Steps(label, steps, quiet=not fabric.is_global_zero) as bar, _stop_signal() as stop:
+    with (
+        Steps(label, steps, quiet=not fabric.is_global_zero) as bar,
+        _stop_signal() as stop,
+        batches.ahead(range(first, steps)),
+    ):
         for step in range(first, steps):
             began = time.perf_counter()
             batch = batches(step)
