@@ -186,7 +186,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def test_a_stop_within_a_line_of_means_leaves_the_same_lines_and_result(
     step: int, prepared: Prepared, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("whymask.training.loop.LINES_PER_RUN", 3)  # of 8 steps: a line is a mean over 2
+    monkeypatch.setattr("whymask.training.log.LINES_PER_RUN", 3)  # of 8 steps: a line is a mean over 2
     whole = pretraining(tmp_path / "whole", prepared)
     original = Batches.__call__
 

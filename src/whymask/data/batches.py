@@ -18,10 +18,15 @@ from whymask.data.moving import Moves, Resident, Staging, arrive, fits
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.strong import Strong
 from whymask.errors import WhymaskError
+from whymask.masks import Mask
 from whymask.randomness import numpy_generator, torch_generator
 
 Order = Callable[[int], np.ndarray]
 """Epoch -> the rows of its images, in their order."""
+
+
+Draw = Callable[[int, int, slice], tuple[Mask, ...]]
+"""(step, images of all ranks' batch, which of these are this rank's) -> their masks, on the CPU."""
 
 
 class Images(Protocol):
@@ -37,19 +42,20 @@ class Images(Protocol):
 
 @dataclass
 class Batch:
-    """Images float32 (B, C, h, w), normalised; labels, int64 or float32, such as (B,) or (B, L); and the rows of the
-    image set they came from."""
+    """Images float32 (B, C, h, w), normalised; labels, int64 or float32, such as (B,) or (B, L); the rows of the image
+    set they came from; and the masks that were drawn with them."""
 
     images: torch.Tensor
     labels: torch.Tensor
     rows: np.ndarray
+    masks: tuple[Mask, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """All that lies on the device."""
-        return self.images, self.labels
+        return self.images, self.labels, *(tensor for mask in self.masks for tensor in mask.tensors())
 
 
 class Batches:
@@ -65,6 +71,7 @@ class Batches:
         augment: None for the centre crop of evaluation.
         strong: what is done beyond that.
         order: epoch -> its rows, as many as `rows`, of which some may come more than once; by default a permutation.
+        draw: the masks of a step, where it has any.
         rank, world: this process and their number; `world` must divide the batch.
     """
 
@@ -78,6 +85,7 @@ class Batches:
         augment: Augment | None,
         strong: Strong | None = None,
         order: Order | None = None,
+        draw: Draw | None = None,
         device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -90,7 +98,7 @@ class Batches:
                 f"a batch of {self.batch_size} images over {world} processes; expected a multiple of {world}"
             )
         self.images, self.rows, self.seed, self.augment = images, np.asarray(rows), seed, augment
-        self.strong, self.order = strong, order or self._permuted
+        self.strong, self.order, self.draw = strong, order or self._permuted, draw
         self.device, self.rank, self.world = torch.device(device), rank, world
         self.steps_per_epoch = len(rows) // self.batch_size
         self.share = self.batch_size // world
@@ -139,7 +147,8 @@ class Batches:
             pixels = self.images.preprocessing.normalise(moves(changed))
         if strong is not None:
             strong.erase(pixels, self.seed, step, first, moves)
-        return Batch(pixels, _labels(self.images, rows, moves), rows)
+        masks = () if self.draw is None else self.draw(step, self.batch_size, self.mine)
+        return Batch(pixels, _labels(self.images, rows, moves), rows, tuple(mask.moved(moves) for mask in masks))
 
     def rows_of(self, step: int) -> np.ndarray:
         """Of which images this rank's batch is made."""

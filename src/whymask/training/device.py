@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from whymask.data.batches import Batches, Images, Order
+from whymask.data.batches import Batches, Draw, Images, Order
 from whymask.data.crops import Augment
 from whymask.data.strong import Strong
 from whymask.devices import best_device, check_device
@@ -58,6 +58,7 @@ def batches_on(
     seed: int,
     strong: Strong | None = None,
     order: Order | None = None,
+    draw: Draw | None = None,
 ) -> Batches:
     """Training batches of `rows` for this process: on its device, and its share where several processes train."""
     return Batches(
@@ -68,6 +69,7 @@ def batches_on(
         augment=augment,
         strong=strong,
         order=order,
+        draw=draw,
         device=fabric.device,
         rank=fabric.global_rank,
         world=fabric.world_size,
