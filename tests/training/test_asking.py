@@ -125,12 +125,11 @@ def questions(training: Training, prepared: Prepared, folder: Path) -> list[str]
     return questions.asked
 
 
-GATHERED = ("mae-cnn", "fcmae-cnn", "spark-cnn")
-"""Whose batch norm lays out what is visible as rows, as many as there are."""
-
-
-@pytest.mark.parametrize("name", [name for name in CASES if name not in GATHERED])
-def test_a_step_of_pretraining_asks_nothing(name: str, prepared: Prepared, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", list(CASES))
+def test_a_step_of_pretraining_asks_nothing(
+    name: str, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whymask.encoders.masked_norm.GATHERED", ())  # as on a GPU
     assert questions(method_training(prepared, CASES[name]), prepared, tmp_path) == []
 
 

@@ -357,6 +357,23 @@ def test_a_non_finite_step_stops_the_run_and_names_its_images(poison: str, prepa
     assert all(torch.isfinite(tensor).all() for tensor in good.tensors.values())
 
 
+def test_a_network_in_channels_last_is_stopped_saved_and_continued_with_the_same_bits(
+    prepared: Prepared, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The memory format of a CNN on a GPU: files hold plain tensors, and moments come back in the format of weights."""
+    pretraining(tmp_path / "plain", prepared)
+    monkeypatch.setattr("whymask.training.device.CHANNELS_LAST", ("cpu",))
+    pretraining(tmp_path / "whole", prepared)
+    stopped = tmp_path / "stopped"
+    shutil.copytree(tmp_path / "whole", stopped)
+    for gone in ("result.json", f"checkpoints/step-{STEPS:08d}.json"):
+        (stopped / gone).unlink()
+    pretraining(stopped, prepared)
+    assert weights(stopped) == weights(tmp_path / "whole")
+    plain, other = (load_file(tmp_path / run / "encoder/encoder.safetensors") for run in ("plain", "whole"))
+    assert all(torch.allclose(plain[name], other[name], atol=1e-4) for name in plain)
+
+
 def test_an_error_while_the_next_batch_is_made_comes_after_the_steps_before_it(
     prepared: Prepared, tmp_path: Path, monkeypatch: Any
 ) -> None:

@@ -29,6 +29,7 @@ class PlainCNNConfig(EncoderConfig):
     """Of `PlainCNN`, whose depth follows from the images' size: `width` channels at first, mask squares of `unit`."""
 
     kind = "cnn"
+    channels_last = True
 
     width: int
     unit: int
@@ -64,6 +65,7 @@ class TimmCNNConfig(EncoderConfig):
     """Of a CNN of timm, whose last map has positions of `output_stride` pixels; mask squares are of `unit` pixels."""
 
     kind = "cnn"
+    channels_last = True
 
     unit: int
     output_stride: int

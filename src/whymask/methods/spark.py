@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from whymask.encoders import Encoder, EncoderConfig
 from whymask.encoders.base import Size
 from whymask.encoders.cnn import CNNEncoder
-from whymask.encoders.masked_forms import at_visible
+from whymask.encoders.masked_norm import norm_visible
 from whymask.errors import WhymaskError
 from whymask.masks import indices, once, take, to_squares
 from whymask.methods.base import MaskedConfig, Method, fill_in, standardised, whole_positions
@@ -135,7 +135,7 @@ class Filling(nn.Module):
         self.project = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        normal = at_visible(x, visible, self.norm)
+        normal = norm_visible(x, visible, self.norm, self.norm)
         return self.project(torch.where(visible, normal, self.mask_token.to(normal.dtype)))
 
 

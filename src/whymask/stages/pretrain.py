@@ -27,7 +27,7 @@ from whymask.stages.context import Context
 from whymask.stages.record import RunRecord
 from whymask.stages.settings import AugmentName
 from whymask.stages.start import POOL, hashes_seen
-from whymask.training.device import batches_on
+from whymask.training.device import batches_on, placed
 from whymask.training.loop import Training, fit
 from whymask.training.optimisation import TrainingConfig
 
@@ -91,7 +91,7 @@ def pretraining(context: Context, job: PretrainJob, tell: Callable[[str], None] 
         return wrapped(batch.images, *batch.masks)
 
     steps = job.training.epochs * batches.steps_per_epoch
-    return Training(model.to(context.fabric.device), loss_of, batches, steps, collapse)
+    return Training(placed(model, context.fabric.device), loss_of, batches, steps, collapse)
 
 
 def _continue_method(model: Method, method: str, origin: str) -> str:

@@ -29,7 +29,7 @@ class State:
         for parameter, name in self._names.items():
             keys = {key: f"optimiser.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
             if keys["step"] in checkpoint.tensors:
-                moments = {key: checkpoint.tensors[stored].to(parameter.device) for key, stored in keys.items()}
+                moments = {key: _like(parameter, checkpoint.tensors[stored]) for key, stored in keys.items()}
                 self.optimiser.state[parameter] = moments
 
     @torch.no_grad()
@@ -45,6 +45,13 @@ class State:
     def use_average(self) -> None:
         if self.average:
             self.model.load_state_dict(self.average)
+
+
+def _like(parameter: Tensor, moments: Tensor) -> Tensor:
+    """On the parameter's device, and of moments of its shape in its memory format, which a fused AdamW expects."""
+    if moments.shape != parameter.shape:
+        return moments.to(parameter.device)
+    return torch.empty_like(parameter, dtype=moments.dtype, requires_grad=False).copy_(moments)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
