@@ -20,7 +20,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from benchmarks.measure import Effort, Row, Work, against, interleaved, threads
-from whymask.data.batches import Augment, Batches
+from whymask.data.batches import Batches
+from whymask.data.crops import Augment
 from whymask.data.derive import derive, statistics
 from whymask.data.forms import FORMS
 from whymask.data.preprocessing import Preprocessing

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils import clip_grad_norm_
 
-from whymask.data.batches import Augment, Batches
+from whymask.data.batches import Batches
+from whymask.data.crops import Augment
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings, build_encoder, resolve, save_encoder

@@ -10,7 +10,7 @@ import torch
 
 from tiny import GLYPHS
 from whymask import PretrainSettings, load_encoder, pretrain
-from whymask.data.batches import Augment
+from whymask.data.crops import Augment
 from whymask.encoders import EncoderSettings
 from whymask.stages.settings import PretrainTrainingSettings
 from whymask.training.settings import RuntimeSettings

@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tiny import runtime
 from whymask import Explanation, devices, disk
-from whymask.data.batches import Augment, Batches
+from whymask.data.batches import Batches
+from whymask.data.crops import Augment
 from whymask.data.preprocessing import Preprocessing
 from whymask.disk import read_json, write_json
 from whymask.errors import WhymaskError

@@ -42,19 +42,18 @@ def seeded(*key: int | str) -> Iterator[None]:
 
 @contextmanager
 def reseeding() -> Iterator[Callable[..., None]]:
-    """Within, what is given seeds by a key all the global CPU generators from which other libraries draw: PyTorch's,
-    Python's and NumPy's. Afterwards they are as they were: keeping their states costs far more than seeding them."""
+    """Within, what is given seeds by a key the global generators from which other libraries draw: Python's and NumPy's.
+    Afterwards they are as they were: keeping their states costs far more than seeding them. PyTorch's is left alone: a
+    training step may be drawing from it in another thread."""
 
     def seed(*key: int | str) -> None:
         number = derive(*key)
-        torch.default_generator.manual_seed(number)
         random.seed(number)
         np.random.seed(number % 2**32)  # noqa: NPY002
 
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with torch.random.fork_rng(devices=[]):
-            yield seed
+        yield seed
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002

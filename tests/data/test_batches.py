@@ -11,13 +11,14 @@ from sklearn.datasets import load_digits
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
 
-from whymask.data import batches as module
-from whymask.data.batches import SMALL, Augment, Batches, Crops, Images, draw_crops, in_order, resized_crops
+from whymask.data.batches import Batches, Images, in_order
+from whymask.data.crops import SMALL, Augment, Crops, crop_bytes, draw_crops, resized_crops
 from whymask.data.derive import derive
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.sources import open_source
 from whymask.data.store import open_images
 from whymask.errors import WhymaskError
+from whymask.randomness import torch_generator
 
 MEAN, STD = (0.4, 0.5, 0.6, 0.7), (0.2, 0.25, 0.3, 0.35)
 
@@ -196,7 +197,7 @@ def test_bytes_are_cropped_as_numbers_are_but_for_rounding(stored, size, channel
     image = np.concatenate([photo(*stored), photo(*stored)[::-1]], axis=-1)[..., :channels]
     images = torch.from_numpy(image).expand(24, -1, -1, -1)
     crops = crops_of(stored)
-    made = module._crop_bytes(images, crops, size)
+    made = crop_bytes(images, crops, size)
     assert made.dtype == torch.uint8 and made.shape == (24, *size, channels)
     difference = made.movedim(-1, 1).float() - resized_crops(images.movedim(-1, 1).float(), crops, size)
     assert difference.abs().max() < 1.05
@@ -210,7 +211,7 @@ def test_a_training_batch_is_cropped_flipped_and_normalised(dtype, stored, size)
     raw = np.repeat(photo(*stored)[None].astype(dtype) * dtype(scale), 8, axis=0)
     images = decoded(raw, size=size)
     made = batches(images, seed=5)(3).images
-    crops = draw_crops(8, stored, Augment(), module.torch_generator(5, "augment", 3))
+    crops = draw_crops(8, stored, Augment(), torch_generator(5, "augment", 3))
     assert crops.flip.any() and not crops.flip.all()
     unit = torch.from_numpy(raw[0].astype(np.float32) / np.iinfo(dtype).max).movedim(-1, 0)
     mean, std = (torch.tensor(v[:3])[:, None, None] for v in (MEAN, STD))

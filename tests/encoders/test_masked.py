@@ -145,9 +145,12 @@ NETWORKS = {
 """Each proven family, narrowed where timm lets it be."""
 
 
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("training", "gathered"), [(True, ("cpu",)), (True, ()), (False, ())])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_whole_network_equals_its_layers_as_loops(name: str, training: bool) -> None:
+def test_a_whole_network_equals_its_layers_as_loops(
+    name: str, training: bool, gathered: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whymask.encoders.masked_norm.GATHERED", gathered)
     dense = timm.create_model(name, num_classes=5, in_chans=2, drop_path_rate=0.0, **NETWORKS[name])
     dense = moved(dense).train(training)
     net = copy.deepcopy(dense)

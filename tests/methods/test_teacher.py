@@ -117,7 +117,7 @@ def test_compare_is_its_formula_on_rows_that_are_spread_unevenly() -> None:
     predictions, targets = torch.randn(2, 23, 5, generator=generator)
     targets[4] += 3
     places = torch.tensor([7] + [0] * 9 + [3] * 2 + [5] * 11)[torch.randperm(23, generator=generator)]
-    result = compare(predictions.requires_grad_(), targets, places, F.l1_loss)
+    result = compare(predictions.requires_grad_(), targets, places, int(places.max()) + 1, F.l1_loss)
 
     def centre(values: np.ndarray) -> np.ndarray:
         means = {place: values[places.numpy() == place].mean(axis=0) for place in places.tolist()}
@@ -139,7 +139,7 @@ def test_compare_is_its_formula_on_rows_that_are_spread_unevenly() -> None:
 def test_compare_tells_features_that_are_the_same_for_every_image() -> None:
     """They may differ between places all the same."""
     same = torch.randn(6, 4, generator=torch_generator(0)).repeat(8, 1)
-    result = compare(same, same, torch.arange(6).repeat(8), F.mse_loss)
+    result = compare(same, same, torch.arange(6).repeat(8), 6, F.mse_loss)
     assert result["target_std"] < 1e-6 and result["prediction_std"] < 1e-6 and result["mean_loss"] < 1e-10
 
 

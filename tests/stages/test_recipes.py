@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 import whymask
 from tiny import GLYPHS, new_encoder, runtime, tiny_settings
-from whymask.data.batches import Augment, Batches
+from whymask.data.batches import Batches
+from whymask.data.crops import Augment
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.strong import Strong
 from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, resolve
 from whymask.errors import WhymaskError
+from whymask.randomness import derive
 from whymask.stages import classify, probe
 from whymask.stages.classify import (
     ClassifierJob,
@@ -279,6 +281,20 @@ def test_random_erasing_replaces_one_box_by_standard_noise() -> None:
         rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
         assert mask.sum() == (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
     assert abs(float(erased[changed].std()) - 1) < 0.1
+
+
+@pytest.mark.parametrize("shape", [(40, 3, 32, 32), (20, 1, 96, 50), (20, 3, 4, 5)])
+def test_random_erasing_gives_timms_images(shape: tuple[int, ...]) -> None:
+    from timm.data.random_erasing import RandomErasing
+
+    images = torch.randn(shape)
+    ours, timms = Strong(random_erasing=0.6).erase(images.clone(), seed=3, step=4, first=5), images.clone()
+    for i, image in enumerate(timms):
+        number = derive(3, "random erasing", 4, 5 + i)
+        random.seed(number)
+        torch.manual_seed(number)
+        RandomErasing(0.6, mode="pixel", device="cpu")(image)
+    assert torch.equal(ours, timms) and not torch.equal(ours, images)
 
 
 def test_mixing_spreads_labels_and_a_single_image_stays_itself(prepared: Prepared) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -186,7 +187,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def test_a_stop_within_a_line_of_means_leaves_the_same_lines_and_result(
     step: int, prepared: Prepared, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("whymask.training.loop.LINES_PER_RUN", 3)  # of 8 steps: a line is a mean over 2
+    monkeypatch.setattr("whymask.training.log.LINES_PER_RUN", 3)  # of 8 steps: a line is a mean over 2
     whole = pretraining(tmp_path / "whole", prepared)
     original = Batches.__call__
 
@@ -358,6 +359,60 @@ def test_a_non_finite_step_stops_the_run_and_names_its_images(poison: str, prepa
     good = run.load_checkpoint()
     assert good is not None and good.step == 4
     assert all(torch.isfinite(tensor).all() for tensor in good.tensors.values())
+
+
+def test_a_network_in_channels_last_is_stopped_saved_and_continued_with_the_same_bits(
+    prepared: Prepared, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The memory format of a CNN on a GPU: files hold plain tensors, and moments come back in the format of weights."""
+    pretraining(tmp_path / "plain", prepared)
+    monkeypatch.setattr("whymask.training.device.CHANNELS_LAST", ("cpu",))
+    pretraining(tmp_path / "whole", prepared)
+    stopped = tmp_path / "stopped"
+    shutil.copytree(tmp_path / "whole", stopped)
+    for gone in ("result.json", f"checkpoints/step-{STEPS:08d}.json"):
+        (stopped / gone).unlink()
+    pretraining(stopped, prepared)
+    assert weights(stopped) == weights(tmp_path / "whole")
+    plain, other = (load_file(tmp_path / run / "encoder/encoder.safetensors") for run in ("plain", "whole"))
+    assert all(torch.allclose(plain[name], other[name], atol=1e-4) for name in plain)
+
+
+def test_an_error_while_the_next_batch_is_made_comes_after_the_steps_before_it(
+    prepared: Prepared, tmp_path: Path, monkeypatch: Any
+) -> None:
+    original = Batches.made
+
+    def failing(self: Batches, step: int, moves: Any) -> Any:
+        if step == 5:
+            raise OSError("the disk is gone")
+        return original(self, step, moves)
+
+    monkeypatch.setattr(Batches, "made", failing)
+    threads = threading.active_count()
+    with pytest.raises(OSError, match="the disk is gone"):
+        pretraining(tmp_path, prepared)
+    assert threading.active_count() == threads
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5]
+    good = RunFolder(tmp_path).load_checkpoint()
+    assert good is not None and good.step == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_loop_waits_for_a_batch_stops_after_its_step(
+    number: int, prepared: Prepared, tmp_path: Path, monkeypatch: Any
+) -> None:
+    original = Batches.made
+
+    def slow(self: Batches, step: int, moves: Any) -> Any:
+        if step == 5:
+            time.sleep(0.5)  # the steps before it are done by then
+            signal.raise_signal(number)
+        return original(self, step, moves)
+
+    monkeypatch.setattr(Batches, "made", slow)
+    with pytest.raises(Interrupted, match="after step 6 of 8"):
+        pretraining(tmp_path, prepared)
 
 
 def test_two_processes_share_each_batch_and_learn_what_one_learns(tmp_path: Path, whymask: Callable[..., int]) -> None:

@@ -1,31 +1,32 @@
 """From a step to its batch, without state: order, crops and flips are functions of (seed, purpose, epoch or step).
 
-Augmentation works on whole batches. The random resized crop has the distribution of torchvision's
-RandomResizedCrop and the pixels of its bilinear, antialiased resize.
+So the next batches can be made while a step runs: `Batches.ahead`. However far ahead, they are the same.
 """
 
-import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
+from whymask.data.ahead import DEPTH, Ahead
+from whymask.data.crops import SMALL, Augment, Crops, crop_bytes, draw_crops, resized_crops
+from whymask.data.moving import Moves, Resident, Staging, arrive, fits
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.strong import Strong
 from whymask.errors import WhymaskError
+from whymask.masks import Mask
 from whymask.randomness import numpy_generator, torch_generator
-
-ASPECTS = (3 / 4, 4 / 3)  # width / height of a crop
-SMALL = 36 * 36  # pixels of an image up to which a CPU crops faster by matrices than image by image
-ATTEMPTS = 10  # crops proposed until one fits into the image, as in torchvision
-
 
 Order = Callable[[int], np.ndarray]
 """Epoch -> the rows of its images, in their order."""
+
+
+Draw = Callable[[int, int, slice], tuple[Mask, ...]]
+"""(step, images of all ranks' batch, which of these are this rank's) -> their masks, on the CPU."""
 
 
 class Images(Protocol):
@@ -39,46 +40,22 @@ class Images(Protocol):
     def preprocessing(self) -> Preprocessing: ...
 
 
-@dataclass(frozen=True)
-class Augment:
-    """A random resized crop of an area share U(min_scale, 1) and aspect 3/4 to 4/3, then a horizontal flip."""
-
-    min_scale: float = 0.4
-    flip: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_scale <= 1:
-            raise WhymaskError(f"min_scale={self.min_scale}; expected an area share above 0 and at most 1; try 0.4")
-
-
 @dataclass
 class Batch:
-    """Images float32 (B, C, h, w), normalised; labels, int64 or float32, such as (B,) or (B, L); and the rows of the
-    image set they came from."""
+    """Images float32 (B, C, h, w), normalised; labels, int64 or float32, such as (B,) or (B, L); the rows of the image
+    set they came from; and the masks that were drawn with them."""
 
     images: torch.Tensor
     labels: torch.Tensor
     rows: np.ndarray
+    masks: tuple[Mask, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
 
-
-@dataclass(frozen=True)
-class Crops:
-    """A box in every image, in pixels, and whether what it holds is mirrored; int64 and bool (B,)."""
-
-    top: torch.Tensor
-    left: torch.Tensor
-    height: torch.Tensor
-    width: torch.Tensor
-    flip: torch.Tensor
-
-    def __getitem__(self, rows: slice) -> "Crops":
-        return Crops(self.top[rows], self.left[rows], self.height[rows], self.width[rows], self.flip[rows])
-
-    def to(self, device: torch.device) -> "Crops":
-        return Crops(*(_to(t, device) for t in (self.top, self.left, self.height, self.width, self.flip)))
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """All that lies on the device."""
+        return self.images, self.labels, *(tensor for mask in self.masks for tensor in mask.tensors())
 
 
 class Batches:
@@ -94,6 +71,7 @@ class Batches:
         augment: None for the centre crop of evaluation.
         strong: what is done beyond that.
         order: epoch -> its rows, as many as `rows`, of which some may come more than once; by default a permutation.
+        draw: the masks of a step, where it has any.
         rank, world: this process and their number; `world` must divide the batch.
     """
 
@@ -107,6 +85,7 @@ class Batches:
         augment: Augment | None,
         strong: Strong | None = None,
         order: Order | None = None,
+        draw: Draw | None = None,
         device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -119,33 +98,76 @@ class Batches:
                 f"a batch of {self.batch_size} images over {world} processes; expected a multiple of {world}"
             )
         self.images, self.rows, self.seed, self.augment = images, np.asarray(rows), seed, augment
-        self.strong, self.order = strong, order or self._permuted
+        self.strong, self.order, self.draw = strong, order or self._permuted, draw
         self.device, self.rank, self.world = torch.device(device), rank, world
         self.steps_per_epoch = len(rows) // self.batch_size
         self.share = self.batch_size // world
         self.mine = slice(rank * self.share, (rank + 1) * self.share)
         self._epoch: tuple[int, np.ndarray] = (-1, self.rows)  # the order last used: a cache, not a state
+        self._ahead: Ahead[tuple[Batch, Any]] | None = None
+        self._resident: Resident | None = None
 
     def __call__(self, step: int) -> Batch:
         """The batch of this rank at `step`, counted from 0 over all epochs."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        rows = self._of_epoch(epoch)[position * self.batch_size :][self.mine]
+        if self._ahead is None or self._ahead.next != step:
+            return self.made(step, Moves(self.device))
+        batch, arrival = self._ahead.take()
+        arrive(arrival, batch.tensors())
+        return batch
+
+    @contextmanager
+    def ahead(self, steps: range, depth: int = DEPTH) -> Iterator[None]:
+        """Within, a thread makes the batches of `steps`, up to `depth` before they are asked for; none with 0.
+
+        On a GPU they are brought there meanwhile, on a stream of their own, or made there of images that all lie there.
+        """
+        if depth == 0 or self.device.type not in ("cpu", "cuda"):
+            yield
+            return
+        moves = Staging(self.device) if self.device.type == "cuda" else Moves(self.device)
+        with Ahead(lambda step: moves.together(partial(self.made, step)), steps, depth) as self._ahead:
+            try:
+                yield
+            finally:
+                self._ahead = None
+
+    def made(self, step: int, moves: Moves) -> Batch:
+        """The batch of this rank at `step`, brought to the device by `moves`."""
+        rows = self.rows_of(step)
         crops = None
         if self.augment is not None:
             generator = torch_generator(self.seed, "augment", step)
             crops = draw_crops(self.batch_size, self.images.images.shape[1:3], self.augment, generator)[self.mine]
-        if self.strong is None:
-            return _load(self.images, rows, crops, self.device)
         strong, first = self.strong, self.mine.start
-        change = partial(strong.augment, seed=self.seed, step=step, first=first) if strong.rand_augment else None
-        batch = _load(self.images, rows, crops, self.device, change)
-        strong.erase(batch.images, self.seed, step, first)
-        return batch
+        if strong is None or not strong.rand_augment:
+            pixels = _pixels(self._stored(rows, moves), crops, self.images.preprocessing, moves)
+        else:
+            cropped = _cropped_bytes(self.images, rows, crops)
+            changed = strong.augment(cropped, self.seed, step, first)
+            pixels = self.images.preprocessing.normalise(moves(changed))
+        if strong is not None:
+            strong.erase(pixels, self.seed, step, first, moves)
+        masks = () if self.draw is None else self.draw(step, self.batch_size, self.mine)
+        return Batch(pixels, _labels(self.images, rows, moves), rows, tuple(mask.moved(moves) for mask in masks))
+
+    def rows_of(self, step: int) -> np.ndarray:
+        """Of which images this rank's batch is made."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return self._of_epoch(epoch)[position * self.batch_size :][self.mine]
+
+    def _stored(self, rows: np.ndarray, moves: Moves) -> torch.Tensor:
+        """Their stored images (B, H, W, C), on the device."""
+        if not isinstance(moves, Staging):
+            return moves.rows(self.images.images, rows)
+        if self._resident is None and fits(self.images.images, self.rows, self.device):
+            self._resident = Resident(self.images.images, self.rows, self.device)
+        return moves.rows(self.images.images, rows) if self._resident is None else self._resident.rows(rows, moves)
 
     def _of_epoch(self, epoch: int) -> np.ndarray:
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self.order(epoch))
-        return self._epoch[1]
+        known = self._epoch
+        if known[0] != epoch:
+            self._epoch = known = (epoch, self.order(epoch))
+        return known[1]
 
     def _permuted(self, epoch: int) -> np.ndarray:
         return numpy_generator(self.seed, "order", epoch).permutation(self.rows)
@@ -153,111 +175,34 @@ class Batches:
 
 def in_order(images: Images, rows: np.ndarray, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
     """All `rows` as they come, the last batch perhaps smaller; centre crops."""
-    rows = np.asarray(rows)
+    rows, moves = np.asarray(rows), Moves(torch.device(device))
     for start in range(0, len(rows), batch_size):
-        yield _load(images, rows[start : start + batch_size], None, torch.device(device))
+        part = rows[start : start + batch_size]
+        pixels = _pixels(moves.rows(images.images, part), None, images.preprocessing, moves)
+        yield Batch(pixels, _labels(images, part, moves), part)
 
 
-def _load(
-    images: Images,
-    rows: np.ndarray,
-    crops: Crops | None,
-    device: torch.device,
-    change: Callable[[torch.Tensor], torch.Tensor] | None = None,
-) -> Batch:
-    """`change` works on the cropped bytes (B, h, w, C), on the CPU."""
-    preprocessing = images.preprocessing
+def _labels(images: Images, rows: np.ndarray, moves: Moves) -> torch.Tensor:
     kind = np.float32 if images.labels.dtype.kind == "f" else np.int64
-    labels = _to(torch.from_numpy(np.asarray(images.labels[rows], kind)), device)
-    if change is not None:
-        pixels = torch.from_numpy(images.images[rows])
-        if crops is None:
-            pixels = preprocessing.centre_crop(pixels.movedim(-1, 1)).movedim(1, -1)
-        else:
-            pixels = _crop_bytes(pixels, crops, preprocessing.size)
-        return Batch(preprocessing.normalise(_to(change(pixels), device)), labels, rows)
-    raw = _to(torch.from_numpy(images.images[rows]), device)
+    return moves(torch.from_numpy(np.asarray(images.labels[rows], kind)))
+
+
+def _pixels(raw: torch.Tensor, crops: Crops | None, preprocessing: Preprocessing, moves: Moves) -> torch.Tensor:
+    """Stored images (B, H, W, C), where the batch is to be -> float32 (B, C, h, w), cropped and normalised."""
     if crops is None:
-        ready = preprocessing.centre_crop(preprocessing.normalise(raw)).contiguous()
-    elif device.type == "cpu" and raw.dtype == torch.uint8 and raw.shape[1] * raw.shape[2] > SMALL:
-        ready = preprocessing.normalise(_crop_bytes(raw, crops, preprocessing.size))
-    else:
-        ready = resized_crops(preprocessing.normalise(raw), crops, preprocessing.size)
-    return Batch(ready, labels, rows)
+        return preprocessing.normalise(preprocessing.centre_crop(raw.movedim(-1, 1)).movedim(1, -1))
+    if raw.device.type != "cpu":
+        crops = Crops(*map(moves, crops.tensors()))
+        floats = raw.movedim(-1, 1).to(torch.float32)
+        return preprocessing.scaled(resized_crops(floats, crops, preprocessing.size), raw.dtype)
+    if raw.dtype == torch.uint8 and raw.shape[1] * raw.shape[2] > SMALL:
+        return preprocessing.normalise(crop_bytes(raw, crops, preprocessing.size))
+    return resized_crops(preprocessing.normalise(raw), crops, preprocessing.size)
 
 
-def _to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def draw_crops(n: int, stored: tuple[int, ...], augment: Augment, generator: torch.Generator) -> Crops:
-    """`n` boxes in images of `stored` (H, W) pixels, distributed as torchvision's RandomResizedCrop draws them.
-
-    Up to ten boxes are proposed and the first that fits is taken; should none fit, the largest centred box whose
-    aspect is allowed.
-    """
-    full_height, full_width = stored
-    area = full_height * full_width * _uniform(augment.min_scale, 1.0, (n, ATTEMPTS), generator)
-    aspect = _uniform(math.log(ASPECTS[0]), math.log(ASPECTS[1]), (n, ATTEMPTS), generator).exp()
-    heights, widths = (area / aspect).sqrt().round().long(), (area * aspect).sqrt().round().long()
-    fits = (heights <= full_height) & (widths <= full_width) & (heights > 0) & (widths > 0)
-    found, first = fits.any(1), fits.int().argmax(1, keepdim=True)
-
-    nearest = min(max(full_width / full_height, ASPECTS[0]), ASPECTS[1])
-    fallback = (min(full_height, round(full_width / nearest)), min(full_width, round(full_height * nearest)))
-    height = torch.where(found, heights.gather(1, first)[:, 0], fallback[0])
-    width = torch.where(found, widths.gather(1, first)[:, 0], fallback[1])
-
-    place = _uniform(0.0, 1.0, (2, n), generator)
-    top = torch.where(found, (place[0] * (full_height - height + 1)).long(), (full_height - height) // 2)
-    left = torch.where(found, (place[1] * (full_width - width + 1)).long(), (full_width - width) // 2)
-    flip = torch.rand(n, generator=generator) < (0.5 if augment.flip else 0.0)
-    return Crops(top, left, height, width, flip)
-
-
-def _uniform(low: float, high: float, shape: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
-    return torch.empty(shape, dtype=torch.float64).uniform_(low, high, generator=generator)
-
-
-def resized_crops(images: torch.Tensor, crops: Crops, size: tuple[int, int]) -> torch.Tensor:
-    """Every crop enlarged or reduced to `size` (h, w), bilinear and antialiased, on the images' device.
-
-    Args:
-        images: float (B, C, H, W).
-
-    Returns:
-        float (B, C, h, w). Both axes are resized by products with batched matrices, flips included.
-    """
-    batch, channels, height, width = images.shape
-    crops = crops.to(images.device)
-    rows = _resize_matrix(crops.top, crops.height, height, size[0])
-    columns = _resize_matrix(crops.left, crops.width, width, size[1])
-    columns = torch.where(crops.flip[:, None, None], columns.flip(1), columns)
-    across = images.reshape(batch, channels * height, width) @ columns.mT
-    return rows[:, None] @ across.view(batch, channels, height, size[1])
-
-
-def _resize_matrix(start: torch.Tensor, length: torch.Tensor, full: int, out: int) -> torch.Tensor:
-    """float32 (B, out, full): the weights with which `out` pixels see those of `start` ... `start + length` - 1."""
-    scale = (length / out)[:, None, None]
-    support = scale.clamp(min=1)
-    centre = start[:, None, None] + (torch.arange(out, device=start.device)[:, None] + 0.5) * scale
-    pixel = torch.arange(full, device=start.device) + 0.5
-    inside = (pixel > start[:, None, None]) & (pixel < (start + length)[:, None, None])
-    weights = (1 - (pixel - centre).abs() / support).clamp(min=0) * inside
-    return weights / weights.sum(-1, keepdim=True)
-
-
-def _crop_bytes(images: torch.Tensor, crops: Crops, size: tuple[int, int]) -> torch.Tensor:
-    """`resized_crops` of uint8 (B, H, W, C) on the CPU, rounded; (B, h, w, C).
-
-    Image by image, since torch resizes bytes with vector instructions: at 96 pixels 4 times as fast as matrices, but
-    at 32 half as fast, as each call costs 10 us.
-    """
-    out = torch.empty((len(images), *size, images.shape[-1]), dtype=torch.uint8)
-    sources, targets = images.movedim(-1, 1), out.movedim(-1, 1)
-    boxes = torch.stack([crops.top, crops.left, crops.height, crops.width], 1).tolist()
-    for i, (top, left, height, width) in enumerate(boxes):
-        box = sources[i : i + 1, :, top : top + height, left : left + width]
-        targets[i : i + 1] = F.interpolate(box, size=size, mode="bilinear", antialias=True)
-    return torch.where(crops.flip[:, None, None, None], out.flip(2), out)
+def _cropped_bytes(images: Images, rows: np.ndarray, crops: Crops | None) -> torch.Tensor:
+    """Of the stored images, uint8 (B, h, w, C), on the CPU."""
+    pixels, preprocessing = torch.from_numpy(images.images[rows]), images.preprocessing
+    if crops is None:
+        return preprocessing.centre_crop(pixels.movedim(-1, 1)).movedim(1, -1)
+    return crop_bytes(pixels, crops, preprocessing.size)

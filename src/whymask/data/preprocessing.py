@@ -87,17 +87,21 @@ class Preprocessing:
 
     def normalise(self, batch: Tensor | np.ndarray) -> Tensor:
         """(B, H, W, C) uint8, uint16 or float in [0, 1] -> float32 (B, C, H, W): (x / max - mean) / std, no crop."""
+        images = batch if isinstance(batch, Tensor) else torch.tensor(np.ascontiguousarray(batch))
+        return self.scaled(images.permute(0, 3, 1, 2).contiguous().to(torch.float32), images.dtype)
+
+    def scaled(self, images: Tensor, kind: torch.dtype) -> Tensor:
+        """`normalise`, in place, of float32 (B, C, H, W) that hold the numbers of images of this kind."""
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise WhymaskError(
                 f"a preprocessing with {len(self.mean)} means and {len(self.std)} standard deviations for "
                 f"{self.channels} channels; one each is needed; fill them in from whymask.data.preprocessing.statistics"
             )
-        images = batch if isinstance(batch, Tensor) else torch.tensor(np.ascontiguousarray(batch))
-        top = {torch.uint8: 255.0, torch.uint16: 65535.0}.get(images.dtype, 1.0)
+        top = {torch.uint8: 255.0, torch.uint16: 65535.0}.get(kind, 1.0)
         mean = torch.tensor(self.mean, dtype=torch.float64).view(1, -1, 1, 1)
         std = torch.tensor(self.std, dtype=torch.float64).view(1, -1, 1, 1)
         scale, shift = (1 / (top * std)).float().to(images.device), (-mean / std).float().to(images.device)
-        return images.permute(0, 3, 1, 2).contiguous().to(torch.float32).mul_(scale).add_(shift)
+        return images.mul_(scale).add_(shift)
 
     def centre_crop(self, batch: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, h, w), where (h, w) is `size`."""

@@ -1,5 +1,8 @@
-"""Augmentation beyond crops and flips, by timm: RandAugment on bytes, random erasing on normalised images."""
+"""Augmentation beyond crops and flips: timm's RandAugment on bytes, and its random erasing on normalised images."""
 
+import math
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,11 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
-from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
 from whymask.errors import WhymaskError
-from whymask.randomness import reseeding
+from whymask.randomness import derive, reseeding
+
+ERASED_AREAS = (0.02, 1 / 3)  # of a box, as a share of the image
+ERASED_ASPECTS = (0.3, 1 / 0.3)  # height / width
+ATTEMPTS = 10  # boxes proposed until one fits into the image
 
 
 @dataclass(frozen=True)
@@ -46,15 +52,31 @@ class Strong:
                 result[i] = np.asarray(changed).reshape(pixels.shape)
         return torch.from_numpy(result)
 
-    def erase(self, images: Tensor, seed: int, step: int, first: int) -> Tensor:
-        """Random erasing of normalised (B, C, h, w), in place: standard normal noise, the same on every device."""
-        if self.random_erasing:
-            erasing = RandomErasing(self.random_erasing, mode="pixel", device="cpu")
-            with reseeding() as seed_all:
-                for i, image in enumerate(images):
-                    seed_all(seed, "random erasing", step, first + i)
-                    erasing(image)
+    def erase(
+        self, images: Tensor, seed: int, step: int, first: int, move: Callable[[Tensor], Tensor] = lambda noise: noise
+    ) -> Tensor:
+        """Random erasing of normalised (B, C, h, w), in place, as timm's RandomErasing does it: standard normal noise,
+        drawn on the CPU and brought to the images' device by `move`. No global generator is touched, as a step may be
+        drawing from it at the same time."""
+        for i in range(len(images) if self.random_erasing else 0):
+            box, noise = self._erasure(images[i].shape, derive(seed, "random erasing", step, first + i))
+            if noise is not None:
+                images[i, :, box[0], box[1]] = move(noise)
         return images
+
+    def _erasure(self, shape: torch.Size, number: int) -> tuple[tuple[slice, slice], Tensor | None]:
+        """Where of an image (C, h, w), and by what, by the seed `number`; None where nothing is erased."""
+        draw, (channels, *sides) = random.Random(number), shape
+        if draw.random() <= self.random_erasing:
+            for _ in range(ATTEMPTS):
+                area = draw.uniform(*ERASED_AREAS) * sides[0] * sides[1]
+                aspect = math.exp(draw.uniform(*map(math.log, ERASED_ASPECTS)))
+                box = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+                if box[1] < sides[1] and box[0] < sides[0]:
+                    top, left = (draw.randint(0, side - inner) for side, inner in zip(sides, box, strict=True))
+                    noise = torch.empty(channels, *box).normal_(generator=torch.Generator().manual_seed(number))
+                    return (slice(top, top + box[0]), slice(left, left + box[1])), noise
+        return (slice(0), slice(0)), None
 
     def _transform(self, side: int) -> Any:
         colour = tuple(round(value) for value in self.mean) or (124, 116, 104)

@@ -27,6 +27,8 @@ class EncoderConfig:
     kind: ClassVar[str]
     layer_decay: ClassVar[float] = 1.0
     """Usual layer-wise learning-rate decay when the network is fine-tuned after pretraining."""
+    channels_last: ClassVar[bool] = False
+    """Whether the network is mostly convolutions, which a GPU computes fastest in this memory format."""
     patchwise: ClassVar[bool] = False
     """Whether every mask square is one position of the features, a token from the first layer to the last."""
 

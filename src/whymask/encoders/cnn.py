@@ -18,7 +18,7 @@ from whymask.encoders.settings import EncoderSettings
 from whymask.encoders.timm_names import sketch, takes
 from whymask.errors import WhymaskError
 from whymask.linear import speed_up
-from whymask.masks import to_pixels
+from whymask.masks import hides, to_pixels
 
 SMALL = 64
 """Images with a shorter side below this many pixels get the smaller output stride."""
@@ -29,6 +29,7 @@ class PlainCNNConfig(EncoderConfig):
     """Of `PlainCNN`, whose depth follows from the images' size: `width` channels at first, mask squares of `unit`."""
 
     kind = "cnn"
+    channels_last = True
 
     width: int
     unit: int
@@ -64,6 +65,7 @@ class TimmCNNConfig(EncoderConfig):
     """Of a CNN of timm, whose last map has positions of `output_stride` pixels; mask squares are of `unit` pixels."""
 
     kind = "cnn"
+    channels_last = True
 
     unit: int
     output_stride: int
@@ -167,7 +169,7 @@ class CNNEncoder(Encoder):
 
     def _shown(self, images: Tensor, hidden: Tensor | None, token: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The network's input, and what its layers may see of it."""
-        if hidden is None or not hidden.any():
+        if hidden is None or not hides(hidden):
             return images, None
         visible = ~to_pixels(hidden, self.unit)
         if token is None:

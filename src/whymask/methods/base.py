@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from whymask import masks
 from whymask.encoders.base import Encoder, EncoderConfig, Size
 from whymask.errors import WhymaskError
-from whymask.masks import Ratio, from_squares, take, to_squares
+from whymask.masks import Ratio, from_squares, look, once, take, to_squares
 from whymask.methods.settings import MethodSettings
 
 Asked = TypeVar("Asked", bound=MethodSettings)
@@ -147,10 +147,19 @@ class Method(nn.Module):
     forward: Callable[..., dict[str, Tensor]]
     """(images (B, C, h, w), *masks) -> {"loss": scalar, and further scalars that are worth logging}."""
 
+    def look(self, *masks: Tensor) -> None:
+        """Find in masks that were just drawn, on the CPU, what `forward` will ask of them (`masks.once`)."""
+        for mask in masks:
+            look(mask)
+
     def hidden_rows(self, hidden: Tensor) -> Tensor:
-        """`encoder.rows_hidden`: BoolTensor (B, N). Raises WhymaskError when not one position is wholly hidden."""
-        chosen = self.encoder.rows_hidden(hidden)
-        if not chosen.any():
+        """Which of the B * N positions of all samples' features are wholly hidden, long (n,), ascending. Raises
+        WhymaskError when there is none."""
+        return once(hidden, "positions", self._hidden_rows)
+
+    def _hidden_rows(self, hidden: Tensor) -> Tensor:
+        chosen = self.encoder.rows_hidden(hidden).flatten().nonzero()[:, 0]
+        if not len(chosen):
             kind, stride, squares = self.encoder.kind, self.encoder.stride, -(-self.encoder.stride // self.encoder.unit)
             raise WhymaskError(
                 f"this mask hides no position of the {kind}'s features, {stride} pixels a side, as a whole; "

@@ -65,10 +65,15 @@ class Data2Vec(Method):
         self.loss = partial(F.smooth_l1_loss, beta=self.config.beta)
 
     def forward(self, images: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        chosen = self.hidden_rows(hidden)  # (B, N)
+        chosen = self.hidden_rows(hidden)  # (n,) of B * N
         features = self.encoder.rows(self.encoder(images, hidden, self.mask_token))
-        predictions = self.head(features[chosen])
-        return compare(predictions, self.targets(images)[chosen], chosen.nonzero()[:, 1], self.loss)
+        predictions = self.head(features.flatten(0, 1)[chosen])
+        targets, count = self.targets(images).flatten(0, 1)[chosen], features.shape[1]
+        return compare(predictions, targets, chosen % count, count, self.loss)
+
+    def look(self, *masks: Tensor) -> None:
+        super().look(*masks)
+        self.hidden_rows(masks[0])
 
     @torch.no_grad()
     def targets(self, images: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from whymask.encoders import Encoder
 from whymask.encoders.base import Size
 from whymask.encoders.vit import ViTConfig, ViTEncoder
 from whymask.errors import WhymaskError
-from whymask.masks import indices
+from whymask.masks import indices, joined, take
 from whymask.methods.base import MaskedConfig, Method
 from whymask.methods.settings import Data2Vec2Settings
 from whymask.methods.teacher import Teacher, TeacherConfig, compare, decay_at
@@ -80,11 +80,12 @@ class Data2Vec2(Method):
 
     def forward(self, images: Tensor, *masks: Tensor) -> dict[str, Tensor]:
         targets = self.targets(images)  # once, for all masks
-        hidden = torch.cat(masks)  # (M * B, gh, gw), mask by mask
+        hidden = joined(masks)  # (M * B, gh, gw), mask by mask
         features = self.encoder(images.repeat(len(masks), 1, 1, 1), hidden)
-        flat = hidden.flatten(1)
-        predictions = self.decoder(features[:, self.encoder.prefix :], hidden)[flat]
-        losses = compare(predictions, targets.repeat(len(masks), 1, 1)[flat], flat.nonzero()[:, 1], F.mse_loss)
+        places = indices(hidden)[1]
+        predictions = take(self.decoder(features[:, self.encoder.prefix :], hidden), places).flatten(0, 1)
+        wanted = take(targets.repeat(len(masks), 1, 1), places).flatten(0, 1)
+        losses = compare(predictions, wanted, places.flatten(), targets.shape[1], F.mse_loss)
         if self.config.class_weight and self.encoder.prefix:
             whole = targets.mean(dim=1).repeat(len(masks), 1)
             losses["class_loss"] = F.mse_loss(features[:, 0].float(), whole)

@@ -96,7 +96,8 @@ class IJEPA(Method):
         places = torch.cat([indices(target)[1] for target in targets])  # (T * B, n), target by target
         predictions = self.predictor(self.encoder(images, hidden), hidden, places, len(targets))
         wanted = take(self.targets(images).repeat(len(targets), 1, 1), places)
-        return compare(predictions.flatten(0, 1), wanted.flatten(0, 1), places.flatten(), F.smooth_l1_loss)
+        count = hidden[0].numel()
+        return compare(predictions.flatten(0, 1), wanted.flatten(0, 1), places.flatten(), count, F.smooth_l1_loss)
 
     @torch.no_grad()
     def targets(self, images: Tensor) -> Tensor:

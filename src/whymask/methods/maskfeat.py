@@ -59,9 +59,13 @@ class MaskFeat(Method):
             self.head = nn.Linear(encoder.dim, encoder.channels * self.config.bins * cells)
 
     def forward(self, images: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        chosen = self.hidden_rows(hidden)  # (B, N)
-        rows = self.encoder.rows(self.encoder(images, hidden, self.mask_token))
-        return {"loss": F.mse_loss(self.head(rows[chosen]).float(), self.targets(images)[chosen])}
+        chosen = self.hidden_rows(hidden)  # (n,) of B * N
+        rows = self.encoder.rows(self.encoder(images, hidden, self.mask_token)).flatten(0, 1)
+        return {"loss": F.mse_loss(self.head(rows[chosen]).float(), self.targets(images).flatten(0, 1)[chosen])}
+
+    def look(self, *masks: Tensor) -> None:
+        super().look(*masks)
+        self.hidden_rows(masks[0])
 
     @torch.no_grad()
     def targets(self, images: Tensor) -> Tensor:

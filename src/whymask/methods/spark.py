@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from whymask.encoders import Encoder, EncoderConfig
 from whymask.encoders.base import Size
 from whymask.encoders.cnn import CNNEncoder
-from whymask.encoders.masked_forms import at_visible
+from whymask.encoders.masked_norm import norm_visible
 from whymask.errors import WhymaskError
-from whymask.masks import indices, take, to_squares
+from whymask.masks import indices, once, take, to_squares
 from whymask.methods.base import MaskedConfig, Method, fill_in, standardised, whole_positions
 from whymask.methods.settings import SparKSettings
 from whymask.randomness import seeded
@@ -68,7 +68,11 @@ class SparK(Method):
 
     def cells_hidden(self, hidden: Tensor) -> Tensor:
         """Long (B, n): the numbers of the hidden cells."""
-        return indices(hidden[:, :: self.group, :: self.group])[1]
+        return once(hidden, "cells", lambda hidden: indices(hidden[:, :: self.group, :: self.group])[1])
+
+    def look(self, *masks: Tensor) -> None:
+        super().look(*masks)
+        self.cells_hidden(masks[0])
 
     def predict(self, images: Tensor, hidden: Tensor) -> Tensor:
         """Pixels of the whole image, (B, C, h, w), normalised where the targets are."""
@@ -131,7 +135,7 @@ class Filling(nn.Module):
         self.project = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        normal = at_visible(x, visible, self.norm)
+        normal = norm_visible(x, visible, self.norm, self.norm)
         return self.project(torch.where(visible, normal, self.mask_token.to(normal.dtype)))
 
 

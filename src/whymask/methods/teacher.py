@@ -59,13 +59,13 @@ def decay_at(step: int, steps: int, start: float, end: float, fixed: float | Non
 
 
 def compare(
-    predictions: Tensor, targets: Tensor, places: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+    predictions: Tensor, targets: Tensor, places: Tensor, count: int, loss: Callable[[Tensor, Tensor], Tensor]
 ) -> dict[str, Tensor]:
     """The loss, and what tells a teacher that has collapsed to the same features for every image.
 
     Args:
         predictions, targets: (n, D), rows of all images.
-        places: long (n,), the position in its image of each row.
+        places: long (n,), the position in its image of each row, of `count` positions.
 
     Returns {"loss"; "target_std", "prediction_std": root mean square difference of a value to its mean over the images
     that have a row at the same place; "mean_loss": the loss of predicting each place's mean target}.
@@ -73,17 +73,16 @@ def compare(
     targets = targets.float()
     result = {"loss": loss(predictions.float(), targets)}
     with torch.no_grad():
-        means = mean_by_place(targets, places)
+        means = mean_by_place(targets, places, count)
         result["target_std"] = (targets - means).square().mean().sqrt()
         spread = predictions.detach().float()
-        result["prediction_std"] = (spread - mean_by_place(spread, places)).square().mean().sqrt()
+        result["prediction_std"] = (spread - mean_by_place(spread, places, count)).square().mean().sqrt()
         result["mean_loss"] = loss(means, targets)
     return result
 
 
-def mean_by_place(values: Tensor, places: Tensor) -> Tensor:
-    """For each row of values (n, D), the mean of the rows of the same place, (n, D)."""
-    count = int(places.max()) + 1
+def mean_by_place(values: Tensor, places: Tensor, count: int) -> Tensor:
+    """For each row of values (n, D), the mean of the rows of the same one of `count` places, (n, D)."""
     sums = values.new_zeros(count, values.shape[1]).index_add_(0, places, values)
     rows = values.new_zeros(count).index_add_(0, places, values.new_ones(len(values)))
     return (sums / rows.clamp(min=1).unsqueeze(1)).index_select(0, places)

@@ -96,7 +96,7 @@ class TwoLayerMethod(Method):
             self.reach.copy_(z.amax(dim=2).mean(dim=0))
             targets = net.sigma(self.config.tau * z).sum(dim=2)
         places = torch.zeros(len(images), dtype=torch.long, device=images.device)
-        losses = compare(active.sum(dim=2), targets, places, half_squares)
+        losses = compare(active.sum(dim=2), targets, places, 1, half_squares)
         penalty = (1 - theta) / (2 * theta) * active.square().sum(dim=(1, 2)).mean()
         return losses | {"loss": losses["loss"] + penalty, "penalty": penalty, "stopped": self.stopped.float().mean()}
 
@@ -116,7 +116,7 @@ class TwoLayerMethod(Method):
             torch.distributed.all_reduce(self.reach)
             self.reach /= torch.distributed.get_world_size()
         grown = (self.reach > self.encoder.net.sigma.rho) & ~self.stopped
-        self.final[grown] = weight[grown]
+        self.final.copy_(torch.where(grown[:, None, None, None], weight, self.final))
         self.stopped |= grown
         weight.copy_(torch.where(self.stopped[:, None, None, None], self.final, weight))
 

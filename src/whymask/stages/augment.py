@@ -1,6 +1,6 @@
 """Which augmentation a data set gets when none is named."""
 
-from whymask.data.batches import Augment
+from whymask.data.crops import Augment
 from whymask.stages.settings import AugmentName
 
 

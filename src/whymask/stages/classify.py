@@ -28,7 +28,7 @@ from whymask.stages.record import RunRecord
 from whymask.stages.settings import AugmentName
 from whymask.tasks import Objective, Task, task_from
 from whymask.tasks.balance import balanced_order
-from whymask.training.device import batches_on
+from whymask.training.device import batches_on, placed
 from whymask.training.loop import VALIDATIONS, LossOf, Training, fit
 
 EVALUATION_BATCH = 256
@@ -182,7 +182,8 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
             "train head with one image a step: a batch norm needs at least 2; give more labels or a larger batch_size"
         )
     objective = objective_of(context, job)
-    model = Classifier(encoder, objective.width, job.seed, frozen=config.train == "head").to(context.fabric.device)
+    model = Classifier(encoder, objective.width, job.seed, frozen=config.train == "head")
+    model = placed(model, context.fabric.device)
     loss = job.change(loss_of(config, objective))
     training = Training(model, loss, batches, config.epochs * batches.steps_per_epoch)
     if job.further_operations is None:

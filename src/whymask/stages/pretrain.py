@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whymask.data.batches import Batch, Batches, in_order
+from whymask.data.batches import Batch, Draw, in_order
 from whymask.data.prepare import Prepared
 from whymask.disk import read_tensors, write_arrays
 from whymask.encoders import EncoderConfig, build_encoder, save_encoder
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
-from whymask.masks import to_pixels
+from whymask.masks import Mask, to_pixels
 from whymask.methods import Method, MethodConfig, build_method, settings_for
 from whymask.methods.files import DECODER, folder_of, kept_method, load_own, save_method
 from whymask.methods.teacher import TeacherConfig, collapse
@@ -27,7 +27,7 @@ from whymask.stages.context import Context
 from whymask.stages.record import RunRecord
 from whymask.stages.settings import TEACHER, AugmentName, no_teacher
 from whymask.stages.start import POOL, hashes_seen
-from whymask.training.device import batches_on
+from whymask.training.device import batches_on, placed
 from whymask.training.loop import Training, fit
 from whymask.training.optimisation import TrainingConfig
 
@@ -82,13 +82,14 @@ def pretraining(context: Context, job: PretrainJob, tell: Callable[[str], None] 
         tell(_continue_method(model, job.method, job.origin))
     batch_size = max(1, job.training.batch_size // model.masks_per_image)
     augment = augment_of(job.augment)
-    batches = batches_on(context.fabric, context.prepared.images, pool, batch_size, augment, job.seed)
+    draw = masks_of(model, job.seed)
+    batches = batches_on(context.fabric, context.prepared.images, pool, batch_size, augment, job.seed, draw=draw)
 
     def loss_of(wrapped: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
-        return wrapped(batch.images, *masks_of(model, batches, step, job.seed))
+        return wrapped(batch.images, *batch.masks)
 
     steps = job.training.epochs * batches.steps_per_epoch
-    return Training(model.to(context.fabric.device), loss_of, batches, steps, collapse)
+    return Training(placed(model, context.fabric.device), loss_of, batches, steps, collapse)
 
 
 def _continue_method(model: Method, method: str, origin: str) -> str:
@@ -170,10 +171,16 @@ def seen_hashes(prepared: Prepared, job: PretrainJob) -> np.ndarray:
     return own if before is None else np.union1d(own, before)
 
 
-def masks_of(model: Any, batches: Batches, step: int, seed: int) -> tuple[Tensor, ...]:
-    """This rank's masks of `step`: drawn for the whole batch, so that they do not depend on the number of ranks."""
-    drawn = model.draw(batches.batch_size, torch_generator(seed, "mask", step))
-    return tuple(mask[batches.mine].to(batches.device) for mask in drawn)
+def masks_of(model: Method, seed: int) -> Draw:
+    """The masks of a step: drawn for the whole batch, so that they do not depend on the number of ranks; each with all
+    that the method will ask of it."""
+
+    def draw(step: int, count: int, mine: slice) -> tuple[Mask, ...]:
+        drawn = tuple(Mask.of(mask[mine]) for mask in model.draw(count, torch_generator(seed, "mask", step)))
+        model.look(*drawn)
+        return drawn
+
+    return draw
 
 
 @torch.no_grad()

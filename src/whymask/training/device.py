@@ -4,16 +4,24 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
-from whymask.data.batches import Augment, Batches, Images, Order
+from whymask.data.batches import Batches, Draw, Images, Order
+from whymask.data.crops import Augment
 from whymask.data.strong import Strong
 from whymask.devices import best_device, check_device
 from whymask.progress import say
 from whymask.training.settings import RuntimeSettings
+
+M = TypeVar("M", bound=nn.Module)
+
+CHANNELS_LAST = ("cuda",)
+"""Types of devices on which a CNN is in this memory format."""
 
 
 def make_fabric(config: RuntimeSettings) -> Fabric:
@@ -57,6 +65,7 @@ def batches_on(
     seed: int,
     strong: Strong | None = None,
     order: Order | None = None,
+    draw: Draw | None = None,
 ) -> Batches:
     """Training batches of `rows` for this process: on its device, and its share where several processes train."""
     return Batches(
@@ -67,10 +76,19 @@ def batches_on(
         augment=augment,
         strong=strong,
         order=order,
+        draw=draw,
         device=fabric.device,
         rank=fabric.global_rank,
         world=fabric.world_size,
     )
+
+
+def placed(model: M, device: torch.device) -> M:
+    """The model on the device; on a GPU with the convolutions of a CNN in the memory format that is fastest there."""
+    encoder: Any = model.encoder
+    if device.type in CHANNELS_LAST and encoder.config.channels_last:
+        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(device)
 
 
 def precision_of(fabric: Fabric) -> str:

@@ -5,13 +5,9 @@ belongs to its step, so a run that was killed and resumed ends with the same bit
 """
 
 import copy
-import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import torch
@@ -22,10 +18,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from whymask.data.batches import Batch, Batches
 from whymask.disk import write_json
 from whymask.errors import WhymaskError
-from whymask.progress import Steps, say
+from whymask.progress import Steps
 from whymask.randomness import derive
-from whymask.runs import Checkpoint, RunFolder
+from whymask.runs import RunFolder
+from whymask.training.log import Given, Log
 from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
+from whymask.training.state import State, resume
+from whymask.training.stopping import Interrupted as Interrupted
+from whymask.training.stopping import stop_signal, stops
 
 LossOf = Callable[[nn.Module, Batch, int], Mapping[str, Tensor]]
 """(model, batch, step) -> {"loss": scalar, and further scalars to log}."""
@@ -37,13 +37,8 @@ Validate = Callable[[], Mapping[str, float]]
 """Metrics of the model as it is now, on images that it does not learn from. It changes nothing but the model's mode."""
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
-LINES_PER_RUN = 200
 VALIDATIONS = 10
 """Of a run, in equal distances, the last after the last step."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or a polite kill: the run has saved a checkpoint and can be continued."""
 
 
 @dataclass(frozen=True)
@@ -67,25 +62,6 @@ class Training:
     def operations(self) -> float:
         """Those of all steps, over all processes."""
         return self.operations_per_image() * self.steps * self.batches.batch_size
-
-
-@dataclass
-class Clock:
-    """Time spent and images seen, over all sessions of a run."""
-
-    seconds: float = 0.0
-    waiting: float = 0.0
-    images: int = 0
-
-    @property
-    def data_wait(self) -> float:
-        """Share of the time that the loop waited for data."""
-        return self.waiting / self.seconds if self.seconds else 0.0
-
-    @property
-    def rate(self) -> float:
-        """Images per second."""
-        return self.images / self.seconds if self.seconds else 0.0
 
 
 def fit(
@@ -112,10 +88,15 @@ def fit(
     state = State(model, optimiser, average)
     log = Log(run if fabric.is_global_zero else None, steps, batches)
     clock = log.clock
-    first = _resume(run, state, log)
+    withholds = fabric.device.type in ("cpu", "cuda")  # whose fused AdamW leaves out a step without asking the device
+    first = resume(run, state, log)
     model.train()
     last_saved = time.monotonic()
-    with Steps(label, steps, quiet=not fabric.is_global_zero) as bar, _stop_signal() as stop:
+    with (
+        Steps(label, steps, quiet=not fabric.is_global_zero) as bar,
+        stop_signal() as stop,
+        batches.ahead(range(first, steps)),
+    ):
         for step in range(first, steps):
             began = time.perf_counter()
             batch = batches(step)
@@ -131,9 +112,12 @@ def fit(
                 wrapped, wrapped_optimiser, max_norm=config.clip, error_if_nonfinite=False
             )
             mean_loss: Any = fabric.all_reduce(losses["loss"].detach())
-            loss = float(mean_loss)
-            if not (math.isfinite(loss) and math.isfinite(float(norm))):
-                _stop_nonfinite(run, batch, step, seed, loss)
+            values = {name: value.detach() for name, value in losses.items()} | {"loss": mean_loss}
+            log.keep(Given(step, rate, batch.rows, values, norm))
+            if withholds:
+                optimiser.found_inf = (~(mean_loss.isfinite() & norm.isfinite())).float()  # type: ignore[attr-defined]
+            else:
+                _read(log, run, seed)
             wrapped_optimiser.step()
             wrapped_optimiser.zero_grad()
             if hasattr(model, "after_step"):
@@ -143,19 +127,22 @@ def fit(
             clock.seconds += time.perf_counter() - began
             clock.waiting += waited
             clock.images += batches.batch_size
-            if log.add(step, {**losses, "loss": mean_loss}, rate) and training.watch is not None:
-                log.warn(training.watch(log.first, log.means))
-            bar.update(step + 1, f"loss {loss:.4f}, {clock.rate:.0f} images/s, data wait {clock.data_wait:.1%}")
-
             done = step + 1
-            if fabric.is_global_zero and training.validate is not None and _validates_after(done, steps):
+            stopping = stops(fabric, stop)
+            validates = training.validate is not None and _validates_after(done, steps)
+            saves = stopping or done == steps or _is_due(done, last_saved, config)
+            if validates or saves or fabric.world_size > 1 or log.is_due(done):
+                _read(log, run, seed)
+                if training.watch is not None and log.means:
+                    log.warn(training.watch(log.first, log.means))
+            bar.update(done, _note(log))
+            if fabric.is_global_zero and training.validate is not None and validates:
                 log.validated(done, training.validate())
                 model.train()
-            stops = _stops(fabric, stop)
-            if fabric.is_global_zero and (stops or done == steps or _is_due(done, last_saved, config)):
+            if fabric.is_global_zero and saves:
                 run.save_checkpoint(state.checkpoint(done, log))
                 last_saved = time.monotonic()
-            if stops:
+            if stopping:
                 fabric.barrier()  # a process that ends ends the others, who may be writing
                 raise Interrupted(f"stopped after step {done} of {steps}; the same command continues {run.path}")
     state.use_average()
@@ -179,171 +166,20 @@ def _is_due(done: int, last_saved: float, config: TrainingConfig) -> bool:
     return time.monotonic() - last_saved > SECONDS_BETWEEN_CHECKPOINTS
 
 
-def _stop_nonfinite(run: RunFolder, batch: Batch, step: int, seed: int, loss: float) -> None:
-    where = run.path / "nonfinite.json"
-    write_json(where, {"step": step, "seed": seed, "loss": str(loss), "rows": batch.rows.tolist()})
-    raise WhymaskError(
-        f"the loss or its gradient was not finite at step {step} (loss {loss}). The last good checkpoint is kept in "
-        f"{run.path}, and {where.name} lists the batch's images. Lower the learning rate, or look at these images."
-    )
+def _note(log: Log) -> str:
+    clock = log.clock
+    told = "" if log.latest is None else f"loss {log.latest:.4f}, "
+    return f"{told}{clock.rate:.0f} images/s, data wait {clock.data_wait:.1%}"
 
 
-# what a checkpoint holds -----------------------------------------------------------------------------------
-
-
-class State:
-    """All that training changes: weights and buffers, the optimiser's moments, and the moving average."""
-
-    def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]):
-        self.model, self.optimiser, self.average = model, optimiser, average
-        self._names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-
-    def checkpoint(self, step: int, log: "Log") -> Checkpoint:
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
-        for parameter, moments in self.optimiser.state.items():
-            tensors |= {f"optimiser.{key}.{self._names[parameter]}": moments[key] for key in moments}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        return Checkpoint(step, tensors, {"clock": vars(log.clock), "log": log.unwritten()})
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        self.model.load_state_dict(_under("model.", checkpoint.tensors))
-        for name, tensor in _under("average.", checkpoint.tensors).items():
-            self.average[name].copy_(tensor)
-        for parameter, name in self._names.items():
-            keys = {key: f"optimiser.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
-            if keys["step"] in checkpoint.tensors:
-                moments = {key: checkpoint.tensors[stored].to(parameter.device) for key, stored in keys.items()}
-                self.optimiser.state[parameter] = moments
-
-    @torch.no_grad()
-    def update_average(self, decay: float | None) -> None:
-        if decay is None:
-            return
-        for name, tensor in self.model.state_dict().items():
-            if tensor.is_floating_point():
-                self.average[name].lerp_(tensor, 1 - decay)
-            else:
-                self.average[name].copy_(tensor)
-
-    def use_average(self) -> None:
-        if self.average:
-            self.model.load_state_dict(self.average)
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _resume(run: RunFolder, state: State, log: "Log") -> int:
-    """Bring `state` and `log` to the last whole checkpoint, if there is one; returns its finished steps."""
-    checkpoint = run.load_checkpoint()
-    run.forget_after(checkpoint.step if checkpoint else 0)
-    if checkpoint is None:
-        return 0
-    state.restore(checkpoint)
-    log.restore(checkpoint.notes)
-    return checkpoint.step
-
-
-# what is logged --------------------------------------------------------------------------------------------
-
-
-class Log:
-    """Writes about LINES_PER_RUN lines of means to metrics.jsonl."""
-
-    def __init__(self, run: RunFolder | None, steps: int, batches: Batches):
-        self.run, self.steps, self.clock = run, steps, Clock()
-        self.every = max(1, steps // LINES_PER_RUN)
-        self.steps_per_epoch = batches.steps_per_epoch
-        self.sums: dict[str, float] = {}
-        self.count = 0
-        self.last_loss: float | None = None
-        self.first: dict[str, float] = {}
-        self.means: dict[str, float] = {}
-        self.warning: str | None = None
-
-    def unwritten(self) -> dict[str, Any]:
-        """What a resumed run needs to write the same lines: the sums of a line that is not full yet."""
-        return {
-            "sums": self.sums,
-            "count": self.count,
-            "last_loss": self.last_loss,
-            "first": self.first,
-            "means": self.means,
-            "warning": self.warning,
-        }
-
-    def restore(self, notes: Mapping[str, Any]) -> None:
-        vars(self.clock).update(notes["clock"])
-        vars(self).update(notes.get("log", {}))  # absent from checkpoints of older versions
-
-    def add(self, step: int, values: Mapping[str, Tensor], rate: float) -> bool:
-        """Count in the values of a step; whether that made a line, whose means are then in `means`."""
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
-        self.count += 1
-        done = step + 1
-        if done % self.every and done != self.steps:
-            return False
-        self.means = {name: total / self.count for name, total in self.sums.items()}
-        self.first = self.first or self.means
-        self.last_loss = self.means["loss"]
-        self.sums, self.count = {}, 0
-        if self.run is not None:
-            self.run.log(
-                {"step": done, "epoch": round(done / self.steps_per_epoch, 4)}
-                | self.means
-                | {"lr": rate, "images_per_second": self.clock.rate, "data_wait": self.clock.data_wait}
-            )
-        return True
-
-    def validated(self, done: int, metrics: Mapping[str, float]) -> None:
-        """Write what a validation after `done` steps said, on a line of its own."""
-        if self.run is not None:
-            epoch = round(done / self.steps_per_epoch, 4)
-            self.run.log({"step": done, "epoch": epoch, "validation": dict(metrics)})
-
-    def warn(self, warning: str | None) -> None:
-        """Say what is wrong, the first time that something is."""
-        if warning and self.warning is None:
-            self.warning = warning
-            if self.run is not None:
-                say(f"warning: {warning}")
-
-
-# Ctrl-C ----------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Stop:
-    requested: bool = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-
-def _stops(fabric: Fabric, stop: Stop) -> bool:
-    """Whether any of the processes that train together was asked to stop: all do so after the same step."""
-    if fabric.world_size == 1:
-        return stop.requested
-    asked: Any = fabric.all_reduce(torch.tensor(float(stop.requested), device=fabric.device), reduce_op="sum")
-    return float(asked) > 0
-
-
-@contextmanager
-def _stop_signal() -> Iterator[Stop]:
-    """Within, SIGINT and SIGTERM ask for a stop after the current step; a second one stops at once."""
-    stop = Stop()
-    try:
-        previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are somebody else's
-        yield stop
+def _read(log: Log, run: RunFolder, seed: int) -> None:
+    """Raises WhymaskError where one of the steps that were not read yet was not finite."""
+    bad = log.read()
+    if bad is None:
         return
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    where, loss = run.path / "nonfinite.json", str(log.latest)
+    write_json(where, {"step": bad.step, "seed": seed, "loss": loss, "rows": bad.rows.tolist()})
+    raise WhymaskError(
+        f"the loss or its gradient was not finite at step {bad.step} (loss {loss}). The last good checkpoint is kept "
+        f"in {run.path}, and {where.name} lists the batch's images. Lower the learning rate, or look at these images."
+    )

@@ -2,7 +2,7 @@
 
 A mask is a BoolTensor (B, gh, gw), True = HIDDEN, over squares of `unit` pixels; (gh, gw) = (height, width) / unit.
 Masks are drawn on the CPU from a generator keyed by (seed, purpose, step) and then moved, so that every device and
-every number of workers sees the same ones.
+every number of workers sees the same ones. What networks ask of a mask is found there too, and moved with it (`Mask`).
 """
 
 import torch
@@ -10,6 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whymask.errors import WhymaskError
+from whymask.masks.index import Mask as Mask
+from whymask.masks.index import hides as hides
+from whymask.masks.index import indices as indices
+from whymask.masks.index import joined as joined
+from whymask.masks.index import look as look
+from whymask.masks.index import once as once
+from whymask.masks.index import take as take
 
 Ratio = float | tuple[float, float]
 """The hidden share, or (low, high), between which the share of each batch is drawn uniformly (R2MAE, arXiv
@@ -200,22 +207,6 @@ def keep(mask: Tensor, count: int, generator: torch.Generator) -> Tensor:
     return torch.zeros_like(flat).scatter_(1, kept, True).view_as(mask)
 
 
-def indices(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """A mask (B, gh, gw) in index form: (visible (B, n_visible), hidden (B, n_hidden)), long, ascending.
-
-    Squares are numbered row by row.
-
-    Raises:
-        ValueError: when samples hide different numbers of squares.
-    """
-    flat = mask.flatten(1)
-    counts = flat.sum(dim=1)
-    if not bool((counts == counts[0]).all()):
-        raise ValueError("samples hide different numbers of squares; index form needs equal counts")
-    visible, hidden = ((part.nonzero()[:, 1]).view(len(flat), -1) for part in (~flat, flat))
-    return visible, hidden
-
-
 def to_pixels(mask: Tensor, unit: int) -> Tensor:
     """A mask over squares (B, gh, gw) as a mask over pixels (B, 1, gh * unit, gw * unit)."""
     return mask.repeat_interleave(unit, dim=1).repeat_interleave(unit, dim=2).unsqueeze(1)
@@ -239,11 +230,3 @@ def cover(squares: Tensor, unit: int, size: tuple[int, int]) -> Tensor:
     """`from_squares` for squares (B, N, C * unit * unit) that may reach beyond images of `size`, below and right."""
     whole = tuple(-(-side // unit) * unit for side in size)
     return from_squares(squares, unit, (whole[0], whole[1]))[:, :, : size[0], : size[1]]
-
-
-def take(tokens: Tensor, index: Tensor) -> Tensor:
-    """Picks rows of each sample: tokens (B, N, D), index (B, n) -> (B, n, D)."""
-    batch, length, width = tokens.shape
-    start = torch.arange(0, batch * length, length, device=index.device).unsqueeze(1)
-    rows = tokens.reshape(-1, width).index_select(0, (index + start).flatten())
-    return rows.view(batch, -1, width)

@@ -1,0 +1,69 @@
+"""What a checkpoint holds: all that training changes."""
+
+import torch
+from torch import Tensor, nn
+
+from whymask.runs import Checkpoint, RunFolder
+from whymask.training.log import Log
+
+
+class State:
+    """All that training changes: weights and buffers, the optimiser's moments, and the moving average."""
+
+    def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]):
+        self.model, self.optimiser, self.average = model, optimiser, average
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+
+    def checkpoint(self, step: int, log: Log) -> Checkpoint:
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
+        for parameter, moments in self.optimiser.state.items():
+            tensors |= {f"optimiser.{key}.{self._names[parameter]}": moments[key] for key in moments}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        return Checkpoint(step, tensors, {"clock": vars(log.clock), "log": log.unwritten()})
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        self.model.load_state_dict(_under("model.", checkpoint.tensors))
+        for name, tensor in _under("average.", checkpoint.tensors).items():
+            self.average[name].copy_(tensor)
+        for parameter, name in self._names.items():
+            keys = {key: f"optimiser.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
+            if keys["step"] in checkpoint.tensors:
+                moments = {key: _like(parameter, checkpoint.tensors[stored]) for key, stored in keys.items()}
+                self.optimiser.state[parameter] = moments
+
+    @torch.no_grad()
+    def update_average(self, decay: float | None) -> None:
+        if decay is None:
+            return
+        for name, tensor in self.model.state_dict().items():
+            if tensor.is_floating_point():
+                self.average[name].lerp_(tensor, 1 - decay)
+            else:
+                self.average[name].copy_(tensor)
+
+    def use_average(self) -> None:
+        if self.average:
+            self.model.load_state_dict(self.average)
+
+
+def _like(parameter: Tensor, moments: Tensor) -> Tensor:
+    """On the parameter's device, and of moments of its shape in its memory format, which a fused AdamW expects."""
+    if moments.shape != parameter.shape:
+        return moments.to(parameter.device)
+    return torch.empty_like(parameter, dtype=moments.dtype, requires_grad=False).copy_(moments)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def resume(run: RunFolder, state: State, log: Log) -> int:
+    """Bring `state` and `log` to the last whole checkpoint, if there is one; returns its finished steps."""
+    checkpoint = run.load_checkpoint()
+    run.forget_after(checkpoint.step if checkpoint else 0)
+    if checkpoint is None:
+        return 0
+    state.restore(checkpoint)
+    log.restore(checkpoint.notes)
+    return checkpoint.step
