@@ -126,6 +126,7 @@ def test_the_readout_finds_all_of_its_own_interactions(explained: Explanation) -
     assert total("preserved", "mae") + total("new", "mae") == pytest.approx(total("strength", "mae"))
 
 
+@pytest.mark.usefixtures("no_page")
 def test_the_same_call_trains_and_measures_nothing_again(
     explained: Explanation, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
