@@ -1,9 +1,12 @@
 """`python -m benchmarks`: measures every row, prints the table and writes bench.json."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -16,21 +19,45 @@ from benchmarks.measure import Effort, Row
 from benchmarks.method_steps import method_rows, spark_rows
 from benchmarks.theory import QUICK as QUICK_THEORY
 from benchmarks.theory import TheorySize, theory_rows
+from whymask.report.text import duration
 
 QUICK = Sizes(width=48, depth=1, decoder_width=24, decoder_depth=1, batch=16)
 
 
-def measurements(quick: bool) -> Iterator[list[Row]]:
-    """The rows, a group at a time."""
+@dataclass(frozen=True)
+class Group:
+    """Rows that are measured together, and about how many seconds that takes: ten a contender, where one is not long."""
+
+    rows: Callable[[Effort], list[Row]]
+    quick: Callable[[Effort], list[Row]]
+    seconds: float
+
+
+GROUPS = {
+    "vit": Group(lambda effort: mae_rows(effort, Sizes()), lambda effort: mae_rows(effort, QUICK), 50),
+    "cnn": Group(cnn_rows, lambda effort: cnn_rows(effort, batch=16, width=4), 10),
+    "methods": Group(lambda effort: method_rows(effort, Sizes()), lambda effort: method_rows(effort, QUICK), 220),
+    "spark": Group(spark_rows, lambda effort: spark_rows(effort, batch=16, width=4), 10),
+    "small-images": Group(lambda effort: small_rows(effort, 4096), lambda effort: small_rows(effort, 64), 60),
+    "photos": Group(lambda effort: large_rows(effort, 512), lambda effort: large_rows(effort, 8), 80),
+    "matmul": Group(lambda effort: matmul_rows(effort, SIDE), lambda effort: matmul_rows(effort, 64), 40),
+    "theory": Group(
+        lambda effort: theory_rows(effort, TheorySize()), lambda effort: theory_rows(effort, QUICK_THEORY), 80
+    ),
+}
+
+
+def measurements(names: Sequence[str], quick: bool) -> Iterator[list[Row]]:
+    """The rows of these groups, a group at a time; after each is said how long the others take about."""
     effort = Effort(blocks=2, seconds=0) if quick else Effort()
-    yield mae_rows(effort, QUICK if quick else Sizes())
-    yield cnn_rows(effort, batch=16, width=4) if quick else cnn_rows(effort)
-    yield method_rows(effort, QUICK if quick else Sizes())
-    yield spark_rows(effort, batch=16, width=4) if quick else spark_rows(effort)
-    yield small_rows(effort, 64 if quick else 4096)
-    yield large_rows(effort, 8 if quick else 512)
-    yield matmul_rows(effort, 64 if quick else SIDE)
-    yield theory_rows(effort, QUICK_THEORY if quick else TheorySize())
+    began, done = time.monotonic(), 0.0
+    for name in names:
+        group = GROUPS[name]
+        yield (group.quick if quick else group.rows)(effort)
+        done += group.seconds
+        left = sum(GROUPS[other].seconds for other in names) - done
+        told = f"; about {duration((time.monotonic() - began) / done * left)} left" if left else ""
+        print(f"measured {name} ({duration(time.monotonic() - began)}){told}", flush=True)
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -45,17 +72,21 @@ def show(rows: Sequence[Row]) -> None:
         print(f"{row.name}: {row.setting}")
 
 
-def main(out: Path = Path("bench.json"), quick: bool = False) -> None:
+def main(
+    groups: Annotated[tuple[str, ...], tyro.conf.Positional] = (), out: Path = Path("bench.json"), quick: bool = False
+) -> None:
     """Measure speed beside the usual alternatives, on this machine.
 
     Args:
+        groups: which rows to measure: vit, cnn, methods, spark, small-images, photos, matmul, theory; default: all.
         out: the file that the rows are written to.
         quick: tiny sizes, seconds instead of minutes: shows that it runs; the numbers mean nothing.
     """
+    if unknown := [name for name in groups if name not in GROUPS]:
+        sys.exit(f"{', '.join(unknown)}: no groups of rows; choose among {', '.join(GROUPS)}")
     rows: list[Row] = []
-    for group in measurements(quick):
+    for group in measurements(groups or tuple(GROUPS), quick):
         rows += group
-        print(f"measured {', '.join(row.name for row in group)}", flush=True)
         out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
     show(rows)
 

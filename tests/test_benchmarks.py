@@ -38,7 +38,7 @@ def from_the_repository() -> Any:
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What `python -m benchmarks --quick` writes, by name."""
     out = tmp_path_factory.mktemp("bench") / "bench.json"
-    import_module("benchmarks.__main__").main(out, quick=True)
+    import_module("benchmarks.__main__").main(out=out, quick=True)
     return {row["name"]: row for row in json.loads(out.read_text())}
 
 
@@ -47,6 +47,16 @@ def test_every_row_is_written_whole(rows):
     for row in rows.values():
         assert set(row) == FIELDS
         assert row["ours"] > 0 and row["unit"] and row["setting"]
+
+
+def test_rows_may_be_chosen_and_it_says_how_long_the_others_take(tmp_path, capsys):
+    main = import_module("benchmarks.__main__").main
+    main(("matmul", "cnn"), tmp_path / "bench.json", quick=True)
+    assert {row["name"] for row in json.loads((tmp_path / "bench.json").read_text())} == MATMUL_ROWS | {"cnn-step"}
+    first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("measured")]
+    assert first.startswith("measured matmul (") and first.endswith(" left") and "left" not in second
+    with pytest.raises(SystemExit, match="nothing: no groups of rows; choose among vit, cnn"):
+        main(("nothing",), tmp_path / "bench.json")
 
 
 @pytest.mark.parametrize("name", sorted(COMPARED))
