@@ -26,7 +26,7 @@ QUICK = Sizes(width=48, depth=1, decoder_width=24, decoder_depth=1, batch=16)
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that are measured together, and about how many seconds that takes: ten a contender, where one is not long."""
+    """Rows that are measured together, and about how many seconds that takes, most of it ten a contender."""
 
     rows: Callable[[Effort], list[Row]]
     quick: Callable[[Effort], list[Row]]
