@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import bccd, methods, methods_table, recipes
+from experiments import bccd, methods, methods_table, recipes, scaling
 from experiments.methods_cells import ENCODER_SETTINGS, IMAGES, SCRATCH, VARIANTS, Cell, all_cells
 from pages import shares_in_percent
 from tiny import GLYPHS
@@ -112,3 +112,7 @@ def test_bccds_boxes_become_classes_and_counts(tmp_path: Path) -> None:
     types, counts = ((tmp_path / f"tables/{name}.csv").read_text().splitlines() for name in bccd.TABLES)
     assert [line.split(",")[1:] for line in types] == [["label", "split"], ["RBC|WBC", "train"], ["|", "test"]]
     assert [line.split(",")[1:] for line in counts] == [["target", "split"], ["2", "train"], ["0", "test"]]
+
+
+def test_what_scaling_costs_stands_in_its_document_as_it_is_printed() -> None:
+    assert scaling.table() in (Path(scaling.__file__).parents[1] / "docs" / "scaling.md").read_text()
