@@ -237,7 +237,9 @@ def export(
 
 def check(
     folders: Annotated[
-        tuple[Path, ...], Positional, tyro.conf.arg(metavar="FOLDERS", help="Everything below them is read.")
+        tuple[Path, ...],
+        Positional,
+        tyro.conf.arg(metavar="FOLDER", help="Everything below it is read; several may be given."),
     ],
 ) -> None:
     """Compare the files of runs, studies and stores with their checksums; exits with 1 where one differs."""

@@ -403,6 +403,36 @@ def test_a_tables_splits_are_taken_where_the_folder_has_none(tmp_path: Path) -> 
     assert source.splits is not None and source.splits.tolist() == ["train", "train", "test", "test"]
 
 
+def test_a_tables_splits_stay_where_the_folders_name_no_test_split(tmp_path: Path) -> None:
+    for folder, number in (("train", 0), ("train", 1), ("unlabelled", 2), ("train", 3), ("train", 4)):
+        write(tmp_path / "d" / folder / f"{number}.png", number)
+    rows = [f"train/{number}.png,{'ab'[number % 2]},{'test' * (number > 1)}" for number in (0, 1, 3, 4)]
+    (tmp_path / "d" / "labels.csv").write_text("\n".join(["path,label,split", *rows]))
+    source = open_source(tmp_path / "d")
+    assert source.splits is not None
+    assert [Path(key).name for key in np.array(source.keys)[source.splits == "test"]] == ["3.png", "4.png"]
+
+
+def test_labels_elsewhere_keep_the_splits_of_the_images(tmp_path: Path) -> None:
+    for split, number in (("train", 0), ("train", 1), ("test", 2), ("test", 3)):
+        write(tmp_path / "d" / split / f"{number}.png", number)
+    rows = ["d/train/0.png,a", "d/train/1.png,b", "d/test/2.png,a"]
+    (tmp_path / "l.csv").write_text("\n".join(["path,label", *rows]))
+    both = open_asked(tmp_path / "d", DataSettings(labels=str(tmp_path / "l.csv")))
+    found = {Path(key).name: str(split) for key, split in zip(both.keys, both.splits, strict=True)}  # type: ignore[arg-type]
+    assert found == {"0.png": "train", "1.png": "train", "2.png": "test", "3.png": "train"}
+    assert any("the splits are those of" in note for note in both.notes)
+
+
+def test_rows_of_metadata_without_a_name_are_passed_over_and_counted(tmp_path: Path) -> None:
+    for number in range(2):
+        write(tmp_path / "d" / f"{number}.png", number)
+    lines = [{"file_name": "0.png", "label": "a"}, {"label": "b"}, {"file_name": "1.png", "label": "b"}]
+    (tmp_path / "d" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    source = open_source(tmp_path / "d")
+    assert source.labelled.all() and "1 rows without file_name are passed over" in source.notes
+
+
 def test_answers_of_a_network_are_no_labels(tmp_path: Path) -> None:
     listed(tmp_path, "d/predictions.csv", "path,class,confidence", "0.png,a,0.9", "1.png,b,0.8")
     source = open_source(tmp_path / "d")

@@ -1,5 +1,6 @@
 """Both forms of the store: what is exact is so, what is not is nearly, and who is tested on does not depend on it."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,21 @@ def test_auto_takes_what_fits_and_what_is_there(
     assert store.form_for(source, prep, tmp_path / "other", "auto").name == "encoded"
 
 
+def test_auto_takes_the_form_that_another_command_is_making_or_that_a_run_had(
+    photos: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(photos)
+    prep = derive(source)
+    path = store.store_path(source, prep, tmp_path)
+    path.with_name(f"{path.name}.host.1.partial").mkdir(parents=True)
+    monkeypatch.setattr(store, "memory", lambda: 1)
+    assert store.form_for(source, prep, tmp_path, "auto").name == "decoded"
+    data = (photos, np.arange(40) % 2)
+    lossy, exact = ready(data, tmp_path / "a", store_form="encoded"), ready(data, tmp_path / "a", store_form="decoded")
+    for run in (lossy, exact):
+        assert prepare(data, DataSettings(store=tmp_path / "a"), like=run.identity).identity == run.identity
+
+
 def ready(images: Any, cache: Path, said: list[str] | None = None, **settings: Any) -> Prepared:
     heard = [] if said is None else said
     return prepare(images, DataSettings(store=cache, **settings), say=heard.append)
@@ -150,6 +166,24 @@ def test_damage_is_found(photos: np.ndarray, tmp_path: Path) -> None:
             open_images(source, derive(source), tmp_path, form=ENCODE)
         path.write_bytes(whole)
     open_images(source, derive(source), tmp_path, form=ENCODE)
+
+
+def test_damage_since_it_was_checked_names_the_file_and_the_image(photos: np.ndarray, tmp_path: Path) -> None:
+    source = open_source(photos)
+    images = open_images(source, derive(source), tmp_path, form=ENCODE)
+    path = images.path / "images.bin"
+    state, whole = path.stat(), bytearray(path.read_bytes())
+    whole[:4] = b"none"
+    path.write_bytes(whole)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(DamagedError, match=r"images\.bin is damaged .*image 0"):
+        open_images(source, derive(source), tmp_path, form=ENCODE).images[:5]
+
+
+def test_images_of_very_many_channels_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    image = np.random.default_rng(0).integers(0, 256, (20, 20, 180), dtype=np.uint8)
+    assert np.array_equal(decode(encode(image), image.shape, image.dtype), image)
 
 
 def test_images_that_cannot_be_used_are_left_out(photos: np.ndarray, tmp_path: Path) -> None:

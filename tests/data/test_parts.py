@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from whymask.data.derive import derive
 from whymask.data.lost import FRAMES, TRANSPARENT, lost
 from whymask.data.parts import in_parts, mean_of_wholes
 from whymask.data.pixels import native_pixels
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.sources import Source, open_source
+from whymask.data.store import open_images
 from whymask.errors import WhymaskError
 
 RANDOM = np.random.default_rng(0)
@@ -139,34 +141,56 @@ def test_a_picture_is_decoded_once_for_all_its_tiles(tmp_path: Path) -> None:
     assert len(reads) == 2  # for its size, and for its pixels
 
 
-@pytest.mark.parametrize("how", [DataSettings(tile=16), DataSettings(frames="all")], ids=["tiles", "frames"])
-def test_files_are_opened_once_however_many_threads_ask_for_their_parts(how: DataSettings, tmp_path: Path) -> None:
-    for name in "abcdefgh":
-        pages(tmp_path / f"{name}.tif", 3, side=32)
-    source, reads, seeks = open_source(tmp_path), Counter[int](), Counter[int]()
+def test_pictures_are_opened_once_however_many_threads_ask_for_their_tiles(tmp_path: Path) -> None:
+    classes(tmp_path / "d", 8)
+    source, reads = open_source(tmp_path / "d"), Counter[int]()
 
     def read(index: int) -> Any:
         reads[index] += 1
-        image = source.read(index)
-        seek = image.seek
+        return source.read(index)
 
-        def counted(frame: int) -> None:
-            seeks[index] += 1
-            seek(frame)
-
-        image.seek = counted
-        return image
-
+    how = DataSettings(tile=8)
     parts = in_parts(replace(source, read=read), how)
-    before, reads = reads, Counter()
-    seeks.clear()
+    reads.clear()
     with ThreadPoolExecutor(16) as pool:
         threaded = list(pool.map(lambda row: native_pixels(parts.read(row)), range(len(parts))))
-    assert set(before.values()) == set(reads.values()) == {1}
-    assert how.tile or set(seeks.values()) == {3}
-    again = in_parts(source, how)
-    assert all(np.array_equal(native_pixels(again.read(row)), pixels) for row, pixels in enumerate(threaded))
-    assert np.array_equal(native_pixels(parts.read(0)), threaded[0])
+    assert set(reads.values()) == {1} and len(reads) == 16
+    assert all(map(np.array_equal, threaded, all_pixels(in_parts(source, how))))
+
+
+def test_frames_are_decoded_in_order_by_each_of_several_threads(tmp_path: Path) -> None:
+    frames = [Image.fromarray(picture(8, 8)) for _ in range(200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    source, seeks = open_source(tmp_path), [0]
+
+    def read(index: int) -> Any:
+        image = source.read(index)
+        seek = image._seek
+
+        def counted(frame: int, update_image: bool = True) -> None:
+            seeks[0] += 1
+            seek(frame, update_image)
+
+        image._seek = counted
+        return image
+
+    how = DataSettings(frames="all", store=tmp_path / "store")
+    parts = in_parts(replace(source, read=read), how)
+    images = open_images(parts, derive(parts, how), tmp_path / "store")
+    assert len(images) == 200 and seeks[0] < 200 * 10
+    alone = in_parts(source, how)
+    for row in (0, 63, 64, 150, 199):
+        assert np.array_equal(images.images[row], derive(alone, how).decode(alone.read(row)))
+
+
+def test_a_frame_that_cannot_be_used_is_the_only_one_that_is_left_out(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).random((24, 8, 8, 1)).astype(np.float32)
+    stack[3, 0, 0] = np.nan
+    np.save(tmp_path / "a.npy", stack)
+    source = in_parts(open_source(tmp_path, reader=np.load), DataSettings(frames="all"))
+    images = open_images(source, derive(source, DataSettings(frames="all")), tmp_path / "store")
+    ((key, reason),) = images.skipped
+    assert key.endswith("#frame=3") and "not finite" in reason and len(images) == 23
 
 
 @pytest.mark.parametrize("frames", ["all", "channels"])

@@ -110,6 +110,7 @@ def test_below_a_thousand_images_public_weights_are_named_with_the_command(
     (tmp_path / "WEIGHTS.safetensors").touch()
     for path in ("my photos", "my/labels"):
         (tmp_path / path).mkdir(parents=True)
+        (tmp_path / path / "0.png").touch()
         check_there(path)
     asked: dict[str, Any] = {}
     monkeypatch.setattr(package, "study", lambda data, **rest: asked.update(rest, data=data))

@@ -60,7 +60,9 @@ def from_folder(
     if layout.splits is None:
         return source
     splits, of_splits = split_column(layout.splits, source.labelled)
-    if source.splits is not None and splits is not None and not np.array_equal(source.splits, splits):
+    if splits is None:
+        return source
+    if source.splits is not None and not np.array_equal(source.splits, splits):
         of_splits = (*of_splits, "the splits are those of the folders, and not those of the table, which are others")
     return replace(source, splits=splits, notes=(*source.notes, *of_splits))
 

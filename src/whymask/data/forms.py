@@ -1,5 +1,5 @@
 """The forms in which a store keeps its images: decoded, one array that is mapped into memory, or encoded, as JPEG or
-PNG files one behind another, which take about an eighth of the room and are decoded each time they are asked for."""
+PNG files one behind another, of photos an eighth of the room, which are decoded each time they are asked for."""
 
 import io
 import os
@@ -12,8 +12,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from whymask.data.preprocessing import Preprocessing
+from whymask.disk import damaged
 
 QUALITY = 95
 """Of a JPEG; colours have half the resolution (4:2:0)."""
@@ -124,7 +127,8 @@ class EncodedImages:
         size = (folder / "images.bin").stat().st_size
         if size != (self.ends[-1] if len(self.ends) else 0):
             raise ValueError(f"{size} bytes of images where ends.npy counts {self.ends[-1]}")
-        self.bytes = np.memmap(folder / "images.bin", mode="r")
+        self.path = folder / "images.bin"
+        self.bytes = np.memmap(self.path, mode="r")
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -151,7 +155,10 @@ class EncodedImages:
 
     def _image(self, row: int) -> np.ndarray:
         start = int(self.ends[row - 1]) if row else 0
-        return decode(bytes(self.bytes[start : self.ends[row]]), self.shape[1:], self.dtype)
+        try:
+            return decode(bytes(self.bytes[start : self.ends[row]]), self.shape[1:], self.dtype)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise damaged(self.path, f"image {row}: {error}") from error
 
 
 def encode(image: np.ndarray) -> bytes:
@@ -169,9 +176,11 @@ def encode(image: np.ndarray) -> bytes:
 def decode(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """The image (H, W, C) of `encode`."""
     height, width, channels = shape
-    with Image.open(io.BytesIO(data), formats=["JPEG", "PNG"]) as image:
+    is_jpeg = _is_jpeg(channels, dtype)
+    kind = JpegImageFile if is_jpeg else PngImageFile  # not by Image.open, which refuses what is very large
+    with kind(io.BytesIO(data)) as image:
         pixels = np.asarray(image).astype(dtype, copy=False)
-    if _is_jpeg(channels, dtype):
+    if is_jpeg:
         return pixels.reshape(shape)
     return np.moveaxis(pixels.reshape(channels, height, width), 0, -1)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,24 @@ def from_metadata(
     such table, or none with a column of labels."""
     tables = [Path(file) for file in files if Path(file).name in NAMES and len(Path(file).parts) <= 2]
     rows: list[dict[str, Any]] = []
+    nameless = 0
     for table in tables:
         split = split_named(table.parts[0]) if len(table.parts) == 2 else None
         for row in _rows(name, root / table):
-            if FILE_NAME not in row:
-                return None
+            if not row.get(FILE_NAME):
+                nameless += 1
+                continue
             placed = {"path": str(table.parent / row[FILE_NAME])} | ({"split": split[0]} if split else {})
             rows.append({key: value for key, value in row.items() if key != FILE_NAME} | placed)
     header = list(dict.fromkeys(key for row in rows for key in row))
     if not rows:
         return None
     source = from_table(name, header, [[row.get(key) for key in header] for row in rows], [root], reader, asked)
-    return source if source.labelled.any() else None
+    if not source.labelled.any():
+        return None
+    return replace(
+        source, notes=(*source.notes, *[f"{nameless:,} rows without {FILE_NAME} are passed over"] * bool(nameless))
+    )
 
 
 def _rows(name: str, path: Path) -> list[dict[str, Any]]:

@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
-from threading import Lock
+from threading import Lock, get_ident
 
 import numpy as np
+from PIL import Image
 
 from whymask.data.opening import whole_pictures
 from whymask.data.pixels import frame_count, frame_of, native_pixels, size_of
@@ -23,8 +24,6 @@ from whymask.data.stamps import digest_of
 
 KEPT_FILES, KEPT_BYTES = 64, 2**30
 """Files of which further parts may be asked for, and their decoded pixels: more files than threads read at once."""
-KEPT_FRAMES = 16
-"""Of one file."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Part:
     left: int = 0
     height: int = 0
     width: int = 0
+    is_array: bool = False  # whether the file's frames are decoded together
 
     @property
     def suffix(self) -> str:
@@ -84,17 +84,17 @@ def in_parts(source: Source, how: DataSettings | Preprocessing) -> Source:
 
 def _parts_of(source: Source, row: int, how: DataSettings | Preprocessing) -> list[Part]:
     try:
-        with whole_pictures() if how.tile is not None else nullcontext():
-            raw = source.read(row)
+        raw = _read(source, row, how)
         count = frame_count(raw) if how.frames == "all" else 1
+        is_array = isinstance(raw, np.ndarray)
         numbers = [None] if count == 1 else list(range(count))
         if how.tile is None:
-            return [Part(row, frame) for frame in numbers]
+            return [Part(row, frame, is_array=is_array) for frame in numbers]
         parts = []
         for frame in numbers:
             height, width = size_of(raw if frame is None else frame_of(raw, frame))
             rows, columns = (_steps(side, how.tile, how.overlap) for side in (height, width))
-            parts += [Part(row, frame, top, left, h, w) for (top, h), (left, w) in product(rows, columns)]
+            parts += [Part(row, frame, top, left, h, w, is_array) for (top, h), (left, w) in product(rows, columns)]
         return parts
     except Exception:  # whatever a decoder raises; the store, or predict, says it
         return [Part(row)]
@@ -109,59 +109,64 @@ def _steps(side: int, tile: int, overlap: int) -> list[tuple[int, int]]:
 
 
 class _File:
-    """One file while its parts are asked for: opened once, and its frames decoded once each, one after another."""
+    """One file while its parts are asked for: opened once, and of its frames the last one kept for the tiles beside."""
 
     def __init__(self, source: Source, row: int, how: DataSettings | Preprocessing):
         self.source, self.row, self.how = source, row, how
         self.lock = Lock()
         self.raw: RawImage | None = None
-        self.frames: dict[int, np.ndarray] = {}
-        self.next = 0
+        self.number: int | None = None
+        self.pixels: np.ndarray | None = None
 
     def __call__(self, number: int | None) -> np.ndarray:
-        """The pixels of a frame, or of the file where that is None; the last frames before it are decoded too, as most
-        are asked for in order by several threads."""
+        """The pixels of a frame, or of the file where that is None."""
         with self.lock:
-            if self.raw is None:
-                with whole_pictures() if self.how.tile is not None else nullcontext():
-                    self.raw = self.source.read(self.row)
-            wanted = number or 0
-            if wanted not in self.frames and not self.next <= wanted < self.next + KEPT_FRAMES:
-                self.next = wanted
-            while wanted not in self.frames:
-                raw = self.raw if number is None else frame_of(self.raw, self.next)
-                self.frames[self.next] = native_pixels(raw, self.how.alpha, self.how.frames)
-                self.next += 1
-            pixels = self.frames[wanted]
-            while len(self.frames) > KEPT_FRAMES:
-                self.frames.pop(next(iter(self.frames)))
-            return pixels
+            if self.pixels is None or self.number != number:
+                if self.raw is None:
+                    self.raw = _read(self.source, self.row, self.how)
+                raw = self.raw if number is None else frame_of(self.raw, number)
+                self.pixels, self.number = native_pixels(raw, self.how.alpha, self.how.frames), number
+                if number is None:
+                    self.raw = None
+            return self.pixels
 
     @property
     def nbytes(self) -> int:
-        """Of what is decoded."""
-        decoded = [*self.frames.copy().values(), self.raw]
-        return sum(pixels.nbytes for pixels in decoded if isinstance(pixels, np.ndarray))
+        """Of what is decoded; of Pillow's images four a pixel."""
+        raw, pixels = self.raw, self.pixels
+        whole = 4 * raw.width * raw.height if isinstance(raw, Image.Image) else 0 if raw is None else raw.nbytes
+        return whole + (0 if pixels is None else pixels.nbytes)
 
 
 class _Files:
-    """The files of a source by their rows, of which the last ones are kept: neighbouring parts are of one file."""
+    """The files of a source by their rows, of which the last ones are kept: neighbouring parts are of one file.
+
+    A file of several frames is opened by each thread that asks for them: they are decoded one after another, and two
+    threads would each turn it back to where they are.
+    """
 
     def __init__(self, source: Source, how: DataSettings | Preprocessing):
         self.source, self.how = source, how
-        self.kept: OrderedDict[int, _File] = OrderedDict()
+        self.kept: OrderedDict[tuple[int, int | None], _File] = OrderedDict()
         self.lock = Lock()
 
     def __call__(self, part: Part) -> np.ndarray:
+        place = (part.row, None if part.frame is None or part.is_array else get_ident())
         with self.lock:
-            file = self.kept.setdefault(part.row, _File(self.source, part.row, self.how))
-            self.kept.move_to_end(part.row)
+            file = self.kept.setdefault(place, _File(self.source, part.row, self.how))
+            self.kept.move_to_end(place)
         pixels = file(part.frame)
         with self.lock:
             held = sum(other.nbytes for other in self.kept.values())
             while len(self.kept) > 1 and (held > KEPT_BYTES or len(self.kept) > KEPT_FILES):
                 held -= self.kept.popitem(last=False)[1].nbytes
         return pixels
+
+
+def _read(source: Source, row: int, how: DataSettings | Preprocessing) -> RawImage:
+    """A file, of which every pixel is wanted where it is cut into tiles."""
+    with whole_pictures() if how.tile is not None else nullcontext():
+        return source.read(row)
 
 
 def mean_of_wholes(wholes: Sequence[str], values: np.ndarray) -> tuple[list[str], np.ndarray]:

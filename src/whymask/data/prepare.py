@@ -8,6 +8,7 @@ import numpy as np
 
 from whymask.data import doubts
 from whymask.data.derive import cut_off, derive, statistics
+from whymask.data.forms import FORMS, Form
 from whymask.data.lost import lost, other_depth
 from whymask.data.near import NONE, NearCopies, near_copies
 from whymask.data.parts import in_parts
@@ -187,7 +188,7 @@ def prepare(
     if (prep.low, prep.high) != (0.0, 255.0):
         say(f"values from {prep.low:,.6g} to {prep.high:,.6g} become 0 to 1; what lies outside is seen as the nearest")
     say(labels_text(source))
-    form = form_for(source, prep, store, config.store_form)
+    form = form_for(source, prep, store, config.store_form, _form_of(like, prep))
     say(form_text(source, prep, store, form))
     images = open_images(source, prep, store, progress=progress, form=form)
     if images.skipped:
@@ -233,6 +234,18 @@ def split(
     return Prepared(
         source.name, images, groups, pool, train, rows, leaks, share, config, notes, near, near_kept, reader
     )
+
+
+def _form_of(like: str | None, preprocessing: Preprocessing) -> Form | None:
+    """That of the images of a run of this identity; None where either gives the same images."""
+    if like is None or FORMS["encoded"].is_exact(preprocessing):
+        return None
+    return FORMS["encoded" if ENCODED in like else "decoded"]
+
+
+def are_same_images(identity: str, other: str) -> bool:
+    """Whether two identities differ at most in how the images are kept."""
+    return identity.replace(ENCODED, "") == other.replace(ENCODED, "")
 
 
 def _tested(images: ImageSet, share: float | None) -> str:

@@ -121,9 +121,9 @@ class DataSettings(LabelSettings):
     store: Path | None = None
     """Folder for decoded images, shared by runs; default: $WHYMASK_STORE or ~/.cache/whymask."""
     store_form: Literal["auto", "decoded", "encoded"] = field(default="auto", metadata=LATER | {"before": "decoded"})
-    """How they are kept there: decoded, mapped into memory, or encoded, as JPEG of quality 95 (PNG where values are not
-    of 8 bits), about an eighth of the room, and decoded at each step. auto: decoded where that fits into half of the
-    free disk and of the memory."""
+    """How they are kept there: decoded, mapped into memory, or encoded, as JPEG of quality 95 (of photos an eighth of
+    the room) or PNG what is not 8-bit grey or colour, and decoded at each step. auto: decoded where that fits into half
+    of the free disk and of the memory."""
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for a size or channels that no image has, for a share that leaves nothing to test on or

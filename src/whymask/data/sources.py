@@ -2,6 +2,7 @@
 a run's settings ask for."""
 
 import os
+from dataclasses import replace
 from glob import has_magic
 from pathlib import Path
 from typing import Any
@@ -105,13 +106,16 @@ def open_asked(data: Any, config: DataSettings, reader: Reader | str | None = No
 def merge(pool: Source, labelled: Source) -> Source:
     """`pool` as unlabelled images together with `labelled`; an image in both appears once, labelled.
 
-    The pool's own labels, splits and tags are dropped: its rows come first, without label, in the training split.
+    The pool's own labels and tags are dropped: its rows come first, without label, in the training split. Where the
+    labelled images name no splits, those of the pool are theirs.
     """
     if not labelled.labelled.any():
         raise WhymaskError(
             f"{labelled.name}: no labels in it; a folder with one subfolder a class, or a CSV of path and label, was "
             "expected; sort the labelled images so"
         )
+    if labelled.splits is None and pool.splits is not None:
+        labelled = _with_splits(labelled, pool)
     known = set(labelled.keys)
     rows = [row for row, key in enumerate(pool.keys) if key not in known]
 
@@ -139,6 +143,15 @@ def merge(pool: Source, labelled: Source) -> Source:
         notes=(*pool.notes, *labelled.notes),
         reader=labelled.reader,
     )
+
+
+def _with_splits(labelled: Source, pool: Source) -> Source:
+    """`labelled` with the splits of `pool`, where some of both are tested on."""
+    there = dict(zip(pool.keys, pool.splits.tolist() if pool.splits is not None else [], strict=True))
+    splits = np.array([there.get(key, "train") for key in labelled.keys])
+    if not (labelled.labelled & (splits == "test")).any():
+        return labelled
+    return replace(labelled, splits=splits, notes=(*labelled.notes, f"the splits are those of {pool.name}"))
 
 
 def _from_file(

@@ -27,7 +27,7 @@ from whymask.errors import WhymaskError
 from whymask.report.text import in_bytes
 from whymask.tasks import Task
 
-VERSION = 3  # of the files and of the decoding rules: a new number makes new stores
+VERSION = 4  # of the files and of the decoding rules: a new number makes new stores
 HASHES = "hashes.npy"
 DECODED = FORMS["decoded"]
 SAMPLE = 32  # images by which the size of an encoded store is told
@@ -83,13 +83,16 @@ def encoded_size(source: Source, preprocessing: Preprocessing) -> int:
     return round(float(np.mean(sizes)) * len(source)) if sizes else 0
 
 
-def form_for(source: Source, preprocessing: Preprocessing, cache: Path, asked: str) -> Form:
-    """The form that was `asked` for; of "auto" the one that is there, else decoded where it fits into half of the free
-    disk and of the memory, else encoded."""
+def form_for(source: Source, preprocessing: Preprocessing, cache: Path, asked: str, of_run: Form | None = None) -> Form:
+    """The form that was `asked` for; of "auto" that `of_run` which is gone on from, else the one that is there or is
+    being made, else decoded where it fits into half of the free disk and of the memory, else encoded."""
     if asked != "auto":
         return FORMS[asked]
+    if of_run is not None:
+        return of_run
     for form in FORMS.values():
-        if store_path(source, preprocessing, cache, form).exists():
+        path = store_path(source, preprocessing, cache, form)
+        if path.exists() or any(path.parent.glob(f"{path.name}.*.partial")):
             return form
     place = next(folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.exists())
     room = [shutil.disk_usage(place).free, memory()]

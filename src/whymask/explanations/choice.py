@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from whymask.data.glyph_settings import Glyphs
-from whymask.data.prepare import Prepared
+from whymask.data.prepare import Prepared, are_same_images
 from whymask.disk import read_arrays
 from whymask.errors import WhymaskError
 from whymask.explanations.networks import Run
@@ -83,7 +83,7 @@ def check_unseen(runs: Sequence[Run], prepared: Prepared) -> list[str]:
 def _tested_on(run: Run, prepared: Prepared) -> np.ndarray | None:
     """The test images of a run, rows of `prepared`; None where it was trained on other data, or does not say."""
     path = run.folder / "predictions.npz"
-    if run.fingerprint != prepared.identity or not path.exists():
+    if not are_same_images(run.fingerprint, prepared.identity) or not path.exists():
         return None
     return read_arrays(path)["rows"]
 
