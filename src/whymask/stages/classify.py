@@ -176,6 +176,7 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
         job.seed,
         config.strong(prepared),
         partial(balanced_order, prepared.images.labels, job.rows, job.seed) if config.sampler == "balanced" else None,
+        parts=config.accumulate,
     )
     if config.train == "head" and batches.share == 1:
         raise WhymaskError(

@@ -66,6 +66,7 @@ def batches_on(
     strong: Strong | None = None,
     order: Order | None = None,
     draw: Draw | None = None,
+    parts: int = 1,
 ) -> Batches:
     """Training batches of `rows` for this process: on its device, and its share where several processes train."""
     return Batches(
@@ -80,6 +81,7 @@ def batches_on(
         device=fabric.device,
         rank=fabric.global_rank,
         world=fabric.world_size,
+        parts=parts,
     )
 
 

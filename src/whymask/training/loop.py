@@ -22,6 +22,7 @@ from whymask.progress import Steps
 from whymask.randomness import derive
 from whymask.runs import RunFolder
 from whymask.training.log import Given, Log
+from whymask.training.memory import told
 from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
 from whymask.training.state import State, resume
 from whymask.training.stopping import Interrupted as Interrupted
@@ -96,26 +97,22 @@ def fit(
         Steps(label, steps, quiet=not fabric.is_global_zero) as bar,
         stop_signal() as stop,
         batches.ahead(range(first, steps)),
+        told(fabric, training),
     ):
         for step in range(first, steps):
             began = time.perf_counter()
-            batch = batches(step)
-            waited = time.perf_counter() - began
-
             rate = rate_at(step, steps, config)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["scale"]
             torch.manual_seed(derive(seed, "step", step))
-            losses = training.loss_of(wrapped, batch, step)
-            fabric.backward(losses["loss"])
+            values, waited = _gradients(fabric, wrapped, training, step)
             norm: Any = fabric.clip_gradients(
                 wrapped, wrapped_optimiser, max_norm=config.clip, error_if_nonfinite=False
             )
-            mean_loss: Any = fabric.all_reduce(losses["loss"].detach())
-            values = {name: value.detach() for name, value in losses.items()} | {"loss": mean_loss}
-            log.keep(Given(step, rate, batch.rows, values, norm))
+            loss: Any = fabric.all_reduce(values["loss"])
+            log.keep(Given(step, rate, batches.rows_of(step), values | {"loss": loss}, norm))
             if withholds:
-                optimiser.found_inf = (~(mean_loss.isfinite() & norm.isfinite())).float()  # type: ignore[attr-defined]
+                optimiser.found_inf = (~(loss.isfinite() & norm.isfinite())).float()  # type: ignore[attr-defined]
             else:
                 _read(log, run, seed)
             wrapped_optimiser.step()
@@ -154,6 +151,23 @@ def fit(
         "data_wait": clock.data_wait,
         "warning": training.watch(log.first, log.means) if training.watch is not None else None,
     }
+
+
+def _gradients(fabric: Fabric, wrapped: Any, training: Training, step: int) -> tuple[dict[str, Tensor], float]:
+    """Those of a step's batch, part by part; the means of what the parts gave, and the seconds waited for data."""
+    parts, waited = training.batches.parts, 0.0
+    given: list[Mapping[str, Tensor]] = []
+    for part in range(parts):
+        began = time.perf_counter()
+        batch = training.batches(step * parts + part)
+        waited += time.perf_counter() - began
+        with fabric.no_backward_sync(wrapped, enabled=part < parts - 1):
+            losses = training.loss_of(wrapped, batch, step)
+            fabric.backward(losses["loss"] if parts == 1 else losses["loss"] / parts)
+        given.append({name: value.detach() for name, value in losses.items()})
+    if parts == 1:
+        return dict(given[0]), waited
+    return {name: torch.stack([values[name] for values in given]).mean() for name in given[0]}, waited
 
 
 def _validates_after(done: int, steps: int) -> bool:

@@ -1,10 +1,11 @@
 """What is asked of the training loop, and of the machine that it runs on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from whymask.errors import WhymaskError
 from whymask.flags import readable
+from whymask.later import LATER
 
 
 @readable
@@ -54,6 +55,9 @@ class TrainingSettings:
     (1 + t) / (10 + t), so that a short run's average forgets its first weights."""
     checkpoint_every: int | None = None
     """Steps between checkpoints; default: about one a minute."""
+    accumulate: int = field(default=1, metadata=LATER)
+    """In how many parts a batch is computed, one after another, for less memory: the same step to rounding, where
+    nothing is counted over a batch, as batch norm does, and nothing is drawn in it, as drop path is."""
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for a setting out of its range."""
@@ -68,6 +72,7 @@ class TrainingSettings:
             "layer_decay": (0 < self.layer_decay <= 1, "above 0 and at most 1"),
             "ema": (self.ema is None or 0 <= self.ema < 1, "from 0 to below 1, such as 0.999"),
             "checkpoint_every": (self.checkpoint_every is None or self.checkpoint_every >= 1, "at least 1 step"),
+            "accumulate": (self.accumulate >= 1, "at least 1 part"),
         }
         for name, (fits, expected) in ranges.items():
             if not fits:
