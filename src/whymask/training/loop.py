@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.utils.flop_counter import FlopCounterMode
 
 from whymask.data.batches import Batch, Batches
@@ -21,6 +22,7 @@ from whymask.errors import WhymaskError
 from whymask.progress import Steps
 from whymask.randomness import derive
 from whymask.runs import RunFolder
+from whymask.training.device import scaler_of
 from whymask.training.log import Given, Log
 from whymask.training.memory import told
 from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
@@ -86,7 +88,8 @@ def fit(
     optimiser = make_optimiser(model, config)
     wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
     average = {} if config.ema is None else {k: v.clone() for k, v in model.state_dict().items()}
-    state = State(model, optimiser, average)
+    scaler = scaler_of(fabric)
+    state = State(model, optimiser, average, scaler)
     log = Log(run if fabric.is_global_zero else None, steps, batches)
     clock = log.clock
     withholds = fabric.device.type in ("cpu", "cuda")  # whose fused AdamW leaves out a step without asking the device
@@ -106,16 +109,16 @@ def fit(
                 group["lr"] = rate * group["scale"]
             torch.manual_seed(derive(seed, "step", step))
             values, waited = _gradients(fabric, wrapped, training, step)
-            norm: Any = fabric.clip_gradients(
-                wrapped, wrapped_optimiser, max_norm=config.clip, error_if_nonfinite=False
-            )
+            if scaler is not None:
+                scaler.unscale_(optimiser)
+            norm = clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], config.clip)
             loss: Any = fabric.all_reduce(values["loss"])
-            log.keep(Given(step, rate, batches.rows_of(step), values | {"loss": loss}, norm))
-            if withholds:
+            log.keep(Given(step, rate, batches.rows_of(step), values | {"loss": loss}, norm, scaler is not None))
+            if scaler is None and withholds:
                 optimiser.found_inf = (~(loss.isfinite() & norm.isfinite())).float()  # type: ignore[attr-defined]
-            else:
+            elif scaler is None:
                 _read(log, run, seed)
-            wrapped_optimiser.step()
+            wrapped_optimiser.step()  # a scaler leaves out such a step by itself
             wrapped_optimiser.zero_grad()
             if hasattr(model, "after_step"):
                 model.after_step(step, steps)

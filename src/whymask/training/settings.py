@@ -17,8 +17,9 @@ class RuntimeSettings:
     """Where to compute; auto takes a GPU if there is one: cuda, or mps, that of an Apple Mac."""
     devices: int = 1
     """How many GPUs (or CPU processes) share each batch, by distributed data parallel."""
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """auto: bf16-mixed on a GPU that has it, else 32-true: most CPUs multiply bf16 far slower than fp32."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """auto: bf16-mixed on a GPU that has it, else 32-true: most CPUs multiply bf16 far slower than fp32. 16-mixed, with
+    a scaled loss, is for GPUs that have no bf16."""
     threads: int | None = None
     """CPU threads; default: what PyTorch finds. Bit-identical resuming needs the same number, so it is recorded."""
 
