@@ -93,7 +93,7 @@ def pretraining(context: Context, job: PretrainJob, tell: Callable[[str], None] 
         return wrapped(batch.images, *batch.masks)
 
     steps = job.training.epochs * batches.steps_per_epoch
-    return Training(placed(model, context.fabric.device), loss_of, batches, steps, collapse)
+    return Training(placed(model, context.fabric.device, job.training.recompute), loss_of, batches, steps, collapse)
 
 
 def _continue_method(model: Method, method: str, origin: str) -> str:

@@ -91,9 +91,11 @@ def batches_on(
     )
 
 
-def placed(model: M, device: torch.device) -> M:
+def placed(model: M, device: torch.device, recompute: bool = False) -> M:
     """The model on the device; on a GPU with the convolutions of a CNN in the memory format that is fastest there."""
     encoder: Any = model.encoder
+    if recompute:
+        encoder.use_recomputing()
     if device.type in CHANNELS_LAST and encoder.config.channels_last:
         return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)

@@ -22,7 +22,7 @@ def told(fabric: Fabric, training: Any) -> Iterator[None]:
         height, width = batches.images.preprocessing.size
         raise WhymaskError(
             f"a step with {batches.share} images of {height}x{width} does not fit the memory of {_device(fabric)}; "
-            f"{_advice(fabric, training)}, a smaller --batch-size, or a smaller encoder"
+            f"{_advice(fabric, training)}; --recompute (of a ViT), a smaller --batch-size or encoder need less too"
         ) from error
 
 

@@ -27,6 +27,7 @@ class TrainingConfig:
     ema: float | None = None
     checkpoint_every: int | None = None
     accumulate: int = field(default=1, metadata=LATER)
+    recompute: bool = field(default=False, metadata=LATER)
 
 
 def rate_at(step: int, steps: int, config: TrainingConfig) -> float:

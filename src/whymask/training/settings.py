@@ -59,6 +59,9 @@ class TrainingSettings:
     accumulate: int = field(default=1, metadata=LATER)
     """In how many parts a batch is computed, one after another, for less memory: the same step to rounding, where
     nothing is counted over a batch, as batch norm does, and nothing is drawn in it, as drop path is."""
+    recompute: bool = field(default=False, metadata=LATER)
+    """Of a ViT: compute on the way back again what blocks would keep for it. Less memory, the same bits, about a third
+    more time."""
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for a setting out of its range."""
