@@ -67,6 +67,21 @@ def test_batches_do_not_depend_on_how_far_ahead_they_are_made(
     assert all(same(batch, alone(step)) for batch, step in zip(taken, steps, strict=True))
 
 
+@given(parts=st.sampled_from([1, 2, 4]), world=st.sampled_from([1, 2]), depth=st.integers(0, 3))
+@settings(deadline=None, max_examples=20)
+def test_parts_and_ranks_together_are_the_whole_batch(parts: int, world: int, depth: int) -> None:
+    whole, found = batches(strong=STRONG), []
+    for rank in range(world):
+        made = batches(strong=STRONG, parts=parts, rank=rank, world=world)
+        with made.ahead(range(2, 4), depth):
+            found.append([made(turn) for turn in range(2 * parts, 4 * parts)])
+            assert np.array_equal(np.concatenate([part.rows for part in found[-1][:parts]]), made.rows_of(2))
+    for i, step in enumerate((2, 3)):
+        together = [part for of_rank in found for part in of_rank[i * parts : (i + 1) * parts]]
+        assert torch.equal(torch.cat([part.images for part in together]), whole(step).images)
+        assert np.array_equal(np.concatenate([part.rows for part in together]), whole(step).rows)
+
+
 def test_a_step_out_of_turn_is_made_on_the_spot() -> None:
     made, alone = batches(), batches()
     with made.ahead(range(3, 6)):

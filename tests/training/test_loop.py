@@ -378,6 +378,59 @@ def test_a_network_in_channels_last_is_stopped_saved_and_continued_with_the_same
     assert all(torch.allclose(plain[name], other[name], atol=1e-4) for name in plain)
 
 
+@pytest.mark.parametrize("parts", [2, 8])
+def test_a_batch_in_parts_is_the_same_step(parts: int, prepared: Prepared, tmp_path: Path) -> None:
+    """Of a ViT, in which nothing is counted over a batch."""
+    whole, accumulated = (replace(TRAINING, accumulate=n) for n in (1, parts))
+    results = [pretraining(tmp_path / f"{t.accumulate}", prepared, t, name="vit") for t in (whole, accumulated)]
+    assert results[0]["images_seen"] == results[1]["images_seen"] == STEPS * 32
+    assert results[0]["operations"] == results[1]["operations"]
+    losses = [[line["loss"] for line in lines(tmp_path / str(n))] for n in (1, parts)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    states = [load_file(tmp_path / f"{n}/encoder/encoder.safetensors") for n in (1, parts)]
+    for name in states[0]:
+        one, other = (state[name] for state in states)
+        if name.endswith("qkv.bias"):  # keys' have a gradient of zero but for rounding, which AdamW makes steps of
+            one, other = (bias.unflatten(0, (3, -1))[[0, 2]] for bias in (one, other))
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    recorded = [read_json(tmp_path / f"{n}/config.json")["config"]["training"].get("accumulate") for n in (1, parts)]
+    assert recorded == [None, parts]
+
+
+def test_a_run_in_parts_that_is_stopped_ends_with_the_same_bits(prepared: Prepared, tmp_path: Path) -> None:
+    training, stopped = replace(TRAINING, accumulate=4), tmp_path / "stopped"
+    pretraining(tmp_path / "whole", prepared, training)
+    shutil.copytree(tmp_path / "whole", stopped)
+    for gone in ("result.json", f"checkpoints/step-{STEPS:08d}.json"):
+        (stopped / gone).unlink()
+    pretraining(stopped, prepared, training)
+    assert weights(stopped) == weights(tmp_path / "whole")
+
+
+def test_a_number_of_parts_that_does_not_divide_the_batch_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(WhymaskError, match=r"--accumulate 5 parts of a batch of 32 images; .* such as 4"):
+        pretraining(tmp_path, prepared, replace(TRAINING, accumulate=5))
+    with pytest.raises(WhymaskError, match="accumulate 0 was given; at least 1 part was expected"):
+        FinetuneTrainingSettings(accumulate=0)
+
+
+@pytest.mark.parametrize(("most", "advice"), [(5, "4 at a time fit: give --accumulate 2"), (0, "not one image fits")])
+def test_a_step_that_does_not_fit_is_told_with_what_fits(
+    most: int, advice: str, prepared: Prepared, tmp_path: Path
+) -> None:
+    task = classification(prepared)
+
+    def limited(model: nn.Module, batch: Any, step: int) -> Any:
+        if len(batch) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return task.loss_of(model, batch, step)
+
+    training = TrainingConfig(epochs=2, batch_size=8)
+    with pytest.raises(WhymaskError, match=f"a step with 8 images of 32x32 does not fit .*{advice}"):
+        fabric = make_fabric(runtime(threads=None))
+        fit(fabric, replace(task, loss_of=limited), training, seed=0, run=RunFolder(tmp_path), label="test")
+
+
 def test_an_error_while_the_next_batch_is_made_comes_after_the_steps_before_it(
     prepared: Prepared, tmp_path: Path, monkeypatch: Any
 ) -> None:

@@ -3,6 +3,7 @@
 So the next batches can be made while a step runs: `Batches.ahead`. However far ahead, they are the same.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ class Batches:
         order: epoch -> its rows, as many as `rows`, of which some may come more than once; by default a permutation.
         draw: the masks of a step, where it has any.
         rank, world: this process and their number; `world` must divide the batch.
+        parts: in how many parts each rank's share of a batch comes, one after another; with `world` it must divide the
+            batch. `share` is the images of a part.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Batches:
         device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
+        parts: int = 1,
     ) -> None:
         if len(rows) == 0:
             raise WhymaskError("no images to train on; expected at least one; check the labels and the splits")
@@ -97,27 +101,40 @@ class Batches:
             raise WhymaskError(
                 f"a batch of {self.batch_size} images over {world} processes; expected a multiple of {world}"
             )
+        if self.batch_size % (world * parts):
+            raise WhymaskError(
+                f"--accumulate {parts} parts of a batch of {self.batch_size} images"
+                f"{f' over {world} processes' if world > 1 else ''}; a number was expected that divides it, such as "
+                f"{max(n for n in range(1, parts + 1) if self.batch_size // world % n == 0)}; change one of the two"
+            )
         self.images, self.rows, self.seed, self.augment = images, np.asarray(rows), seed, augment
         self.strong, self.order, self.draw = strong, order or self._permuted, draw
-        self.device, self.rank, self.world = torch.device(device), rank, world
+        self.device, self.rank, self.world, self.parts = torch.device(device), rank, world, parts
         self.steps_per_epoch = len(rows) // self.batch_size
-        self.share = self.batch_size // world
-        self.mine = slice(rank * self.share, (rank + 1) * self.share)
+        self.share = self.batch_size // world // parts
         self._epoch: tuple[int, np.ndarray] = (-1, self.rows)  # the order last used: a cache, not a state
         self._ahead: Ahead[tuple[Batch, Any]] | None = None
         self._resident: Resident | None = None
 
-    def __call__(self, step: int) -> Batch:
-        """The batch of this rank at `step`, counted from 0 over all epochs."""
-        if self._ahead is None or self._ahead.next != step:
-            return self.made(step, Moves(self.device))
+    def in_parts(self, parts: int) -> "Batches":
+        """The same batches in another number of parts, which must divide them."""
+        other = copy.copy(self)
+        other.parts, other.share, other._ahead = parts, self.share * self.parts // parts, None
+        return other
+
+    def __call__(self, turn: int) -> Batch:
+        """This rank's batch at step `turn`, counted from 0 over all epochs; of batches in parts, the part whose turn it
+        is."""
+        if self._ahead is None or self._ahead.next != turn:
+            return self.made(turn, Moves(self.device))
         batch, arrival = self._ahead.take()
         arrive(arrival, batch.tensors())
         return batch
 
     @contextmanager
     def ahead(self, steps: range, depth: int = DEPTH) -> Iterator[None]:
-        """Within, a thread makes the batches of `steps`, up to `depth` before they are asked for; none with 0.
+        """Within, a thread makes the parts of the batches of `steps`, up to `depth` before they are asked for; none
+        with 0.
 
         On a GPU they are brought there meanwhile, on a stream of their own, or made there of images that all lie there.
         """
@@ -125,20 +142,24 @@ class Batches:
             yield
             return
         moves = Staging(self.device) if self.device.type == "cuda" else Moves(self.device)
-        with Ahead(lambda step: moves.together(partial(self.made, step)), steps, depth) as self._ahead:
+        turns = range(steps.start * self.parts, steps.stop * self.parts)
+        with Ahead(lambda turn: moves.together(partial(self.made, turn)), turns, depth) as self._ahead:
             try:
                 yield
             finally:
                 self._ahead = None
 
-    def made(self, step: int, moves: Moves) -> Batch:
-        """The batch of this rank at `step`, brought to the device by `moves`."""
-        rows = self.rows_of(step)
+    def made(self, turn: int, moves: Moves) -> Batch:
+        """The part of this rank's batch whose turn it is, brought to the device by `moves`."""
+        step, part = divmod(turn, self.parts)
+        first = (self.rank * self.parts + part) * self.share
+        mine = slice(first, first + self.share)
+        rows = self._rows(step)[mine]
         crops = None
         if self.augment is not None:
             generator = torch_generator(self.seed, "augment", step)
-            crops = draw_crops(self.batch_size, self.images.images.shape[1:3], self.augment, generator)[self.mine]
-        strong, first = self.strong, self.mine.start
+            crops = draw_crops(self.batch_size, self.images.images.shape[1:3], self.augment, generator)[mine]
+        strong = self.strong
         if strong is None or not strong.rand_augment:
             pixels = _pixels(self._stored(rows, moves), crops, self.images.preprocessing, moves)
         else:
@@ -147,13 +168,17 @@ class Batches:
             pixels = self.images.preprocessing.normalise(moves(changed))
         if strong is not None:
             strong.erase(pixels, self.seed, step, first, moves)
-        masks = () if self.draw is None else self.draw(step, self.batch_size, self.mine)
+        masks = () if self.draw is None else self.draw(step, self.batch_size, mine)
         return Batch(pixels, _labels(self.images, rows, moves), rows, tuple(mask.moved(moves) for mask in masks))
 
     def rows_of(self, step: int) -> np.ndarray:
-        """Of which images this rank's batch is made."""
+        """Of which images this rank's batch is made, with all its parts."""
+        share = self.share * self.parts
+        return self._rows(step)[self.rank * share : (self.rank + 1) * share]
+
+    def _rows(self, step: int) -> np.ndarray:
         epoch, position = divmod(step, self.steps_per_epoch)
-        return self._of_epoch(epoch)[position * self.batch_size :][self.mine]
+        return self._of_epoch(epoch)[position * self.batch_size :][: self.batch_size]
 
     def _stored(self, rows: np.ndarray, moves: Moves) -> torch.Tensor:
         """Their stored images (B, H, W, C), on the device."""

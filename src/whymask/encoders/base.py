@@ -159,6 +159,12 @@ class Encoder(nn.Module):
         """Makes `pool` read something else from now on. Raises WhymaskError where there is no choice."""
         raise WhymaskError(f"encoder {self.config.name!r} pools in one way; leave 'pool' out (given: {pool})")
 
+    def use_recomputing(self, on: bool = True) -> None:
+        """Makes layers compute again, on the way back, what they would keep for it: less memory, the same bits, about a
+        third more time. Raises WhymaskError where the network cannot."""
+        if on:
+            raise WhymaskError(f"encoder {self.config.name!r} cannot compute its layers again; leave --recompute out")
+
     def features_by(self, point: nn.Module, images: Tensor) -> Tensor:
         """Features of whole images, as `forward` gives them, by way of `point`, a module that changes nothing: it is
         passed the map (B, D, h', w') at which evidence is read, by what reaches it on the way back."""

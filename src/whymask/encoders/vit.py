@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from timm.layers import PatchEmbed
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from whymask.encoders.base import Encoder, EncoderConfig, Size, check_divides, check_fixed, square_side
 from whymask.encoders.settings import EncoderSettings
@@ -96,6 +97,7 @@ class ViTEncoder(Encoder):
     """
 
     config: ViTConfig
+    recomputes = False
 
     def __init__(self, config: ViTConfig, size: Size, channels: int) -> None:
         super().__init__(config, size, channels)
@@ -121,11 +123,17 @@ class ViTEncoder(Encoder):
     def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         if hidden is None:
             return self.net.forward_features(images)
-        return self.net.norm(self.net.blocks(self.tokens(images, hidden, token)))
+        return self.net.norm(self.outputs(images, hidden, token)[-1])
 
     def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
         tokens = self.tokens(images, hidden, token)
-        return [tokens := block(tokens) for block in self.net.blocks]
+        if not (self.recomputes and torch.is_grad_enabled()):
+            return [tokens := block(tokens) for block in self.net.blocks]
+        return [tokens := checkpoint(block, tokens, use_reentrant=False) for block in self.net.blocks]
+
+    def use_recomputing(self, on: bool = True) -> None:
+        self.recomputes = on
+        self.net.set_grad_checkpointing(on)  # of whole images
 
     def mask_token(self) -> nn.Parameter:
         """(1, 1, D), put in the place of a hidden patch's embedding; its position is added."""

@@ -176,6 +176,7 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
         job.seed,
         config.strong(prepared),
         partial(balanced_order, prepared.images.labels, job.rows, job.seed) if config.sampler == "balanced" else None,
+        parts=config.accumulate,
     )
     if config.train == "head" and batches.share == 1:
         raise WhymaskError(
@@ -183,7 +184,7 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
         )
     objective = objective_of(context, job)
     model = Classifier(encoder, objective.width, job.seed, frozen=config.train == "head")
-    model = placed(model, context.fabric.device)
+    model = placed(model, context.fabric.device, config.recompute)
     loss = job.change(loss_of(config, objective))
     training = Training(model, loss, batches, config.epochs * batches.steps_per_epoch)
     if job.further_operations is None:

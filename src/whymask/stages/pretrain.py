@@ -15,6 +15,7 @@ from whymask.disk import read_tensors, write_arrays
 from whymask.encoders import EncoderConfig, build_encoder, save_encoder
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
+from whymask.later import recorded
 from whymask.masks import Mask, to_pixels
 from whymask.methods import Method, MethodConfig, build_method, settings_for
 from whymask.methods.files import DECODER, folder_of, kept_method, load_own, save_method
@@ -66,7 +67,7 @@ class PretrainJob:
             partial=self.partial,
             method=self.method,
             method_settings=asdict(settings_for(self.method, self.method_config)),
-            training=asdict(self.training),
+            training=recorded(self.training),
         )
 
 
@@ -83,13 +84,14 @@ def pretraining(context: Context, job: PretrainJob, tell: Callable[[str], None] 
     batch_size = max(1, job.training.batch_size // model.masks_per_image)
     augment = augment_of(job.augment)
     draw = masks_of(model, job.seed)
-    batches = batches_on(context.fabric, context.prepared.images, pool, batch_size, augment, job.seed, draw=draw)
+    images, parts = context.prepared.images, job.training.accumulate
+    batches = batches_on(context.fabric, images, pool, batch_size, augment, job.seed, draw=draw, parts=parts)
 
     def loss_of(wrapped: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
         return wrapped(batch.images, *batch.masks)
 
     steps = job.training.epochs * batches.steps_per_epoch
-    return Training(placed(model, context.fabric.device), loss_of, batches, steps, collapse)
+    return Training(placed(model, context.fabric.device, job.training.recompute), loss_of, batches, steps, collapse)
 
 
 def _continue_method(model: Method, method: str, origin: str) -> str:

@@ -15,6 +15,7 @@ from whymask.data.batches import Batches, Draw, Images, Order
 from whymask.data.crops import Augment
 from whymask.data.strong import Strong
 from whymask.devices import best_device, check_device
+from whymask.errors import WhymaskError
 from whymask.progress import say
 from whymask.training.settings import RuntimeSettings
 
@@ -33,6 +34,11 @@ def make_fabric(config: RuntimeSettings) -> Fabric:
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported(False) else "32-true"
+    if precision == "16-mixed" and device == "cpu":
+        raise WhymaskError(
+            "--precision 16-mixed was given for a CPU, which computes fp16 slowly or not at all; a GPU was expected. "
+            "Use --precision 32-true, or --device cuda."
+        )
     fabric = Fabric(accelerator=device, devices=config.devices, precision=precision)
     with _without_infos("lightning_fabric"):
         fabric.launch()
@@ -66,6 +72,7 @@ def batches_on(
     strong: Strong | None = None,
     order: Order | None = None,
     draw: Draw | None = None,
+    parts: int = 1,
 ) -> Batches:
     """Training batches of `rows` for this process: on its device, and its share where several processes train."""
     return Batches(
@@ -80,15 +87,23 @@ def batches_on(
         device=fabric.device,
         rank=fabric.global_rank,
         world=fabric.world_size,
+        parts=parts,
     )
 
 
-def placed(model: M, device: torch.device) -> M:
+def placed(model: M, device: torch.device, recompute: bool = False) -> M:
     """The model on the device; on a GPU with the convolutions of a CNN in the memory format that is fastest there."""
     encoder: Any = model.encoder
+    if recompute:
+        encoder.use_recomputing()
     if device.type in CHANNELS_LAST and encoder.config.channels_last:
         return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)
+
+
+def scaler_of(fabric: Fabric) -> torch.amp.GradScaler | None:
+    """What scales the loss, so that small gradients are not zero in fp16; None in other precisions."""
+    return getattr(fabric._precision, "scaler", None)
 
 
 def precision_of(fabric: Fabric) -> str:

@@ -16,18 +16,21 @@ from whymask.runs import RunFolder
 
 LINES_PER_RUN = 200
 SECONDS_BETWEEN_READINGS = 1.0
+MOST_OVERFLOWS = 30
+"""Steps in a row whose scaled gradient may be infinite, each of which halves the scale, of 65,536 at first."""
 
 
 @dataclass(frozen=True)
 class Given:
     """What a step gave: its learning rate, the rows of its images, and, still on the device, the scalars to log and the
-    gradient's norm."""
+    gradient's norm; of a scaled loss it may be infinite now and then, which lowers the scale."""
 
     step: int
     rate: float
     rows: np.ndarray
     values: Mapping[str, Tensor]
     norm: Tensor
+    is_scaled: bool = False
 
     def tensors(self) -> list[Tensor]:
         return [*self.values.values(), self.norm]
@@ -78,6 +81,7 @@ class Log:
         self.means: dict[str, float] = {}
         self.warning: str | None = None
         self.unread: list[Given] = []
+        self.overflows = 0
         self.latest: float | None = None
         self._last_read = time.monotonic()
 
@@ -118,7 +122,8 @@ class Log:
         for given in unread:
             values, norm = {name: next(numbers) for name in given.values}, next(numbers)
             self.latest = values["loss"]
-            if not (math.isfinite(self.latest) and math.isfinite(norm)):
+            self.overflows = 0 if math.isfinite(norm) else self.overflows + 1
+            if not math.isfinite(self.latest) or self.overflows > (MOST_OVERFLOWS if given.is_scaled else 0):
                 return given
             self._add(given, values)
         return None

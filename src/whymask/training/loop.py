@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.utils.flop_counter import FlopCounterMode
 
 from whymask.data.batches import Batch, Batches
@@ -21,7 +22,9 @@ from whymask.errors import WhymaskError
 from whymask.progress import Steps
 from whymask.randomness import derive
 from whymask.runs import RunFolder
+from whymask.training.device import scaler_of
 from whymask.training.log import Given, Log
+from whymask.training.memory import told
 from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
 from whymask.training.state import State, resume
 from whymask.training.stopping import Interrupted as Interrupted
@@ -55,8 +58,10 @@ class Training:
     def operations_per_image(self) -> float:
         """Multiplications and additions of one image's forward and backward pass in matrix products, convolutions and
         attention, as PyTorch counts them for the shapes that really run. One step is run on a copy of the model."""
+        model: Any = copy.deepcopy(self.model).train()
+        model.encoder.use_recomputing(False)  # what is computed twice counts once
         with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
-            self.loss_of(copy.deepcopy(self.model).train(), self.batches(0), 0)["loss"].backward()
+            self.loss_of(model, self.batches(0), 0)["loss"].backward()
         return counter.get_total_flops() / self.batches.share
 
     def operations(self) -> float:
@@ -85,7 +90,8 @@ def fit(
     optimiser = make_optimiser(model, config)
     wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
     average = {} if config.ema is None else {k: v.clone() for k, v in model.state_dict().items()}
-    state = State(model, optimiser, average)
+    scaler = scaler_of(fabric)
+    state = State(model, optimiser, average, scaler)
     log = Log(run if fabric.is_global_zero else None, steps, batches)
     clock = log.clock
     withholds = fabric.device.type in ("cpu", "cuda")  # whose fused AdamW leaves out a step without asking the device
@@ -96,29 +102,25 @@ def fit(
         Steps(label, steps, quiet=not fabric.is_global_zero) as bar,
         stop_signal() as stop,
         batches.ahead(range(first, steps)),
+        told(fabric, training),
     ):
         for step in range(first, steps):
             began = time.perf_counter()
-            batch = batches(step)
-            waited = time.perf_counter() - began
-
             rate = rate_at(step, steps, config)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["scale"]
             torch.manual_seed(derive(seed, "step", step))
-            losses = training.loss_of(wrapped, batch, step)
-            fabric.backward(losses["loss"])
-            norm: Any = fabric.clip_gradients(
-                wrapped, wrapped_optimiser, max_norm=config.clip, error_if_nonfinite=False
-            )
-            mean_loss: Any = fabric.all_reduce(losses["loss"].detach())
-            values = {name: value.detach() for name, value in losses.items()} | {"loss": mean_loss}
-            log.keep(Given(step, rate, batch.rows, values, norm))
-            if withholds:
-                optimiser.found_inf = (~(mean_loss.isfinite() & norm.isfinite())).float()  # type: ignore[attr-defined]
-            else:
+            values, waited = _gradients(fabric, wrapped, training, step)
+            if scaler is not None:
+                scaler.unscale_(optimiser)
+            norm = clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], config.clip)
+            loss: Any = fabric.all_reduce(values["loss"])
+            log.keep(Given(step, rate, batches.rows_of(step), values | {"loss": loss}, norm, scaler is not None))
+            if scaler is None and withholds:
+                optimiser.found_inf = (~(loss.isfinite() & norm.isfinite())).float()  # type: ignore[attr-defined]
+            elif scaler is None:
                 _read(log, run, seed)
-            wrapped_optimiser.step()
+            wrapped_optimiser.step()  # a scaler leaves out such a step by itself
             wrapped_optimiser.zero_grad()
             if hasattr(model, "after_step"):
                 model.after_step(step, steps)
@@ -154,6 +156,23 @@ def fit(
         "data_wait": clock.data_wait,
         "warning": training.watch(log.first, log.means) if training.watch is not None else None,
     }
+
+
+def _gradients(fabric: Fabric, wrapped: Any, training: Training, step: int) -> tuple[dict[str, Tensor], float]:
+    """Those of a step's batch, part by part; the means of what the parts gave, and the seconds waited for data."""
+    parts, waited = training.batches.parts, 0.0
+    given: list[Mapping[str, Tensor]] = []
+    for part in range(parts):
+        began = time.perf_counter()
+        batch = training.batches(step * parts + part)
+        waited += time.perf_counter() - began
+        with fabric.no_backward_sync(wrapped, enabled=part < parts - 1):
+            losses = training.loss_of(wrapped, batch, step)
+            fabric.backward(losses["loss"] if parts == 1 else losses["loss"] / parts)
+        given.append({name: value.detach() for name, value in losses.items()})
+    if parts == 1:
+        return dict(given[0]), waited
+    return {name: torch.stack([values[name] for values in given]).mean() for name in given[0]}, waited
 
 
 def _validates_after(done: int, steps: int) -> bool:

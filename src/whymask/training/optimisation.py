@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+
+from whymask.later import LATER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,8 @@ class TrainingConfig:
     layer_decay: float = 1.0
     ema: float | None = None
     checkpoint_every: int | None = None
+    accumulate: int = field(default=1, metadata=LATER)
+    recompute: bool = field(default=False, metadata=LATER)
 
 
 def rate_at(step: int, steps: int, config: TrainingConfig) -> float:

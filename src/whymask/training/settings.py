@@ -1,10 +1,11 @@
 """What is asked of the training loop, and of the machine that it runs on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from whymask.errors import WhymaskError
 from whymask.flags import readable
+from whymask.later import LATER
 
 
 @readable
@@ -16,8 +17,9 @@ class RuntimeSettings:
     """Where to compute; auto takes a GPU if there is one: cuda, or mps, that of an Apple Mac."""
     devices: int = 1
     """How many GPUs (or CPU processes) share each batch, by distributed data parallel."""
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """auto: bf16-mixed on a GPU that has it, else 32-true: most CPUs multiply bf16 far slower than fp32."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """auto: bf16-mixed on a GPU that has it, else 32-true: most CPUs multiply bf16 far slower than fp32. 16-mixed, with
+    a scaled loss, is for GPUs that have no bf16."""
     threads: int | None = None
     """CPU threads; default: what PyTorch finds. Bit-identical resuming needs the same number, so it is recorded."""
 
@@ -54,6 +56,12 @@ class TrainingSettings:
     (1 + t) / (10 + t), so that a short run's average forgets its first weights."""
     checkpoint_every: int | None = None
     """Steps between checkpoints; default: about one a minute."""
+    accumulate: int = field(default=1, metadata=LATER)
+    """In how many parts a batch is computed, one after another, for less memory: the same step to rounding, where
+    nothing is counted over a batch, as batch norm does, and nothing is drawn in it, as drop path is."""
+    recompute: bool = field(default=False, metadata=LATER)
+    """Of a ViT: compute on the way back again what blocks would keep for it. Less memory, the same bits, about a third
+    more time."""
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for a setting out of its range."""
@@ -68,6 +76,7 @@ class TrainingSettings:
             "layer_decay": (0 < self.layer_decay <= 1, "above 0 and at most 1"),
             "ema": (self.ema is None or 0 <= self.ema < 1, "from 0 to below 1, such as 0.999"),
             "checkpoint_every": (self.checkpoint_every is None or self.checkpoint_every >= 1, "at least 1 step"),
+            "accumulate": (self.accumulate >= 1, "at least 1 part"),
         }
         for name, (fits, expected) in ranges.items():
             if not fits:

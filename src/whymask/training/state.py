@@ -8,10 +8,17 @@ from whymask.training.log import Log
 
 
 class State:
-    """All that training changes: weights and buffers, the optimiser's moments, and the moving average."""
+    """All that training changes: weights and buffers, the optimiser's moments, the moving average, and by what the loss
+    is scaled, where it is."""
 
-    def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]):
-        self.model, self.optimiser, self.average = model, optimiser, average
+    def __init__(
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        average: dict[str, Tensor],
+        scaler: torch.amp.GradScaler | None = None,
+    ):
+        self.model, self.optimiser, self.average, self.scaler = model, optimiser, average, scaler
         self._names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
 
     def checkpoint(self, step: int, log: Log) -> Checkpoint:
@@ -20,10 +27,13 @@ class State:
         for parameter, moments in self.optimiser.state.items():
             tensors |= {f"optimiser.{key}.{self._names[parameter]}": moments[key] for key in moments}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        return Checkpoint(step, tensors, {"clock": vars(log.clock), "log": log.unwritten()})
+        notes = {"clock": vars(log.clock), "log": log.unwritten()}
+        return Checkpoint(step, tensors, notes | ({"scaler": self.scaler.state_dict()} if self.scaler else {}))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(_under("model.", checkpoint.tensors))
+        if self.scaler is not None:
+            self.scaler.load_state_dict(checkpoint.notes["scaler"])
         for name, tensor in _under("average.", checkpoint.tensors).items():
             self.average[name].copy_(tensor)
         for parameter, name in self._names.items():
