@@ -141,6 +141,8 @@ class Batches:
         if depth == 0 or self.device.type not in ("cpu", "cuda"):
             yield
             return
+        if fits(self.images.images, self.rows, self.device):
+            self._resident = Resident(self.images.images, self.rows, self.device)
         moves = Staging(self.device) if self.device.type == "cuda" else Moves(self.device)
         turns = range(steps.start * self.parts, steps.stop * self.parts)
         with Ahead(lambda turn: moves.together(partial(self.made, turn)), turns, depth) as self._ahead:
@@ -184,8 +186,6 @@ class Batches:
         """Their stored images (B, H, W, C), on the device."""
         if not isinstance(moves, Staging):
             return moves.rows(self.images.images, rows)
-        if self._resident is None and fits(self.images.images, self.rows, self.device):
-            self._resident = Resident(self.images.images, self.rows, self.device)
         return moves.rows(self.images.images, rows) if self._resident is None else self._resident.rows(rows, moves)
 
     def _of_epoch(self, epoch: int) -> np.ndarray:

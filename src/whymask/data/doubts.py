@@ -1,9 +1,10 @@
-"""What the images of an experiment cannot show: said before it begins, and on its page."""
+"""What labels the images of an experiment have, and what they cannot show: said before it begins, and on its page."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from whymask.data.source import Source
 from whymask.data.store import ImageSet
 from whymask.tasks import Classification, Regression
 
@@ -43,6 +44,18 @@ def of_labels(images: ImageSet) -> list[str]:
     same = rows[picture == picture[torn[0]]]
     named = [f"{images.keys[row]} ({images.classes[images.labels[row]]})" for row in same[:2]]
     return [f"{len(torn):,} images have equal pixels and other labels, such as {' and '.join(named)}"]
+
+
+def labels_text(source: Source) -> str:
+    """ "48 of them labelled, 24 unlabelled: classification of 3 classes (c0 16, c1 16, c2 16)"."""
+    labelled = source.labelled
+    known, total = int(labelled.sum()), len(source)
+    if not known:
+        return "none of them labelled"
+    counts = source.task.counts(source.labels[labelled])
+    named = [f"{name} {count:,}" for name, count in zip(source.classes, counts, strict=True)]
+    shown = f" ({listed(named, 10)})" if source.task.name != Regression.name else ""
+    return f"{known:,} of them labelled, {total - known:,} unlabelled: {source.task.text()}{shown}"
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

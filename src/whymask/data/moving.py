@@ -9,8 +9,8 @@ from torch import Tensor
 
 Made = TypeVar("Made")
 
-RESIDENT_SHARE = 0.25
-"""Of a GPU's free memory: images that need no more lie there altogether."""
+RESIDENT_SHARE = 0.1
+"""Of a GPU's memory that is free before the first step: images that need no more lie there altogether."""
 CHUNK = 64 * 2**20
 """Bytes that are brought there at a time."""
 
@@ -38,8 +38,8 @@ class Moves:
 
 
 class Staging(Moves):
-    """Moves by pinned buffers that are used again, on a stream of their own: neither this thread nor what the GPU
-    computes waits for them. On a CPU, for tests: the same buffers, without pins and streams.
+    """Moves by pinned buffers that are used again, on a stream of their own: what the GPU computes does not wait for
+    them. On a CPU, for tests: the same buffers, without pins and streams.
 
     Args:
         turns: how often `together` is called before the first call's buffers are written anew; it then waits until

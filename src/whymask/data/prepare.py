@@ -18,7 +18,7 @@ from whymask.data.sources import Reader, Source, open_asked
 from whymask.data.splits import USUAL_SHARE, counts_of, groups_of, leaking_rows, raised_text, share_for, test_rows
 from whymask.data.store import ImageSet, form_for, form_text, open_images
 from whymask.errors import WhymaskError
-from whymask.tasks import Classification, Regression, Task
+from whymask.tasks import Classification, Task
 
 FEW_UNLABELLED = 1_000
 
@@ -187,7 +187,7 @@ def prepare(
         say(f"warning: {warning}")
     if (prep.low, prep.high) != (0.0, 255.0):
         say(f"values from {prep.low:,.6g} to {prep.high:,.6g} become 0 to 1; what lies outside is seen as the nearest")
-    say(labels_text(source))
+    say(doubts.labels_text(source))
     form = form_for(source, prep, store, config.store_form, _form_of(like, prep))
     say(form_text(source, prep, store, form))
     images = open_images(source, prep, store, progress=progress, form=form)
@@ -252,18 +252,6 @@ def _tested(images: ImageSet, share: float | None) -> str:
     """The identity of images of which this share is tested on."""
     stored = f"{images.fingerprint}{'' if images.is_exact else ENCODED}"
     return stored if share in (None, USUAL_SHARE) else f"{stored}{TEST}{share:g}"
-
-
-def labels_text(source: Source) -> str:
-    """ "48 of them labelled, 24 unlabelled: classification of 3 classes (c0 16, c1 16, c2 16)"."""
-    labelled = source.labelled
-    known, total = int(labelled.sum()), len(source)
-    if not known:
-        return "none of them labelled"
-    counts = source.task.counts(source.labels[labelled])
-    named = [f"{name} {count:,}" for name, count in zip(source.classes, counts, strict=True)]
-    shown = f" ({doubts.listed(named, 10)})" if source.task.name != Regression.name else ""
-    return f"{known:,} of them labelled, {total - known:,} unlabelled: {source.task.text()}{shown}"
 
 
 def _refuse_untested(

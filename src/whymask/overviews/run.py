@@ -11,12 +11,11 @@ import numpy as np
 
 from whymask.data.decoding import hash_of, reason_of
 from whymask.data.derive import cut_off, derive
-from whymask.data.doubts import listed
+from whymask.data.doubts import labels_text, listed
 from whymask.data.lost import lost
 from whymask.data.near import LIKENESS, near_pairs
 from whymask.data.parts import in_parts
 from whymask.data.pixels import native_pixels
-from whymask.data.prepare import labels_text
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.data.sheet import sample_groups

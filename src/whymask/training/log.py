@@ -37,10 +37,12 @@ class Given:
 
 
 def read_together(scalars: list[Tensor]) -> list[float]:
-    """The numbers of scalars, which may lie on a device, by one question a type."""
-    kinds = {scalar.dtype for scalar in scalars}
-    told = {kind: iter(torch.stack([s for s in scalars if s.dtype == kind]).tolist()) for kind in kinds}
-    return [next(told[scalar.dtype]) for scalar in scalars]
+    """The numbers of scalars, tensors of one value, which may lie on devices: by one question a device and type."""
+    kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for scalar in scalars:
+        kinds.setdefault((scalar.device, scalar.dtype), []).append(scalar.reshape(()))
+    told = {kind: iter(torch.stack(alike).tolist()) for kind, alike in kinds.items()}
+    return [next(told[scalar.device, scalar.dtype]) for scalar in scalars]
 
 
 @dataclass
@@ -111,13 +113,15 @@ class Log:
     def _is_full(self, done: int) -> bool:
         return done % self.every == 0 or done == self.steps
 
-    def read(self) -> Given | None:
+    def read(self, is_timed: bool = False) -> Given | None:
         """Count in the values of all steps that were kept, up to the first whose loss or gradient is not finite, if
-        there is one, which is returned. The last one may have made a line, whose means are then in `means`."""
+        there is one, which is returned. The last one may have made a line, whose means are then in `means`.
+        `is_timed`: within a step, whose seconds are counted in any case."""
         began = time.perf_counter()
         unread, self.unread = self.unread, []
         numbers = iter(read_together([tensor for given in unread for tensor in given.tensors()]))
-        self.clock.seconds += time.perf_counter() - began  # in which the device came to the end of these steps
+        if not is_timed:  # the device came to the end of these steps meanwhile
+            self.clock.seconds += time.perf_counter() - began
         self._last_read = time.monotonic()
         for given in unread:
             values, norm = {name: next(numbers) for name in given.values}, next(numbers)

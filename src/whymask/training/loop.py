@@ -119,7 +119,7 @@ def fit(
             if scaler is None and withholds:
                 optimiser.found_inf = (~(loss.isfinite() & norm.isfinite())).float()  # type: ignore[attr-defined]
             elif scaler is None:
-                _read(log, run, seed)
+                _read(log, run, seed, is_timed=True)
             wrapped_optimiser.step()  # a scaler leaves out such a step by itself
             wrapped_optimiser.zero_grad()
             if hasattr(model, "after_step"):
@@ -191,9 +191,9 @@ def _note(log: Log) -> str:
     return f"{told}{clock.rate:.0f} images/s, data wait {clock.data_wait:.1%}"
 
 
-def _read(log: Log, run: RunFolder, seed: int) -> None:
+def _read(log: Log, run: RunFolder, seed: int, *, is_timed: bool = False) -> None:
     """Raises WhymaskError where one of the steps that were not read yet was not finite."""
-    bad = log.read()
+    bad = log.read(is_timed)
     if bad is None:
         return
     where, loss = run.path / "nonfinite.json", str(log.latest)
