@@ -25,7 +25,9 @@ from whymask.methods.base import standardised
 from whymask.methods.mae import TokenDecoder
 from whymask.methods.settings import MAESettings
 from whymask.randomness import derive, seeded, torch_generator
-from whymask.training.optimisation import TrainingConfig, make_optimiser, rate_at
+from whymask.stages.recipes import resolve_pretraining
+from whymask.stages.settings import PretrainTrainingSettings
+from whymask.training.optimisation import make_optimiser, rate_at
 
 VIT = EncoderSettings("vit", width=96, depth=4)
 CROP_AND_FLIP = Augment()
@@ -41,7 +43,8 @@ def pretrain(data, asked=VIT, epochs=10, batch_size=128, augment=CROP_AND_FLIP, 
     with seeded(seed, "decoder"):
         decoder = TokenDecoder(encoder, mae)
 
-    training = TrainingConfig(epochs=epochs, batch_size=batch_size, beta2=0.95)
+    schedule = PretrainTrainingSettings(epochs=epochs, batch_size=batch_size)  # the learning rate follows the batch
+    training = resolve_pretraining(schedule, len(prepared.pool))
     model = torch.nn.ModuleDict({"encoder": encoder, "decoder": decoder}).train()
     optimiser = make_optimiser(model, training)  # AdamW; biases, norms, positions and tokens do not decay
     batches = Batches(prepared.images, prepared.pool, batch_size=batch_size, seed=seed, augment=augment)

@@ -28,10 +28,12 @@ _OF_IMAGES = {
     "--seed": "Seed of every random draw.",
     "--pretrain.epochs": "Passes over the images in pretraining. Default: chosen by the number of images, 10 to 50.",
     "--pretrain.batch-size": "Images a step of pretraining.",
-    "--pretrain.learning-rate": "Largest learning rate of pretraining.",
+    "--pretrain.learning-rate": "Largest learning rate of pretraining. Default: 1e-3 at 128 images a step, "
+    "growing with their square root.",
     "--finetune.epochs": "Passes over the labelled images. Default: chosen by their number, 8 to 40.",
     "--finetune.batch-size": "Images a step of fine-tuning.",
-    "--finetune.learning-rate": "Largest learning rate of fine-tuning.",
+    "--finetune.learning-rate": "Largest learning rate of fine-tuning. Default: 1e-3 at 32 images a step, "
+    "growing with their square root.",
     "--task": "What the labels are. auto: one class an image, unless they look like several or like numbers.",
     "--test-share": "Share of the labelled images to test on, where the data name no test images. "
     "Default: a fifth, or of few labels more, up to a half.",

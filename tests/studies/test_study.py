@@ -539,7 +539,7 @@ def test_hours_in_another_runs_folder_are_refused(finished: Path, monkeypatch: p
 def test_a_search_is_alike_for_every_arm_outside_the_study_and_then_frozen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = replace(ONE, budgets=("5",), search=True)
+    settings = replace(ONE, budgets=("5",), search=True, finetune=replace(ONE.finetune, learning_rate=1e-3))
     out = tmp_path / "study"
     table = study(GLYPHS, out=out, settings=settings, explain=False)
     found = read_json(out / "search.json")

@@ -93,7 +93,7 @@ def test_a_search_takes_the_lowest_error(tmp_path: Path, monkeypatch: pytest.Mon
     runner = Runner(Context(make_fabric(runtime()), prepared), config, tmp_path)
     monkeypatch.setitem(search.__globals__, "_trial", lambda runner, cell, asked, rows, held: asked.learning_rate)
     chosen = search(runner)
-    assert all(training.learning_rate == pytest.approx(1e-3 / 3) for training in chosen.values())
+    assert all(training.learning_rate == pytest.approx(config.finetune.peak / 3) for training in chosen.values())
     assert all("mean_absolute_error" in trial for trial in read_json(tmp_path / "search.json")["trials"])
 
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from children import start_child
-from tiny import DEVICE, GLYPHS, new_encoder, runtime
+from tiny import DEVICE, GLYPHS, new_encoder, runtime, tiny_settings
 from whymask import cli
 from whymask.data.batches import Batches
 from whymask.data.prepare import Prepared, prepare
@@ -37,8 +37,9 @@ from whymask.runs import RunFolder
 from whymask.stages.classify import ClassifierJob, classifier_training, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.pretrain import PretrainJob, pretrain_encoder
-from whymask.stages.recipes import resolve_finetuning
-from whymask.stages.settings import FinetuneTrainingSettings
+from whymask.stages.recipes import resolve_finetuning, resolve_pretraining
+from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
+from whymask.studies.config import resolve_study
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted, Training, fit
 from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
@@ -518,6 +519,24 @@ def test_the_learning_rate_rises_then_falls_to_zero() -> None:
     assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0)
     assert np.argmax(rates) == 9 and rates[-1] < 1e-3
     assert all(np.diff(rates[:10]) > 0) and all(np.diff(rates[10:]) < 0)
+
+
+@pytest.mark.parametrize(("kind", "usual"), [(PretrainTrainingSettings, 128), (FinetuneTrainingSettings, 32)])
+def test_the_learning_rate_follows_the_batch_by_its_square_root_unless_it_is_given(kind: Any, usual: int) -> None:
+    assert kind().peak == 1e-3 and kind(batch_size=usual).peak == 1e-3
+    assert kind(batch_size=4 * usual).peak == pytest.approx(2e-3) and kind(batch_size=usual // 4).peak == 5e-4
+    assert kind(batch_size=4 * usual, learning_rate=3e-4).peak == 3e-4
+
+
+def test_what_is_trained_has_the_rate_of_its_batch(prepared: Prepared) -> None:
+    encoder = resolve(EncoderSettings(width=4), (32, 32), 1)
+    for batch, factor in ((32, 1), (128, 2)):
+        asked = FinetuneTrainingSettings(batch_size=batch)
+        assert resolve_finetuning(asked, 40, prepared, encoder).learning_rate == pytest.approx(1e-3 * factor)
+        pretrain = PretrainTrainingSettings(batch_size=4 * batch)
+        assert resolve_pretraining(pretrain, 1000).learning_rate == pytest.approx(1e-3 * factor)
+        study = resolve_study(tiny_settings(finetune=replace(asked, epochs=2), search=False), prepared)
+        assert study.to_dict()["finetune"]["learning_rate"] == pytest.approx(1e-3 * factor)
 
 
 def test_layer_decay_slows_lower_layers_and_norms_are_not_decayed(prepared: Prepared) -> None:

@@ -82,8 +82,8 @@ class FinetuneTrainingConfig(TrainingConfig):
 
 
 def resolve_pretraining(asked: PretrainTrainingSettings, images: int) -> TrainingConfig:
-    """The epochs filled in, for so many unlabelled images."""
-    return TrainingConfig(**(vars(asked) | {"epochs": asked.epochs_for(images)}))
+    """The epochs and the learning rate filled in, for so many unlabelled images."""
+    return TrainingConfig(**(vars(asked) | {"epochs": asked.epochs_for(images), "learning_rate": asked.peak}))
 
 
 def resolve_finetuning(
@@ -116,7 +116,8 @@ def resolve_finetuning(
             raise WhymaskError(f"encoder {encoder.name!r} has no residual branches to drop; leave drop_path out")
         recipe["drop_path"] = 0.0
     given = {key: value for key, value in vars(asked).items() if value is not None}
-    return FinetuneTrainingConfig(**(recipe | given | {"epochs": epochs, "recipe": name}))
+    settled = {"epochs": epochs, "recipe": name, "learning_rate": asked.peak}
+    return FinetuneTrainingConfig(**(recipe | given | settled))
 
 
 def _left_out(asked: FinetuneTrainingSettings, task: Task) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def resolve_study(asked: StudySettings, prepared: Prepared) -> StudyConfig:
         data=replace(asked.data, test_share=prepared.test_share),
         encoder=encoder,
         pretrain=resolve_pretraining(asked.pretrain, len(prepared.pool)),
-        finetune=asked.finetune,
+        finetune=replace(asked.finetune, learning_rate=asked.finetune.peak),
     )
 
 

@@ -36,18 +36,18 @@ def search(runner: Runner) -> dict[str, FinetuneTrainingSettings]:
         scores = {t: _trial(runner, cell, replace(t, recipe=recipe), rows, held) for t in _grid(config.finetune)}
         chosen[arm] = _best(arm, scores, task)
         trials += [
-            {"arm": arm, "learning_rate": t.learning_rate, "layer_decay": t.layer_decay, task.default_metric: score}
+            {"arm": arm, "learning_rate": t.peak, "layer_decay": t.layer_decay, task.default_metric: score}
             for t, score in scores.items()
         ]
         best = chosen[arm]
-        say(f"search: {arm} uses learning rate {best.learning_rate:.2g} and layer decay {best.layer_decay:g}")
+        say(f"search: {arm} uses learning rate {best.peak:.2g} and layer decay {best.layer_decay:g}")
     write_record(runner.out / "search.json", {"seed": seed, "budget": budget.name, "trials": trials})
     return chosen
 
 
 def _grid(training: FinetuneTrainingSettings) -> list[FinetuneTrainingSettings]:
     return [
-        replace(training, learning_rate=training.learning_rate * factor, layer_decay=decay)
+        replace(training, learning_rate=training.peak * factor, layer_decay=decay)
         for factor in RATE_FACTORS
         for decay in LAYER_DECAYS
     ]
@@ -57,7 +57,7 @@ def _trial(
     runner: Runner, cell: Cell, asked: FinetuneTrainingSettings, rows: np.ndarray, held: np.ndarray
 ) -> float | None:
     """The trial's score; None where training failed, as it may at a high learning rate, or nothing defines it."""
-    name = f"search-{cell.name}-lr{asked.learning_rate:.2g}-decay{asked.layer_decay:g}"
+    name = f"search-{cell.name}-lr{asked.peak:.2g}-decay{asked.layer_decay:g}"
     training = resolve_finetuning(asked, len(rows), runner.context.prepared, runner.config.encoder)
     job = runner.job(cell, rows, held, training)
     try:

@@ -1,11 +1,15 @@
 """What is asked of the training loop, and of the machine that it runs on."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from whymask.errors import WhymaskError
 from whymask.flags import readable
 from whymask.later import LATER
+
+RATE = 1e-3
+"""The peak learning rate at the default batch size."""
 
 
 @readable
@@ -39,8 +43,9 @@ class TrainingSettings:
     """Passes over the training images; the stage says what the default is."""
     batch_size: int = 128
     """Images a step. Fewer images than this make one batch."""
-    learning_rate: float = 1e-3
-    """Peak learning rate, reached after the warm-up."""
+    learning_rate: float | None = None
+    """Peak learning rate, reached after the warm-up; default: 1e-3 at the default batch size, and the square root of
+    how many times as large a batch is (arXiv 2205.10287) as many times that."""
     weight_decay: float = 0.05
     """AdamW's decay; biases, norms, positions and tokens are left out."""
     beta2: float = 0.999
@@ -63,12 +68,19 @@ class TrainingSettings:
     """Of a ViT: compute on the way back again what blocks would keep for it. Less memory, the same bits, about a third
     more time."""
 
+    @property
+    def peak(self) -> float:
+        """The peak learning rate, given or by the batch."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return RATE * math.sqrt(self.batch_size / type(self).batch_size)
+
     def __post_init__(self) -> None:
         """Raises WhymaskError for a setting out of its range."""
         ranges: dict[str, tuple[bool, str]] = {
             "epochs": (self.epochs is None or self.epochs >= 1, "at least 1"),
             "batch_size": (self.batch_size >= 1, "at least 1"),
-            "learning_rate": (self.learning_rate > 0, "above 0"),
+            "learning_rate": (self.learning_rate is None or self.learning_rate > 0, "above 0"),
             "weight_decay": (self.weight_decay >= 0, "0 or more"),
             "beta2": (0 <= self.beta2 < 1, "from 0 to below 1"),
             "warmup": (0 <= self.warmup <= 1, "a share from 0 to 1"),
