@@ -43,6 +43,8 @@ def weight_gradient(x: Tensor, y: Tensor) -> Tensor:
 
 def as_convolution(x: Tensor) -> bool:
     """Whether products with x are computed as convolutions."""
+    if torch.compiler.is_compiling():  # which has kernels of its own
+        return False
     on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return on_cpu and x.numel() > 0 and convolution_is_faster()
 

@@ -32,12 +32,15 @@ class Mask(Tensor):
     def tensors(self) -> tuple[Tensor, ...]:
         """All that lies on the device."""
         parts = [part for value in self.found.values() for part in (value if isinstance(value, tuple) else (value,))]
-        return self, *(part for part in parts if isinstance(part, Tensor))
+        within = [part.tensors() if isinstance(part, Mask) else (part,) for part in parts if isinstance(part, Tensor)]
+        return self, *(tensor for tensors in within for tensor in tensors)
 
 
 def _moved(value: Any, move: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, tuple):
         return tuple(_moved(part, move) for part in value)
+    if isinstance(value, Mask):
+        return value.moved(move)
     return move(value) if isinstance(value, Tensor) else value
 
 

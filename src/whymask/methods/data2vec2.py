@@ -16,7 +16,7 @@ from whymask.encoders import Encoder
 from whymask.encoders.base import Size
 from whymask.encoders.vit import ViTConfig, ViTEncoder
 from whymask.errors import WhymaskError
-from whymask.masks import indices, joined, take
+from whymask.masks import indices, joined, once, take
 from whymask.methods.base import MaskedConfig, Method
 from whymask.methods.settings import Data2Vec2Settings
 from whymask.methods.teacher import Teacher, TeacherConfig, compare, decay_at
@@ -80,7 +80,7 @@ class Data2Vec2(Method):
 
     def forward(self, images: Tensor, *masks: Tensor) -> dict[str, Tensor]:
         targets = self.targets(images)  # once, for all masks
-        hidden = joined(masks)  # (M * B, gh, gw), mask by mask
+        hidden = self.together(masks)
         features = self.encoder(images.repeat(len(masks), 1, 1, 1), hidden)
         places = indices(hidden)[1]
         predictions = take(self.decoder(features[:, self.encoder.prefix :], hidden), places).flatten(0, 1)
@@ -91,6 +91,14 @@ class Data2Vec2(Method):
             losses["class_loss"] = F.mse_loss(features[:, 0].float(), whole)
             losses["loss"] = losses["loss"] + self.config.class_weight * losses["class_loss"]
         return losses
+
+    def together(self, masks: tuple[Tensor, ...]) -> Tensor:
+        """(M * B, gh, gw), mask by mask."""
+        return once(masks[0], "together", lambda first: joined(masks))
+
+    def look(self, *masks: Tensor) -> None:
+        super().look(*masks)
+        self.together(masks)
 
     @torch.no_grad()
     def targets(self, images: Tensor) -> Tensor:
