@@ -125,6 +125,8 @@ def test_help_names_units(whymask: Command, capsys: Any, monkeypatch: pytest.Mon
         ("check", "FOLDER was not given, as in: whymask check FOLDER. "),
         ("study glyphs --label x", "--label: no such option of whymask study. Did you mean --labels? whymask study -"),
         ("study glyphs --output x", "--output: no such option of whymask study. Did you mean --out? "),
+        ("pretrain glyphs --batch 8", "Did you mean --pretrain.batch-size? "),
+        ("pretrain glyphs --batch-size 7 --accumulate 2", "--accumulate 2 parts of a batch of 7 images; "),
         ("predict a b -o x", "-o: no such option of whymask predict. Did you mean --out? "),
         ("study glyphs --finetune.epoch 3", "Did you mean --finetune.epochs? "),
         ("study glyphs --lr 1", "Did you mean --pretrain.learning-rate or --finetune.learning-rate?"),

@@ -76,7 +76,7 @@ def test_stores_go_by_the_days_since_they_were_opened(tmp_path: Path) -> None:
     cache = Path(shutil.copytree(default_store(), tmp_path / "store"))
     assert not needless_in([], cache, days=1)
     listed = needless_in([], cache, days=0)
-    assert listed and all("decoded images of" in each.text() for each in listed)
+    assert listed and all("stored images of" in each.text() for each in listed)
     remove(listed)
     assert not list(cache.glob("*/index.json"))
 

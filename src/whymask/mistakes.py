@@ -117,10 +117,13 @@ def nearest(spelt: str, flags: Sequence[Flag]) -> list[str]:
 
 def _alike(given: str, names: Iterable[str]) -> list[str]:
     """The most alike of the names, or of their parts behind a prefix."""
+    spelt = given.lstrip("-").lower()
 
     def likeness(name: str) -> float:
+        """That of a name's beginning is that of the name."""
         parts = {name.lstrip("-"), name.lstrip("-").rpartition(".")[2]}
-        return max(SequenceMatcher(None, given.lstrip("-").lower(), part.lower()).ratio() for part in parts)
+        begun = {part[: len(spelt)] for part in parts if part[len(spelt) : len(spelt) + 1] == "-"}
+        return max(SequenceMatcher(None, spelt, part.lower()).ratio() for part in parts | begun)
 
     near = sorted((name for name in names if likeness(name) >= NEAR), key=likeness, reverse=True)
     return [name for name in near if likeness(name) > likeness(near[0]) - CLOSE][:MOST]

@@ -124,7 +124,7 @@ def _of_stores(store: Path, days: float) -> Iterator[Needless]:
     for index in store.glob("*/index.json"):
         age = (time.time() - last_used(index.parent)) / 86400
         if age >= days and not index.parent.name.endswith(".partial"):
-            why = f"decoded images of {_name_in(index)}, not opened for {age:.0f} days"
+            why = f"stored images of {_name_in(index)}, not opened for {age:.0f} days"
             yield Needless(index.parent, why, _size(index.parent))
 
 

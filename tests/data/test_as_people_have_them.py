@@ -617,3 +617,10 @@ def test_labels_of_minus_one_and_one_in_arrays_are_asked_about() -> None:
     with pytest.raises(WhymaskError, match="may be two classes, or no label"):
         open_source((images, labels))
     assert open_source((images, labels), labels=DataSettings(unlabelled="-1")).labels.tolist() == [-1, 0, -1, 0]
+
+
+def test_tables_that_are_not_asked_are_named(tmp_path: Path) -> None:
+    root = classes(tmp_path / "d", {"a": 1, "b": 1})
+    (root / "predictions.csv").write_text("path,class\na/0.png,b\n")
+    assert open_source(root).notes == ("no labels are taken of predictions.csv",)
+    assert open_source(root, labels=None).notes == ()

@@ -92,6 +92,10 @@ def test_labels_of_new_images_do_not_matter(task: str, tuned: dict[str, Path], t
     assert len(predicted(tuned[task], tuned["photos"], tmp_path / "p.csv")[0]) == 10
     whymask.embed(tuned[task], tuned["photos"], out=tmp_path / "f.parquet", runtime=RUNTIME)
     assert (tmp_path / "f.parquet").exists()
+    with pytest.raises(WhymaskError, match=r"f\.csv: features are written as parquet"):
+        whymask.embed(tuned[task], tuned["photos"], out=tmp_path / "f.csv", runtime=RUNTIME)
+    with pytest.raises(WhymaskError, match=r"p\.parquet: predictions are written as csv"):
+        whymask.predict(tuned[task], tuned["photos"], out=tmp_path / "p.parquet", runtime=RUNTIME)
 
 
 def test_a_network_of_tiles_answers_for_each_file_with_their_mean(tuned: dict[str, Path], tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def from_directory(name: str, folder: Path, reader: Reader | None, labels: Label
     if images:
         source, used = _of_images(name, root, files, images, reader, labels)
         others = sorted({*files} - {*images} - {*used})
+        if labels is None:  # they may be given beside the images
+            others = [file for file in others if not file.endswith(TABLES)]
         return replace(source, notes=(*source.notes, *_left_out(root, others, hidden)))
     tables = [file for file in files if file.endswith(".parquet")]
     if tables:
@@ -130,13 +132,15 @@ def _labels_in(file: str, root: Path, reader: Reader | None, labels: LabelSettin
 def _left_out(root: Path, others: list[str], hidden: list[str]) -> list[str]:
     """What is to be said of files that are not read."""
     gone = [file for file in others if not (root / file).exists()]
-    files = sorted({*others} - {*gone})
-    shown = ", ".join(gone[:5]) + ", ..." * (len(gone) > 5)
-    links = f"not read, as they are links to what is not there: {shown}"
-    unseen = (
-        f"not read, as their names are hidden ones: {', '.join(sorted({*hidden})[:5])}{', ...' * (len({*hidden}) > 5)}"
-    )
-    return [*[_not_read(files)] * bool(files), *[links] * bool(gone), *[unseen] * bool(hidden)]
+    tables = [file for file in others if file.endswith((*TABLES, ".jsonl")) and file not in gone]
+    files = sorted({*others} - {*gone} - {*tables})
+    told = {
+        "no labels are taken of": tables,
+        "not read, as they are links to what is not there:": gone,
+        "not read, as their names are hidden ones:": sorted({*hidden}),
+    }
+    lines = [f"{what} {', '.join(names[:5])}{', ...' * (len(names) > 5)}" for what, names in told.items() if names]
+    return [*lines, *[_not_read(files)] * bool(files)]
 
 
 def _not_read(files: list[str]) -> str:

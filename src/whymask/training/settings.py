@@ -93,3 +93,9 @@ class TrainingSettings:
         for name, (fits, expected) in ranges.items():
             if not fits:
                 raise WhymaskError(f"{name} {getattr(self, name)} was given; {expected} was expected; change it")
+        if self.batch_size % self.accumulate:
+            raise WhymaskError(
+                f"--accumulate {self.accumulate} parts of a batch of {self.batch_size} images; parts of one size were "
+                f"expected; give another of the two, such as --batch-size "
+                f"{max(1, self.batch_size // self.accumulate) * self.accumulate}"
+            )
