@@ -92,9 +92,9 @@ def test_labels_of_new_images_do_not_matter(task: str, tuned: dict[str, Path], t
     assert len(predicted(tuned[task], tuned["photos"], tmp_path / "p.csv")[0]) == 10
     whymask.embed(tuned[task], tuned["photos"], out=tmp_path / "f.parquet", runtime=RUNTIME)
     assert (tmp_path / "f.parquet").exists()
-    with pytest.raises(WhymaskError, match=r"f\.csv: features are written as parquet"):
+    with pytest.raises(WhymaskError, match=r"f\.csv: it is written as parquet"):
         whymask.embed(tuned[task], tuned["photos"], out=tmp_path / "f.csv", runtime=RUNTIME)
-    with pytest.raises(WhymaskError, match=r"p\.parquet: predictions are written as csv"):
+    with pytest.raises(WhymaskError, match=r"p\.parquet: it is written as csv"):
         whymask.predict(tuned[task], tuned["photos"], out=tmp_path / "p.parquet", runtime=RUNTIME)
 
 

@@ -81,8 +81,8 @@ def predict(
     default see `network_of`. Images that cannot be read are left out and listed beside `out`. Settings of `runtime` may
     be given by their names, such as ``device="cuda"``.
     """
-    _check_suffix(Path(out), (".csv", ".txt", ""), "predictions")
     check_writable(Path(out))
+    _check_form(Path(out), "csv")
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords))
     folder = network_of(Path(run), cell)
     source = open_source(data, reader=reader, labels=None)
@@ -123,13 +123,13 @@ def embed(
     **keywords: Any,
 ) -> "pandas.DataFrame":
     """Pooled features of the images of `data`, in the columns path and features (float32 lists): as a frame, and as the
-    parquet file `out`, whose name must end so; of frames or tiles a row each.
+    parquet file `out`; of frames or tiles a row each.
 
     `run` is any run with an encoder, a study or a study's cell; of a study the first seed's pretrained encoder, unless
     `cell` names another network. Settings of `runtime` may be given by their names, such as ``device="cuda"``.
     """
-    _check_suffix(Path(out), (".parquet",), "features")
     check_writable(Path(out))
+    _check_form(Path(out), "parquet")
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords))
     folder = encoder_of(Path(run), cell)
     source = open_source(data, reader=reader, labels=None)
@@ -149,13 +149,10 @@ def embed(
     return table.to_pandas()
 
 
-def _check_suffix(out: Path, fitting: tuple[str, ...], what: str) -> None:
+def _check_form(out: Path, form: str) -> None:
     """Raises WhymaskError for a name that says that the file has another form than it will have."""
-    if out.suffix.lower() not in fitting:
-        raise WhymaskError(
-            f"--out {out}: {what} are written as {fitting[0].lstrip('.')}; a name that ends in {fitting[0]} was "
-            "expected; change it"
-        )
+    if out.suffix.lower() in {".csv", ".tsv", ".parquet", ".json", ".npy", ".npz", ".xlsx"} - {f".{form}"}:
+        raise WhymaskError(f"--out {out}: it is written as {form}; a name that ends in .{form} was expected; change it")
 
 
 @torch.inference_mode()
