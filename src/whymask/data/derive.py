@@ -22,16 +22,19 @@ MOST_SEEN = 0.9  # share of an image from which on it is not said that the rest 
 USUAL = DataSettings()
 
 
-def derive(source: Source, asked: DataSettings = USUAL, multiple_of: int = 1) -> Preprocessing:
+def derive(
+    source: Source, asked: DataSettings = USUAL, multiple_of: int = 1, seen: list["_Look"] | None = None
+) -> Preprocessing:
     """Size, channels and value range for `source`, without mean and std, from up to 200 evenly spaced images.
 
-    Size, channels, and what becomes of transparency and frames may be `asked` for.
+    Size, channels, and what becomes of transparency and frames may be `asked` for. `seen`: those `looks` at the images,
+    where they were taken already.
 
     Images that share one size with no side above 96 pixels keep it (rounded down to a multiple of `multiple_of`,
     the side of a patch); others become squares of the median shorter side, at most 96. Where the result is not the
     size of all images, they are stored 1 / 0.875 larger and the network sees the centre.
     """
-    seen = looks(source, asked.alpha, asked.frames)
+    seen = looks(source, asked.alpha, asked.frames) if seen is None else seen
     sides = {(look.height, look.width) for look in seen}
     shorter = int(median(min(look.height, look.width) for look in seen))
     if shorter < multiple_of:
@@ -57,9 +60,8 @@ def derive(source: Source, asked: DataSettings = USUAL, multiple_of: int = 1) ->
     )
 
 
-def cut_off(source: Source, preprocessing: Preprocessing) -> list[str]:
+def cut_off(seen: list["_Look"], preprocessing: Preprocessing) -> list[str]:
     """What to say where less than MOST_SEEN of an image of another shape lies in the square that is kept."""
-    seen = looks(source, preprocessing.alpha, preprocessing.frames)
     height, width = preprocessing.store
     ratios = [look.height * width / (look.width * height) for look in seen]
     shares = [min(ratio, 1 / ratio) for ratio in ratios]
@@ -110,8 +112,7 @@ class _Look:
 def looks(source: Source, alpha: Alpha = "drop", frames: Frames = "first") -> list[_Look]:
     """Looks at an evenly spaced sample of readable images; of ordinary files only the header is decoded."""
     seen, reasons = [], []
-    count = len(source.keys)
-    for index in np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).round().astype(int)).tolist():
+    for index in source.sample(SAMPLE):
         try:
             seen.append(_look_at(source.read(index), alpha, frames))
         except Exception as error:  # a damaged image, whatever its decoder raises; the store lists it as skipped

@@ -9,6 +9,7 @@ from pathlib import Path
 from whymask.data import formats
 from whymask.data.artefacts import refuse_artefacts
 from whymask.data.files import from_csv, from_folder
+from whymask.data.layout import listed
 from whymask.data.metadata import NAMES, from_metadata
 from whymask.data.opening import image_suffixes
 from whymask.data.places import files_under
@@ -137,9 +138,9 @@ def _left_out(root: Path, others: list[str], hidden: list[str]) -> list[str]:
     told = {
         "no labels are taken of": tables,
         "not read, as they are links to what is not there:": gone,
-        "not read, as their names are hidden ones:": sorted({*hidden}),
+        "not read, as their names are hidden ones:": {*hidden},
     }
-    lines = [f"{what} {', '.join(names[:5])}{', ...' * (len(names) > 5)}" for what, names in told.items() if names]
+    lines = [f"{what} {listed(names)}" for what, names in told.items() if names]
     return [*lines, *[_not_read(files)] * bool(files)]
 
 

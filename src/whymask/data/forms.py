@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,7 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from whymask.data.preprocessing import Preprocessing
-from whymask.disk import damaged
+from whymask.disk import damaged, sync_file
 
 QUALITY = 95
 """Of a JPEG; colours have half the resolution (4:2:0)."""
@@ -77,7 +77,7 @@ class Decoded(Form):
                 written += len(images)
             file.seek(0)
             header(written)
-            _sync(file)
+            sync_file(file)
 
     def open(self, folder: Path) -> np.ndarray:
         return np.load(folder / "images.npy", mmap_mode="r")
@@ -105,7 +105,7 @@ class Encoded(Form):
             np.save(ends, np.cumsum(lengths, dtype=np.int64))
             np.save(shape, [*preprocessing.store, preprocessing.channels, preprocessing.dtype.itemsize])
             for file in (images, ends, shape):
-                _sync(file)
+                sync_file(file)
 
     def open(self, folder: Path) -> "EncodedImages":
         return EncodedImages(folder)
@@ -187,11 +187,6 @@ def decode(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 def _is_jpeg(channels: int, dtype: np.dtype) -> bool:
     return dtype == np.uint8 and channels in (1, 3)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def memory() -> int | None:

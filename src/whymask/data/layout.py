@@ -35,8 +35,8 @@ def layout_of(files: Sequence[str]) -> Layout:
         notes.insert(0, f"all images lie in the folder {'/'.join(around)}, which is taken for no class{what}")
     if below := _shared_below(classes, inner):
         notes.append(
-            f"the folders {_listed({*classes} - {''})} are taken for the classes; some of them hold the same "
-            f"subfolders, {_listed(below)}: if these are the classes, list the images in a CSV of path and label"
+            f"the folders {listed({*classes} - {''})} are taken for the classes; some of them hold the same "
+            f"subfolders, {listed(below)}: if these are the classes, list the images in a CSV of path and label"
         )
     return Layout(classes, bases if splits else None, tuple(notes))
 
@@ -54,8 +54,8 @@ def _shared_below(classes: Sequence[str], inner: Sequence[Sequence[str]]) -> lis
 def _what(splits: dict[str, str] | None, classes: Sequence[str]) -> str:
     """What the folders within one around everything are."""
     if splits:
-        return f"; the splits are those within it: {_listed(splits)}"
-    return f"; the classes are those within it: {_listed({*classes} - {''})}" if any(classes) else ""
+        return f"; the splits are those within it: {listed(splits)}"
+    return f"; the classes are those within it: {listed({*classes} - {''})}" if any(classes) else ""
 
 
 def _without_wrapping(parts: list[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
@@ -104,8 +104,8 @@ def _half_splits(parts: Sequence[Sequence[str]]) -> str | None:
         return None
     others = tops - named.keys()
     return (
-        f"the folders {_listed(named)} are named after splits, {_listed(others)} beside them not, so that nothing is "
-        f"taken for a class. If they are splits, move {_listed(others)} elsewhere; if all are classes, list the images "
+        f"the folders {listed(named)} are named after splits, {listed(others)} beside them not, so that nothing is "
+        f"taken for a class. If they are splits, move {listed(others)} elsewhere; if all are classes, list the images "
         "in a CSV with the columns path and label"
     )
 
@@ -120,13 +120,13 @@ def _alike(parts: Sequence[Sequence[str]]) -> str | None:
         return None
     if all(map(split_named, first)):
         return (
-            f"the folders {_listed(inner)} each hold the splits {_listed(first)}, so that nothing is taken for a split "
+            f"the folders {listed(inner)} each hold the splits {listed(first)}, so that nothing is taken for a split "
             f"or a class, and the images of all are read; give one of them, such as {min(inner)}, to read it alone"
         )
     return (
-        f"the folders {_listed(inner)} all hold the subfolders {_listed(first)}, so that nothing is taken for a class. "
-        f"If {_listed(first)} are the classes, name the outer folders train and test, or give one of them; if "
-        f"{_listed(inner)} are, list the images in a CSV with the columns path and label"
+        f"the folders {listed(inner)} all hold the subfolders {listed(first)}, so that nothing is taken for a class. "
+        f"If {listed(first)} are the classes, name the outer folders train and test, or give one of them; if "
+        f"{listed(inner)} are, list the images in a CSV with the columns path and label"
     )
 
 
@@ -164,6 +164,6 @@ def _class_folders(bases: list[str], inner: Sequence[Sequence[str]]) -> tuple[li
     return names, notes
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     shown = sorted(names)
     return ", ".join(shown[:5]) + ", ..." * (len(shown) > 5)

@@ -32,7 +32,7 @@ TRANSPARENT = "transparent parts, whose colours are seen as if they were not (--
 def lost(source: Source, how: DataSettings | Preprocessing = USUAL) -> list[str]:
     """A line for each kind of content that is left out of some of up to 100 evenly spaced images, with their number;
     `how` is what is done with transparency, frames and tiles; of `source` before its files are in parts."""
-    rows = np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)).tolist()
+    rows = source.sample(SAMPLE)
     with whole_pictures() if how.tile is not None else nullcontext():
         found = Counter(what for row in rows for what in _of_row(source, row))
     is_seen = {TRANSPARENT: how.alpha != "drop", FRAMES: how.frames != "first"}

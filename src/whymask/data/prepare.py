@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from whymask.data import doubts
-from whymask.data.derive import cut_off, derive, statistics
+from whymask.data.derive import cut_off, derive, looks, statistics
 from whymask.data.forms import FORMS, Form
 from whymask.data.lost import lost, other_depth
 from whymask.data.near import NONE, NearCopies, near_copies
@@ -173,15 +173,17 @@ def prepare(
     `say` is told what was derived before anything slow begins. Raises WhymaskError where `data` cannot be used.
     """
     source = open_asked(data, config, reader)
-    losses = lost(source, preprocessing or config)
-    source = in_parts(source, preprocessing or config)
-    prep = preprocessing or derive(source, config, multiple_of)
+    how = preprocessing or config
+    losses = lost(source, how)
+    source = in_parts(source, how)
+    seen = looks(source, how.alpha, how.frames)
+    prep = preprocessing or derive(source, config, multiple_of, seen)
     if moments is not None and preprocessing is None and len(moments[0]) == prep.channels:
         prep = replace(prep, mean=moments[0], std=moments[1])
     store = config.store or default_store()
     height, width = prep.size
     say(f"{source.name}: {len(source.keys):,} images, seen at {height}x{width} pixels, {prep.channels} channels")
-    for note in [*source.notes, *losses, *cut_off(source, prep)]:
+    for note in [*source.notes, *losses, *cut_off(seen, prep)]:
         say(note)
     if preprocessing is not None and (warning := other_depth(source, preprocessing)):
         say(f"warning: {warning}")

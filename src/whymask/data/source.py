@@ -53,6 +53,10 @@ class Source:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def sample(self, most: int) -> list[int]:
+        """Up to so many rows, evenly spaced."""
+        return np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(int)).tolist()
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes or targets."""

@@ -22,7 +22,7 @@ from whymask.data.decoding import decoded
 from whymask.data.forms import FORMS, QUALITY, Form, Packed, encode, memory
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.source import Source
-from whymask.disk import check_file, damaged, read_json, sha256_of, sync_folder, write_record
+from whymask.disk import check_file, damaged, read_json, sha256_of, sync_file, sync_folder, write_record
 from whymask.errors import WhymaskError
 from whymask.report.text import in_bytes
 from whymask.tasks import Task
@@ -77,7 +77,7 @@ def store_size(source: Source, preprocessing: Preprocessing) -> int:
 def encoded_size(source: Source, preprocessing: Preprocessing) -> int:
     """About how many bytes the encoded store of `source` takes, by up to SAMPLE evenly spaced images."""
     sizes = []
-    for row in np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)).tolist():
+    for row in source.sample(SAMPLE):
         with suppress(Exception):  # a damaged image, which is left out
             sizes.append(len(encode(preprocessing.decode(source.read(row)))))
     return round(float(np.mean(sizes)) * len(source)) if sizes else 0
@@ -105,8 +105,13 @@ def form_text(source: Source, preprocessing: Preprocessing, cache: Path, form: F
     decoded_size = in_bytes(store_size(source, preprocessing))
     if form is DECODED:
         return f"decoded images are kept in {cache} ({decoded_size})"
-    about = in_bytes(encoded_size(source, preprocessing))
+    path = store_path(source, preprocessing, cache, form)
+    about = in_bytes(_bytes_of(path) if path.exists() else encoded_size(source, preprocessing))
     return f"images are kept encoded in {cache} (about {about}; decoded they would take {decoded_size})"
+
+
+def _bytes_of(store: Path) -> int:
+    return sum(file.stat().st_size for file in store.iterdir())
 
 
 def store_path(source: Source, preprocessing: Preprocessing, cache: Path, form: Form = DECODED) -> Path:
@@ -147,7 +152,7 @@ def open_images(
         fingerprint=_fingerprint(hashes, labels),
         preprocessing=preprocessing,
         path=folder,
-        nbytes=sum(file.stat().st_size for file in folder.iterdir()),
+        nbytes=_bytes_of(folder),
         is_exact=form.is_exact(preprocessing),
     )
 
@@ -259,8 +264,7 @@ def _write(source: Source, preprocessing: Preprocessing, folder: Path, form: For
     form.write(folder, packed(), len(source), preprocessing)
     with (folder / HASHES).open("wb") as file:
         np.save(file, np.array(hashes, dtype="S32"))
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
     index = {"version": VERSION, "name": source.name, "stamp": source.stamp, "skipped": skipped}
     sums = {name: sha256_of(folder / name) for name in (*form.files, HASHES)}
     write_record(folder / "index.json", index | {"sha256": sums})

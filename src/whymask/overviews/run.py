@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from whymask.data.decoding import hash_of, reason_of
-from whymask.data.derive import cut_off, derive
+from whymask.data.derive import cut_off, derive, looks
 from whymask.data.doubts import labels_text, listed
 from whymask.data.lost import lost
 from whymask.data.near import LIKENESS, near_pairs
@@ -91,10 +91,9 @@ def overview(
     source = open_asked(data, asked, reader)
     losses = lost(source, asked)
     source = in_parts(source, asked)
-    how = derive(source, asked)
-    rows = np.arange(len(source))
-    if 0 < looked < len(rows):
-        rows = np.unique(np.linspace(0, len(source) - 1, looked).round().astype(int))
+    seen = looks(source, asked.alpha, asked.frames)
+    how = derive(source, asked, seen=seen)
+    rows = np.array(source.sample(looked or len(source)))
     found = _looks(source, how, rows)
     usable = {row: look for row, look in found.items() if isinstance(look, Look)}
     equal = _equal(usable)
@@ -102,7 +101,7 @@ def overview(
         "name": source.name,
         "images": len(source),
         "looked": len(rows),
-        "notes": [*source.notes, *losses, *cut_off(source, how), *_alone(source)],
+        "notes": [*source.notes, *losses, *cut_off(seen, how), *_alone(source)],
         "labels": labels_text(source),
         "splits": [] if source.splits is None else sorted({*source.splits}),
         "classes": _classes(source),
