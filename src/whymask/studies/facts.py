@@ -11,7 +11,7 @@ from whymask.data.prepare import FEW_UNLABELLED
 from whymask.data.splits import LARGEST_SHARE, USUAL_SHARE
 from whymask.errors import WhymaskError
 from whymask.report.text import count, known
-from whymask.stages.speaking import largest_of
+from whymask.stages.speaking import largest_of, leading_of
 from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG
 from whymask.studies.settling import MOST_SEEDS, seeds_needed
 from whymask.studies.verdict import state_of
@@ -35,7 +35,7 @@ class Facts:
         self.study, self.task, self.folder = study, task, shlex.quote(folder)
         self.verdict, self.setting, self.data = study["verdict"], study["setting"], study["data"]
         self.kind = self.verdict.get("kind", "")
-        self.method = self.setting.get("method", "mae")
+        self.method = leading_of(study) or "mae"
         self.above_chance = self.verdict.get("above_chance")
 
     # the verdict's numbers

@@ -1,6 +1,8 @@
 """How long a study still takes: from the cells that ran, by the operations of those that are left."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from whymask.stages.classify import classifier_training
 from whymask.stages.pretrain import pretraining
@@ -16,23 +18,41 @@ def kind_of(cell: Cell) -> str:
 
 
 def operations_of(runner: Runner, cells: Sequence[Cell]) -> dict[str, float]:
-    """Operations of each cell, by its name: counted once for pretraining and once for a classifier, as every seed and
-    every arm has the same network, then by the images that they train and are tested on."""
-    config, context = runner.config, runner.context
-    dear = pretraining(context, config.pretraining(config.first_seed)).operations()
-    smallest = Cell(SCRATCH, config.budgets[0], config.first_seed)
-    rows = runner.rows_of(smallest)
-    job = runner.job(smallest, rows, context.prepared.test, runner.training_of(SCRATCH, len(rows)))
-    per_image = classifier_training(context, job).operations_per_image()
-    tested = len(context.prepared.test) / 3  # forward alone, a third of forward and backward
+    """Operations of each cell, by its name: counted once for each arm's pretraining and classifier, as every seed has
+    the same networks, then by the images that they train and are tested on."""
+    config = runner.config
+    per_image = {arm: classifying_operations(runner, arm) for arm in {cell.arm for cell in cells if cell.budget}}
+    dear = {arm: pretraining_operations(runner, arm) for arm in {cell.arm for cell in cells if cell.budget is None}}
+    if SCRATCH_LONG in per_image:
+        dear[SCRATCH_LONG] = pretraining_operations(runner, config.method)
+    tested = len(runner.context.prepared.test) / 3  # forward alone, a third of forward and backward
     counted = {}
     for cell in cells:
         if cell.budget is None:
-            counted[cell.name] = dear
+            counted[cell.name] = dear[cell.arm]
             continue
         steps, batch = runner.schedule_of(cell)
-        counted[cell.name] = (steps * batch + tested) * per_image + (dear if cell.arm == SCRATCH_LONG else 0.0)
+        counted[cell.name] = (steps * batch + tested) * per_image[cell.arm] + dear.get(cell.arm, 0.0) * (
+            cell.arm == SCRATCH_LONG
+        )
     return counted
+
+
+def pretraining_operations(runner: Runner, arm: str) -> float:
+    """Of one pretraining of the arm's encoder, counted without running it."""
+    config = runner.config
+    return pretraining(runner.context_of(arm), config.pretraining(config.first_seed, arm)).operations()
+
+
+def classifying_operations(runner: Runner, arm: str) -> float:
+    """Of one image that the arm's classifier learns from. Weights do not matter: no pretraining is run for it."""
+    config, start = runner.config, runner.config.start_of(arm)
+    smallest = Cell(SCRATCH if start is None else arm, config.budgets[0], config.first_seed)
+    rows = runner.rows_of(smallest)
+    job = runner.job(smallest, rows, runner.context.prepared.test, runner.training_of(smallest.arm, len(rows)))
+    if start is not None:
+        job = replace(job, build=partial(start.build, runner.context.preprocessing, config.first_seed))
+    return classifier_training(runner.context_of(smallest.arm), job).operations_per_image()
 
 
 class Pace:
