@@ -13,8 +13,12 @@ PRETRAINING, CLASSIFYING = "pretraining", "classifying"
 """Kinds of cells: an operation of the one takes another time than one of the other."""
 
 
-def kind_of(cell: Cell) -> str:
-    return PRETRAINING if cell.budget is None else CLASSIFYING
+Kind = tuple[str, str]
+"""A network, "" being the study's own, and what is done with it."""
+
+
+def kind_of(cell: Cell) -> Kind:
+    return cell.arm if "=" in cell.arm else "", PRETRAINING if cell.budget is None else CLASSIFYING
 
 
 def operations_of(runner: Runner, cells: Sequence[Cell]) -> dict[str, float]:
@@ -56,12 +60,13 @@ def classifying_operations(runner: Runner, arm: str) -> float:
 
 
 class Pace:
-    """Seconds that are left: of cells of a kind that ran already, by their own pace, of others by that of the rest."""
+    """Seconds that are left: of cells of a kind that ran already, by their own pace, of others by that of what else was
+    done with their network."""
 
     def __init__(self, operations: Mapping[str, float], cells: Sequence[Cell]) -> None:
         """`operations` of each of `cells`, by name."""
         self._left = {cell.name: (kind_of(cell), operations[cell.name]) for cell in cells}
-        self._measured = {kind: [0.0, 0.0] for kind in (PRETRAINING, CLASSIFYING)}
+        self._measured = {kind: [0.0, 0.0] for kind, _ in self._left.values()}
 
     def done(self, cell: Cell, seconds: float | None = None) -> None:
         """The cell is finished, by `seconds` of computing; None where it was before, or failed, and tells nothing."""
@@ -71,9 +76,13 @@ class Pace:
             self._measured[kind][1] += operations
 
     def seconds_left(self) -> float | None:
-        """None before anything was measured."""
-        total = [sum(parts) for parts in zip(*self._measured.values(), strict=True)]
-        if not total[1]:
+        """None before anything was measured of each network."""
+        paces = {kind: self._pace(kind) for kind, _ in self._left.values()}
+        if None in paces.values() or not any(of for _, of in self._measured.values()):
             return None
-        paces = {kind: took / of if of else total[0] / total[1] for kind, (took, of) in self._measured.items()}
-        return sum(operations * paces[kind] for kind, operations in self._left.values())
+        return sum(operations * (paces[kind] or 0.0) for kind, operations in self._left.values())
+
+    def _pace(self, kind: Kind) -> float | None:
+        """Seconds an operation."""
+        alike = [self._measured[kind], *(sums for other, sums in self._measured.items() if other[0] == kind[0])]
+        return next((took / of for took, of in alike if of), None)

@@ -86,7 +86,7 @@ def road_text(road: Row, about: Metric, task: Task) -> str:
     if best is None:
         return ""
     beaten, even = _beaten(road)
-    said = f"At {labels:g} {task.bought(labels)} the best mean has {best}: {road['means'][best]:.3g} {about.title}"
+    said = f"At {labels:g} {task.bought(labels)} {best} has the best mean, {road['means'][best]:.3g} {about.title}"
     if beaten:
         said += f"; it is better than {_listed(beaten, road)}"
     if even:
