@@ -70,7 +70,8 @@ class Facts:
     @property
     def given_arms(self) -> list[str]:
         """Those that start from weights of elsewhere."""
-        return [arm for arm in self.setting.get("arms", {}) if arm == INIT or "=" in arm]
+        named = [*self.setting.get("arms", {}), *(row["arm"] for row in self.study["pairs"])]
+        return [arm for arm in dict.fromkeys(named) if arm == INIT or "=" in arm]
 
     @cached_property
     def best_given(self) -> str:

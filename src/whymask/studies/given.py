@@ -39,8 +39,15 @@ class GivenStart:
     def build(self, prep: Preprocessing, seed: int) -> Encoder:
         """The encoder with the weights, for images of this preprocessing; what they lack, drawn from `seed`."""
         encoder = build_encoder(self.encoder, prep.size, prep.channels, seed)
-        encoder.origin = load_checkpoint(encoder, Path(self.origin), self.partial)
+        try:
+            encoder.origin = load_checkpoint(encoder, Path(self.origin), self.partial)
+        except WhymaskError as error:
+            raise WhymaskError(f"{self.asked}: {error}") from None
         return encoder
+
+    @property
+    def asked(self) -> str:
+        return f"--init {self.origin}" if self.arm == INIT else f"--starts {self.kind}={self.origin}"
 
     def seen_by(self, context: Context) -> Context:
         """The same images, standardised as the weights were trained to see them."""

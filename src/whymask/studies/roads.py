@@ -92,7 +92,8 @@ def road_text(road: Row, about: Metric, task: Task) -> str:
     if even:
         said += f"; that it is better than {_listed(even, road)} may be chance"
     pairs = len(road["comparisons"])
-    return f"{said} (p below {LEVEL:g} over seeds and over test images, corrected by Holm for {pairs} comparisons)."
+    corrected = f", corrected by Holm for {pairs} comparisons" if pairs > 1 else ""
+    return f"{said} (p below {LEVEL:g} over seeds and over test images{corrected})."
 
 
 def _beaten(road: Row) -> tuple[list[str], list[str]]:

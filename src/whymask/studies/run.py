@@ -17,7 +17,7 @@ from whymask.disk import check_folder, write_arrays, write_csv, write_record
 from whymask.encoders import build_encoder
 from whymask.errors import BusyError
 from whymask.later import recorded
-from whymask.methods import encoder_for
+from whymask.methods import SETTINGS, encoder_for
 from whymask.methods.settings import with_method
 from whymask.progress import Decoding, say, time_left
 from whymask.runs import RunFolder, command
@@ -78,7 +78,8 @@ def study(
     Returns study.json's content, its tables also as frames. Raises WhymaskError when `out` holds another study (the
     difference is listed) or the data cannot be used, and Interrupted after Ctrl-C; the same call continues.
     """
-    asked = with_method(settings or StudySettings(), keywords)
+    named = [start for start in keywords.get("starts") or () if start in SETTINGS]
+    asked = with_method(settings or StudySettings(), keywords | ({"method": named[0]} if named else {}))
     if not plan:
         check_folder(Path(out))
     context = _prepare(data, asked, reader)
