@@ -139,9 +139,9 @@ def _check(flag: Flag, value: str) -> None:
     """Raises WhymaskError for a value that the flag cannot take."""
     if value.startswith("--"):
         raise WhymaskError(f"{flag.name} has no value: expected {_expected(flag)} behind it.")
-    if value == "None":
+    if value == "None" or value in flag.words:
         return
-    if flag.words and not flag.takes_several and value not in flag.words:
+    if flag.words and not flag.takes_several and flag.number is None:
         raise WhymaskError(f"{flag.name} {value}: expected one of {', '.join(flag.words)}; choose one.")
     if flag.number is not None:
         try:
@@ -151,10 +151,11 @@ def _check(flag: Flag, value: str) -> None:
 
 
 def _expected(flag: Flag) -> str:
-    if flag.words:
+    if flag.words and flag.number is None:
         return f"one of {', '.join(flag.words)}"
     kind = {int: "a whole number", float: "a number", None: "a value"}[flag.number]
-    return f"{kind}, such as {flag.default}" if flag.number and isinstance(flag.default, int | float) else kind
+    example = f", such as {flag.default}" if flag.number and isinstance(flag.default, int | float) else ""
+    return f"{kind}{example}{', or ' if flag.words else ''}{', '.join(flag.words)}"
 
 
 def _meant(names: Sequence[str]) -> str:

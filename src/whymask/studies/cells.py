@@ -188,7 +188,7 @@ class Runner:
     def schedule_of(self, cell: Cell) -> tuple[int, int]:
         """Steps of fine-tuning, but for what scratch-long goes on, and images in each."""
         labels, finetune = len(self.rows_of(cell)), self.config.finetune
-        batch = min(finetune.batch_size, labels)
+        batch = min(int(finetune.batch_size), labels)
         return finetune.epochs_for(labels) * (labels // batch), batch
 
     def finetuning_of(self, arm: str) -> FinetuneTrainingSettings:

@@ -98,6 +98,12 @@ class StudySettings(PerMethod):
             raise WhymaskError(f"--seeds {self.seeds}: at least 1 is needed, and 3 for a verdict.")
         if not 0 < self.margin < 1:
             raise WhymaskError(f"--margin {self.margin:g}: expected a share of the metric's range, such as {MARGIN}.")
+        for stage, training in {"pretrain": self.pretrain, "finetune": self.finetune}.items():
+            if training.batch_size == "auto":
+                raise WhymaskError(
+                    f"--{stage}.batch-size auto: a study's networks are compared at one batch, wherever its cells run; "
+                    f"'whymask {stage} ... --batch-size auto' says what fits: give that number"
+                )
         if self.finetune.layer_decay != 1:
             raise WhymaskError(
                 f"--finetune.layer-decay {self.finetune.layer_decay:g}: scratch is trained without layer decay. "
