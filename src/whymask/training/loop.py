@@ -24,7 +24,7 @@ from whymask.progress import Steps
 from whymask.randomness import derive
 from whymask.runs import RunFolder
 from whymask.training.compiling import Compiled, Compiling, compiled, planned
-from whymask.training.device import scaler_of
+from whymask.training.device import products_for, scaler_of
 from whymask.training.log import Given, Log
 from whymask.training.memory import told
 from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
@@ -107,6 +107,7 @@ def fit(
         stop_signal() as stop,
         batches.ahead(range(first, steps)),
         told(fabric, training),
+        products_for(fabric),
         compiled(model, planned(compiling, fabric.device.type, training)) as forward,
     ):
         for step in range(first, steps):
