@@ -68,7 +68,8 @@ def pretrain(
     fitting = encoder_for(settings.method, start.encoder)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
-    context, prep = Context(fabric, prepared), prepared.images.preprocessing
+    context = Context(fabric, prepared, settings.runtime.compile)
+    prep = prepared.images.preprocessing
     encoder = resolve(fitting, prep.size, prep.channels)
     for note in encoder.notes(prep.size):
         say(note)
@@ -127,7 +128,7 @@ def finetune(
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
-    context, out = Context(fabric, prepared), Path(out)
+    context, out = Context(fabric, prepared, settings.runtime.compile), Path(out)
     warn_of_other_data(settings.like, context.fingerprint)
     encoder = start.build(prepared, settings.seed)
     budget = parse_budget(settings.budget)

@@ -55,6 +55,8 @@ class Classifier(nn.Module):
             self.head = nn.Linear(encoder.dim, outputs)
         nn.init.zeros_(self.head.bias)
         self.norm = nn.BatchNorm1d(encoder.dim, affine=False, eps=1e-6) if frozen else nn.Identity()
+        self.is_one_graph = encoder.kind in ("cnn", "vit")
+        self.draws_alike = True
         if frozen:
             encoder.requires_grad_(False)
 
@@ -139,7 +141,7 @@ def _trained(context: Context, job: ClassifierJob, run: RunFolder, label: str) -
     objective = objective_of(context, job)
     training = with_validation(classifier_training(context, job), context, job)
     per_image = training.operations_per_image()
-    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label)
+    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
     model: Any = training.model
     predictions = predict(model, task, objective, prepared, job.test)
     result = {

@@ -123,7 +123,7 @@ def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
     fabric = make_fabric(asked.runtime)
     prepared = prepare(data, asked.data, multiple_of=asked.encoder.square, reader=reader, say=say, progress=Decoding())
     prepared.require_labels()
-    return Context(fabric, prepared)
+    return Context(fabric, prepared, asked.runtime.compile)
 
 
 def _resolve(

@@ -23,7 +23,10 @@ class RuntimeSettings:
     """How many GPUs (or CPU processes) share each batch, by distributed data parallel."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """auto: bf16-mixed on a GPU that has it, else 32-true: most CPUs multiply bf16 far slower than fp32. 16-mixed, with
-    a scaled loss, is for GPUs that have no bf16."""
+    a scaled loss, is for GPUs that have no bf16. In both, what stays fp32 is multiplied in tf32, in 32-true nothing."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether torch.compile compiles what is trained, which takes a minute at first: auto on a CUDA GPU, of a ViT and
+    of classifiers, where the run is long enough to earn that back. Results differ by rounding."""
     threads: int | None = None
     """CPU threads; default: what PyTorch finds. Bit-identical resuming needs the same number, so it is recorded."""
 
