@@ -95,7 +95,7 @@ def test_a_stopped_build_goes_on_where_it_was(
 
 def _killed(cache: Path, form: str) -> None:
     building.SECONDS, os.cpu_count = 0.0, lambda: 1
-    build(source_of(fails_at=COUNT - 1, how=signal.SIGKILL)[0], cache, FORMS[form])
+    build(source_of(fails_at=COUNT - 2, how=signal.SIGKILL)[0], cache, FORMS[form])
 
 
 def _without_room(cache: Path, form: str) -> None:

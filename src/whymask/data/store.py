@@ -129,6 +129,8 @@ def open_images(
         size = store_size if form is DECODED else encoded_size
         needed = size(source, preprocessing)
         build(source, preprocessing, folder, form, progress or (lambda done, total: None), needed)
+        if source.spent is not None:
+            source.spent()
     images, hashes, index = _opened(folder, form)
     kept = np.ones(len(source), dtype=bool)
     kept[[row for row, _ in index["skipped"]]] = False
