@@ -35,11 +35,10 @@ CHUNK = 2**23
 """Bytes that are asked for at a time."""
 SPARED = 2**30
 """Bytes of the disk that stay free."""
-TOKENS = (
-    *("ETag", "etag", "Content-MD5", "Last-Modified", "LastModified", "last_modified", "md5Hash", "generation"),
-    *("mtime", "updated", "created", "size"),
-)
-"""What file systems tell by which a file is known to be another."""
+DIGESTS = ("ETag", "etag", "Content-MD5", "md5Hash", "generation")
+MOMENTS = ("Last-Modified", "LastModified", "last_modified", "mtime", "updated", "created")
+"""What file systems tell by which a file is known to be another, beside its size; the moment where there is no digest.
+A listing must tell what a question for the one file tells."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, NotImplementedError, ImportError)
 
@@ -100,7 +99,8 @@ def retried(address: str, work: Callable[[], T]) -> T:
             return work()
         except WhymaskError:
             raise
-        except Exception as error:  # whatever the package raises that asks
+        except Exception as raised:  # whatever the package raises that asks
+            error = _behind(raised)
             if isinstance(error, OSError) and error.errno in NO_ROOM:
                 raise
             if pause is None or not _may_pass(error):
@@ -110,12 +110,19 @@ def retried(address: str, work: Callable[[], T]) -> T:
     raise AssertionError
 
 
-def _may_pass(error: Exception) -> bool:
+def _behind(error: BaseException) -> BaseException:
+    """Why a file is said not to be there, where nothing answers: so fsspec tells it of web servers."""
+    while isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _may_pass(error: BaseException) -> bool:
     status = getattr(error, "status", 500)
     return not isinstance(error, FINAL) and (status in (408, 425, 429) or status >= 500)
 
 
-def why_of(error: Exception) -> str:
+def why_of(error: BaseException) -> str:
     text = " ".join(str(error).split()) or "no answer"
     return f"not there: {text}" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {text}"
 
@@ -154,8 +161,9 @@ def _found(address: str) -> list[Remote]:
 
 
 def _remote(system: "AbstractFileSystem", path: str, about: dict[str, Any]) -> Remote:
-    told = [f"{name}={about[name]}" for name in TOKENS if about.get(name) is not None]
-    return Remote(str(system.unstrip_protocol(path)), about.get("size"), digest_of(told))
+    said: Any = next((about[name] for name in (*DIGESTS, *MOMENTS) if about.get(name) is not None), None)
+    told = said.timestamp() if hasattr(said, "timestamp") else str(said).strip('"')
+    return Remote(str(system.unstrip_protocol(path)), about.get("size"), digest_of([f"{told} {about.get('size')}"]))
 
 
 class Fetched:
