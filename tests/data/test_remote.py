@@ -94,9 +94,10 @@ def reads_of(memory: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     before = type(memory)._open
 
-    def spied(self: Any, path: str, *given: Any, **more: Any) -> Any:
-        found.append(path)
-        return before(self, path, *given, **more)
+    def spied(self: Any, path: str, mode: str = "rb", **more: Any) -> Any:
+        if mode == "rb":
+            found.append(path)
+        return before(self, path, mode, **more)
 
     monkeypatch.setattr(type(memory), "_open", spied)
     return found
