@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from packed import IMAGES, pixels, png, samples, write_shards, write_tar
-from whymask.data import parquets, pictures, remote
+from whymask.data import parquets, pictures, protocols, remote
 from whymask.data.derive import derive
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings, check_there
@@ -25,6 +25,7 @@ from whymask.data.source import Source
 from whymask.data.sources import open_asked
 from whymask.data.store import open_images
 from whymask.errors import WhymaskError
+from whymask.upkeep import needless_in, remove
 
 
 @pytest.fixture
@@ -214,6 +215,11 @@ def test_a_full_disk_keeps_what_came(memory: Any, tmp_path: Path, cache: Path, m
             opened("memory://shards", cache)
     assert list((cache / "fetched").glob("*.part"))
     assert np.array_equal(pixels(opened("memory://shards", cache)), IMAGES[:4])
+    assert not needless_in([], cache, days=1)
+    listed = needless_in([], cache, days=0)
+    assert {each.path.parent.name for each in listed} == {"fetched", "glances", "indices"}
+    remove(listed)
+    assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
 def test_a_web_server_without_ranges_gives_shards_and_parquet(web: Served, tmp_path: Path, cache: Path) -> None:
@@ -355,19 +361,18 @@ def test_a_host_that_is_not_there_is_not_asked_for_each_of_its_files(
 )
 def test_what_is_wrong_with_an_address_is_told(given: str, said: str, memory: Any, cache: Path) -> None:
     memory.pipe("/odd/notes.doc", b"text")
-    check_there(given)
     with pytest.raises(WhymaskError, match=said):
+        check_there(given)
         opened(given, cache)
 
 
 def test_a_driver_that_is_not_installed_is_named_with_its_command(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without(*given: Any, **more: Any) -> Any:
-        raise ImportError("Install s3fs to access S3")
-
-    monkeypatch.setattr("fsspec.core.url_to_fs", without)
+    monkeypatch.setattr(protocols, "find_spec", lambda package: None)
     for protocol, package in (("s3", "s3fs"), ("gs", "gcsfs")):
-        with pytest.raises(WhymaskError, match=f"the driver of {protocol}:// is not installed; pip install {package}"):
-            opened(f"{protocol}://bucket/train.tar", cache)
+        given = f"{protocol}://bucket/train-{{000..009}}.tar"
+        for ask in (lambda given=given: check_there(given), lambda given=given: opened(given, cache)):
+            with pytest.raises(WhymaskError, match=f"{protocol}:// needs .* pip install {package}"):
+                ask()
 
 
 def test_a_table_of_paths_and_addresses_is_refused(tmp_path: Path, cache: Path) -> None:

@@ -11,7 +11,8 @@ from whymask.data.labels import read_labels
 from whymask.data.layout import layout_of
 from whymask.data.opening import image_suffixes
 from whymask.data.pictures import Pictures
-from whymask.data.remote import Remote, files_at, is_address, retried, system_of
+from whymask.data.protocols import is_address
+from whymask.data.remote import Remote, files_at, retried, system_of
 from whymask.data.settings import LabelSettings
 from whymask.data.shards import from_tar_at
 from whymask.data.source import Source, split_column
@@ -25,7 +26,6 @@ LISTS = (".csv", ".tsv", ".txt")
 
 def from_address(name: str, asked: LabelSettings | None, cache: Path) -> Source:
     """Shards, parquet files, a list, or images: a file, a folder, a pattern or braces behind an address."""
-    check_driver(name)
     files = files_at(name)
     if len(braced(name)) == 1 and len(files) > 1:
         refuse_holes(name, [file.address for file in files if file.address.endswith((*ARCHIVES, PARQUET))])
@@ -45,11 +45,6 @@ def from_address(name: str, asked: LabelSettings | None, cache: Path) -> Source:
             ".parquet, images, or a .csv or .txt of addresses were expected; check the address"
         )
     return from_addresses(name, images, asked, cache)
-
-
-def check_driver(address: str) -> None:
-    """Raises WhymaskError where no file system is called so, or its driver is not installed."""
-    system_of(braced(address)[0])
 
 
 def from_addresses(name: str, addresses: Sequence[str], asked: LabelSettings | None, cache: Path) -> Source:

@@ -15,7 +15,7 @@ from whymask.data.layout import layout_of
 from whymask.data.opening import open_file, regular
 from whymask.data.pictures import Pictures
 from whymask.data.places import located
-from whymask.data.remote import is_address
+from whymask.data.protocols import is_address
 from whymask.data.settings import LabelSettings
 from whymask.data.source import SPLIT_OF, RawImage, Reader, Source, split_column
 from whymask.data.stamps import digest_of, stamp_files

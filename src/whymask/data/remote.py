@@ -2,19 +2,18 @@
 fails, and fetched into the store's folder, where a command that was stopped goes on."""
 
 import errno
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
 from whymask.data.braces import braced, refuse_missing
+from whymask.data.protocols import check_address, protocol_of
 from whymask.data.stamps import digest_of
 from whymask.disk import sync_file
 from whymask.errors import WhymaskError
@@ -23,8 +22,6 @@ from whymask.report.text import in_bytes
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
-"""By protocol, the package to install."""
 PAUSES = (1.0, 2.0, 4.0)
 """Seconds before a file is asked for again: so many times and once."""
 CONNECT, SILENT = 10.0, 60.0
@@ -45,10 +42,6 @@ FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryErr
 T = TypeVar("T")
 
 
-def is_address(text: str) -> bool:
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
-
-
 @dataclass(frozen=True)
 class Remote:
     """A file that is not here: its address, its size, None where nothing tells it, and what changes when it does."""
@@ -64,28 +57,18 @@ class Remote:
 
 def system_of(address: str) -> tuple["AbstractFileSystem", str]:
     """The file system behind an address, and the path there. Raises WhymaskError where there is none, or no driver."""
-    import fsspec
     from fsspec.core import url_to_fs
 
-    protocol = address.partition("://")[0].lower()
+    check_address(address)
     options: dict[str, Any] = {}
-    if protocol in ("http", "https"):
+    if protocol_of(address) in ("http", "https"):
         import aiohttp
 
         options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(None, sock_connect=CONNECT, sock_read=SILENT)}
     try:
         system, path = url_to_fs(address, **options)
-    except ImportError as error:
-        package = DRIVERS.get(protocol)
-        how = f"pip install {package}" if package else str(error)
-        raise WhymaskError(f"{address}: the driver of {protocol}:// is not installed; {how}") from error
-    except ValueError as error:
-        known = fsspec.available_protocols()
-        near = "".join(f"; did you mean {name}://?" for name in get_close_matches(protocol, known, n=1))
-        raise WhymaskError(
-            f"{address}: no file system is called {protocol}; s3://, gs://, https:// or another that fsspec knows was "
-            f"expected{near}"
-        ) from error
+    except (ImportError, ValueError) as error:  # a driver of another kind of address
+        raise WhymaskError(f"{address}: its file system cannot be used ({error}); install or correct that") from error
     return system, path
 
 
@@ -223,7 +206,7 @@ def bring(remote: Remote, part: Path) -> None:
 
     def ask() -> None:
         with part.open("ab") as here:
-            is_stream = here.tell() == 0 and remote.address.startswith("http")
+            is_stream = here.tell() == 0 and protocol_of(remote.address) in ("http", "https")
             with system.open(path, "rb", **({"block_size": 0} if is_stream else {"cache_type": "none"})) as there:
                 if not is_stream:
                     there.seek(here.tell())

@@ -13,6 +13,7 @@ import tyro
 
 from whymask.data.braces import braced, refuse_missing
 from whymask.data.glyph_settings import parse_glyphs
+from whymask.data.protocols import check_address, is_address
 from whymask.errors import WhymaskError
 from whymask.flags import readable
 from whymask.later import LATER
@@ -174,8 +175,8 @@ def check_there(data: str) -> None:
     before anything slow is imported or opened."""
     if data.partition(":")[0] == "glyphs":
         parse_glyphs(data)
-    elif "://" in data:  # which is asked once the package that asks is imported
-        braced(data)
+    elif is_address(data):  # which is asked later
+        check_address(braced(data)[0])
     elif len(files := braced(data)) > 1 and not Path(data).expanduser().exists():
         refuse_missing(
             data, files, [file for file in files if not has_magic(file) and not Path(file).expanduser().exists()]

@@ -21,8 +21,8 @@ from whymask.data.glyphs import glyph_source
 from whymask.data.objects import from_object
 from whymask.data.opening import image_suffixes
 from whymask.data.picked import from_picked
+from whymask.data.protocols import is_address
 from whymask.data.readers import of_reader, reader_named
-from whymask.data.remote import is_address
 from whymask.data.settings import DataSettings, LabelSettings, default_store, matching
 from whymask.data.shards import from_tar
 from whymask.data.source import RawImage, Reader, Source
