@@ -85,13 +85,14 @@ def is_first() -> bool:
 
 
 class Decoding:
-    """Tells how far the decoding of images has come, now and then."""
+    """Tells how far the decoding of images has come, or another thing that is long, now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str = "decoding", unit: str = "images") -> None:
+        self.doing, self.unit = doing, unit
         self._last_line = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
         if now - self._last_line > SECONDS_BETWEEN_DECODING_LINES:
             self._last_line = now
-            say(f"decoding: {done:,} of {total:,} images")
+            say(f"{self.doing}: {done:,} of {total:,} {self.unit}")

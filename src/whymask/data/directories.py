@@ -8,12 +8,14 @@ from pathlib import Path
 
 from whymask.data import formats
 from whymask.data.artefacts import refuse_artefacts
+from whymask.data.braces import ARCHIVES, refuse_holes
 from whymask.data.files import from_csv, from_folder
 from whymask.data.layout import listed
 from whymask.data.metadata import NAMES, from_metadata
 from whymask.data.opening import image_suffixes
 from whymask.data.places import files_under
 from whymask.data.settings import LabelSettings
+from whymask.data.shards import from_tar
 from whymask.data.source import Reader, Source
 from whymask.data.tables import from_disk, from_parquet
 from whymask.errors import WhymaskError
@@ -27,8 +29,9 @@ MANY_TABLES = 3
 """Tables beside images up to which it is said of each why it gives no labels."""
 
 
-def from_directory(name: str, folder: Path, reader: Reader | None, labels: LabelSettings | None) -> Source:
-    """Images of a folder, labelled by metadata, by their folders or by a table beside them; or the folder's tables."""
+def from_directory(name: str, folder: Path, reader: Reader | None, labels: LabelSettings | None, cache: Path) -> Source:
+    """Images of a folder, labelled by metadata, by their folders or by a table beside them; or its parquet files, or
+    its shards."""
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
         return from_disk(name, folder, labels)
     hidden: list[str] = []
@@ -44,8 +47,12 @@ def from_directory(name: str, folder: Path, reader: Reader | None, labels: Label
             others = [file for file in others if not file.endswith(TABLES)]
         return replace(source, notes=(*source.notes, *_left_out(root, others, hidden)))
     tables = [file for file in files if file.endswith(".parquet")]
+    shards = [file for file in files if file.endswith(ARCHIVES)]
+    refuse_holes(name, tables or shards)
     if tables:
-        return from_parquet(name, root, tables, labels)
+        return from_parquet(name, root, tables, labels, cache)
+    if shards:
+        return from_tar(name, root, shards, labels, cache)
     if any(IDX in Path(file).name for file in files):
         raise WhymaskError(
             f"{name}: files in the form of MNIST ({next(file for file in files if IDX in Path(file).name)}), which are "
@@ -53,8 +60,8 @@ def from_directory(name: str, folder: Path, reader: Reader | None, labels: Label
             "data"
         )
     raise WhymaskError(
-        f"{name}: no images in this folder ({_by_suffix(files) or 'no files'}); files such as .jpg, .png or .parquet "
-        "were expected; check the path, or give a --reader for formats that Pillow cannot open"
+        f"{name}: no images in this folder ({_by_suffix(files) or 'no files'}); files such as .jpg, .png, .parquet "
+        "or .tar were expected; check the path, or give a --reader for formats that Pillow cannot open"
     )
 
 
