@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from whymask.data.batches import check_divides
 from whymask.data.prepare import Prepared
 from whymask.data.sources import Reader
 from whymask.disk import check_folder, read_arrays, write_arrays
@@ -74,7 +75,7 @@ def pretrain(
     )
     for warning in prepared.warnings():
         say(f"warning: {warning}")
-    if job.origin is not None:
+    if job.origin is not None or fabric.world_size > 1:
         pretraining(context, job)  # what does not fit is told before a folder is made
     result = pretrain_encoder(
         context,
@@ -117,6 +118,7 @@ def finetune(
     budget = parse_budget(settings.budget)
     rows = context.labelled_rows(budget, settings.seed)
     training = resolve_finetuning(settings.training, len(rows), prepared, encoder.config)
+    check_divides(min(training.batch_size, len(rows)), fabric.world_size, training.accumulate)
     say(training.text())
     job = ClassifierJob(
         **pretrained_by(start.origin),
@@ -166,7 +168,8 @@ def probe(
     fabric = make_fabric(settings.runtime)
     origin = weights_of(None if settings.origin == SCRATCH else settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
-    prepared = start.prepare(data, settings.data, reader)
+    with fabric.rank_zero_first():
+        prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
     context = Context(fabric, prepared)
     encoder = start.build(prepared, settings.seed)
@@ -184,12 +187,13 @@ def probe(
         about={"neighbours": settings.neighbours},
     )
     with context.open(Path(out), record, alone=True) as run:
-        if run.result is not None:
-            return run.result
+        result = context.by_first(lambda: run.result)
+        if result is not None:
+            return result
         warn_of_seen(origin, prepared)
         predictions = probe_predictions(encoder.to(fabric.device), prepared, rows, settings.neighbours)
         result = probe_result(prepared, rows, predictions, encoder.dim, settings.seed)
-        run.finish(result)
+        context.by_first(lambda: run.finish(result))
     for kind, of_kind in predictions.items():
         say(kind)
         _say_scores(prepared, of_kind)
