@@ -9,8 +9,6 @@ from multiprocessing.context import ForkServerProcess
 
 from children import start_child
 
-SECONDS = 120
-
 
 def free_port() -> int:
     with socket.socket() as found:
@@ -26,11 +24,15 @@ def start_ranks(world: int, work: Callable[..., object], *given: object) -> list
 
 def on_ranks(world: int, work: Callable[..., object], *given: object) -> list[int | None]:
     """The same, waited for: their exit codes."""
-    children = start_ranks(world, work, *given)
-    until = time.monotonic() + SECONDS
+    return ended(start_ranks(world, work, *given))
+
+
+def ended(children: list[ForkServerProcess], seconds: float = 240) -> list[int | None]:
+    """Exit codes of processes that were started. Who has not ended by then, because another one failed, is killed."""
+    until = time.monotonic() + seconds
     for child in children:
         child.join(max(1, until - time.monotonic()))
-        child.kill()  # who still waits for one that failed
+        child.kill()
         child.join()
     return [child.exitcode for child in children]
 

@@ -27,11 +27,17 @@ CHANNELS_LAST = ("cuda",)
 """Types of devices on which a CNN is in this memory format."""
 
 
-def make_fabric(config: RuntimeSettings) -> Fabric:
-    """A launched Fabric for `config`. Raises WhymaskError when the device is not there."""
+def make_fabric(config: RuntimeSettings, *, alone: bool = False) -> Fabric:
+    """A launched Fabric for `config`. Raises WhymaskError when the device is not there, where `config` and who started
+    the processes differ, and for several processes where what is done is done `alone`."""
     device = config.device if config.device != "auto" else best_device()
     devices, nodes, environment = launched_by(config)
     check_device(device, devices)
+    if alone and devices * nodes > 1:
+        raise WhymaskError(
+            f"{devices * nodes} processes (--devices {devices}, --nodes {nodes}) for what one does alone; leave these "
+            f"out, and start it without torchrun or srun"
+        )
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported(False) else "32-true"

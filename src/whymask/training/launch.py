@@ -73,9 +73,9 @@ def _how_to_start(asked: RuntimeSettings) -> str:
     command = shlex.join(sys.argv[1:])
     return (
         f"--nodes {asked.nodes} was given, but nobody has started this command on other nodes; torchrun or srun was "
-        f"expected. Type on each node, with the name or address of the first one:\n"
-        f"  torchrun --nnodes {asked.nodes} --nproc-per-node {asked.devices} --rdzv-backend c10d --rdzv-endpoint "
-        f"FIRST:29500 -m whymask {command}\n"
+        f"expected. Type on every node, with its number, 0 to {asked.nodes - 1}, and the address of the first one:\n"
+        f"  torchrun --nnodes {asked.nodes} --nproc-per-node {asked.devices} --node-rank NUMBER --master-addr FIRST "
+        f"--master-port 29500 -m whymask {command}\n"
         f"or once under Slurm:\n"
         f"  srun --nodes {asked.nodes} --ntasks-per-node {asked.devices} {sys.executable} -m whymask {command}"
     )
