@@ -3,6 +3,7 @@
 What computes is imported where it is used: help, and what is wrong with a command, are there at once.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -380,7 +381,7 @@ def main() -> None:
         settle(sys.argv[1:])
         run(sys.argv[1:])
     except WhymaskError as error:
-        say(f"error: {error}", from_all=True)
+        _tell(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt as stopped:  # and training.loop's Interrupted, which says where
         say(str(stopped) or "stopped")
@@ -390,8 +391,18 @@ def main() -> None:
 
         if not lost_another(error):
             raise
-        say("error: another of the processes that compute together has ended; the same command continues")
+        _tell("error: another of the processes that compute together has ended; the same command continues")
         sys.exit(1)
+
+
+def _tell(error: str) -> None:
+    """Once, of processes that compute together."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        say(error)
+        return
+    from whymask.ranks import once
+
+    once(lambda: say(error, from_all=True))
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

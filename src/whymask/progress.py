@@ -81,7 +81,8 @@ def say(text: str, from_all: bool = False) -> None:
 
 def is_first() -> bool:
     """Whether this is the first, or only, one of the processes that compute together, as their launchers tell them."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+    of_slurm = os.environ.get("SLURM_PROCID", "0") if "SLURM_STEP_ID" in os.environ else "0"
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", of_slurm)) == "0"
 
 
 class Decoding:

@@ -67,7 +67,7 @@ def explain(
     left_out = reader_left_out(next(iter(arms[0].values())).folder, reader or settings.data.reader)
     for line in [*inherited_text(seen, given[0]), *left_out]:
         say(line)
-    fabric = make_fabric(settings.runtime)
+    fabric = make_fabric(settings.runtime, alone=True)
     prepared = prepare(
         data,
         settings.data,

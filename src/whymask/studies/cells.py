@@ -14,7 +14,8 @@ from whymask.disk import check, read_json, write_record
 from whymask.encoders import Encoder, build_encoder, load_encoder
 from whymask.errors import BusyError, DamagedError, WhymaskError
 from whymask.methods import settings_for
-from whymask.progress import say
+from whymask.progress import is_first, say
+from whymask.ranks import all_come
 from whymask.stages.classify import ClassifierJob, metrics_of, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.pretrain import pretrain_encoder, pretraining
@@ -125,11 +126,12 @@ class Runner:
 
     def run(self, cell: Cell, place: str = "") -> dict[str, Any]:
         """The cell's result; {"busy": who runs it} where another process does. A cell that fails is marked with its
-        error and raises nothing but Interrupted, and that another process has ended.
+        error and raises nothing but Interrupted, that another process has ended, and what others do not fail of.
 
         `place` stands before the cell's title where its progress is shown: "[3/24] "."""
         error_file = self.folder(cell) / "error.json"
-        error_file.unlink(missing_ok=True)  # of an earlier attempt
+        if is_first():
+            error_file.unlink(missing_ok=True)  # of an earlier attempt
         try:
             return self.pretrain(cell, place) if cell.budget is None else self.train(cell, place)
         except Interrupted:
@@ -137,10 +139,11 @@ class Runner:
         except BusyError as busy:
             return {"busy": str(busy)}
         except Exception as error:
-            if lost_another(error):
+            if lost_another(error) or not all_come(f"failed {cell.name}"):
                 raise
             failed = {"error": f"{type(error).__name__}: {error}"}
-            write_record(error_file, failed)
+            if is_first():
+                write_record(error_file, failed)
             return failed
 
     def pretrain(self, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from whymask.data.batches import check_divides
 from whymask.data.near import SHOWN
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
@@ -91,27 +92,28 @@ def study(
         say(drawn.text())
         return StudyResult(plan=drawn.to_dict())
 
-    folder = _begin(runner, hours)
+    folder = context.by_first(lambda: _begin(runner, hours))
+    context.check_shared(runner.out)
     if runner.config.search:
         runner = replace(runner, tuned=search(runner))
     try:
         run_cells(runner, mine)
     except Interrupted:
         with suppress(BusyError), context.holding(folder):
-            _report(runner, everything, folder, images=images, names=names)
+            context.by_first(lambda: _report(runner, everything, folder, images=images, names=names))
         raise
     with context.holding(folder, wait=True):  # who comes last has all cells
-        table = _report(runner, everything, folder, images=images, names=names)
+        table = context.by_first(lambda: _report(runner, everything, folder, images=images, names=names))
         is_done = all(runner.is_done(cell) for cell in everything)
         if is_done and is_wanted(final, table, runner.out):
             table = add_final(runner, table)
-            write_record(runner.out / "study.json", table)
-            write_study_page(runner.out, images=images, names=names)
+            context.by_first(lambda: write_record(runner.out / "study.json", table))
+            context.by_first(lambda: write_study_page(runner.out, images=images, names=names))
         if explain and is_done:
             explain_study(runner, data, images=images, names=names)
-            write_study_page(runner.out, images=images, names=names)
+            context.by_first(lambda: write_study_page(runner.out, images=images, names=names))
         given = table["verdict"]
-        folder.finish({"verdict": given})
+        context.by_first(lambda: folder.finish({"verdict": given}))
     for road in table.get("roads", []):
         say(road["text"])
     say(f"{given['text']}{settled_by(given)}\n{advice_text(table['advice'])}\nThe page: {runner.out / 'report.html'}")
@@ -121,7 +123,10 @@ def study(
 def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
     encoder_for(asked.method, asked.encoder)  # what does not fit is told before an image is opened
     fabric = make_fabric(asked.runtime)
-    prepared = prepare(data, asked.data, multiple_of=asked.encoder.square, reader=reader, say=say, progress=Decoding())
+    with fabric.rank_zero_first():
+        prepared = prepare(
+            data, asked.data, multiple_of=asked.encoder.square, reader=reader, say=say, progress=Decoding()
+        )
     prepared.require_labels()
     return Context(fabric, prepared, asked.runtime.compile)
 
@@ -146,6 +151,11 @@ def _resolve(
         say(f"{start.arm}: {start.build(context.preprocessing, config.first_seed).origin}")
         if start.kind == "continue":
             pretraining(runner.context_of(start.arm), config.pretraining(config.first_seed, start.arm))
+    if context.fabric.world_size > 1:
+        pretraining(context, config.pretraining(config.first_seed))
+        for cell in all_cells(config):
+            if cell.budget is not None:
+                check_divides(runner.schedule_of(cell)[1], context.fabric.world_size, config.finetune.accumulate)
     if hours is not None:
         fitted = fit_hours(runner, list(all_cells(config)), hours, explain, planned(runner, final))
         runner = replace(runner, config=fitted)
@@ -190,7 +200,7 @@ def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: boo
 
 def run_cells(runner: Runner, cells: list[Cell]) -> None:
     """Run what is not finished; say what came out, what failed, and how long the others still take."""
-    runner.redo_damaged(cells)
+    runner.context.by_first(lambda: runner.redo_damaged(cells))
     unfinished = [cell for cell in cells if not (runner.folder(cell) / "result.json").exists()]
     pace = Pace(operations_of(runner, unfinished), unfinished) if unfinished else None
     for position, cell in enumerate(cells, start=1):

@@ -29,8 +29,8 @@ from whymask.training.log import Given, Log
 from whymask.training.memory import told
 from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
 from whymask.training.state import State, resume
+from whymask.training.stopping import Asked, Meeting, Stop, stop_signal
 from whymask.training.stopping import Interrupted as Interrupted
-from whymask.training.stopping import stop_signal, stops
 
 LossOf = Callable[[nn.Module, Batch, int], Mapping[str, Tensor]]
 """(model, batch, step) -> {"loss": scalar, and further scalars to log}."""
@@ -97,9 +97,10 @@ def fit(
     scaler = scaler_of(fabric)
     state = State(model, optimiser, average, scaler)
     log = Log(run if fabric.is_global_zero else None, steps, batches)
+    meeting = Meeting(fabric)
     clock = log.clock
     withholds = fabric.device.type in ("cpu", "cuda")  # whose fused AdamW leaves out a step without asking the device
-    first = resume(run, state, log)
+    first = resume(fabric, run, state, log)
     model.train()
     last_saved = time.monotonic()
     with (
@@ -119,10 +120,11 @@ def fit(
             if scaler is not None:
                 scaler.unscale_(optimiser)
             norm = clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], config.clip)
-            loss: Any = fabric.all_reduce(values["loss"])
-            log.keep(Given(step, rate, batches.rows_of(step), values | {"loss": loss}, norm, scaler is not None))
+            done = step + 1
+            values = meeting.means(values, partial(_asked, stop, log, done, last_saved, config))
+            log.keep(Given(step, rate, batches.rows_of(step), values, norm, scaler is not None))
             if scaler is None and withholds:
-                optimiser.found_inf = (~(loss.isfinite() & norm.isfinite())).float()  # type: ignore[attr-defined]
+                optimiser.found_inf = (~(values["loss"].isfinite() & norm.isfinite())).float()  # type: ignore[attr-defined]
             elif scaler is None:
                 _read(log, run, seed, is_timed=True)
             wrapped_optimiser.step()  # a scaler leaves out such a step by itself
@@ -134,11 +136,10 @@ def fit(
             clock.seconds += time.perf_counter() - began
             clock.waiting += waited
             clock.images += batches.batch_size
-            done = step + 1
-            stopping = stops(fabric, stop)
+            agreed = meeting.agreed(is_last=done == steps)
             validates = training.validate is not None and _validates_after(done, steps)
-            saves = stopping or done == steps or _is_due(done, last_saved, config)
-            if validates or saves or fabric.world_size > 1 or log.is_due(done):
+            saves = agreed.stop or agreed.save or done == steps or _is_numbered(done, config)
+            if validates or saves or agreed.read or log.is_full(done):
                 _read(log, run, seed)
                 if training.watch is not None and log.means:
                     log.warn(training.watch(log.first, log.means))
@@ -150,7 +151,7 @@ def fit(
             if fabric.is_global_zero and saves:
                 run.save_checkpoint(state.checkpoint(done, log))
                 last_saved = time.monotonic()
-            if stopping:
+            if agreed.stop:
                 fabric.barrier()  # a process that ends ends the others, who may be writing
                 raise Interrupted(f"stopped after step {done} of {steps}; the same command continues {run.path}")
     state.use_average()
@@ -189,10 +190,14 @@ def _validates_after(done: int, steps: int) -> bool:
     return done * VALIDATIONS // steps > (done - 1) * VALIDATIONS // steps
 
 
-def _is_due(done: int, last_saved: float, config: TrainingConfig) -> bool:
-    if config.checkpoint_every is not None:
-        return done % config.checkpoint_every == 0
-    return time.monotonic() - last_saved > SECONDS_BETWEEN_CHECKPOINTS
+def _asked(stop: Stop, log: Log, done: int, last_saved: float, config: TrainingConfig) -> Asked:
+    """What this process asks for after `done` steps, of what is not decided by their number."""
+    is_old = config.checkpoint_every is None and time.monotonic() - last_saved > SECONDS_BETWEEN_CHECKPOINTS
+    return Asked(stop.requested, is_old, log.is_due())
+
+
+def _is_numbered(done: int, config: TrainingConfig) -> bool:
+    return config.checkpoint_every is not None and done % config.checkpoint_every == 0
 
 
 def _note(log: Log) -> str:
@@ -207,7 +212,8 @@ def _read(log: Log, run: RunFolder, seed: int, *, is_timed: bool = False) -> Non
     if bad is None:
         return
     where, loss = run.path / "nonfinite.json", str(log.latest)
-    write_json(where, {"step": bad.step, "seed": seed, "loss": loss, "rows": bad.rows.tolist()})
+    if log.run is not None:
+        write_json(where, {"step": bad.step, "seed": seed, "loss": loss, "rows": bad.rows.tolist()})
     raise WhymaskError(
         f"the loss or its gradient was not finite at step {bad.step} (loss {loss}). The last good checkpoint is kept "
         f"in {run.path}, and {where.name} lists the batch's images. Lower the learning rate, or look at these images."

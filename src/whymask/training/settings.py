@@ -20,7 +20,9 @@ class RuntimeSettings:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a GPU if there is one: cuda, or mps, that of an Apple Mac."""
     devices: int = 1
-    """How many GPUs (or CPU processes) share each batch, by distributed data parallel."""
+    """How many GPUs (or CPU processes) of each node share each batch, by distributed data parallel."""
+    nodes: int = 1
+    """On how many nodes (machines), started by torchrun or srun: docs/cluster.md."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """auto: bf16-mixed on a GPU that has it, else 32-true: most CPUs multiply bf16 far slower than fp32. 16-mixed, with
     a scaled loss, is for GPUs that have no bf16. In both, what stays fp32 is multiplied in tf32, in 32-true nothing."""
@@ -32,7 +34,7 @@ class RuntimeSettings:
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for no thread or no device."""
-        for name, value in (("threads", self.threads), ("devices", self.devices)):
+        for name, value in (("threads", self.threads), ("devices", self.devices), ("nodes", self.nodes)):
             if value is not None and value < 1:
                 raise WhymaskError(f"--{name} {value} was given; at least 1 was expected; change it, or leave it out")
 
