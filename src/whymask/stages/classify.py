@@ -79,6 +79,7 @@ class ClassifierJob:
         config: of the encoder; `build` makes it with its first weights, once the run is known not to be finished.
         further_operations: counts by how many the schedule is lengthened, where it is.
         change: of the loss, such as hiding parts of the images.
+        beside: what else is asked of the trained encoder, for result.json.
     """
 
     arm: str
@@ -97,6 +98,7 @@ class ClassifierJob:
     about: dict[str, Any] = field(default_factory=dict)
     further_operations: Callable[[], float] | None = None
     change: Callable[[LossOf], LossOf] = lambda loss_of: loss_of
+    beside: Callable[[Encoder], dict[str, Any]] | None = None
 
     def record(self, data: str) -> RunRecord:
         return RunRecord(
@@ -149,6 +151,7 @@ def _trained(context: Context, job: ClassifierJob, run: RunFolder, label: str) -
         "operations": per_image * fitted["images_seen"],
         "operations_per_image": per_image,
         **fitted,
+        **({} if job.beside is None else job.beside(model.encoder)),
     }
     if fabric.is_global_zero:
         save_classifier(model, task, objective, context.preprocessing, run.path)
