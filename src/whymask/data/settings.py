@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from whymask.data.composite_settings import is_composites, parse_composites
 from whymask.data.glyph_settings import parse_glyphs
 from whymask.errors import WhymaskError
 from whymask.flags import readable
@@ -168,11 +169,14 @@ def _can_be_imported(package: str) -> bool:
 
 
 def check_there(data: str) -> None:
-    """Raises WhymaskError where `data`, as a user names images, is neither glyphs, nor a file or folder, nor a pattern
-    that matches one, nor like the id of a data set on the Hugging Face hub, and for a folder without any file: known
-    before anything slow is imported or opened."""
+    """Raises WhymaskError where `data`, as a user names images, is neither glyphs nor composites, nor a file or folder,
+    nor a pattern that matches one, nor like the id of a data set on the Hugging Face hub, and for a folder without any
+    file: known before anything slow is imported or opened."""
     if data.partition(":")[0] == "glyphs":
         parse_glyphs(data)
+    elif is_composites(data):
+        for _, part in parse_composites(data).parts:
+            check_there(part)
     elif has_magic(data) and not Path(data).expanduser().exists():
         if not matching(data):
             raise WhymaskError(f"{data}: this pattern matches no file; images were expected there; check the path")
