@@ -10,6 +10,7 @@ from whymask.data import formats
 from whymask.data.artefacts import refuse_artefacts
 from whymask.data.braces import ARCHIVES, refuse_holes
 from whymask.data.files import from_csv, from_folder
+from whymask.data.idx import from_idx, is_idx
 from whymask.data.layout import listed
 from whymask.data.metadata import NAMES, from_metadata
 from whymask.data.opening import image_suffixes
@@ -23,8 +24,6 @@ from whymask.errors import WhymaskError
 TABLES = (".csv", ".tsv")
 ANSWERS = "predictions.csv"
 """What `predict` writes, unless told otherwise: answers are no labels."""
-IDX = "-idx3-ubyte"
-"""In the names of MNIST's files of images."""
 MANY_TABLES = 3
 """Tables beside images up to which it is said of each why it gives no labels."""
 
@@ -53,12 +52,8 @@ def from_directory(name: str, folder: Path, reader: Reader | None, labels: Label
         return from_parquet(name, root, tables, labels, cache)
     if shards:
         return from_tar(name, root, shards, labels, cache)
-    if any(IDX in Path(file).name for file in files):
-        raise WhymaskError(
-            f"{name}: files in the form of MNIST ({next(file for file in files if IDX in Path(file).name)}), which are "
-            "not read here; images were expected; in Python give torchvision.datasets.MNIST(...), or its like, as the "
-            "data"
-        )
+    if any(map(is_idx, files)):
+        return from_idx(name, root, files, labels)
     raise WhymaskError(
         f"{name}: no images in this folder ({_by_suffix(files) or 'no files'}); files such as .jpg, .png, .parquet "
         "or .tar were expected; check the path, or give a --reader for formats that Pillow cannot open"

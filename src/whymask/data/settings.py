@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from whymask.data.braces import braced, refuse_missing
+from whymask.data.composite_settings import is_composites, parse_composites
 from whymask.data.glyph_settings import parse_glyphs
 from whymask.data.protocols import check_address, is_address
 from whymask.errors import WhymaskError
@@ -170,11 +171,14 @@ def _can_be_imported(package: str) -> bool:
 
 
 def check_there(data: str) -> None:
-    """Raises WhymaskError where `data`, as a user names images, is neither glyphs, nor a file or folder, nor a pattern
-    that matches one, nor like the id of a data set on the Hugging Face hub, and for a folder without any file: known
-    before anything slow is imported or opened."""
+    """Raises WhymaskError where `data`, as a user names images, is neither glyphs nor composites, nor a file or folder,
+    nor a pattern that matches one, nor like the id of a data set on the Hugging Face hub, and for a folder without any
+    file: known before anything slow is imported or opened."""
     if data.partition(":")[0] == "glyphs":
         parse_glyphs(data)
+    elif is_composites(data):
+        for _, part in parse_composites(data).parts:
+            check_there(part)
     elif is_address(data):  # which is asked later
         check_address(braced(data)[0])
     elif len(files := braced(data)) > 1 and not Path(data).expanduser().exists():

@@ -4,6 +4,7 @@ a run's settings ask for."""
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from glob import has_magic
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from PIL import Image
 from whymask.data.addresses import from_address, from_list
 from whymask.data.arrays import from_arrays, from_npz
 from whymask.data.braces import ARCHIVES, PARQUET, braced, parted, refuse_holes
+from whymask.data.composite_settings import is_composites, parse_composites
+from whymask.data.composites import composite_source
 from whymask.data.directories import from_directory
 from whymask.data.files import from_csv
 from whymask.data.glyph_settings import parse_glyphs
@@ -51,6 +54,7 @@ def open_source(
       A metadata.csv or metadata.jsonl with a column file_name, as Hugging Face has them, gives the labels instead.
     - a CSV file with the columns path and label (empty: unlabelled; "cat|dog": several), or path and target (numbers),
       and perhaps split; further columns are kept
+    - a folder of files in the form of MNIST (train-images-idx3-ubyte.gz)
     - a parquet file or a folder of them, a `datasets.save_to_disk` folder, or the id of a data set on the hub, with
       columns image and label (a class, or a list of them) or target
     - WebDataset shards: a .tar, a .tar.gz or .tgz, a folder or a pattern of them, or "train-{000000..000009}.tar"; a
@@ -65,6 +69,8 @@ def open_source(
     - a pandas frame with the columns path and label, as a CSV has them, or images as parquet has them; a
       `datasets.Dataset` or a dict of splits; a PyTorch data set of images, or of pairs of image and label
     - "glyphs" or "glyphs:unlabelled=2000,seed=1": built-in images whose features are known
+    - "composites:A=photos,B=fashion.npz,train=500": pictures of paired classes, one above the other, each from a source
+      of its own
     - a Source, returned as it is
 
     `reader` opens the files of a folder or CSV that Pillow cannot: it gets a path and returns a PIL image or an
@@ -99,6 +105,8 @@ def _opened(data: Any, reader: Reader | None, labels: LabelSettings | None, besi
     text, path = os.fspath(data), Path(data).expanduser()
     if text == "glyphs" or text.startswith("glyphs:"):
         return glyph_source(parse_glyphs(text))
+    if is_composites(text):
+        return composite_source(parse_composites(text), partial(open_source, cache=cache))
     if is_address(text):
         return from_address(text, labels, cache)
     if path.is_dir():
