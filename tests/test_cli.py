@@ -191,12 +191,17 @@ def test_list_shows_which_encoders_each_method_fits(
 def test_list_says_of_a_network_whether_it_can_be_an_encoder(
     whymask: Command, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("COLUMNS", "400")
     assert whymask("list", "resnet18", "convnextv2_at*", "mixnet_s", "ecaresnet50t") == 0
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     shown = {row[0]: row[2:] for row in rows if row}
     assert [shown[name][0] for name in ("resnet18", "convnextv2_atto", "mixnet_s")] == ["proven", "proven", "untested"]
     assert shown["ecaresnet50t"][0] == "impossible" and "a Conv1d, has no masked form" in shown["ecaresnet50t"][1]
+    assert [shown[name][2] for name in ("resnet18", "ecaresnet50t")] == [
+        "scratch, init, frozen, pretrain, continue",
+        "scratch, init, frozen",
+    ]
+    assert "spark" in shown["resnet18"][3].split(", ") and shown["ecaresnet50t"][3] == ""
     assert whymask("list", "resnet19") == 2
 
 

@@ -309,8 +309,9 @@ def list_methods(names: Annotated[tuple[str, ...], Positional] = ()) -> None:
     """Show the methods of pretraining, and which encoders each fits.
 
     Args:
-        names: timm networks, such as resnet18 or "convnext*": shows of each whether it is proven to work as an
-            encoder, untested, or impossible, and why.
+        names: timm networks, such as resnet18 or "convnext*": shows of each whether pretraining it is proven,
+            untested, or impossible, and why; and the starts that it allows: scratch, pretrain (by which methods),
+            public weights that are fine-tuned (init), pretrained further (continue) or only read (frozen).
     """
     from whymask.listing import encoders_table, methods_table, proven
 

@@ -18,11 +18,13 @@ def methods_table() -> Table:
 
 
 def encoders_table(patterns: tuple[str, ...]) -> Table:
-    table = Table("encoder", "kind", "status", "why")
+    table = Table("encoder", "kind", "pretraining", "why not", "starts", "pretrained by")
     for pattern in patterns:
         for name in timm.list_models(pattern) or [pattern]:
             found = support_of(name)
-            table.add_row(found.name, found.kind, found.status, found.reason)
+            by = [method for method, cls in METHODS.items() if found.kind in cls.encoders]
+            starts, methods = ", ".join(found.starts), ", ".join(by) if "pretrain" in found.starts else ""
+            table.add_row(found.name, found.kind, found.status, found.reason, starts, methods)
     return table
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
+from itertools import takewhile
 from typing import Any
 
 from whymask.errors import WhymaskError
@@ -88,12 +89,17 @@ def _check_there(
 
 
 def method_of(flags: Sequence[Flag], arguments: Sequence[str]) -> str | None:
-    """The method that is given, else the default; None for a command that has none."""
-    default = next((flag.default for flag in flags if flag.name == "--method"), None)
+    """The method that is given, also among the starts of a study, else the default; None for a command that has
+    none."""
+    known = next((flag for flag in flags if flag.name == "--method"), None)
+    if known is None:
+        return None
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if default is not None and argument.partition("=")[0] == "--method":
+        if argument.partition("=")[0] == "--method":
             return argument.partition("=")[2] or following
-    return default
+    behind = arguments[arguments.index("--starts") + 1 :] if "--starts" in arguments else []
+    starts = takewhile(lambda word: not word.startswith("--"), behind)
+    return next((start for start in starts if start in known.words), known.default)
 
 
 def _resolve(command: str, spelt: str, flags: Sequence[Flag], method: str | None) -> tuple[Flag, str]:
@@ -143,9 +149,9 @@ def _check(flag: Flag, value: str) -> None:
     """Raises WhymaskError for a value that the flag cannot take."""
     if value.startswith("--"):
         raise WhymaskError(f"{flag.name} has no value: expected {_expected(flag)} behind it.")
-    if value == "None":
+    if value == "None" or value in flag.words:
         return
-    if flag.words and not flag.takes_several and value not in flag.words:
+    if flag.words and not flag.takes_several and flag.number is None:
         raise WhymaskError(f"{flag.name} {value}: expected one of {', '.join(flag.words)}; choose one.")
     if flag.number is not None:
         try:
@@ -155,10 +161,11 @@ def _check(flag: Flag, value: str) -> None:
 
 
 def _expected(flag: Flag) -> str:
-    if flag.words:
+    if flag.words and flag.number is None:
         return f"one of {', '.join(flag.words)}"
     kind = {int: "a whole number", float: "a number", None: "a value"}[flag.number]
-    return f"{kind}, such as {flag.default}" if flag.number and isinstance(flag.default, int | float) else kind
+    example = f", such as {flag.default}" if flag.number and isinstance(flag.default, int | float) else ""
+    return f"{kind}{example}{', or ' if flag.words else ''}{', '.join(flag.words)}"
 
 
 def _meant(names: Sequence[str]) -> str:

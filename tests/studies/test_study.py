@@ -276,10 +276,10 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[], None]:
             raise RuntimeError("out of luck")
         return train(self, cell, place)
 
-    def failing_pretraining(self: Runner, seed: int, place: str = "") -> dict[str, Any]:
-        if name == f"pretrain-mae-{seed}":
+    def failing_pretraining(self: Runner, cell: Cell, place: str = "") -> dict[str, Any]:
+        if cell.name == name:
             raise RuntimeError("out of luck")
-        return pretraining(self, seed, place)
+        return pretraining(self, cell, place)
 
     monkeypatch.setattr(Runner, "train", failing)
     monkeypatch.setattr(Runner, "pretrain", failing_pretraining)

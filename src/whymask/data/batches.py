@@ -96,30 +96,35 @@ class Batches:
     ) -> None:
         if len(rows) == 0:
             raise WhymaskError("no images to train on; expected at least one; check the labels and the splits")
-        self.batch_size = min(batch_size, len(rows))
-        if batch_size < 1 or self.batch_size % world:
-            raise WhymaskError(
-                f"a batch of {self.batch_size} images over {world} processes; expected a multiple of {world}"
-            )
-        if self.batch_size % (world * parts):
-            raise WhymaskError(
-                f"--accumulate {parts} parts of a batch of {self.batch_size} images"
-                f"{f' over {world} processes' if world > 1 else ''}; a number was expected that divides it, such as "
-                f"{max(n for n in range(1, parts + 1) if self.batch_size // world % n == 0)}; change one of the two"
-            )
         self.images, self.rows, self.seed, self.augment = images, np.asarray(rows), seed, augment
         self.strong, self.order, self.draw = strong, order or self._permuted, draw
-        self.device, self.rank, self.world, self.parts = torch.device(device), rank, world, parts
-        self.steps_per_epoch = len(rows) // self.batch_size
-        self.share = self.batch_size // world // parts
+        self.device, self.rank, self.world = torch.device(device), rank, world
         self._epoch: tuple[int, np.ndarray] = (-1, self.rows)  # the order last used: a cache, not a state
         self._ahead: Ahead[tuple[Batch, Any]] | None = None
         self._resident: Resident | None = None
+        self._cut(batch_size, parts)
 
-    def in_parts(self, parts: int) -> "Batches":
-        """The same batches in another number of parts, which must divide them."""
+    def _cut(self, batch_size: int, parts: int) -> None:
+        self.batch_size, self.parts = min(batch_size, len(self.rows)), parts
+        if batch_size < 1 or self.batch_size % self.world:
+            raise WhymaskError(
+                f"a batch of {self.batch_size} images over {self.world} processes; expected a multiple of {self.world}"
+            )
+        if self.batch_size % (self.world * parts):
+            raise WhymaskError(
+                f"--accumulate {parts} parts of a batch of {self.batch_size} images"
+                f"{f' over {self.world} processes' if self.world > 1 else ''}; a number was expected that divides it, "
+                f"such as {max(n for n in range(1, parts + 1) if self.batch_size // self.world % n == 0)}; change one "
+                f"of the two"
+            )
+        self.steps_per_epoch = len(self.rows) // self.batch_size
+        self.share = self.batch_size // self.world // parts
+
+    def cut(self, *, batch_size: int | None = None, parts: int | None = None) -> "Batches":
+        """The same images in batches of another size, or in another number of parts, which must divide them."""
         other = copy.copy(self)
-        other.parts, other.share, other._ahead = parts, self.share * self.parts // parts, None
+        other._ahead = None
+        other._cut(batch_size or self.batch_size, parts or self.parts)
         return other
 
     def __call__(self, turn: int) -> Batch:

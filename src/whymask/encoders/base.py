@@ -3,14 +3,14 @@
 import math
 from dataclasses import asdict, dataclass, fields
 from itertools import takewhile
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import timm
 from torch import Tensor, nn
 
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders.branches import branches_of
-from whymask.encoders.settings import EncoderSettings
+from whymask.encoders.settings import EncoderSettings, Pool
 from whymask.encoders.timm_names import sketch
 from whymask.errors import WhymaskError
 
@@ -155,7 +155,7 @@ class Encoder(nn.Module):
         """Features of a whole image -> (B, D), what a classifier's head is put on: the network's own pooling."""
         return self.net.forward_head(features, pre_logits=True)
 
-    def use_pool(self, pool: Literal["mean", "token"]) -> None:
+    def use_pool(self, pool: Pool) -> None:
         """Makes `pool` read something else from now on. Raises WhymaskError where there is no choice."""
         raise WhymaskError(f"encoder {self.config.name!r} pools in one way; leave 'pool' out (given: {pool})")
 

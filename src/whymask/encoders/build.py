@@ -2,29 +2,38 @@
 
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
 
 import timm
 
 from whymask.encoders.base import Encoder, EncoderConfig, Size, check_known
-from whymask.encoders.cnn import PlainCNNConfig, TimmCNNConfig
+from whymask.encoders.cnn import PlainCNNConfig, TimmCNNConfig, check_masked_forms
+from whymask.encoders.eva import EvaConfig
 from whymask.encoders.settings import EncoderSettings
 from whymask.encoders.swin import SwinConfig
-from whymask.encoders.timm_names import is_timm, kind_of
+from whymask.encoders.timm_names import form_of, is_timm, sketch
 from whymask.encoders.two_layer import TwoLayerConfig
-from whymask.encoders.vit import ViTConfig
+from whymask.encoders.vit import ViTConfig, check_tokens
+from whymask.encoders.whole import WholeConfig
 from whymask.errors import WhymaskError
 from whymask.randomness import seeded
 
 ENCODERS: dict[str, type[EncoderConfig]] = {"cnn": PlainCNNConfig, "vit": ViTConfig, "two-layer": TwoLayerConfig}
 """whymask's own names; any other name is a network of timm."""
 
-OF_TIMM: dict[str, type[EncoderConfig]] = {"cnn": TimmCNNConfig, "vit": ViTConfig, "swin": SwinConfig}
-"""What timm's networks become, by `kind_of` their names."""
+OF_TIMM: dict[str, type[EncoderConfig]] = {
+    "cnn": TimmCNNConfig,
+    "vit": ViTConfig,
+    "swin": SwinConfig,
+    "eva": EvaConfig,
+}
+"""What timm's networks become, by `form_of` their names; those that cannot be shown a part of an image become a
+`WholeConfig`."""
 
 
 def kinds() -> list[str]:
-    """The names of all kinds."""
-    return list(dict.fromkeys([*OF_TIMM, *(config.kind for config in ENCODERS.values())]))
+    """The names of all kinds that can be pretrained."""
+    return list(dict.fromkeys(config.kind for config in [*OF_TIMM.values(), *ENCODERS.values()]))
 
 
 def config_class(name: str) -> type[EncoderConfig]:
@@ -32,11 +41,25 @@ def config_class(name: str) -> type[EncoderConfig]:
     if name in ENCODERS or name == "auto":
         return ENCODERS["cnn" if name == "auto" else name]
     if is_timm(name):
-        return OF_TIMM[kind_of(name)]
+        return WholeConfig if why_whole(name) else OF_TIMM[form_of(name)]
     near = get_close_matches(name, [*ENCODERS, *filter(is_timm, timm.list_models())], cutoff=0.3) or list(ENCODERS)
     raise WhymaskError(
         f"unknown encoder {name!r}; nearest: {', '.join(near)} (all: auto, {', '.join(ENCODERS)}, and timm's names)"
     )
+
+
+@cache
+def why_whole(name: str) -> str | None:
+    """Why the network of timm cannot be shown a part of an image; None of one that can. No weights are made."""
+    kind = OF_TIMM[form_of(name)].kind
+    try:
+        if kind == "vit":
+            check_tokens(sketch(name), name)
+        elif kind == "cnn":
+            check_masked_forms(name)
+    except WhymaskError as error:
+        return str(error)
+    return None
 
 
 def resolve(asked: EncoderSettings, size: Size, channels: int) -> EncoderConfig:

@@ -1,18 +1,13 @@
-"""Which networks of timm can be pretrained: proven, untested or impossible."""
+"""What can be done with a network of timm: whether it can be pretrained is proven, untested or impossible."""
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import timm.layers
-import torch
 from torch import nn
 
-from whymask.encoders.build import config_class, resolve
-from whymask.encoders.cnn import trial
-from whymask.encoders.masked import mask_layers
+from whymask.encoders.build import config_class, resolve, why_whole
 from whymask.encoders.masked_forms import FORMS
-from whymask.encoders.refusals import with_reason
 from whymask.encoders.settings import EncoderSettings
 from whymask.encoders.timm_names import PROVEN, family, sketch
 from whymask.errors import WhymaskError
@@ -28,20 +23,33 @@ PROVEN_PARTS = (
 )
 """What the containers of the proven CNNs do between their layers keeps zeros and mixes no positions."""
 
+STARTS = ("scratch", "init", "frozen")
+"""New weights, and public ones that are fine-tuned or only read."""
+PRETRAINED = ("pretrain", "continue")
+"""Weights that are pretrained on one's own images, from new or public ones."""
+
 
 @dataclass(frozen=True)
 class Support:
-    """Whether a network can be pretrained: its `kind` of encoder, "proven", "untested" or "impossible" as `status`, and
-    why it is impossible.
+    """Whether a network can be pretrained: its `kind` of encoder, "proven", "untested", "impossible" or "unusable" as
+    `status`, and why it is not.
 
     proven: of a family that the tests hold; untested: every layer has a masked form, but what the network's own code
-    does between them (a mean over positions, say) has not been looked at.
+    does between them (a mean over positions, say) has not been looked at; impossible: it sees whole images only, so it
+    can be trained on labels, from scratch or from public weights, and applied; unusable: not even that.
     """
 
     name: str
     kind: str
     status: str
     reason: str = ""
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """From which weights a classifier on it may start."""
+        if self.status == "unusable":
+            return ()
+        return STARTS if self.status == "impossible" else (*STARTS, *PRETRAINED)
 
 
 def support_of(name: str) -> Support:
@@ -53,13 +61,10 @@ def support_of(name: str) -> Support:
     try:
         channels, *size = sketch(name).pretrained_cfg["input_size"]
         resolve(EncoderSettings(name), (size[0], size[1]), channels)
-        if kind == "cnn":
-            net = copy.deepcopy(sketch(name))
-            with with_reason(net, name):
-                mask_layers(net, name)
-                trial(net, name, torch.zeros(1, channels, *size, device="meta"))
     except WhymaskError as error:
-        return Support(name, kind, "impossible", str(error))
+        return Support(name, kind, "unusable", str(error))
+    if why := why_whole(name):
+        return Support(name, kind, "impossible", why)
     parts = _parts(sketch(name)) if kind == "cnn" else ()
     known = all(part.__module__ in PROVEN_MODULES or part in PROVEN_PARTS for part in parts)
     return Support(name, kind, "proven" if known and family(name) in PROVEN else "untested")

@@ -1,5 +1,6 @@
 """CNNs that can be shown only a part of an image: the plain one, and timm's, by masked forms of their layers."""
 
+import copy
 import operator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -218,6 +219,17 @@ def trial(net: Any, name: str, images: Tensor) -> tuple[dict[Size, tuple[Size, i
         ) from error
     net.train(training)
     return visibility.origins, [(x.shape[2], x.shape[3]) for x in maps]
+
+
+def check_masked_forms(name: str) -> None:
+    """Raises WhymaskError where the network of timm, at its own size, has a layer without a masked form. No weights are
+    made."""
+    channels, *size = sketch(name).pretrained_cfg["input_size"]
+    with with_reason(sketch(name), name):
+        TimmCNNConfig.resolve(EncoderSettings(name), (size[0], size[1]))
+        net = copy.deepcopy(sketch(name))
+        mask_layers(net, name)
+        trial(net, name, torch.zeros(1, channels, *size, device="meta"))
 
 
 def fitting_stride(asked: EncoderSettings, size: Size) -> int:

@@ -7,6 +7,8 @@ import tyro
 
 from whymask.flags import readable
 
+Pool = Literal["mean", "token", "attention", "normed-mean"]
+
 
 @readable
 @dataclass(frozen=True)
@@ -34,8 +36,10 @@ class EncoderSettings:
     output_stride: int | None = None
     """timm CNNs: pixels a side that a position of the last map stands for, 8, 16 or 32; further strides become
     dilations. 8 for images below 64 pixels when not given, else 32."""
-    pool: Literal["mean", "token"] | None = None
-    """ViT only: what a classifier reads, the mean over patches (the default) or the class token."""
+    pool: Pool | None = None
+    """ViT only: what a classifier reads, the mean over patches, the class token, what the network's own attention pools
+    (SigLIP), or the norm of the mean rather than the mean of normalised patches (timm's "gap" networks, EVA-02). The
+    mean when not given, but with public weights as they pool."""
 
     @property
     def square(self) -> int:

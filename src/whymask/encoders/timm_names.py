@@ -12,13 +12,14 @@ from whymask.errors import WhymaskError
 PROVEN = {
     "vision_transformer": "vit",
     "deit": "vit",
+    "eva": "eva",
     "swin_transformer": "swin",
     "swin_transformer_v2": "swin",
     "resnet": "cnn",
     "convnext": "cnn",
     "efficientnet": "cnn",
 }
-"""Modules of timm, and the kind of encoder that their networks become; a test proves each. Networks of other modules
+"""Modules of timm, and the form of encoder that their networks become; a test proves each. Networks of other modules
 are tried as CNNs."""
 
 
@@ -32,7 +33,7 @@ def is_timm(name: str) -> bool:
     return bool(is_model(name)) and model_entrypoint(name).__module__.startswith("timm.")
 
 
-def kind_of(name: str) -> str:
+def form_of(name: str) -> str:
     return PROVEN.get(family(name), "cnn")
 
 

@@ -1,7 +1,9 @@
 """A timm vision transformer that embeds and encodes visible patches only (MAE, arXiv 2111.06377)."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import reduce
+from typing import Any
 
 import torch
 from timm.layers import PatchEmbed
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from whymask.encoders.base import Encoder, EncoderConfig, Size, check_divides, check_fixed, square_side
-from whymask.encoders.settings import EncoderSettings
+from whymask.encoders.settings import EncoderSettings, Pool
 from whymask.encoders.timm_names import sketch
 from whymask.errors import WhymaskError
 from whymask.linear import linear, speed_up
@@ -28,7 +30,7 @@ class ViTConfig(EncoderConfig):
     depth: int
     heads: int
     patch: int
-    pool: Literal["mean", "token"]
+    pool: Pool
 
     @classmethod
     def resolve(cls, asked: EncoderSettings, size: Size) -> "ViTConfig":
@@ -72,7 +74,7 @@ class ViTConfig(EncoderConfig):
             "in_chans": channels,
             "num_classes": 0,
             "global_pool": POOLS[self.pool],
-            "fc_norm": False,
+            "fc_norm": self.pool == "normed-mean",
         }
         if self.name == "vit":
             return kwargs | {"embed_dim": self.width, "depth": self.depth, "num_heads": self.heads}
@@ -93,7 +95,8 @@ class ViTEncoder(Encoder):
     tokens that are no patches are first. The final norm is applied to every token, and the pooled feature is the mean
     of the normalised patch tokens (timm: global_pool "avg", fc_norm False) or the class token. The paper renews the
     norm and moves it behind the mean when fine-tuning; here one set of weights serves the decoder, fine-tuning and timm
-    alike.
+    alike. Of the pool "normed-mean" features are not normalised; "attention" is a layer of the network, which
+    pretraining does not touch.
     """
 
     config: ViTConfig
@@ -114,11 +117,20 @@ class ViTEncoder(Encoder):
             with torch.no_grad():
                 self.net.pos_embed.zero_()[0, -len(start) :].copy_(start)
 
-    def use_pool(self, pool: Literal["mean", "token"]) -> None:
+    def use_pool(self, pool: Pool) -> None:
         """Makes `pool` read the mean over patches or the class token from now on; the weights stay."""
         check_pool(pool, self.net, self.config.name)
+        if pool != self.config.pool and LAYERED & {pool, self.config.pool}:
+            raise WhymaskError(
+                f"pool {pool!r}; {self.config.name} was built to pool by {self.config.pool!r}, which is part of its "
+                f"weights: leave 'pool' out"
+            )
         self.config = replace(self.config, pool=pool)
         self.net.global_pool = self.timm_kwargs["global_pool"] = POOLS[pool]
+
+    def blocks(self, hidden: Tensor | None = None) -> Iterable[Callable[[Tensor], Tensor]]:
+        """The blocks, as they act on the tokens of all patches, or of those that `hidden` shows."""
+        return self.net.blocks
 
     def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         if hidden is None:
@@ -127,9 +139,10 @@ class ViTEncoder(Encoder):
 
     def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
         tokens = self.tokens(images, hidden, token)
+        blocks = self.blocks(hidden if token is None else None)
         if not (self.recomputes and torch.is_grad_enabled()):
-            return [tokens := block(tokens) for block in self.net.blocks]
-        return [tokens := checkpoint(block, tokens, use_reentrant=False) for block in self.net.blocks]
+            return [tokens := block(tokens) for block in blocks]
+        return [tokens := checkpoint(block, tokens, use_reentrant=False) for block in blocks]
 
     def use_recomputing(self, on: bool = True) -> None:
         self.recomputes = on
@@ -154,11 +167,15 @@ class ViTEncoder(Encoder):
         if hidden is not None and token is not None:
             tokens = torch.where(hidden.flatten(1).unsqueeze(2), token.to(tokens.dtype), tokens)
         blank = tokens.new_zeros(1, self.grid[0] * self.grid[1], self.dim)
-        first, positions = self.net._pos_embed(blank)[0].tensor_split([self.prefix])
+        first, positions = self.places(blank).tensor_split([self.prefix])
         if visible is not None:
             positions = positions.index_select(0, visible.flatten()).view_as(tokens)
         tokens = torch.cat([first.expand(len(images), -1, -1), tokens + positions], dim=1)
         return self.net.norm_pre(tokens)
+
+    def places(self, blank: Tensor) -> Tensor:
+        """Of patches that are blank, (1, N, D), all tokens with their positions, (P + N, D)."""
+        return self.net._pos_embed(blank)[0]
 
     def rows(self, features: Tensor) -> Tensor:
         return features[:, self.prefix :]
@@ -169,13 +186,12 @@ class ViTEncoder(Encoder):
     def features_by(self, point: nn.Module, images: Tensor) -> Tensor:
         """By way of what the last block is given: behind it the gradient is the same at all patches, or reaches only
         the class token."""
-        tokens = self.tokens(images)
-        for block in self.net.blocks[:-1]:
-            tokens = block(tokens)
+        *before, last = self.blocks()
+        tokens = reduce(lambda tokens, block: block(tokens), before, self.tokens(images))
         prefix, patches = tokens[:, : self.prefix], tokens[:, self.prefix :]
         grid = point(patches.transpose(1, 2).unflatten(2, self.grid))
         tokens = torch.cat([prefix, grid.flatten(2).transpose(1, 2)], dim=1)
-        return self.net.norm(self.net.blocks[-1](tokens))
+        return self.net.norm(last(tokens))
 
     def mean_over_positions(self, output: Tensor) -> Tensor:
         return output[:, self.prefix :].mean(dim=1)
@@ -184,32 +200,55 @@ class ViTEncoder(Encoder):
         parts = name.removeprefix("net.").split(".")
         if parts[0] == "blocks":
             return int(parts[1]) + 1
-        return self.layers if parts[0] == "norm" else 0
+        return self.layers if parts[0] in ("norm", "fc_norm", "attn_pool") else 0
 
 
-POOLS = {"mean": "avg", "token": "token"}
+POOLS = {"mean": "avg", "token": "token", "attention": "map", "normed-mean": "avg"}
 """timm's names."""
+
+LAYERED = {"attention", "normed-mean"}
+"""Pools that are layers with weights."""
 
 FEWEST = 4
 """Patches a side that a timm name's own patch size must give; else the patches are made smaller."""
 
 
-def resolve_named(asked: EncoderSettings, size: Size) -> ViTConfig:
+def resolve_named(asked: EncoderSettings, size: Size, kind: type[ViTConfig] = ViTConfig) -> ViTConfig:
     """The config of the timm network that is asked for. Raises WhymaskError if it has more than patches and tokens."""
     net = sketch(asked.name)
-    if type(net.patch_embed) is not PatchEmbed or len(set(net.patch_embed.patch_size)) > 1:
-        raise WhymaskError(
-            f"layer patch_embed of {asked.name}, a {type(net.patch_embed).__name__}, embeds more than its own square "
-            f"patch, so patches cannot be left out; choose another encoder, such as vit_tiny_patch16_224"
-        )
+    check_tokens(net, asked.name)
     own = {"width": net.embed_dim, "depth": len(net.blocks), "heads": net.blocks[0].attn.num_heads}
     check_fixed(asked, **own)
     side = net.patch_embed.patch_size[0]
     patch = asked.patch or (side if min(size) >= FEWEST * side else min(side, square_side(size)))
     check_divides("patch", patch, size)
-    pool: Literal["mean", "token"] = asked.pool or ("token" if hasattr(net, "dist_token") else "mean")
+    pool: Pool = asked.pool or ("token" if hasattr(net, "dist_token") else "mean")
     check_pool(pool, net, asked.name)
-    return ViTConfig(asked.name, **own, patch=patch, pool=pool)
+    return kind(asked.name, **own, patch=patch, pool=pool)
+
+
+def check_tokens(net: Any, name: str) -> None:
+    """Raises WhymaskError unless the network's blocks take tokens of its own square patches, and nothing else."""
+    embed = net.patch_embed
+    if type(embed) is not PatchEmbed or len(set(embed.patch_size)) > 1:
+        raise WhymaskError(
+            f"layer patch_embed of {name}, a {type(embed).__name__}, embeds more than its own square "
+            f"patch, so patches cannot be left out; choose another encoder, such as vit_tiny_patch16_224"
+        )
+    if not hasattr(net.blocks[0], "attn"):
+        raise WhymaskError(
+            f"layer blocks.0 of {name}, a {type(net.blocks[0]).__name__}, has no attention of a known form; choose "
+            f"another encoder, such as vit_tiny_patch16_224"
+        )
+
+
+def pool_of(net: Any) -> Pool:
+    """How a transformer of timm pools."""
+    if getattr(net, "attn_pool", None) is not None:
+        return "attention"
+    if net.global_pool == "token":
+        return "token"
+    return "mean" if isinstance(getattr(net, "fc_norm", None), nn.Identity | None) else "normed-mean"
 
 
 def check_pool(pool: str, net: Any, name: str) -> None:
@@ -218,8 +257,8 @@ def check_pool(pool: str, net: Any, name: str) -> None:
         raise WhymaskError(f"pool {pool!r}; it is one of {', '.join(POOLS)}")
     if pool == "token" and net.cls_token is None:
         raise WhymaskError(f"pool 'token'; {name} has no class token: choose 'mean'")
-    if pool == "mean" and hasattr(net, "dist_token"):
-        raise WhymaskError(f"pool 'mean'; {name} reads its class and distillation tokens: choose 'token'")
+    if pool != "token" and hasattr(net, "dist_token"):
+        raise WhymaskError(f"pool {pool!r}; {name} reads its class and distillation tokens: choose 'token'")
 
 
 def initialise_transformer(module: nn.Module) -> None:

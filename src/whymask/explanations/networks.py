@@ -20,7 +20,7 @@ from whymask.errors import WhymaskError
 from whymask.stages.classify import Classifier, load_classifier
 from whymask.stages.record import UNKNOWN, RunRecord, origin_of, read_record
 from whymask.stages.settings import A_RUN, SCRATCH, AugmentName
-from whymask.stages.speaking import STUDY, checked, named
+from whymask.stages.speaking import STUDY, checked, leading_of, named
 from whymask.stages.start import pretrained_by, run_of
 from whymask.tasks import Task, task_from
 from whymask.tasks.budgets import Budget, parse_budget
@@ -226,9 +226,8 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
 
 def _of_study(folder: Path) -> Iterator[Run]:
     study = read_json(folder / STUDY)
-    setting = study["setting"]
+    setting, arms = study["setting"], (leading_of(study), SCRATCH)
     for row in study["cells"]:
-        arms = (setting["method"], SCRATCH)
         if row["arm"] in arms and row["labels_per_class"] == setting["verdict_labels_per_class"] and row["metrics"]:
             yield _run(folder / row["folder"])
 

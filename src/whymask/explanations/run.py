@@ -78,9 +78,8 @@ def explain(
         progress=Decoding(),
     )
     prepared.require_labels()
-    return explain_arms(
-        Context(fabric, prepared), arms, glyphs_of(data), Path(out), settings, images=images, names=names
-    )
+    context = Context(fabric, prepared, settings.runtime.compile)
+    return explain_arms(context, arms, glyphs_of(data), Path(out), settings, images=images, names=names)
 
 
 def explain_arms(

@@ -6,6 +6,8 @@ from typing import Any
 
 from whymask.encoders import Encoder, EncoderConfig, EncoderSettings, config_class
 from whymask.encoders.base import Size
+from whymask.encoders.build import why_whole
+from whymask.encoders.whole import WholeConfig
 from whymask.errors import WhymaskError
 from whymask.methods.base import Method, MethodConfig
 from whymask.methods.crossmae import CrossMAE
@@ -63,6 +65,11 @@ def encoder_for(name: str, asked: EncoderSettings) -> EncoderSettings:
 def check_fits(name: str, encoder: str, kind: str) -> None:
     """Raises WhymaskError when the method does not fit this encoder, of this kind."""
     fitting = method_of(name).encoders
+    if kind == WholeConfig.kind:
+        raise WhymaskError(
+            f"method {name!r} hides parts of images, which {encoder} cannot be shown: {why_whole(encoder)}. It can be "
+            f"fine-tuned, probed and applied, from scratch or from public weights"
+        )
     if kind not in fitting:
         of_kind = "" if kind == encoder else f", a {kind}"
         raise WhymaskError(

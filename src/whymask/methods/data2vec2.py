@@ -64,6 +64,7 @@ class Data2Vec2(Method):
     Settings = Data2Vec2Settings
     Config = Data2Vec2Config
     encoders = ("vit",)
+    one_graph = ("vit",)
     source = "2212.07525"
     config: Data2Vec2Config
     encoder: ViTEncoder

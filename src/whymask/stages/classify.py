@@ -55,6 +55,8 @@ class Classifier(nn.Module):
             self.head = nn.Linear(encoder.dim, outputs)
         nn.init.zeros_(self.head.bias)
         self.norm = nn.BatchNorm1d(encoder.dim, affine=False, eps=1e-6) if frozen else nn.Identity()
+        self.is_one_graph = encoder.kind in ("cnn", "vit")
+        self.draws_alike = True
         if frozen:
             encoder.requires_grad_(False)
 
@@ -79,6 +81,7 @@ class ClassifierJob:
         config: of the encoder; `build` makes it with its first weights, once the run is known not to be finished.
         further_operations: counts by how many the schedule is lengthened, where it is.
         change: of the loss, such as hiding parts of the images.
+        beside: what else is asked of the trained encoder, for result.json.
     """
 
     arm: str
@@ -97,6 +100,7 @@ class ClassifierJob:
     about: dict[str, Any] = field(default_factory=dict)
     further_operations: Callable[[], float] | None = None
     change: Callable[[LossOf], LossOf] = lambda loss_of: loss_of
+    beside: Callable[[Encoder], dict[str, Any]] | None = None
 
     def record(self, data: str) -> RunRecord:
         return RunRecord(
@@ -137,7 +141,7 @@ def _trained(context: Context, job: ClassifierJob, run: RunFolder, label: str) -
     objective = objective_of(context, job)
     training = with_validation(classifier_training(context, job), context, job)
     per_image = training.operations_per_image()
-    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label)
+    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
     model: Any = training.model
     predictions = predict(model, task, objective, prepared, job.test)
     result = {
@@ -149,6 +153,7 @@ def _trained(context: Context, job: ClassifierJob, run: RunFolder, label: str) -
         "operations": per_image * fitted["images_seen"],
         "operations_per_image": per_image,
         **fitted,
+        **({} if job.beside is None else job.beside(model.encoder)),
     }
     if fabric.is_global_zero:
         save_classifier(model, task, objective, context.preprocessing, run.path)

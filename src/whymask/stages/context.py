@@ -16,15 +16,17 @@ from whymask.errors import BusyError
 from whymask.runs import RunFolder, provenance
 from whymask.stages.record import RunRecord, content_of, with_same_origin
 from whymask.tasks.budgets import Budget
+from whymask.training.compiling import Compiling
 from whymask.training.device import precision_of
 
 
 @dataclass(frozen=True)
 class Context:
-    """A launched Fabric and prepared images."""
+    """A launched Fabric and prepared images; `compiling`: whether what is trained there is compiled."""
 
     fabric: Fabric
     prepared: Prepared
+    compiling: Compiling = "auto"
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -143,7 +143,7 @@ def _pretrained(
     fabric, prepared = context.fabric, context.prepared
     training = pretraining(context, job, tell=say)
     per_image = training.operations_per_image()
-    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label)
+    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
     result = {
         "stage": "pretrain",
         "method": job.method,

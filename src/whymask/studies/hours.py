@@ -25,6 +25,10 @@ def fit_hours(runner: Runner, cells: list[Cell], hours: float, explain: bool, fi
     would be left, with what would fit.
     """
     config, begun = runner.config, runner.out / "config.json"
+    if not config.pretrainings:
+        raise WhymaskError(
+            f"--hours {hours:g} was given; it fits how long to pretrain, and no start is pretrained; leave it out"
+        )
     before = read_json(begun)["config"] if begun.exists() else {}
     if "hours" in before:
         epochs = before["settings"]["pretrain"]["epochs"]

@@ -14,13 +14,15 @@ from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
 from whymask.data.splits import USUAL_SHARE
 from whymask.disk import check_folder, write_arrays, write_csv, write_record
+from whymask.encoders import build_encoder
 from whymask.errors import BusyError
 from whymask.later import recorded
-from whymask.methods import encoder_for
+from whymask.methods import SETTINGS, encoder_for
 from whymask.methods.settings import with_method
 from whymask.progress import Decoding, say, time_left
 from whymask.runs import RunFolder, command
 from whymask.stages.context import Context
+from whymask.stages.pretrain import pretraining
 from whymask.stages.recipes import resolve_finetuning
 from whymask.studies.advice import advice, advice_text
 from whymask.studies.cells import Cell, Runner, all_cells, share_of
@@ -34,7 +36,7 @@ from whymask.studies.plan import make_plan
 from whymask.studies.resolution import resolution_text, smallest_difference
 from whymask.studies.result import StudyResult
 from whymask.studies.search import search
-from whymask.studies.settings import INIT, SCRATCH, StudySettings
+from whymask.studies.settings import SCRATCH, StudySettings
 from whymask.studies.table import assemble, labels_per_class
 from whymask.studies.verdict import settled_by
 from whymask.studies.why import explain_study
@@ -76,7 +78,8 @@ def study(
     Returns study.json's content, its tables also as frames. Raises WhymaskError when `out` holds another study (the
     difference is listed) or the data cannot be used, and Interrupted after Ctrl-C; the same call continues.
     """
-    asked = with_method(settings or StudySettings(), keywords)
+    named = [start for start in keywords.get("starts") or () if start in SETTINGS]
+    asked = with_method(settings or StudySettings(), keywords | ({"method": named[0]} if named else {}))
     if not plan:
         check_folder(Path(out))
     context = _prepare(data, asked, reader)
@@ -109,6 +112,8 @@ def study(
             write_study_page(runner.out, images=images, names=names)
         given = table["verdict"]
         folder.finish({"verdict": given})
+    for road in table.get("roads", []):
+        say(road["text"])
     say(f"{given['text']}{settled_by(given)}\n{advice_text(table['advice'])}\nThe page: {runner.out / 'report.html'}")
     return StudyResult(table)
 
@@ -118,7 +123,7 @@ def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
     fabric = make_fabric(asked.runtime)
     prepared = prepare(data, asked.data, multiple_of=asked.encoder.square, reader=reader, say=say, progress=Decoding())
     prepared.require_labels()
-    return Context(fabric, prepared)
+    return Context(fabric, prepared, asked.runtime.compile)
 
 
 def _resolve(
@@ -137,8 +142,10 @@ def _resolve(
         say(f"{budget.name} {prepared.task.budget_counts}, {runner.training_of(SCRATCH, labels).text()}")
     for budget in config.worth_budgets:
         context.labelled_rows(budget, config.first_seed)
-    if config.init is not None:
-        runner.encoder_of(INIT, config.first_seed)
+    for start in config.given:
+        say(f"{start.arm}: {start.build(context.preprocessing, config.first_seed).origin}")
+        if start.kind == "continue":
+            pretraining(runner.context_of(start.arm), config.pretraining(config.first_seed, start.arm))
     if hours is not None:
         fitted = fit_hours(runner, list(all_cells(config)), hours, explain, planned(runner, final))
         runner = replace(runner, config=fitted)
@@ -222,6 +229,7 @@ def _describe(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
     }
     return {
         **config.to_dict(),
+        **({} if config.leading == config.method else {"leading": config.leading}),
         "command": command(),
         "seeds": config.seed_list,
         "smallest_difference": smallest_difference(prepared, config.metric),
@@ -236,7 +244,18 @@ def _shown(runner: Runner, arm: str, smallest: Cell) -> dict[str, Any]:
     """How the arm is trained at the smallest budget; the epochs are others at another one, unless they were given."""
     training = recorded(runner.training_of(arm, len(runner.rows_of(smallest))))
     shown = training | {"epochs": runner.finetuning_of(arm).epochs}
+    if runner.config.starts is not None:
+        shown |= _network(runner, arm)
     return {key: value for key, value in shown.items() if value is not None}
+
+
+def _network(runner: Runner, arm: str) -> dict[str, Any]:
+    """Which network the arm has, and where its weights come from."""
+    start, prep, seed = runner.config.start_of(arm), runner.context.preprocessing, runner.config.first_seed
+    new = partial(build_encoder, runner.config.encoder, prep.size, prep.channels, seed)
+    encoder = new() if start is None else start.build(prep, seed)
+    weights = sum(parameter.numel() for parameter in encoder.parameters())
+    return {"network": encoder.timm_name, "parameters": weights, "weights": encoder.origin}
 
 
 def _save_samples(out: Path, prepared: Prepared) -> None:

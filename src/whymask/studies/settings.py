@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
@@ -17,8 +17,23 @@ from whymask.training.settings import RuntimeSettings
 SCRATCH_LONG, INIT = "scratch-long", "init"
 ScratchLong = Literal["smallest", "all", "none"]
 MARGIN = 0.02
+GIVEN = ("init", "continue", "frozen")
+"""What is done with weights from elsewhere."""
 
 __all__ = ["INIT", "SCRATCH", "SCRATCH_LONG", "ScratchLong", "StudySettings"]
+
+
+class Weights(NamedTuple):
+    """Weights from elsewhere that an arm starts from: one of `GIVEN`, and where they lie."""
+
+    kind: str
+    origin: str
+
+    @property
+    def arm(self) -> str:
+        """ "init=resnet18.a1_in1k", "frozen=encoder": a name without folders."""
+        name = re.split(r"[/\\:]", self.origin.rstrip("/\\"))[-1].removesuffix(".safetensors")
+        return f"{self.kind}=" + re.sub(r"[^\w.+-]", "-", name)
 
 
 @readable
@@ -55,6 +70,11 @@ class StudySettings(PerMethod):
     of the same architecture as --encoder), since a public checkpoint is the rival that one has."""
     init_partial: bool = False
     """Let that checkpoint match in part; what does not match stays new."""
+    starts: tuple[str, ...] | None = None
+    """What to compare with training from scratch, any number: the name of a method (own pretraining, by one method),
+    and weights from elsewhere: init=NAME fine-tunes them, continue=NAME pretrains them further by the method first,
+    frozen=NAME trains a linear classifier on their features. NAME: what --from takes; of whatever architecture. The
+    first is the verdict's arm. Default: the method's own pretraining."""
     augment: AugmentName = "auto"
     """Augmentation, the same in every arm and in pretraining. auto: random crops and flips; none for glyphs."""
     layer_decay: float | None = None
@@ -73,15 +93,57 @@ class StudySettings(PerMethod):
         """Raises WhymaskError for what would make a study that says nothing, or one that is not fair."""
         for budget in (*(self.budgets or ()), *(self.worth_budgets or ())):
             parse_budget(budget)
+        self._take_starts()
         if self.seeds < 1:
             raise WhymaskError(f"--seeds {self.seeds}: at least 1 is needed, and 3 for a verdict.")
         if not 0 < self.margin < 1:
             raise WhymaskError(f"--margin {self.margin:g}: expected a share of the metric's range, such as {MARGIN}.")
+        for stage, training in {"pretrain": self.pretrain, "finetune": self.finetune}.items():
+            if training.batch_size == "auto":
+                raise WhymaskError(
+                    f"--{stage}.batch-size auto: a study's networks are compared at one batch, wherever its cells run; "
+                    f"'whymask {stage} ... --batch-size auto' says what fits: give that number"
+                )
         if self.finetune.layer_decay != 1:
             raise WhymaskError(
                 f"--finetune.layer-decay {self.finetune.layer_decay:g}: scratch is trained without layer decay. "
                 "Give --layer-decay, which is that of the pretrained arms, or --search."
             )
+
+    @property
+    def given(self) -> list[Weights]:
+        """The weights from elsewhere that --starts names."""
+        return [Weights(*start.split("=", 1)) for start in self.starts or () if "=" in start]
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether an arm of the study is pretrained by itself, from new weights."""
+        return self.starts is None or self.method in self.starts
+
+    def _take_starts(self) -> None:
+        """The method that --starts names is the study's. Raises WhymaskError for a start that is none."""
+        methods = [start for start in self.starts or () if start in SETTINGS]
+        for start in self.starts or ():
+            kind, _, name = start.partition("=")
+            if start not in (SCRATCH, *methods) and (kind not in GIVEN or not name):
+                raise WhymaskError(
+                    f"--starts {start}: expected {SCRATCH}, a method ({', '.join(SETTINGS)}), or weights from "
+                    f"elsewhere as {', '.join(f'{known}=NAME' for known in GIVEN)}"
+                )
+        if len(set(methods)) > 1:
+            raise WhymaskError(
+                f"--starts {' '.join(methods)}: one method was expected, whose own pretraining is an arm; "
+                "run a study for each"
+            )
+        if self.starts is not None and set(self.starts) <= {SCRATCH} and self.init is None:
+            raise WhymaskError("--starts scratch: nothing to compare with it; name a method, or init=NAME")
+        arms = [SCRATCH, SCRATCH_LONG, INIT, *methods, *(weights.arm for weights in self.given)]
+        if twice := {arm for arm in arms if arms.count(arm) > 1}:
+            raise WhymaskError(
+                f"--starts names {', '.join(sorted(twice))} twice; each start once, by files of two names"
+            )
+        if methods:
+            object.__setattr__(self, "method", methods[0])
 
 
 def parse_share(share: str) -> tuple[int, int]:

@@ -109,3 +109,18 @@ def scaler_of(fabric: Fabric) -> torch.amp.GradScaler | None:
 def precision_of(fabric: Fabric) -> str:
     """Fabric's name of the precision in use, such as "32-true"."""
     return fabric._precision.precision
+
+
+@contextmanager
+def products_for(fabric: Fabric) -> Iterator[None]:
+    """Within, a GPU multiplies float32 in tf32, of 10 bits, where the rest is computed in 16 bits, and in full with
+    --precision 32-true. To be put around training: what is tested, explained or of the theory is not rounded so."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    rounds = fabric.device.type == "cuda" and precision_of(fabric) != "32-true"
+    torch.set_float32_matmul_precision("high" if rounds else "highest")
+    torch.backends.cudnn.allow_tf32 = rounds
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

@@ -8,6 +8,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ from whymask.errors import WhymaskError
 from whymask.progress import Steps
 from whymask.randomness import derive
 from whymask.runs import RunFolder
-from whymask.training.device import scaler_of
+from whymask.training.compiling import Compiled, Compiling, compiled, planned
+from whymask.training.device import products_for, scaler_of
 from whymask.training.log import Given, Log
 from whymask.training.memory import told
 from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
@@ -77,10 +79,12 @@ def fit(
     seed: int,
     run: RunFolder,
     label: str,
+    compiling: Compiling = "auto",
 ) -> dict[str, Any]:
     """Train `training.model` in place, continuing from the run's last whole checkpoint.
 
-    Returns {"loss", "steps", "images_seen", "seconds", "data_wait"}.
+    Returns {"loss", "steps", "images_seen", "seconds", "data_wait"}, and "compiled", whether and why, where that was to
+    be decided.
     Raises Interrupted on SIGINT or SIGTERM, in all processes where one of them is sent it, after saving a checkpoint,
     and WhymaskError on a non-finite loss or gradient: the last good checkpoint stays, and nonfinite.json names the
     images and the seed of the step.
@@ -103,14 +107,15 @@ def fit(
         stop_signal() as stop,
         batches.ahead(range(first, steps)),
         told(fabric, training),
+        products_for(fabric),
+        compiled(model, planned(compiling, fabric.device.type, training)) as forward,
     ):
         for step in range(first, steps):
             began = time.perf_counter()
             rate = rate_at(step, steps, config)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["scale"]
-            torch.manual_seed(derive(seed, "step", step))
-            values, waited = _gradients(fabric, wrapped, training, step)
+            values, waited = forward.step(partial(_gradients, fabric, wrapped, training, step, seed, forward))
             if scaler is not None:
                 scaler.unscale_(optimiser)
             norm = clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], config.clip)
@@ -139,7 +144,8 @@ def fit(
                     log.warn(training.watch(log.first, log.means))
             bar.update(done, _note(log))
             if fabric.is_global_zero and training.validate is not None and validates:
-                log.validated(done, training.validate())
+                with forward.aside():
+                    log.validated(done, training.validate())
                 model.train()
             if fabric.is_global_zero and saves:
                 run.save_checkpoint(state.checkpoint(done, log))
@@ -149,6 +155,7 @@ def fit(
                 raise Interrupted(f"stopped after step {done} of {steps}; the same command continues {run.path}")
     state.use_average()
     return {
+        **({"compiled": forward.plan.text} if forward.plan.text else {}),
         "loss": log.last_loss,
         "steps": steps,
         "images_seen": clock.images,
@@ -158,8 +165,11 @@ def fit(
     }
 
 
-def _gradients(fabric: Fabric, wrapped: Any, training: Training, step: int) -> tuple[dict[str, Tensor], float]:
+def _gradients(
+    fabric: Fabric, wrapped: Any, training: Training, step: int, seed: int, forward: Compiled
+) -> tuple[dict[str, Tensor], float]:
     """Those of a step's batch, part by part; the means of what the parts gave, and the seconds waited for data."""
+    torch.manual_seed(derive(seed, "step", step))
     parts, waited = training.batches.parts, 0.0
     given: list[Mapping[str, Tensor]] = []
     for part in range(parts):
@@ -169,7 +179,7 @@ def _gradients(fabric: Fabric, wrapped: Any, training: Training, step: int) -> t
         with fabric.no_backward_sync(wrapped, enabled=part < parts - 1):
             losses = training.loss_of(wrapped, batch, step)
             fabric.backward(losses["loss"] if parts == 1 else losses["loss"] / parts)
-        given.append({name: value.detach() for name, value in losses.items()})
+        given.append(forward.kept(losses))
     if parts == 1:
         return dict(given[0]), waited
     return {name: torch.stack([values[name] for values in given]).mean() for name in given[0]}, waited

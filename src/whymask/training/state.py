@@ -46,11 +46,11 @@ class State:
     def update_average(self, decay: float | None) -> None:
         if decay is None:
             return
-        for name, tensor in self.model.state_dict().items():
-            if tensor.is_floating_point():
-                self.average[name].lerp_(tensor, 1 - decay)
-            else:
-                self.average[name].copy_(tensor)
+        now = self.model.state_dict()
+        floats = [name for name, tensor in now.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([self.average[name] for name in floats], [now[name] for name in floats], 1 - decay)
+        for name in now.keys() - floats:
+            self.average[name].copy_(now[name])
 
     def use_average(self) -> None:
         if self.average:
