@@ -48,8 +48,9 @@ Data = Annotated[
     Positional,
     tyro.conf.arg(
         metavar="DATA",
-        help="Images: a folder (any depth), a CSV of path and label, parquet, a Hugging Face data set on disk or by "
-        "hub id, .npz, or the built-in glyphs (such as glyphs:unlabelled=2000,train=500).",
+        help="Images: a folder (any depth), a CSV of path (or address) and label, parquet, WebDataset shards (a folder "
+        "of .tar, or 'train-{000..009}.tar'), these at an address (s3://, gs://, https://), a Hugging Face data set "
+        "on disk or by hub id, .npz, or the built-in glyphs (such as glyphs:unlabelled=2000,train=500).",
     ),
 ]
 Images = Annotated[
