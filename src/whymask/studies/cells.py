@@ -105,6 +105,11 @@ class Runner:
     def folder(self, cell: Cell) -> Path:
         return self.out / "cells" / cell.name
 
+    def starts_from(self, cell: Cell) -> str | None:
+        """The name of the pretraining that the cell goes on from, if any."""
+        goes_on = cell.budget is not None and cell.arm == self.config.method
+        return Cell(cell.arm, None, cell.seed).name if goes_on else None
+
     def is_done(self, cell: Cell) -> bool:
         """Whether it was run, with a result or an error."""
         return any((self.folder(cell) / name).exists() for name in ("result.json", "error.json"))
@@ -119,15 +124,14 @@ class Runner:
                 say(f"{cell.name} is run again: {error}")
                 shutil.rmtree(self.folder(cell))
 
-    def run(self, cell: Cell, place: str = "") -> dict[str, Any]:
-        """The cell's result; {"busy": who runs it} where another process does. A cell that fails is marked with its
-        error and raises nothing but Interrupted, and that another process has ended.
+    def run(self, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:
+        """The cell's result; {"busy": who runs it} where another process does, unless this is to `wait` for it. A cell
+        that fails is marked with its error and raises nothing but Interrupted, and that another process has ended.
 
         `place` stands before the cell's title where its progress is shown: "[3/24] "."""
-        error_file = self.folder(cell) / "error.json"
-        error_file.unlink(missing_ok=True)  # of an earlier attempt
+        (self.folder(cell) / "error.json").unlink(missing_ok=True)  # of an earlier attempt
         try:
-            return self.pretrain(cell.seed, place) if cell.budget is None else self.train(cell, place)
+            return self.pretrain(cell.seed, place, wait) if cell.budget is None else self.train(cell, place, wait)
         except Interrupted:
             raise
         except BusyError as busy:
@@ -135,19 +139,22 @@ class Runner:
         except Exception as error:
             if lost_another(error):
                 raise
-            failed = {"error": f"{type(error).__name__}: {error}"}
-            write_record(error_file, failed)
-            return failed
+            return self.mark_failed(cell, f"{type(error).__name__}: {error}")
+
+    def mark_failed(self, cell: Cell, why: str) -> dict[str, Any]:
+        failed = {"error": why}
+        write_record(self.folder(cell) / "error.json", failed)
+        return failed
 
     def pretrain(self, seed: int, place: str = "", wait: bool = False) -> dict[str, Any]:
         cell = Cell(self.config.method, None, seed)
         job = self.config.pretraining(seed)
         return pretrain_encoder(self.context, job, self.folder(cell), place + cell.title, wait=wait)
 
-    def train(self, cell: Cell, place: str = "") -> dict[str, Any]:
+    def train(self, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:
         rows = self.rows_of(cell)
         job = self.job(cell, rows, self.context.prepared.test, self.training_of(cell.arm, len(rows)))
-        return train_classifier(self.context, job, self.folder(cell), place + cell.title)
+        return train_classifier(self.context, job, self.folder(cell), place + cell.title, wait=wait)
 
     def job(self, cell: Cell, rows: np.ndarray, test: np.ndarray, training: FinetuneTrainingConfig) -> ClassifierJob:
         """The cell's arm, trained on `rows` and tested on `test`."""
