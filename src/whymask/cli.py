@@ -36,6 +36,7 @@ from whymask.stages.settings import (
     check_origin,
     check_teacher,
 )
+from whymask.studies.cluster import check_cluster
 from whymask.studies.settings import StudySettings, parse_share
 from whymask.surroundings import check_place, settle
 from whymask.theory.settings import TheorySettings
@@ -88,6 +89,7 @@ def study(
     """
     if cells is not None:
         parse_share(cells)
+    check_cluster(settings, cells)
     origin = None if settings.init is None else str(settings.init)
     begin("study", data, settings.data.labels, out=None if plan else out, origin=origin)
     whymask.study(

@@ -3,6 +3,9 @@
 import math
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
@@ -13,6 +16,27 @@ console = Console(stderr=True, highlight=False)
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_NETWORKS = 10.0
 SECONDS_BETWEEN_DECODING_LINES = 5.0
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told in place of the person who watches: `line` what is said, `shown` how far a loop is."""
+
+    line: Callable[[str], None]
+    shown: Callable[[str], None]
+
+
+_listeners: list[Listener] = []
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Within, nothing is printed, and the listener is told."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.pop()
 
 
 def time_left(seconds: float) -> str:
@@ -39,7 +63,7 @@ class Steps:
             TextColumn("{task.description}", markup=False),
             console=console,
             transient=True,
-            disable=quiet or not console.is_terminal,
+            disable=quiet or not console.is_terminal or bool(_listeners),
         )
         self._task = self._bar.add_task(label, total=total)
 
@@ -53,8 +77,14 @@ class Steps:
         self._bar.stop()
 
     def update(self, done: int, note: str = "") -> None:
+        self.show(done, self._text(done, note, time.monotonic()))
+
+    def show(self, done: int, text: str) -> None:
+        """As `update`, in words of one's own."""
         now = time.monotonic()
-        text = self._text(done, note, now)
+        if _listeners:
+            _listeners[-1].shown(text)
+            return
         self._bar.update(self._task, completed=done, description=text)
         if not self.quiet and not console.is_terminal and now - self._last_line > self.between:
             self._last_line = now
@@ -75,7 +105,9 @@ def say(text: str, from_all: bool = False) -> None:
     """A line for the person who watches, on stderr (stdout is for results). Of processes that compute together the
     first one speaks, and with `from_all` each: of an error that perhaps it alone has. What is said is printed as it is:
     a folder may be called :smile: or [red]."""
-    if from_all or is_first():
+    if _listeners:
+        _listeners[-1].line(text)
+    elif from_all or is_first():
         console.print(text, markup=False, emoji=False, soft_wrap=True)
 
 

@@ -1,6 +1,5 @@
 """`study`: the whole job, from a folder of images to a verdict and a page."""
 
-import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,22 +19,23 @@ from whymask.errors import BusyError
 from whymask.later import recorded
 from whymask.methods import SETTINGS, encoder_for
 from whymask.methods.settings import with_method
-from whymask.progress import Decoding, say, time_left
+from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, command
 from whymask.stages.context import Context
 from whymask.stages.pretrain import pretraining
 from whymask.stages.recipes import resolve_finetuning
 from whymask.studies.advice import advice, advice_text
 from whymask.studies.cells import Cell, Runner, all_cells, share_of
+from whymask.studies.cluster import check_cluster, joined, with_threads
 from whymask.studies.config import resolve_study
 from whymask.studies.final import add_final, is_wanted, planned
 from whymask.studies.growth import begun_with, grown, note_growth
 from whymask.studies.hours import fit_hours
-from whymask.studies.pace import Pace, operations_of
 from whymask.studies.page import write_study_page
 from whymask.studies.plan import make_plan
 from whymask.studies.resolution import resolution_text, smallest_difference
 from whymask.studies.result import StudyResult
+from whymask.studies.running import run_cells
 from whymask.studies.search import search
 from whymask.studies.settings import SCRATCH, StudySettings
 from whymask.studies.table import assemble, labels_per_class
@@ -67,7 +67,8 @@ def study(
     Args:
         data: what `whymask.data.open_source` takes: a folder, CSV, parquet, data set, arrays, or "glyphs".
         reader: opens a file that Pillow cannot: path -> PIL image or array (H, W) or (H, W, C).
-        cells: "i/n", the share of the cells that this process runs; the page is made from what is there.
+        cells: "i/n", the share of the cells that this process runs; the page is made from what is there. Or, in
+            `settings`, ``ray``: the cells run on a Ray cluster, several at once.
         hours: fits the pretraining epochs to this much time on this machine.
         plan: only say what would run; returns {"plan": ...}.
         explain: whether to say why, in short, once all cells are there: which features the networks captured.
@@ -81,27 +82,30 @@ def study(
     """
     named = [start for start in keywords.get("starts") or () if start in SETTINGS]
     asked = with_method(settings or StudySettings(), keywords | ({"method": named[0]} if named else {}))
+    asked = with_threads(asked)
+    check_cluster(asked, cells)
     if not plan:
         check_folder(Path(out))
-    context = _prepare(data, asked, reader)
-    runner = _resolve(context, asked, Path(out), hours, explain, final)
-    everything = list(all_cells(runner.config))
-    mine = share_of(everything, cells)
-    if plan:
-        drawn = make_plan(runner, mine, explain, planned(runner, final))
-        say(drawn.text())
-        return StudyResult(plan=drawn.to_dict())
+    with joined(asked) as cluster:
+        context = _prepare(data, asked if cluster is None else replace(asked, runtime=cluster.own_runtime), reader)
+        runner = _resolve(context, asked, Path(out), hours, explain, final)
+        everything = list(all_cells(runner.config))
+        mine = share_of(everything, cells)
+        if plan:
+            drawn = make_plan(runner, mine, explain, planned(runner, final))
+            say(drawn.text())
+            return StudyResult(plan=drawn.to_dict())
 
-    folder = context.by_first(lambda: _begin(runner, hours))
-    context.check_shared(runner.out)
-    if runner.config.search:
-        runner = replace(runner, tuned=search(runner))
-    try:
-        run_cells(runner, mine)
-    except Interrupted:
-        with suppress(BusyError), context.holding(folder):
-            context.by_first(lambda: _report(runner, everything, folder, images=images, names=names))
-        raise
+        folder = context.by_first(lambda: _begin(runner, hours))
+        context.check_shared(runner.out)
+        if runner.config.search:
+            runner = replace(runner, tuned=search(runner))
+        try:
+            run_cells(runner, mine, cluster)
+        except Interrupted:
+            with suppress(BusyError), context.holding(folder):
+                context.by_first(lambda: _report(runner, everything, folder, images=images, names=names))
+            raise
     with context.holding(folder, wait=True):  # who comes last has all cells
         table = context.by_first(lambda: _report(runner, everything, folder, images=images, names=names))
         is_done = all(runner.is_done(cell) for cell in everything)
@@ -196,33 +200,6 @@ def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: boo
     write_record(runner.out / "study.json", table)
     write_study_page(runner.out, images=images, names=names)
     return table
-
-
-def run_cells(runner: Runner, cells: list[Cell]) -> None:
-    """Run what is not finished; say what came out, what failed, and how long the others still take."""
-    runner.context.by_first(lambda: runner.redo_damaged(cells))
-    unfinished = [cell for cell in cells if not (runner.folder(cell) / "result.json").exists()]
-    pace = Pace(operations_of(runner, unfinished), unfinished) if unfinished else None
-    for position, cell in enumerate(cells, start=1):
-        place, began = f"[{position}/{len(cells)}] ", time.monotonic()
-        result = runner.run(cell, place)
-        if pace is not None and cell in unfinished:
-            pace.done(cell, None if "error" in result or "busy" in result else time.monotonic() - began)
-        left = None if pace is None else pace.seconds_left()
-        say(f"{place}{cell.title}{_outcome(runner, result)}{'' if left is None else f'; {time_left(left)}'}")
-
-
-def _outcome(runner: Runner, result: dict[str, Any]) -> str:
-    """What a cell came to, by name: ": accuracy 0.17", ": loss 0.5312", " failed: ..."."""
-    if "error" in result:
-        return f" failed: {result['error']}"
-    if "busy" in result:
-        return f" left to another process: {result['busy']}"
-    metric = runner.config.metric
-    value = result.get("metrics", {}).get(metric)
-    if value is not None:
-        return f": {runner.context.prepared.task.describe(metric).title} {value:#.3g}"
-    return f": loss {result['loss']:.4f}" if result.get("loss") is not None else ""
 
 
 # what the page needs ------------------------------------------------------------------------------------------
