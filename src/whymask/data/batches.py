@@ -151,7 +151,7 @@ class Batches:
         step, part = divmod(turn, self.parts)
         first = (part * self.world + self.rank) * self.share
         mine = slice(first, first + self.share)
-        rows = self._rows(step)[mine]
+        rows = self.rows_of(step)[mine]
         crops = None
         if self.augment is not None:
             generator = torch_generator(self.seed, "augment", step)
@@ -170,9 +170,6 @@ class Batches:
 
     def rows_of(self, step: int) -> np.ndarray:
         """Of which images the batch of all ranks is made, with all its parts."""
-        return self._rows(step)
-
-    def _rows(self, step: int) -> np.ndarray:
         epoch, position = divmod(step, self.steps_per_epoch)
         return self._of_epoch(epoch)[position * self.batch_size :][: self.batch_size]
 
