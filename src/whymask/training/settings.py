@@ -71,8 +71,8 @@ class TrainingSettings:
     """In how many parts a batch is computed, one after another, for less memory: the same step to rounding, where
     nothing is counted over a batch, as batch norm does, and nothing is drawn in it, as drop path is."""
     recompute: bool = field(default=False, metadata=LATER)
-    """Of a ViT: compute on the way back again what blocks would keep for it. Less memory, the same bits, about a third
-    more time."""
+    """Compute on the way back again what blocks would keep for it. Less memory, the same bits, about a third more time
+    of a ViT. Of the two-layer encoder it is refused."""
 
     @property
     def peak(self) -> float:
