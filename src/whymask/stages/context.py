@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning_fabric import Fabric
 
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
 from whymask.disk import as_json, write_csv
 from whymask.errors import BusyError
+from whymask.fabric import Fabric
 from whymask.runs import RunFolder, provenance
 from whymask.stages.record import RunRecord, content_of, with_same_origin
 from whymask.tasks.budgets import Budget

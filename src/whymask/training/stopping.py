@@ -8,7 +8,8 @@ from types import FrameType
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
+
+from whymask.fabric import Fabric
 
 
 class Interrupted(KeyboardInterrupt):

@@ -1,0 +1,30 @@
+"""Lightning Fabric, imported without what it imports only to ask for its version.
+
+Fabric compares versions by importing packages; where torchmetrics is installed, transformers and scipy.signal come with
+it, for a second and a half in every process. What a package's metadata say of its version is the same.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from lightning_utilities.core import imports
+from packaging.version import Version
+
+_by_import = getattr(imports, "compare_version", None)
+
+
+def compare_by_metadata(package: str, op: Any, wanted: str, use_base_version: bool = False) -> bool:
+    """lightning_utilities' `compare_version`, but that a package which has metadata is not imported."""
+    assert _by_import is not None
+    try:
+        found = Version(version(package))
+    except (PackageNotFoundError, ValueError):
+        return _by_import(package, op, wanted, use_base_version)
+    return op(Version(found.base_version) if use_base_version else found, Version(wanted))
+
+
+imports.compare_version = compare_by_metadata  # for as long as Fabric is imported
+try:
+    from lightning_fabric import Fabric as Fabric
+finally:
+    imports.compare_version = _by_import
