@@ -10,6 +10,7 @@ from typing import Any
 from lightning_utilities.core import imports
 from packaging.version import Version
 
+_imports: Any = imports
 _by_import = getattr(imports, "compare_version", None)
 
 
@@ -23,8 +24,8 @@ def compare_by_metadata(package: str, op: Any, wanted: str, use_base_version: bo
     return op(Version(found.base_version) if use_base_version else found, Version(wanted))
 
 
-imports.compare_version = compare_by_metadata  # for as long as Fabric is imported
+_imports.compare_version = compare_by_metadata  # for as long as Fabric is imported
 try:
     from lightning_fabric import Fabric as Fabric
 finally:
-    imports.compare_version = _by_import
+    _imports.compare_version = _by_import
