@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import whymask
 from whymask.cli import COMMANDS
 
 HEAVY = ("torch", "timm", "torchvision", "lightning_fabric", "scipy", "sklearn", "matplotlib", "datasets", "pyarrow")
@@ -180,7 +181,6 @@ def test_the_first_line_comes_before_anything_slow_is_imported(line: str, said: 
 
 def test_the_public_names_are_there_and_are_what_they_say() -> None:
     """`whymask.study` is the function, also once its room was imported."""
-    import whymask
     import whymask.overviews.run
     import whymask.studies.run
 
@@ -194,7 +194,10 @@ def test_the_public_names_are_there_and_are_what_they_say() -> None:
 
 
 def test_fabric_comes_without_packages_that_it_only_asks_for_their_version() -> None:
-    """It knows of torchmetrics what it would know."""
+    """It knows of torchmetrics what it would know. Every file takes it from there."""
+    source = Path(whymask.__file__).parent
+    importing = [path.name for path in source.rglob("*.py") if "from lightning_fabric" in path.read_text()]
+    assert importing == ["fabric.py"]
     printed, _ = python(FABRIC)
     assert not {"torchmetrics", "transformers", "scipy"} & {name.partition(".")[0] for name in printed.split()}
 

@@ -126,6 +126,13 @@ def needed(command: Callable[..., Any]) -> list[tuple[str, str]]:
     return found
 
 
+def takes_many(command: Callable[..., Any]) -> bool:
+    """Whether as much as one likes may stand behind a command."""
+    hints = [hint for hint in get_type_hints(command, include_extras=True).values() if get_origin(hint) is Annotated]
+    positional = [get_args(hint)[0] for hint in hints if tyro.conf.Positional in get_args(hint)[1:]]
+    return any(get_origin(kind) is tuple for kind in positional)
+
+
 def _about(marks: Sequence[Any]) -> str:
     return next((mark.help for mark in marks if getattr(mark, "help", None)), "")
 

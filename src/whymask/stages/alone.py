@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from whymask.data.batches import check_divides
 from whymask.data.prepare import Prepared
 from whymask.data.sources import Reader
 from whymask.disk import check_folder, read_arrays, write_arrays
@@ -68,7 +69,8 @@ def pretrain(
     fitting = encoder_for(settings.method, start.encoder)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
-    context, prep = Context(fabric, prepared), prepared.images.preprocessing
+    context = Context(fabric, prepared, settings.runtime.compile)
+    prep = prepared.images.preprocessing
     encoder = resolve(fitting, prep.size, prep.channels)
     for note in encoder.notes(prep.size):
         say(note)
@@ -90,7 +92,7 @@ def pretrain(
     )
     for warning in prepared.warnings():
         say(f"warning: {warning}")
-    if job.origin is not None:
+    if job.origin is not None or fabric.world_size > 1:
         pretraining(context, job)  # what does not fit is told before a folder is made
     result = pretrain_encoder(
         context,
@@ -127,7 +129,7 @@ def finetune(
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
-    context, out = Context(fabric, prepared), Path(out)
+    context, out = Context(fabric, prepared, settings.runtime.compile), Path(out)
     warn_of_other_data(settings.like, context.fingerprint)
     encoder = start.build(prepared, settings.seed)
     budget = parse_budget(settings.budget)
@@ -151,6 +153,7 @@ def finetune(
     job = job_of(
         with_batch_size(settings.training, context, out, lambda asked: classifier_training(context, job_of(asked)))
     )
+    check_divides(min(job.training.batch_size, len(rows)), fabric.world_size, job.training.accumulate)
     say(job.training.text())
     finished = (out / "result.json").exists()
     if not finished:
@@ -187,7 +190,8 @@ def probe(
     fabric = make_fabric(settings.runtime)
     origin = weights_of(None if settings.origin == SCRATCH else settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
-    prepared = start.prepare(data, settings.data, reader)
+    with fabric.rank_zero_first():
+        prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
     context = Context(fabric, prepared)
     encoder = start.build(prepared, settings.seed)
@@ -205,12 +209,13 @@ def probe(
         about={"neighbours": settings.neighbours},
     )
     with context.open(Path(out), record, alone=True) as run:
-        if run.result is not None:
-            return run.result
+        result = context.by_first(lambda: run.result)
+        if result is not None:
+            return result
         warn_of_seen(origin, prepared)
         predictions = probe_predictions(encoder.to(fabric.device), prepared, rows, settings.neighbours)
         result = probe_result(prepared, rows, predictions, encoder.dim, settings.seed)
-        run.finish(result)
+        context.by_first(lambda: run.finish(result))
     for kind, of_kind in predictions.items():
         say(kind)
         _say_scores(prepared, of_kind)

@@ -131,7 +131,7 @@ def pretrain_encoder(
     if keep_teacher and not isinstance(job.method_config, TeacherConfig):
         raise no_teacher(job.method)
     with context.open(folder, job.record(context.fingerprint), alone=alone, wait=wait) as run:
-        result = run.result or _pretrained(context, job, run, label, keep_teacher)
+        result = context.by_first(lambda: run.result) or _pretrained(context, job, run, label, keep_teacher)
         if context.fabric.is_global_zero and not keep_checkpoints:
             run.drop_checkpoints()
     return result
@@ -143,7 +143,7 @@ def _pretrained(
     fabric, prepared = context.fabric, context.prepared
     training = pretraining(context, job, tell=say)
     per_image = training.operations_per_image()
-    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label)
+    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
     result = {
         "stage": "pretrain",
         "method": job.method,

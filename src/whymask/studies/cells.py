@@ -14,7 +14,8 @@ from whymask.disk import check, read_json, write_record
 from whymask.encoders import Encoder, build_encoder, load_encoder
 from whymask.errors import BusyError, DamagedError, WhymaskError
 from whymask.methods import settings_for
-from whymask.progress import say
+from whymask.progress import is_first, say
+from whymask.ranks import all_come
 from whymask.stages.classify import ClassifierJob, metrics_of, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.pretrain import pretrain_encoder, pretraining
@@ -109,6 +110,11 @@ class Runner:
     def folder(self, cell: Cell) -> Path:
         return self.out / "cells" / cell.name
 
+    def starts_from(self, cell: Cell) -> str | None:
+        """The name of the pretraining that the cell goes on from, if any."""
+        goes_on = cell.budget is not None and cell.arm in self.config.pretrainings
+        return Cell(cell.arm, None, cell.seed).name if goes_on else None
+
     def is_done(self, cell: Cell) -> bool:
         """Whether it was run, with a result or an error."""
         return any((self.folder(cell) / name).exists() for name in ("result.json", "error.json"))
@@ -123,34 +129,39 @@ class Runner:
                 say(f"{cell.name} is run again: {error}")
                 shutil.rmtree(self.folder(cell))
 
-    def run(self, cell: Cell, place: str = "") -> dict[str, Any]:
-        """The cell's result; {"busy": who runs it} where another process does. A cell that fails is marked with its
-        error and raises nothing but Interrupted, and that another process has ended.
+    def run(self, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:
+        """The cell's result; {"busy": who runs it} where another process does, unless this is to `wait` for it. A cell
+        that fails is marked with its error and raises nothing but Interrupted, that another process has ended, and what
+        others do not fail of.
 
         `place` stands before the cell's title where its progress is shown: "[3/24] "."""
-        error_file = self.folder(cell) / "error.json"
-        error_file.unlink(missing_ok=True)  # of an earlier attempt
+        if is_first():
+            (self.folder(cell) / "error.json").unlink(missing_ok=True)  # of an earlier attempt
         try:
-            return self.pretrain(cell, place) if cell.budget is None else self.train(cell, place)
+            return self.pretrain(cell, place, wait) if cell.budget is None else self.train(cell, place, wait)
         except Interrupted:
             raise
         except BusyError as busy:
             return {"busy": str(busy)}
         except Exception as error:
-            if lost_another(error):
+            if lost_another(error) or not all_come(f"failed {cell.name}"):
                 raise
-            failed = {"error": f"{type(error).__name__}: {error}"}
-            write_record(error_file, failed)
-            return failed
+            return self.mark_failed(cell, f"{type(error).__name__}: {error}")
+
+    def mark_failed(self, cell: Cell, why: str) -> dict[str, Any]:
+        failed = {"error": why}
+        if is_first():
+            write_record(self.folder(cell) / "error.json", failed)
+        return failed
 
     def pretrain(self, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:
         job = self.config.pretraining(cell.seed, cell.arm)
         return pretrain_encoder(self.context_of(cell.arm), job, self.folder(cell), place + cell.title, wait=wait)
 
-    def train(self, cell: Cell, place: str = "") -> dict[str, Any]:
+    def train(self, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:
         rows = self.rows_of(cell)
         job = self.job(cell, rows, self.context.prepared.test, self.training_of(cell.arm, len(rows)))
-        return train_classifier(self.context_of(cell.arm), job, self.folder(cell), place + cell.title)
+        return train_classifier(self.context_of(cell.arm), job, self.folder(cell), place + cell.title, wait=wait)
 
     def context_of(self, arm: str) -> Context:
         """The images as the arm sees them."""

@@ -21,6 +21,9 @@ from whymask.tasks import Task
 from whymask.tasks.budgets import Budget, auto_budgets, parse_budget
 from whymask.training.optimisation import TrainingConfig
 
+OF_VIEWS = ("accuracy/single_view", "accuracy/worst_view")
+"""The verdict's metric by default of images whose views are known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
@@ -137,8 +140,7 @@ def resolve_study(asked: StudySettings, prepared: Prepared) -> StudyConfig:
         worth = _further_budgets(budgets, prepared)
     else:
         worth = [budget for budget in _ascending(asked.worth_budgets, prepared) if budget not in budgets]
-    tagged = prepared.test_tags is not None and "single_view" in prepared.test_tags
-    metric = asked.metric or ("accuracy/single_view" if tagged else prepared.task.default_metric)
+    metric = asked.metric or next((m for m in OF_VIEWS if m in prepared.chance), prepared.task.default_metric)
     _check(asked, metric, prepared)
     given = given_starts(asked, encoder, prep)
     return StudyConfig(

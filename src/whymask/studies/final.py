@@ -100,11 +100,15 @@ def _train(runner: Runner, cell: Cell) -> tuple[Path, Row]:
     if (own / "result.json").exists():
         return own, read_json(own / "result.json")
     folder = runner.out / FINAL
-    with runner.context.fabric.rank_zero_first():
-        if (folder / "config.json").exists() and read_record(folder).arm != cell.arm:  # best before cells were repeated
-            shutil.rmtree(folder)
+    runner.context.by_first(lambda: _drop_other(folder, cell.arm))
     rows = runner.rows_of(cell)
     job = runner.job(cell, rows, runner.context.prepared.test, runner.training_of(cell.arm, len(rows)))
     if cell.arm in runner.config.pretrainings:
         job = replace(job, origin=f"../cells/{Cell(cell.arm, None, cell.seed).name}")
     return folder, train_classifier(runner.context_of(cell.arm), job, folder, FINAL)
+
+
+def _drop_other(folder: Path, arm: str) -> None:
+    """Remove the final network of another arm, which was best before cells were repeated."""
+    if (folder / "config.json").exists() and read_record(folder).arm != arm:
+        shutil.rmtree(folder)

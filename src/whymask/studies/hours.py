@@ -33,7 +33,8 @@ def fit_hours(runner: Runner, cells: list[Cell], hours: float, explain: bool, fi
     if "hours" in before:
         epochs = before["settings"]["pretrain"]["epochs"]
     else:
-        plan, pool = make_plan(runner, cells, explain, final), len(runner.context.prepared.pool)
+        pool = len(runner.context.prepared.pool)
+        plan = runner.context.fabric.broadcast(make_plan(runner, cells, explain, final))  # one clock counts
         epochs, fewest = plan.epochs_within(hours * 3600, config.pretrain.epochs), fewest_epochs(pool)
         if epochs < fewest:
             needed = plan.seconds_with(fewest / config.pretrain.epochs) / 3600

@@ -42,7 +42,8 @@ def search(runner: Runner) -> dict[str, FinetuneTrainingSettings]:
         ]
         best = chosen[arm]
         say(f"search: {arm} uses learning rate {best.peak:.2g} and layer decay {best.layer_decay:g}")
-    write_record(runner.out / "search.json", {"seed": seed, "budget": budget.name, "trials": trials})
+    found = {"seed": seed, "budget": budget.name, "trials": trials}
+    runner.context.by_first(lambda: write_record(runner.out / "search.json", found))
     return chosen
 
 

@@ -20,7 +20,37 @@ MARGIN = 0.02
 GIVEN = ("init", "continue", "frozen")
 """What is done with weights from elsewhere."""
 
-__all__ = ["INIT", "SCRATCH", "SCRATCH_LONG", "ScratchLong", "StudySettings"]
+__all__ = ["INIT", "SCRATCH", "SCRATCH_LONG", "ClusterSettings", "ScratchLong", "StudySettings"]
+
+
+@readable
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Where a study's cells run, several at once, by Ray. Changes when they are done, not what they give."""
+
+    ray: str | None = None
+    """Run cells at once by Ray: auto starts it on this machine; HOST:PORT is a cluster that runs, of which this machine
+    is one. Default: one after another, without Ray."""
+    gpus_per_cell: float | None = None
+    """With --ray: the share of a GPU that each cell has, such as 0.25 for four at once on each GPU; 0 for none.
+    Default: a whole one where the cluster has GPUs and --device allows it."""
+    cpus_per_cell: int | None = None
+    """With --ray: the CPUs that each cell has, and its threads unless --threads says others. Default: as many as it has
+    threads, so that it gives the bits of a cell without Ray; beside a GPU 1."""
+
+    def __post_init__(self) -> None:
+        """Raises WhymaskError for shares that no machine can give, or that nothing asks for."""
+        if self.ray is None and (self.gpus_per_cell, self.cpus_per_cell) != (None, None):
+            raise WhymaskError(
+                "--gpus-per-cell and --cpus-per-cell are of cells on Ray; add --ray auto, or leave out both"
+            )
+        if self.gpus_per_cell is not None and not 0 <= self.gpus_per_cell <= 1:
+            raise WhymaskError(
+                f"--gpus-per-cell {self.gpus_per_cell:g}: a cell computes on one GPU or a share of it; expected a "
+                "number from 0 to 1, such as 0.25."
+            )
+        if self.cpus_per_cell is not None and self.cpus_per_cell < 1:
+            raise WhymaskError(f"--cpus-per-cell {self.cpus_per_cell}: at least 1 was expected.")
 
 
 class Weights(NamedTuple):
@@ -88,6 +118,7 @@ class StudySettings(PerMethod):
     pretrain: PretrainTrainingSettings = field(default_factory=PretrainTrainingSettings)
     finetune: FinetuneTrainingSettings = field(default_factory=FinetuneTrainingSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
+    cluster: Annotated[ClusterSettings, Flat] = field(default_factory=ClusterSettings)
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for what would make a study that says nothing, or one that is not fair."""
@@ -108,6 +139,23 @@ class StudySettings(PerMethod):
             raise WhymaskError(
                 f"--finetune.layer-decay {self.finetune.layer_decay:g}: scratch is trained without layer decay. "
                 "Give --layer-decay, which is that of the pretrained arms, or --search."
+            )
+        self._check_cluster()
+
+    def _check_cluster(self) -> None:
+        cluster, runtime = self.cluster, self.runtime
+        if cluster.ray is None:
+            return
+        if runtime.devices > 1:
+            raise WhymaskError(
+                f"--ray with --devices {runtime.devices}: on Ray each cell is one process, and several cells run at "
+                "once. Leave one of them out."
+            )
+        share = cluster.gpus_per_cell
+        if share is not None and runtime.device != "auto" and (runtime.device == "cuda") != (share > 0):
+            raise WhymaskError(
+                f"--gpus-per-cell {share:g} with --device {runtime.device}: one says a GPU, the other none. Leave one "
+                "of them out."
             )
 
     @property

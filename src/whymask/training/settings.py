@@ -20,16 +20,21 @@ class RuntimeSettings:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a GPU if there is one: cuda, or mps, that of an Apple Mac."""
     devices: int = 1
-    """How many GPUs (or CPU processes) share each batch, by distributed data parallel."""
+    """How many GPUs (or CPU processes) of each node share each batch, by distributed data parallel."""
+    nodes: int = 1
+    """On how many nodes (machines), started by torchrun or srun: docs/cluster.md."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """auto: bf16-mixed on a GPU that has it, else 32-true: most CPUs multiply bf16 far slower than fp32. 16-mixed, with
-    a scaled loss, is for GPUs that have no bf16."""
+    a scaled loss, is for GPUs that have no bf16. In both, what stays fp32 is multiplied in tf32, in 32-true nothing."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether torch.compile compiles what is trained, which takes a minute at first: auto on a CUDA GPU, of a ViT and
+    of classifiers, where the run is long enough to earn that back. Results differ by rounding."""
     threads: int | None = None
     """CPU threads; default: what PyTorch finds. Bit-identical resuming needs the same number, so it is recorded."""
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for no thread or no device."""
-        for name, value in (("threads", self.threads), ("devices", self.devices)):
+        for name, value in (("threads", self.threads), ("devices", self.devices), ("nodes", self.nodes)):
             if value is not None and value < 1:
                 raise WhymaskError(f"--{name} {value} was given; at least 1 was expected; change it, or leave it out")
 

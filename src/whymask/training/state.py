@@ -1,8 +1,12 @@
 """What a checkpoint holds: all that training changes."""
 
+from typing import Any
+
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from whymask.fabric import Fabric
 from whymask.runs import Checkpoint, RunFolder
 from whymask.training.log import Log
 
@@ -46,11 +50,11 @@ class State:
     def update_average(self, decay: float | None) -> None:
         if decay is None:
             return
-        for name, tensor in self.model.state_dict().items():
-            if tensor.is_floating_point():
-                self.average[name].lerp_(tensor, 1 - decay)
-            else:
-                self.average[name].copy_(tensor)
+        now = self.model.state_dict()
+        floats = [name for name, tensor in now.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([self.average[name] for name in floats], [now[name] for name in floats], 1 - decay)
+        for name in now.keys() - floats:
+            self.average[name].copy_(now[name])
 
     def use_average(self) -> None:
         if self.average:
@@ -68,12 +72,35 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def resume(run: RunFolder, state: State, log: Log) -> int:
-    """Bring `state` and `log` to the last whole checkpoint, if there is one; returns its finished steps."""
-    checkpoint = run.load_checkpoint()
-    run.forget_after(checkpoint.step if checkpoint else 0)
+def resume(fabric: Fabric, run: RunFolder, state: State, log: Log) -> int:
+    """Bring `state` and `log` to the last whole checkpoint, if there is one; returns its finished steps. The first of
+    the processes that train together reads it, for all."""
+    checkpoint = run.load_checkpoint() if fabric.is_global_zero else None
+    if fabric.is_global_zero:
+        run.forget_after(checkpoint.step if checkpoint else 0)
+    if fabric.world_size > 1:
+        checkpoint = _sent(fabric, checkpoint)
     if checkpoint is None:
         return 0
     state.restore(checkpoint)
     log.restore(checkpoint.notes)
     return checkpoint.step
+
+
+def _sent(fabric: Fabric, checkpoint: Checkpoint | None) -> Checkpoint | None:
+    """The first process's, to all: one tensor after another, by way of the device."""
+    about: Any = None
+    if checkpoint is not None:
+        kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in checkpoint.tensors.items()}
+        about = checkpoint.step, checkpoint.notes, kinds
+    about = fabric.broadcast(about)
+    if about is None:
+        return None
+    step, notes, kinds = about
+    tensors = {}
+    for name, (shape, dtype) in kinds.items():
+        tensor = torch.empty(shape, dtype=dtype) if checkpoint is None else checkpoint.tensors[name]
+        there = tensor.to(fabric.device)
+        dist.broadcast(there, 0)
+        tensors[name] = there.cpu()
+    return Checkpoint(step, tensors, notes)
