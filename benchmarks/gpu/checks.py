@@ -46,7 +46,7 @@ def same_loss(place: Place, model: nn.Module, loss_of: LossOf, *given: Any) -> l
     """On the device the loss of the CPU's float32, in float32 and in bf16. `model` and `given` are on the CPU."""
     expected = loss_of(copy.deepcopy(model).train(), *given)
     moved = [there(one, place.device) for one in given]
-    with place.exact():
+    with place.products(rounded=False):
         exact = loss_of(copy.deepcopy(model).train().to(place.device), *moved)
     with place.half():
         half = loss_of(copy.deepcopy(model).train().to(place.device), *moved)
@@ -62,7 +62,7 @@ def hidden_is_unseen(place: Place, encoder: Any, images: Tensor, hidden: Any) ->
     pixels = to_pixels(hidden.as_subclass(Tensor), encoder.unit)
     other = torch.where(pixels, 5 * torch.randn_like(images), images)
     encoder, hidden = copy.deepcopy(encoder).train().to(place.device), there(hidden, place.device)
-    with place.exact():
+    with place.products(rounded=False):
         first, second = (encoder(x.to(place.device), hidden) for x in (images, other))
     return check("features off without hidden pixels by", relative(second, first), LEAK)
 
@@ -72,7 +72,7 @@ def norms_agree(place: Place, model: Any, loss_of: LossOf, *given: Any) -> list[
     moved, found = [there(one, place.device) for one in given], []
     for gathered in ((place.device.type,), ()):
         other = copy.deepcopy(model).train().to(place.device)
-        with patch.object(masked_norm, "GATHERED", gathered), place.exact():
+        with patch.object(masked_norm, "GATHERED", gathered), place.products(rounded=False):
             loss = loss_of(other, *moved)
             loss.backward()
         gradients = torch.cat([p.grad.flatten() for p in other.encoder.parameters() if p.grad is not None])

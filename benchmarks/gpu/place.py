@@ -43,11 +43,11 @@ class Place:
         return torch.autocast(self.device.type, torch.bfloat16)
 
     @contextmanager
-    def exact(self) -> Iterator[None]:
-        """Within, products and convolutions of float32 are just that, not tf32."""
+    def products(self, rounded: bool) -> Iterator[None]:
+        """Within, products and convolutions of float32 are in tf32, as the loop has them beside bf16, or just that."""
         before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
+        torch.set_float32_matmul_precision("high" if rounded else "highest")
+        torch.backends.cudnn.allow_tf32 = rounded
         try:
             yield
         finally:
@@ -82,15 +82,24 @@ class Place:
             peak["memory"] = torch.cuda.max_memory_allocated(self.device) / 2**30
 
 
-def training(model: nn.Module, place: Place, loss_of: Callable[[], torch.Tensor]) -> Callable[[], None]:
+Around = Callable[[Callable[[], None]], None]
+"""How a forward and backward pass is begun: calls what it is given."""
+
+
+def training(
+    model: nn.Module, place: Place, loss_of: Callable[[], torch.Tensor], around: Around = lambda work: work()
+) -> Callable[[], None]:
     """A training step: forward in bf16, backward, fused AdamW. It asks the device nothing."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     model.train()
 
-    def step() -> None:
+    def passes() -> None:
         with place.half():
             loss = loss_of()
         loss.backward()
+
+    def step() -> None:
+        around(passes)
         optimiser.step()
         optimiser.zero_grad()
 

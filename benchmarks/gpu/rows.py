@@ -22,7 +22,7 @@ def large_step(place: Place) -> Figures:
 
 
 def large_compiled(place: Place) -> Figures:
-    return our_step(place, "mae", place.scale.large, compiled=True)
+    return our_step(place, "mae", place.scale.large, compiles=True)
 
 
 def large_loop(place: Place) -> Figures:
@@ -46,7 +46,7 @@ def small_step(place: Place) -> Figures:
 
 
 def small_compiled(place: Place) -> Figures:
-    return our_step(place, "mae", place.scale.small, compiled=True)
+    return our_step(place, "mae", place.scale.small, compiles=True)
 
 
 def small_loop(place: Place) -> Figures:

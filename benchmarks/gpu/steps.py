@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
+from unittest.mock import patch
 
 import timm
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from benchmarks.gpu.checks import HALF, check, finite, hidden_is_unseen, norms_agree, relative, same_loss, there
-from benchmarks.gpu.place import Place, training
+from benchmarks.gpu.place import Around, Place, training
 from benchmarks.gpu.scale import Network
 from benchmarks.mae_step import Sizes, necessary_operations, new_encoder
 from benchmarks.method_steps import LIGHTLY_MISSING, LightlyMAE
@@ -19,6 +20,8 @@ from whymask.masks import Mask
 from whymask.methods import METHODS, Method, build_method, resolve_method
 from whymask.randomness import torch_generator
 from whymask.stages.pretrain import masks_of
+from whymask.training import compiling
+from whymask.training.compiling import Plan
 from whymask.training.device import placed
 
 TURNS = 4
@@ -46,7 +49,7 @@ def product(place: Place, kind: torch.dtype) -> Figures:
     """Operations a second of a product of square matrices."""
     side = place.scale.product
     a, b = (torch.randn(side, side, device=place.device, dtype=kind) for _ in range(2))
-    with place.exact():
+    with place.products(rounded=False):
         few = relative(a[:8] @ b, a[:8].cpu().double() @ b.cpu().double())
         said = check("off the CPU's by", few, 1e-2)
         rate = 2 * side**3 / place.seconds(lambda: a @ b)
@@ -57,8 +60,8 @@ def random_images(network: Network, count: int) -> Tensor:
     return torch.randn(count, 3, network.side, network.side, generator=torch_generator("bench"))
 
 
-def our_step(place: Place, method: str, network: Network, compiled: bool = False) -> Figures:
-    """A step of a method with its default settings."""
+def our_step(place: Place, method: str, network: Network, compiles: bool = False) -> Figures:
+    """A step of a method with its default settings, compiled as the loop compiles it, or not."""
     model: Any = method_on(network, method)
     few, draw = random_images(network, place.scale.checked), masks_of(model, 0)
     masks = draw(0, len(few), slice(None))
@@ -67,15 +70,23 @@ def our_step(place: Place, method: str, network: Network, compiled: bool = False
     if network.encoder == place.scale.cnn.encoder:
         checked += norms_agree(place, model, our_loss, few, *masks)
     operations = necessary_operations(model, few[:2])
-    model = placed(model, place.device)
+    model = placed(model, place.device).train()
     images = random_images(network, network.batch).to(place.device)
     turns = [tuple(there(mask, place.device) for mask in draw(turn, len(images), slice(None))) for turn in range(TURNS)]
-    forward: Any = torch.compile(model, dynamic=False, backend=place.scale.compiler) if compiled else model
-    if compiled:
-        with place.half():  # with gradients, as it is compiled for later
-            plain, fast = our_loss(model.train(), images, *turns[0]), our_loss(forward, images, *turns[0])
-        checked.append(check("compiled off plain by", relative(fast, plain), HALF))
-    return timed(place, model, len(images), lambda masks: our_loss(forward, images, *masks), turns, checked, operations)
+    plan = Plan(compiles, graphs=compiles and place.is_gpu and operations * len(images) < compiling.SMALL)
+    with place.products(rounded=True):  # as when it is timed, or it would be compiled twice
+        with place.half():
+            plain = our_loss(model, images, *turns[0]).detach()
+        with patch.object(compiling, "BACKEND", place.scale.compiler), compiling.compiled(model, plan) as forward:
+            if compiles:
+                with place.half():
+                    fast = forward.step(lambda: our_loss(model, images, *turns[0]).detach().clone())
+                checked.append(check("compiled off plain by", relative(fast, plain), HALF))
+
+            def loss_of(masks: Any) -> Tensor:
+                return our_loss(model, images, *masks)
+
+            return timed(place, model, len(images), loss_of, turns, checked, operations, forward.step)
 
 
 def method_on(network: Network, method: str) -> Method:
@@ -153,11 +164,12 @@ def timed(
     turns: list[Any],
     checked: list[str],
     operations: float | None = None,
+    around: Around = lambda work: work(),
 ) -> Figures:
     """Images a second of training steps, of the losses of what takes turns; and the peak of memory."""
     endless = cycle(turns)
-    with place.memory() as peak:
-        step = training(model, place, lambda: loss_of(next(endless)))
+    with place.memory() as peak, place.products(rounded=True):
+        step = training(model, place, lambda: loss_of(next(endless)), around)
         checked = [*checked, finite(step, list(model.parameters()))]
         seconds = place.seconds(step)
     return Figures(

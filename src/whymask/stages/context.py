@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch.distributed as dist
-from lightning_fabric import Fabric
 
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
 from whymask.disk import as_json, write_csv
 from whymask.errors import WhymaskError
+from whymask.fabric import Fabric
 from whymask.runs import RunFolder, provenance
 from whymask.stages.record import RunRecord, content_of, with_same_origin
 from whymask.tasks.budgets import Budget

@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtr
 
 from whymask.intervals import SAME
 from whymask.studies.settling import MINIMUM_SEEDS
@@ -40,7 +40,7 @@ def p_over_seeds(arm: Mapping[int, float], baseline: Mapping[int, float]) -> flo
     if np.ptp(differences) < SAME:
         return 1.0 if abs(differences[0]) < SAME else 0.0
     statistic = differences.mean() / (differences.std(ddof=1) / np.sqrt(len(differences)))
-    return float(2 * student.sf(abs(statistic), len(differences) - 1))
+    return float(2 * stdtr(len(differences) - 1, -abs(statistic)))
 
 
 def p_over_images(drawn: np.ndarray | None) -> float:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from whymask.data.batches import Batches, Draw, Images, Order
@@ -17,6 +16,7 @@ from whymask.data.crops import Augment
 from whymask.data.strong import Strong
 from whymask.devices import best_device, check_device
 from whymask.errors import WhymaskError
+from whymask.fabric import Fabric
 from whymask.progress import say
 from whymask.training.launch import launched_by
 from whymask.training.settings import RuntimeSettings

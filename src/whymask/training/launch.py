@@ -4,14 +4,13 @@ import os
 import shlex
 import sys
 
-from lightning_fabric.plugins.environments import (
+from whymask.errors import WhymaskError
+from whymask.fabric import (
     ClusterEnvironment,
     LightningEnvironment,
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
-
-from whymask.errors import WhymaskError
 from whymask.training.settings import RuntimeSettings
 
 

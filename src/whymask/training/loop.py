@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from whymask.data.batches import Batch, Batches
 from whymask.disk import write_json
 from whymask.errors import WhymaskError
+from whymask.fabric import Fabric
 from whymask.progress import Steps
 from whymask.randomness import derive
 from whymask.runs import RunFolder

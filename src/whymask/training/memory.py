@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
 from whymask.data.batches import Batches
 from whymask.errors import WhymaskError
+from whymask.fabric import Fabric
 
 GIB = 2**30
 ASKED = ("cuda",)

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from whymask.fabric import Fabric
 from whymask.runs import Checkpoint, RunFolder
 from whymask.training.log import Log
 

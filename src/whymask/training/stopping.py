@@ -9,10 +9,10 @@ from types import FrameType
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from whymask.data.moving import Moves
+from whymask.fabric import Fabric
 from whymask.ranks import total
 
 LAG = {"cuda": 8}
