@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from whymask.data.batches import check_divides
 from whymask.data.prepare import Prepared
 from whymask.data.sources import Reader
 from whymask.disk import check_folder, read_arrays, write_arrays
@@ -17,7 +16,7 @@ from whymask.methods import asked_of, encoder_for, resolve_method
 from whymask.methods.settings import with_method
 from whymask.progress import say
 from whymask.stages.augment import resolve_augment
-from whymask.stages.classify import ClassifierJob, train_classifier
+from whymask.stages.classify import ClassifierJob, classifier_training, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.like import settings_like, warn_of_other_data
 from whymask.stages.pretrain import PretrainJob, pretrain_encoder, pretraining
@@ -118,7 +117,6 @@ def finetune(
     budget = parse_budget(settings.budget)
     rows = context.labelled_rows(budget, settings.seed)
     training = resolve_finetuning(settings.training, len(rows), prepared, encoder.config)
-    check_divides(min(training.batch_size, len(rows)), fabric.world_size, training.accumulate)
     say(training.text())
     job = ClassifierJob(
         **pretrained_by(start.origin),
@@ -133,6 +131,8 @@ def finetune(
         origin=origin,
         partial=settings.partial,
     )
+    if fabric.world_size > 1:
+        classifier_training(context, job)  # what does not fit is told before a folder is made
     finished = (out / "result.json").exists()
     if not finished:
         for doubt in prepared.doubts():
