@@ -14,10 +14,10 @@ Work = Callable[[], float]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: in each of `blocks` blocks every contender works for at least `seconds`."""
+    """How long to measure: in each of `blocks` blocks every contender works for at least `seconds`, 4 s together."""
 
     blocks: int = 5
-    seconds: float = 2.0
+    seconds: float = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)

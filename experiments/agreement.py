@@ -24,12 +24,13 @@ from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.disk import write_json
 from whymask.encoders import EncoderSettings, build_encoder, resolve
+from whymask.explanations.batching import BATCH
 from whymask.explanations.evidence import means_of
 from whymask.explanations.fill import FILLINGS, fillers
 from whymask.explanations.measures.features import features_alone, recognised
 from whymask.explanations.measures.interactions import effective_count, interactions, masked_values
 from whymask.explanations.measures.views import count_views
-from whymask.explanations.networks import BATCH, Member
+from whymask.explanations.networks import Member
 from whymask.explanations.regions import regions
 from whymask.intervals import clopper_pearson, level_interval
 from whymask.progress import say

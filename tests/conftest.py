@@ -1,5 +1,6 @@
 """What several test files share: a store of their own, one tiny finished study, and folders of pictures."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 import tiny
@@ -49,18 +51,32 @@ def own_store(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield
 
 
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first of the processes which share the tests makes, for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    whole = folder.with_suffix(".whole")
+    with FileLock(folder.with_suffix(".lock")):
+        if not whole.exists():
+            make(folder)
+            whole.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, own_store: Any) -> Path:
     """The folder of a finished tiny study. Tests read it; one that writes copies it."""
-    out = tmp_path_factory.mktemp("study") / "tiny"
-    study(GLYPHS, out=out, settings=tiny_settings())
-    return out
+    return made_once(tmp_path_factory, "tiny", lambda out: study(GLYPHS, out=out, settings=tiny_settings()))
 
 
 @pytest.fixture(scope="session")
 def explained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Explanation:
     """The tiny study explained by every measure. Tests read its folder; one that writes copies it."""
-    return explain(finished, GLYPHS, out=tmp_path_factory.mktemp("why") / "why", settings=small_explanation())
+
+    def make(out: Path) -> None:
+        explain(finished, GLYPHS, out=out, settings=small_explanation())
+
+    return Explanation.load(made_once(tmp_path_factory, "why", make))
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def from_the_repository() -> Any:
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What `python -m benchmarks --quick` writes, by name."""
     out = tmp_path_factory.mktemp("bench") / "bench.json"
-    import_module("benchmarks.__main__").main(out=out, quick=True)
+    import_module("benchmarks.cpu").main(out=out, quick=True)
     return {row["name"]: row for row in json.loads(out.read_text())}
 
 
@@ -50,7 +50,7 @@ def test_every_row_is_written_whole(rows):
 
 
 def test_rows_may_be_chosen_and_it_says_how_long_the_others_take(tmp_path, capsys):
-    main = import_module("benchmarks.__main__").main
+    main = import_module("benchmarks.cpu").main
     main(("matmul", "cnn"), tmp_path / "bench.json", quick=True)
     assert {row["name"] for row in json.loads((tmp_path / "bench.json").read_text())} == MATMUL_ROWS | {"cnn-step"}
     first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("measured")]
@@ -115,7 +115,7 @@ def steps() -> Any:
 def test_the_peer_of_lightly_has_our_loss_with_our_weights(name, steps):
     pytest.importorskip("lightly")
     torch = import_module("torch")
-    sizes = import_module("benchmarks.__main__").QUICK
+    sizes = import_module("benchmarks.cpu").QUICK
     ours = steps.our_model(name, sizes)
     peer = {"mae": steps.LightlyMAE, "simmim": steps.LightlySimMIM}[name](sizes)
     peer.backbone.vit.load_state_dict(ours.encoder.net.state_dict())
@@ -138,7 +138,7 @@ def test_a_step_with_a_peer_of_lightly_trains_all_of_it(name, steps):
     """Its sin-cos positions are fixed, and its I-JEPA's teacher follows."""
     pytest.importorskip("lightly")
     torch = import_module("torch")
-    sizes = import_module("benchmarks.__main__").QUICK
+    sizes = import_module("benchmarks.cpu").QUICK
     peer = {"ijepa": steps.LightlyIJEPA, "mae": steps.LightlyMAE, "simmim": steps.LightlySimMIM}[name](sizes)
     before = {key: value.clone() for key, value in peer.named_parameters()}
     work = steps.step(peer, steps.our_model(name, sizes).draw, peer, torch.randn(4, 3, 32, 32))
@@ -152,7 +152,7 @@ def test_without_lightly_its_rows_are_skipped_and_the_reason_is_printed(steps, m
     measured = []
     monkeypatch.setattr(steps, "LIGHTLY_MISSING", "No module named 'lightly'")
     monkeypatch.setattr(steps, "rows_of", lambda name, peers, *rest: measured.extend(peers) or [])
-    steps.method_rows(None, import_module("benchmarks.__main__").QUICK)
+    steps.method_rows(None, import_module("benchmarks.cpu").QUICK)
     assert set(measured) == {"simmim-step", *ALONE_ROWS}
     told = capsys.readouterr().out
     assert all(row in told for row in ("mae-step-lightly", "simmim-step-lightly", "ijepa-step"))

@@ -123,6 +123,7 @@ def test_help_names_units(whymask: Command, capsys: Any, monkeypatch: pytest.Mon
         ("explain runs/a", "--data was not given, as in: whymask explain RUNS --data ... The labelled images that"),
         ("export runs/a", "--to was not given, as in: whymask export RUN --to ... The program that is to open it. "),
         ("check", "FOLDER was not given, as in: whymask check FOLDER. "),
+        ("pretrain a-1.tar a-2.tar --epochs 2", "a-2.tar: whymask pretrain takes one DATA; where a shell made several"),
         ("study glyphs --label x", "--label: no such option of whymask study. Did you mean --labels? whymask study -"),
         ("study glyphs --output x", "--output: no such option of whymask study. Did you mean --out? "),
         ("pretrain glyphs --batch 8", "Did you mean --pretrain.batch-size? "),

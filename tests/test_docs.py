@@ -21,6 +21,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/advice.md",
+    "docs/cells.md",
     "docs/near-copies.md",
     "docs/results/README.md",
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import whymask
 from whymask.cli import COMMANDS
 
 HEAVY = ("torch", "timm", "torchvision", "lightning_fabric", "scipy", "sklearn", "matplotlib", "datasets", "pyarrow")
@@ -46,6 +47,25 @@ def first(text):
 cli.say = first
 sys.argv = ["whymask", *sys.argv[1:]]
 cli.main()
+"""
+
+
+FABRIC = """
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from lightning_utilities.core import imports
+
+before = imports.compare_version
+from whymask.fabric import Fabric
+from lightning_fabric.utilities import imports as known
+
+import lightning_fabric
+assert Fabric is lightning_fabric.Fabric and imports.compare_version is before
+try:
+    assert known._TORCHMETRICS_GREATER_EQUAL_1_0_0 is (int(version("torchmetrics").split(".")[0]) >= 1)
+except PackageNotFoundError:
+    assert not known._TORCHMETRICS_GREATER_EQUAL_1_0_0
+print("MODULES", *sys.modules)
 """
 
 
@@ -161,7 +181,6 @@ def test_the_first_line_comes_before_anything_slow_is_imported(line: str, said: 
 
 def test_the_public_names_are_there_and_are_what_they_say() -> None:
     """`whymask.study` is the function, also once its room was imported."""
-    import whymask
     import whymask.overviews.run
     import whymask.studies.run
 
@@ -172,3 +191,26 @@ def test_the_public_names_are_there_and_are_what_they_say() -> None:
     for name in whymask.__all__:
         assert given[name] is getattr(whymask, name)
         assert pickle.loads(pickle.dumps(given[name])) == given[name]
+
+
+def test_fabric_comes_without_packages_that_it_only_asks_for_their_version() -> None:
+    """It knows of torchmetrics what it would know. Every file takes it from there."""
+    source = Path(whymask.__file__).parent
+    importing = [path.name for path in source.rglob("*.py") if "from lightning_fabric" in path.read_text()]
+    assert importing == ["fabric.py"]
+    printed, _ = python(FABRIC)
+    assert not {"torchmetrics", "transformers", "scipy"} & {name.partition(".")[0] for name in printed.split()}
+
+
+def test_versions_are_compared_by_metadata_as_by_import() -> None:
+    from operator import ge, lt
+
+    from lightning_utilities.core.imports import compare_version
+
+    from whymask.fabric import compare_by_metadata
+
+    for package, wanted in (("torch", "2.0"), ("numpy", "99"), ("no_such_package", "1"), ("packaging", "23.0")):
+        for compare in (ge, lt):
+            for base in (False, True):
+                asked = compare_by_metadata(package, compare, wanted, base)
+                assert asked is compare_version(package, compare, wanted, base)

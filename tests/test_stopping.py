@@ -5,13 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from ranks import ended, start_ranks
 from tiny import GLYPHS
-from whymask import cli, devices
+from whymask import cli, devices, progress
+from whymask.data.batches import Batches
 from whymask.runs import RunFolder
 from whymask.studies.cells import Cell, Runner
 
@@ -62,6 +67,56 @@ def test_sigterm_to_one_of_two_processes_saves_a_checkpoint_and_is_told_once(tmp
     assert said[1] == "2 processes share each batch"
     kept = RunFolder(tmp_path / "r").load_checkpoint()
     assert kept is not None and f"stopped after step {kept.step} of" in said[-1] and "continues" in said[-1]
+
+
+SIZE = ("--encoder", "vit", "--width", "16", "--depth", "1", "--patch", "8", "--batch-size", "32", "--epochs", "8")
+TRAINED = ("pretrain", GLYPHS, *SIZE, "--learning-rate", "3e-4", "--device", "cpu", "--threads", "1")
+
+
+def commanded(said: Path, seconds: float, *arguments: str) -> None:
+    """The command line, as one of the processes that compute together, with so much time for each step."""
+    with (said / os.environ["RANK"]).open("w", buffering=1) as file:
+        progress.console.file = file
+        original = Batches.__call__
+        Batches.__call__ = lambda self, step: time.sleep(seconds) or original(self, step)  # type: ignore
+        sys.argv = ["whymask", *arguments]
+        cli.main()
+
+
+def signalled(number: int, said: Path, out: Path) -> tuple[list[int | None], list[str]]:
+    """Exit codes of two processes of which the second was sent a signal after a step, and what they said."""
+    children = start_ranks(2, commanded, said, 0.05, *TRAINED, "--out", str(out))
+    until = time.monotonic() + 100
+    while not (out / "metrics.jsonl").exists() and children[0].is_alive() and time.monotonic() < until:
+        time.sleep(0.02)
+    os.kill(children[1].pid or 0, number)
+    return ended(children, 60), [(said / str(rank)).read_text() for rank in range(2)]
+
+
+def test_a_run_that_one_of_two_processes_was_told_to_stop_goes_on_in_one(
+    tmp_path: Path, whymask: Callable[..., int]
+) -> None:
+    codes, said = signalled(signal.SIGTERM, tmp_path, tmp_path / "r")
+    assert codes == [130, 130] and "stopped after step" in said[0] and said[1] == ""
+    assert len(list((tmp_path / "r/checkpoints").glob("*.json"))) == 1
+    assert all(whymask(*TRAINED, "--out", tmp_path / name) == 0 for name in ("r", "one"))
+    two, one = (load_file(tmp_path / name / "encoder/encoder.safetensors") for name in ("r", "one"))
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], atol=1e-4, rtol=0)
+
+
+def test_a_process_that_is_killed_ends_the_other_with_a_message(tmp_path: Path) -> None:
+    codes, said = signalled(signal.SIGKILL, tmp_path, tmp_path / "r")
+    assert codes == [1, -signal.SIGKILL]
+    assert said[0].splitlines()[-1].startswith("error: another of the processes that compute together has ended")
+
+
+def test_an_error_of_two_processes_is_told_once_and_before_a_folder_is_made(tmp_path: Path) -> None:
+    children = start_ranks(2, commanded, tmp_path, 0.0, *TRAINED, "--batch-size", "33", "--out", str(tmp_path / "r"))
+    assert ended(children, 60) == [2, 2]
+    said = "".join((tmp_path / str(rank)).read_text() for rank in range(2))
+    assert said.count("error: a batch of 33 images over 2 processes; expected a multiple of 2") == 1
+    assert said.count("error:") == 1 and not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize(

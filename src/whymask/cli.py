@@ -3,6 +3,7 @@
 What computes is imported where it is used: help, and what is wrong with a command, are there at once.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +36,7 @@ from whymask.stages.settings import (
     check_origin,
     check_teacher,
 )
+from whymask.studies.cluster import check_cluster
 from whymask.studies.settings import StudySettings, parse_share
 from whymask.surroundings import check_place, settle
 from whymask.theory.settings import TheorySettings
@@ -47,8 +49,9 @@ Data = Annotated[
     Positional,
     tyro.conf.arg(
         metavar="DATA",
-        help="Images: a folder (any depth), a CSV of path and label, parquet, a Hugging Face data set on disk or by "
-        "hub id, .npz, or the built-in glyphs (such as glyphs:unlabelled=2000,train=500).",
+        help="Images: a folder (any depth), a CSV of path (or address) and label, parquet, WebDataset shards (a folder "
+        "of .tar, or 'train-{000..009}.tar'), these at an address (s3://, gs://, https://), a Hugging Face data set "
+        "on disk or by hub id, .npz, or the built-in glyphs (such as glyphs:unlabelled=2000,train=500).",
     ),
 ]
 Images = Annotated[
@@ -86,6 +89,7 @@ def study(
     """
     if cells is not None:
         parse_share(cells)
+    check_cluster(settings, cells)
     origin = None if settings.init is None else str(settings.init)
     begin("study", data, settings.data.labels, out=None if plan else out, origin=origin)
     whymask.study(
@@ -380,7 +384,7 @@ def main() -> None:
         settle(sys.argv[1:])
         run(sys.argv[1:])
     except WhymaskError as error:
-        say(f"error: {error}", from_all=True)
+        _tell(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt as stopped:  # and training.loop's Interrupted, which says where
         say(str(stopped) or "stopped")
@@ -390,8 +394,18 @@ def main() -> None:
 
         if not lost_another(error):
             raise
-        say("error: another of the processes that compute together has ended; the same command continues")
+        _tell("error: another of the processes that compute together has ended; the same command continues")
         sys.exit(1)
+
+
+def _tell(error: str) -> None:
+    """Once, of processes that compute together."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        say(error)
+        return
+    from whymask.ranks import once
+
+    once(lambda: say(error, from_all=True))
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

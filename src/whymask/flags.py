@@ -6,8 +6,8 @@ tyro makes and parses the flags. What is here knows them beforehand: for help th
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
-from types import FunctionType, NoneType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import FunctionType, NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -97,8 +97,9 @@ class Flag:
 
     @property
     def number(self) -> type[int] | type[float] | None:
-        """int or float, where its value is one number."""
-        kinds = {self.hint, *get_args(self.hint)} - {NoneType}
+        """int or float, where its value is one number, or a word."""
+        parts = get_args(self.hint) if get_origin(self.hint) in (Union, UnionType) else (self.hint,)
+        kinds = {part for part in parts if get_origin(part) is not Literal} - {NoneType}
         return kinds.pop() if kinds in ({int}, {float}) else None
 
 
@@ -123,6 +124,13 @@ def needed(command: Callable[..., Any]) -> list[tuple[str, str]]:
             metavar = next((mark.metavar for mark in marks if getattr(mark, "metavar", None)), name.upper())
             found.append((metavar, _about(marks)))
     return found
+
+
+def takes_many(command: Callable[..., Any]) -> bool:
+    """Whether as much as one likes may stand behind a command."""
+    hints = [hint for hint in get_type_hints(command, include_extras=True).values() if get_origin(hint) is Annotated]
+    positional = [get_args(hint)[0] for hint in hints if tyro.conf.Positional in get_args(hint)[1:]]
+    return any(get_origin(kind) is tuple for kind in positional)
 
 
 def _about(marks: Sequence[Any]) -> str:

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
+from itertools import takewhile
 from typing import Any
 
 from whymask.errors import WhymaskError
-from whymask.flags import Flag, flags_of, needed
+from whymask.flags import Flag, flags_of, needed, takes_many
 
 MEANT = {
     "output": "out", "output-dir": "out", "output-folder": "out", "outdir": "out", "dir": "out", "folder": "out",
@@ -48,18 +49,27 @@ def understood(commands: Mapping[str, Callable[..., Any]], arguments: Sequence[s
         values = [value] if equals else list(arguments[position + 1 : position + 2])
         if not flag.may_stand_alone:
             _check(flag, values[0] if values else "--")
-    _check_there(name, needed(commands[name]), flags, given)
+    loose = _check_there(name, needed(commands[name]), flags, given)
+    files = [argument for argument in loose if re.search(r"\.[A-Za-z]\w*$", argument)]
+    if not takes_many(commands[name]) and len(files) > len(needed(commands[name])) > 0:
+        raise WhymaskError(
+            f"{files[-1]}: whymask {name} takes one {needed(commands[name])[-1][0]}; where a shell made several of a "
+            "pattern, put it in quotes, as in 'shards/train-{000..009}.tar'"
+        )
     return given
 
 
-def _check_there(command: str, wanted: Sequence[tuple[str, str]], flags: Sequence[Flag], given: Sequence[str]) -> None:
-    """Raises WhymaskError where what must stand behind the command, or a flag without a default, was not given."""
-    loose, rest = 0, list(given[1:])
+def _check_there(
+    command: str, wanted: Sequence[tuple[str, str]], flags: Sequence[Flag], given: Sequence[str]
+) -> list[str]:
+    """What stands behind the command and is of no flag. Raises WhymaskError where what must stand there, or a flag
+    without a default, was not given."""
+    loose, rest = list[str](), list(given[1:])
     while rest:
         argument = rest.pop(0)
         flag = next((flag for flag in flags if argument.partition("=")[0] in flag.spellings), None)
         if flag is None:
-            loose += 1
+            loose.append(argument)
         elif flag.takes_several:
             while rest and not rest[0].startswith("--"):
                 rest.pop(0)
@@ -68,22 +78,28 @@ def _check_there(command: str, wanted: Sequence[tuple[str, str]], flags: Sequenc
         elif "=" not in argument:
             rest = rest[1:]
     usage = " ".join(["whymask", command, *(metavar for metavar, _ in wanted)])
-    for metavar, about in wanted[loose:]:
+    for metavar, about in wanted[len(loose) :]:
         raise WhymaskError(f"{metavar} was not given, as in: {usage}. {about} whymask {command} --help says more.")
     spelt = {argument.partition("=")[0] for argument in given}
     for flag in flags:
         if flag.is_required and flag.name not in spelt:
             expected = f" Expected {_expected(flag)}." if flag.words else ""
             raise WhymaskError(f"{flag.name} was not given, as in: {usage} {flag.name} ... {flag.about}{expected}")
+    return loose
 
 
 def method_of(flags: Sequence[Flag], arguments: Sequence[str]) -> str | None:
-    """The method that is given, else the default; None for a command that has none."""
-    default = next((flag.default for flag in flags if flag.name == "--method"), None)
+    """The method that is given, also among the starts of a study, else the default; None for a command that has
+    none."""
+    known = next((flag for flag in flags if flag.name == "--method"), None)
+    if known is None:
+        return None
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if default is not None and argument.partition("=")[0] == "--method":
+        if argument.partition("=")[0] == "--method":
             return argument.partition("=")[2] or following
-    return default
+    behind = arguments[arguments.index("--starts") + 1 :] if "--starts" in arguments else []
+    starts = takewhile(lambda word: not word.startswith("--"), behind)
+    return next((start for start in starts if start in known.words), known.default)
 
 
 def _resolve(command: str, spelt: str, flags: Sequence[Flag], method: str | None) -> tuple[Flag, str]:
@@ -133,9 +149,9 @@ def _check(flag: Flag, value: str) -> None:
     """Raises WhymaskError for a value that the flag cannot take."""
     if value.startswith("--"):
         raise WhymaskError(f"{flag.name} has no value: expected {_expected(flag)} behind it.")
-    if value == "None":
+    if value == "None" or value in flag.words:
         return
-    if flag.words and not flag.takes_several and value not in flag.words:
+    if flag.words and not flag.takes_several and flag.number is None:
         raise WhymaskError(f"{flag.name} {value}: expected one of {', '.join(flag.words)}; choose one.")
     if flag.number is not None:
         try:
@@ -145,10 +161,11 @@ def _check(flag: Flag, value: str) -> None:
 
 
 def _expected(flag: Flag) -> str:
-    if flag.words:
+    if flag.words and flag.number is None:
         return f"one of {', '.join(flag.words)}"
     kind = {int: "a whole number", float: "a number", None: "a value"}[flag.number]
-    return f"{kind}, such as {flag.default}" if flag.number and isinstance(flag.default, int | float) else kind
+    example = f", such as {flag.default}" if flag.number and isinstance(flag.default, int | float) else ""
+    return f"{kind}{example}{', or ' if flag.words else ''}{', '.join(flag.words)}"
 
 
 def _meant(names: Sequence[str]) -> str:

@@ -3,6 +3,9 @@
 import math
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
@@ -13,6 +16,27 @@ console = Console(stderr=True, highlight=False)
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_NETWORKS = 10.0
 SECONDS_BETWEEN_DECODING_LINES = 5.0
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told in place of the person who watches: `line` what is said, `shown` how far a loop is."""
+
+    line: Callable[[str], None]
+    shown: Callable[[str], None]
+
+
+_listeners: list[Listener] = []
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Within, nothing is printed, and the listener is told."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.pop()
 
 
 def time_left(seconds: float) -> str:
@@ -39,7 +63,7 @@ class Steps:
             TextColumn("{task.description}", markup=False),
             console=console,
             transient=True,
-            disable=quiet or not console.is_terminal,
+            disable=quiet or not console.is_terminal or bool(_listeners),
         )
         self._task = self._bar.add_task(label, total=total)
 
@@ -53,8 +77,14 @@ class Steps:
         self._bar.stop()
 
     def update(self, done: int, note: str = "") -> None:
+        self.show(done, self._text(done, note, time.monotonic()))
+
+    def show(self, done: int, text: str) -> None:
+        """As `update`, in words of one's own."""
         now = time.monotonic()
-        text = self._text(done, note, now)
+        if _listeners:
+            _listeners[-1].shown(text)
+            return
         self._bar.update(self._task, completed=done, description=text)
         if not self.quiet and not console.is_terminal and now - self._last_line > self.between:
             self._last_line = now
@@ -75,23 +105,27 @@ def say(text: str, from_all: bool = False) -> None:
     """A line for the person who watches, on stderr (stdout is for results). Of processes that compute together the
     first one speaks, and with `from_all` each: of an error that perhaps it alone has. What is said is printed as it is:
     a folder may be called :smile: or [red]."""
-    if from_all or is_first():
+    if _listeners:
+        _listeners[-1].line(text)
+    elif from_all or is_first():
         console.print(text, markup=False, emoji=False, soft_wrap=True)
 
 
 def is_first() -> bool:
     """Whether this is the first, or only, one of the processes that compute together, as their launchers tell them."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+    of_slurm = os.environ.get("SLURM_PROCID", "0") if "SLURM_STEP_ID" in os.environ else "0"
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", of_slurm)) == "0"
 
 
 class Decoding:
-    """Tells how far the decoding of images has come, now and then."""
+    """Tells how far the decoding of images has come, or another thing that is long, now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str = "decoding", unit: str = "images") -> None:
+        self.doing, self.unit = doing, unit
         self._last_line = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
         if now - self._last_line > SECONDS_BETWEEN_DECODING_LINES:
             self._last_line = now
-            say(f"decoding: {done:,} of {total:,} images")
+            say(f"{self.doing}: {done:,} of {total:,} {self.unit}")

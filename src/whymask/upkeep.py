@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from whymask.data.store import abandoned, last_used
+from whymask.data.building import PARTIAL, unfinished
+from whymask.data.store import last_used
 from whymask.disk import check, check_file, read_json
 from whymask.errors import BusyError, DamagedError, WhymaskError
 from whymask.locks import holding
@@ -16,6 +17,12 @@ from whymask.report.text import in_bytes
 from whymask.runs import damaged_lines, leftovers
 
 CHECKED = (".json", ".npz", ".safetensors")
+BROUGHT = {
+    "fetched": "fetched from an address, or unpacked",
+    "indices": "the index of an archive",
+    "glances": "images that every command looks at",
+}
+"""Folders beside stores."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,8 @@ class Needless:
 
 def needless_in(folders: Iterable[Path], store: Path | None, days: float | None) -> list[Needless]:
     """What nobody needs: in run folders what killed processes left and the checkpoints of finished runs; with `days`,
-    below `store`, what killed decodings left and the stores that were not opened for so long, which are decoded again
-    when they are. A folder in which a process writes is left alone.
+    below `store`, stores that were not opened for so long, or begun and not finished, and what was fetched for them:
+    they are made again when they are needed. A folder in which a process writes is left alone.
 
     Raises WhymaskError where a folder is not there.
     """
@@ -119,11 +126,16 @@ def _of_run(run: Path) -> Iterator[Needless]:
 
 
 def _of_stores(store: Path, days: float) -> Iterator[Needless]:
-    for path in abandoned(store):
-        yield Needless(path, "a decoding that was killed", _size(path))
+    for path, age in unfinished(store, days):
+        yield Needless(path, f"a store that was begun, and not gone on with for {age:.0f} days", _size(path))
+    for path in (store / name for name in BROUGHT):
+        for file in path.glob("*") if path.is_dir() else ():
+            age = (time.time() - _last_used(file)) / 86400
+            if age >= days:
+                yield Needless(file, f"{BROUGHT[path.name]}, not used for {age:.0f} days", _size(file))
     for index in store.glob("*/index.json"):
         age = (time.time() - last_used(index.parent)) / 86400
-        if age >= days and not index.parent.name.endswith(".partial"):
+        if age >= days and not index.parent.name.endswith(PARTIAL):
             why = f"stored images of {_name_in(index)}, not opened for {age:.0f} days"
             yield Needless(index.parent, why, _size(index.parent))
 
@@ -133,6 +145,12 @@ def _name_in(index: Path) -> str:
         return str(read_json(index)["name"])
     except (DamagedError, KeyError):
         return "a data set (its index is damaged)"
+
+
+def _last_used(path: Path) -> float:
+    """Of a file, or of any below a folder, the time of reading or writing, as the disk keeps it."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return max((max(state.st_atime, state.st_mtime) for state in map(Path.stat, files)), default=path.stat().st_mtime)
 
 
 def _size(path: Path) -> int:

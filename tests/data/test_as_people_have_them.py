@@ -599,12 +599,6 @@ def test_a_frame_takes_the_same_column_for_paths_as_a_csv(tmp_path: Path) -> Non
     ]
 
 
-def test_files_of_mnist_are_named(tmp_path: Path) -> None:
-    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(b"x")
-    with pytest.raises(WhymaskError, match=r"in the form of MNIST .*torchvision\.datasets\.MNIST"):
-        open_source(tmp_path)
-
-
 @pytest.mark.parametrize(("line", "said"), [("x,y", "gives no labels"), ("image,label", "gives no labels")])
 def test_a_table_of_something_else_is_named(line: str, said: str, tmp_path: Path) -> None:
     listed(tmp_path, "d/other.csv", line, "nowhere.png,2")

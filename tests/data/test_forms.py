@@ -15,6 +15,7 @@ from PIL import Image
 from tiny import runtime
 from whymask import pretrain
 from whymask.data import store
+from whymask.data.building import partial_of
 from whymask.data.derive import derive, statistics
 from whymask.data.forms import FORMS, EncodedImages, decode, encode
 from whymask.data.prepare import ENCODED, Prepared, prepare
@@ -117,7 +118,7 @@ def test_auto_takes_the_form_that_another_command_is_making_or_that_a_run_had(
     source = open_source(photos)
     prep = derive(source)
     path = store.store_path(source, prep, tmp_path)
-    path.with_name(f"{path.name}.host.1.partial").mkdir(parents=True)
+    partial_of(path).mkdir(parents=True)
     monkeypatch.setattr(store, "memory", lambda: 1)
     assert store.form_for(source, prep, tmp_path, "auto").name == "decoded"
     data = (photos, np.arange(40) % 2)

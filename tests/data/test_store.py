@@ -1,7 +1,6 @@
 """The decode-once store: what is kept, skipped, reused, rebuilt, and never half-written."""
 
 import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from whymask.data import decoding, store
+from whymask.data import building, decoding, store
 from whymask.data.derive import derive, statistics
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
@@ -201,7 +200,7 @@ def test_grey_image_in_a_colour_set(tmp_path):
     assert images.skipped == [] and np.array_equal(images.images[3], IMAGES[3][..., :1].repeat(3, axis=2))
 
 
-def test_interrupted_build_leaves_nothing(tmp_path):
+def test_build_that_was_interrupted_before_its_first_block_leaves_nothing(tmp_path):
     def read(index: int) -> np.ndarray:
         if index == 7:
             raise KeyboardInterrupt
@@ -213,23 +212,6 @@ def test_interrupted_build_leaves_nothing(tmp_path):
         open_images(replace(source, read=read), preprocessing, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert np.array_equal(open_images(source, preprocessing, tmp_path).images, IMAGES)
-
-
-def test_leavings_of_a_killed_build_are_removed_but_not_those_of_a_live_one(tmp_path, monkeypatch):
-    source = open_source(IMAGES)
-    preprocessing = derive(source)
-    name = store_path(source, preprocessing, tmp_path).name
-    monkeypatch.setattr(store.socket, "gethostname", lambda: "here")
-    finished = subprocess.Popen(["true"])
-    finished.wait()
-    killed = tmp_path / f"{name}.here.{finished.pid}.partial"
-    alive = tmp_path / f"{name}.here.{os.getppid()}.partial"
-    elsewhere = tmp_path / f"{name}.there.{finished.pid}.partial"
-    for folder in (killed, alive, elsewhere):
-        folder.mkdir()
-        (folder / "images.npy").write_bytes(b"half")
-    assert np.array_equal(open_images(source, preprocessing, tmp_path).images, IMAGES)
-    assert not killed.exists() and alive.exists() and elsewhere.exists()
 
 
 def test_another_process_that_was_faster_is_no_error(tmp_path):
@@ -264,7 +246,7 @@ def flip(path, place=-1):
     status, whole = path.stat(), bytearray(path.read_bytes())
     whole[place] ^= 1
     path.write_bytes(bytes(whole))
-    store.os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 @pytest.mark.parametrize("name", ["hashes.npy", "index.json"])
@@ -288,7 +270,7 @@ def test_images_are_compared_where_a_machine_sees_them_first_or_after_they_were_
     opened(source, tmp_path)
     assert compared == ["hashes.npy"]
     flip(path)
-    monkeypatch.setattr(store.socket, "gethostname", lambda: "another")
+    monkeypatch.setattr(building.socket, "gethostname", lambda: "another")
     with pytest.raises(DamagedError, match=r"images\.npy is damaged .*checksum"):
         opened(source, tmp_path)
     flip(path)
@@ -300,8 +282,8 @@ def test_images_are_compared_where_a_machine_sees_them_first_or_after_they_were_
 
 
 def test_disk_that_is_too_small(tmp_path, monkeypatch):
-    usage = store.shutil.disk_usage(tmp_path)._replace(free=100)
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage)
+    usage = building.shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(building.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(WhymaskError, match=r"100 B free; the decode store needs [\d.]+ k?B; give"):
         opened(open_source(IMAGES), tmp_path)
 

@@ -18,8 +18,7 @@ from whymask.data.glyphs import generate, patterns
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
-from whymask.explanations import conclusions, networks, numbers
-from whymask.explanations import evidence as evidence_module
+from whymask.explanations import batching, conclusions, numbers
 from whymask.explanations.compared import Compared
 from whymask.explanations.controls import erasing
 from whymask.explanations.evidence import Pointing, evidence, means_of, ranks
@@ -218,8 +217,7 @@ def test_views_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> No
     network, (images, labels) = small_network("cnn", width=8), some_images(12)
     filled = fillers(images, CELLS)
     whole = view_scores(network, images, labels, filled, CELLS, "grad-cam")
-    for module in (networks, evidence_module):
-        monkeypatch.setattr(module, "BATCH", 5)
+    monkeypatch.setattr(batching, "BATCH", 5)
     parts = view_scores(network, images, labels, filled, CELLS, "grad-cam")
     assert all(np.array_equal(whole[key], parts[key], equal_nan=True) for key in whole)
 

@@ -268,18 +268,18 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[], None]:
     """Make the cell `name` raise; returns what undoes it."""
     train, pretraining = Runner.train, Runner.pretrain
 
-    def failing(self: Runner, cell: Cell, place: str = "") -> dict[str, Any]:
+    def failing(self: Runner, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:
         if cell.name == name:
             rows = self.rows_of(cell)
             job = self.job(cell, rows, rows, self.training_of(cell.arm, len(rows)))
             self.context.open(self.folder(cell), job.record(self.context.fingerprint))
             raise RuntimeError("out of luck")
-        return train(self, cell, place)
+        return train(self, cell, place, wait)
 
-    def failing_pretraining(self: Runner, seed: int, place: str = "") -> dict[str, Any]:
-        if name == f"pretrain-mae-{seed}":
+    def failing_pretraining(self: Runner, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:
+        if cell.name == name:
             raise RuntimeError("out of luck")
-        return pretraining(self, seed, place)
+        return pretraining(self, cell, place, wait)
 
     monkeypatch.setattr(Runner, "train", failing)
     monkeypatch.setattr(Runner, "pretrain", failing_pretraining)

@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from questions import Questions
+from whymask import activations
+from whymask.theory import descent as descents
 from whymask.theory.data import MultiView, Sample, Samples
 from whymask.theory.descent import (
     Adam,
@@ -18,9 +21,11 @@ from whymask.theory.descent import (
     mean_gradients,
     overlaps,
 )
+from whymask.theory.lab import Lab
 from whymask.theory.measures import captured
 from whymask.theory.network import Network, SmoothedReLU
 from whymask.theory.objectives import CrossEntropy, Gradients, PixelReconstruction, TeacherStudent
+from whymask.theory.regime import Regime
 
 DATA = MultiView(k=3, C_p=2, d=12)
 CLEAN = replace(DATA, sigma=0.0, split="equal")
@@ -331,3 +336,55 @@ def test_clocks_average_their_batches(clock: OwnClock | CommonClock):
     expected = clock.run(start(), GROWING, full, DATA.features)
     path = replace(clock, batches=4).run(start(), GROWING, samples, DATA.features)
     torch.testing.assert_close(torch.stack(path.growth), torch.stack(expected.growth))
+
+
+# What a device is asked
+
+
+def everything(path: Trajectory) -> list[Tensor]:
+    arrays = [path.grown, path.rose, path.taken, path.loss, path.most]
+    return [*path.network.tensors().values(), *arrays, torch.tensor(path.steps), *path.growth, *path.losses]
+
+
+ENDING = {
+    "own": (OwnClock(HORIZON, steps=300), GROWING),
+    "own, to the last step": (OwnClock(HORIZON, steps=23), GROWING),
+    "common": (CommonClock(HORIZON, steps=400), GROWING),
+    "common, to the last step": (CommonClock(HORIZON, steps=23), GROWING),
+    "supervised": (MiniBatchDescent({"kernels": 2.0, "head": 2.0}, target=0.6, epochs=90), CrossEntropy()),
+    "pixels": (MiniBatchDescent({"kernels": 0.01, "decoder": 0.01}, epochs=30, adam=True), PixelReconstruction()),
+}
+
+
+@pytest.mark.parametrize("name", ENDING)
+def test_a_device_that_is_asked_seldom_gives_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch):
+    """As on a GPU; whose steps taken in vain change nothing, and are not recorded."""
+    descent, objective = ENDING[name]
+    begin = start().with_head(3, "learned") if isinstance(objective, CrossEntropy) else start()
+    if isinstance(objective, PixelReconstruction):
+        begin = begin.having(decoder=0.1 * torch.ones(3, DATA.width, 9, dtype=torch.float64))
+    samples = images()
+    expected = descent.run(begin, objective, samples, DATA.features)
+    if "last" not in name and name != "pixels":
+        assert len(set(expected.taken.tolist())) > 1  # seeds end at steps of their own, before the last
+        assert expected.taken.max() < (180 if name == "supervised" else descent.steps)
+    monkeypatch.setitem(descents.BLOCKS, "cpu", 11)
+    monkeypatch.setattr(activations, "ASKED", ())
+    with Questions() as questions:
+        found = descent.run(begin, objective, samples, DATA.features)
+    for mine, other in zip(everything(found), everything(expected), strict=True):
+        assert torch.equal(mine, other)
+    assert len(questions.asked) <= (found.steps[-1] + 11) // 11 + 2  # the blocks', and where it ended
+
+
+def test_a_read_out_that_is_asked_seldom_is_the_same(monkeypatch: pytest.MonkeyPatch):
+    def head() -> tuple[Any, list[str]]:
+        lab = Lab(Regime(DATA, m=2, N=60, batch=60, target=0.3, device="cpu"), [0, 1])
+        with Questions() as questions:
+            return lab.read_out(), questions.asked
+
+    (expected, often) = head()
+    monkeypatch.setitem(descents.BLOCKS, "cpu", 11)
+    found, seldom = head()
+    assert torch.equal(found.network.head, expected.network.head) and found.loss.tolist() == expected.loss.tolist()
+    assert len(often) > 5 * len(seldom)

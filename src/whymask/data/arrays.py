@@ -24,7 +24,7 @@ def from_npz(name: str, path: Path, asked: LabelSettings | None) -> Source:
             arrays = {key: file[key] for key in file.files}
     except Exception as error:
         raise WhymaskError(f"{name}: cannot be read as .npz ({error}); save it with numpy.savez") from error
-    return _from_named(name, str(path.resolve()), arrays, stamp_files([path], [path.name]), asked)
+    return from_named(name, str(path.resolve()), arrays, stamp_files([path], [path.name]), asked)
 
 
 def from_arrays(data: Any, asked: LabelSettings | None) -> Source:
@@ -39,7 +39,7 @@ def from_arrays(data: Any, asked: LabelSettings | None) -> Source:
         digest.update(f"{key} {array.shape} {array.dtype.str}".encode())
         is_object = array.dtype == object  # whose bytes are addresses
         digest.update(repr(array.tolist()).encode() if is_object else np.ascontiguousarray(array).data)
-    return _from_named("arrays", f"array-{digest.hexdigest()[:8]}", arrays, digest.hexdigest(), asked)
+    return from_named("arrays", f"array-{digest.hexdigest()[:8]}", arrays, digest.hexdigest(), asked)
 
 
 def _as_array(values: Any) -> np.ndarray:
@@ -52,10 +52,10 @@ def _as_array(values: Any) -> np.ndarray:
         return array
 
 
-def _from_named(
+def from_named(
     name: str, prefix: str, arrays: Mapping[str, np.ndarray], stamp: str, asked: LabelSettings | None
 ) -> Source:
-    """Named arrays: images and labels, or a pair of them for each split."""
+    """Named arrays: images and labels, or a pair of them for each split; `prefix` begins their keys."""
     parts = {split: _named(arrays, split, ("images", "x")) for split in ("", *SPLITS)}
     images = {split: _checked_images(name, part) for split, part in parts.items() if part is not None}
     if not sum(map(len, images.values())):

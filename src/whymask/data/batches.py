@@ -74,8 +74,8 @@ class Batches:
         order: epoch -> its rows, as many as `rows`, of which some may come more than once; by default a permutation.
         draw: the masks of a step, where it has any.
         rank, world: this process and their number; `world` must divide the batch.
-        parts: in how many parts each rank's share of a batch comes, one after another; with `world` it must divide the
-            batch. `share` is the images of a part.
+        parts: in how many parts a batch comes, one after another, each divided among the ranks; with `world` it must
+            divide the batch. `share` is the images of a part that a rank has.
     """
 
     def __init__(
@@ -96,30 +96,25 @@ class Batches:
     ) -> None:
         if len(rows) == 0:
             raise WhymaskError("no images to train on; expected at least one; check the labels and the splits")
-        self.batch_size = min(batch_size, len(rows))
-        if batch_size < 1 or self.batch_size % world:
-            raise WhymaskError(
-                f"a batch of {self.batch_size} images over {world} processes; expected a multiple of {world}"
-            )
-        if self.batch_size % (world * parts):
-            raise WhymaskError(
-                f"--accumulate {parts} parts of a batch of {self.batch_size} images"
-                f"{f' over {world} processes' if world > 1 else ''}; a number was expected that divides it, such as "
-                f"{max(n for n in range(1, parts + 1) if self.batch_size // world % n == 0)}; change one of the two"
-            )
         self.images, self.rows, self.seed, self.augment = images, np.asarray(rows), seed, augment
         self.strong, self.order, self.draw = strong, order or self._permuted, draw
-        self.device, self.rank, self.world, self.parts = torch.device(device), rank, world, parts
-        self.steps_per_epoch = len(rows) // self.batch_size
-        self.share = self.batch_size // world // parts
+        self.device, self.rank, self.world = torch.device(device), rank, world
         self._epoch: tuple[int, np.ndarray] = (-1, self.rows)  # the order last used: a cache, not a state
         self._ahead: Ahead[tuple[Batch, Any]] | None = None
         self._resident: Resident | None = None
+        self._cut(batch_size, parts)
 
-    def in_parts(self, parts: int) -> "Batches":
-        """The same batches in another number of parts, which must divide them."""
+    def _cut(self, batch_size: int, parts: int) -> None:
+        self.batch_size, self.parts = max(0, min(batch_size, len(self.rows))), parts
+        check_divides(self.batch_size, self.world, parts)
+        self.steps_per_epoch = len(self.rows) // self.batch_size
+        self.share = self.batch_size // self.world // parts
+
+    def cut(self, *, batch_size: int | None = None, parts: int | None = None) -> "Batches":
+        """The same images in batches of another size, or in another number of parts, which must divide them."""
         other = copy.copy(self)
-        other.parts, other.share, other._ahead = parts, self.share * self.parts // parts, None
+        other._ahead = None
+        other._cut(batch_size or self.batch_size, parts or self.parts)
         return other
 
     def __call__(self, turn: int) -> Batch:
@@ -154,9 +149,9 @@ class Batches:
     def made(self, turn: int, moves: Moves) -> Batch:
         """The part of this rank's batch whose turn it is, brought to the device by `moves`."""
         step, part = divmod(turn, self.parts)
-        first = (self.rank * self.parts + part) * self.share
+        first = (part * self.world + self.rank) * self.share
         mine = slice(first, first + self.share)
-        rows = self._rows(step)[mine]
+        rows = self.rows_of(step)[mine]
         crops = None
         if self.augment is not None:
             generator = torch_generator(self.seed, "augment", step)
@@ -174,11 +169,7 @@ class Batches:
         return Batch(pixels, _labels(self.images, rows, moves), rows, tuple(mask.moved(moves) for mask in masks))
 
     def rows_of(self, step: int) -> np.ndarray:
-        """Of which images this rank's batch is made, with all its parts."""
-        share = self.share * self.parts
-        return self._rows(step)[self.rank * share : (self.rank + 1) * share]
-
-    def _rows(self, step: int) -> np.ndarray:
+        """Of which images the batch of all ranks is made, with all its parts."""
         epoch, position = divmod(step, self.steps_per_epoch)
         return self._of_epoch(epoch)[position * self.batch_size :][: self.batch_size]
 
@@ -196,6 +187,21 @@ class Batches:
 
     def _permuted(self, epoch: int) -> np.ndarray:
         return numpy_generator(self.seed, "order", epoch).permutation(self.rows)
+
+
+def check_divides(batch: int, world: int, parts: int = 1) -> None:
+    """Raise WhymaskError where a batch cannot be divided among so many processes, in so many parts."""
+    if batch < 1 or batch % world:
+        raise WhymaskError(
+            f"a batch of {batch} images over {world} processes; expected a multiple of {world}; give another "
+            f"--batch-size, other numbers of labels, or another number of processes (--devices, --nodes)"
+        )
+    if batch % (world * parts):
+        raise WhymaskError(
+            f"--accumulate {parts} parts of a batch of {batch} images"
+            f"{f' over {world} processes' if world > 1 else ''}; a number was expected that divides it, such as "
+            f"{max(n for n in range(1, parts + 1) if batch // world % n == 0)}; change one of the two"
+        )
 
 
 def in_order(images: Images, rows: np.ndarray, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:

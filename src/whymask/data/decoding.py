@@ -6,7 +6,9 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
+from zlib import crc32
 
 import numpy as np
 
@@ -18,13 +20,22 @@ from whymask.errors import WhymaskError
 
 BLOCK = 64  # images that one task decodes
 
-Block = tuple[Packed, list[bytes], list[tuple[int, str]]]
+
+@dataclass(frozen=True)
+class Block:
+    """Up to BLOCK images after another, as a form packs them."""
+
+    packed: Packed
+    checksum: int  # of what the file of images gets
+    hashes: list[bytes]
+    failures: list[tuple[int, str]]  # (row, reason)
 
 
-def decoded(source: Source, preprocessing: Preprocessing, form: Form) -> Iterator[Block]:
-    """Blocks of images in order, decoded by threads (Pillow and hashing release the GIL) a few blocks ahead."""
+def decoded(source: Source, preprocessing: Preprocessing, form: Form, first: int = 0) -> Iterator[Block]:
+    """Blocks of images in order, from the row `first` on, decoded by threads (Pillow and hashing release the GIL) a few
+    blocks ahead."""
     workers = os.cpu_count() or 1
-    starts = iter(range(0, len(source), BLOCK))
+    starts = iter(range(first, len(source), BLOCK))
     with ThreadPoolExecutor(workers) as pool:
 
         def submit(count: int) -> None:
@@ -42,7 +53,6 @@ def decoded(source: Source, preprocessing: Preprocessing, form: Form) -> Iterato
 
 
 def _decode_block(source: Source, preprocessing: Preprocessing, form: Form, start: int) -> Block:
-    """Images as they are written, hashes, and (row, reason) of the failures, of one block."""
     rows = range(start, min(start + BLOCK, len(source)))
     images = np.empty((len(rows), *preprocessing.store, preprocessing.channels), preprocessing.dtype)
     hashes: list[bytes] = []
@@ -55,7 +65,8 @@ def _decode_block(source: Source, preprocessing: Preprocessing, form: Form, star
             failures.append((row, reason_of(error)))
         else:
             hashes.append(hash_of(pixels))
-    return form.pack(images[: len(hashes)]), hashes, failures
+    packed = form.pack(images[: len(hashes)])
+    return Block(packed, crc32(form.joined(packed)), hashes, failures)
 
 
 def hash_of(pixels: np.ndarray) -> bytes:

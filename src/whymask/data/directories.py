@@ -8,12 +8,15 @@ from pathlib import Path
 
 from whymask.data import formats
 from whymask.data.artefacts import refuse_artefacts
+from whymask.data.braces import ARCHIVES, refuse_holes
 from whymask.data.files import from_csv, from_folder
+from whymask.data.idx import from_idx, is_idx
 from whymask.data.layout import listed
 from whymask.data.metadata import NAMES, from_metadata
 from whymask.data.opening import image_suffixes
 from whymask.data.places import files_under
 from whymask.data.settings import LabelSettings
+from whymask.data.shards import from_tar
 from whymask.data.source import Reader, Source
 from whymask.data.tables import from_disk, from_parquet
 from whymask.errors import WhymaskError
@@ -21,14 +24,13 @@ from whymask.errors import WhymaskError
 TABLES = (".csv", ".tsv")
 ANSWERS = "predictions.csv"
 """What `predict` writes, unless told otherwise: answers are no labels."""
-IDX = "-idx3-ubyte"
-"""In the names of MNIST's files of images."""
 MANY_TABLES = 3
 """Tables beside images up to which it is said of each why it gives no labels."""
 
 
-def from_directory(name: str, folder: Path, reader: Reader | None, labels: LabelSettings | None) -> Source:
-    """Images of a folder, labelled by metadata, by their folders or by a table beside them; or the folder's tables."""
+def from_directory(name: str, folder: Path, reader: Reader | None, labels: LabelSettings | None, cache: Path) -> Source:
+    """Images of a folder, labelled by metadata, by their folders or by a table beside them; or its parquet files, or
+    its shards."""
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
         return from_disk(name, folder, labels)
     hidden: list[str] = []
@@ -44,17 +46,17 @@ def from_directory(name: str, folder: Path, reader: Reader | None, labels: Label
             others = [file for file in others if not file.endswith(TABLES)]
         return replace(source, notes=(*source.notes, *_left_out(root, others, hidden)))
     tables = [file for file in files if file.endswith(".parquet")]
+    shards = [file for file in files if file.endswith(ARCHIVES)]
+    refuse_holes(name, tables or shards)
     if tables:
-        return from_parquet(name, root, tables, labels)
-    if any(IDX in Path(file).name for file in files):
-        raise WhymaskError(
-            f"{name}: files in the form of MNIST ({next(file for file in files if IDX in Path(file).name)}), which are "
-            "not read here; images were expected; in Python give torchvision.datasets.MNIST(...), or its like, as the "
-            "data"
-        )
+        return from_parquet(name, root, tables, labels, cache)
+    if shards:
+        return from_tar(name, root, shards, labels, cache)
+    if any(map(is_idx, files)):
+        return from_idx(name, root, files, labels)
     raise WhymaskError(
-        f"{name}: no images in this folder ({_by_suffix(files) or 'no files'}); files such as .jpg, .png or .parquet "
-        "were expected; check the path, or give a --reader for formats that Pillow cannot open"
+        f"{name}: no images in this folder ({_by_suffix(files) or 'no files'}); files such as .jpg, .png, .parquet "
+        "or .tar were expected; check the path, or give a --reader for formats that Pillow cannot open"
     )
 
 

@@ -4,7 +4,7 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,19 @@ import numpy as np
 from whymask.data.labels import find_labels, label_notes, read_labels
 from whymask.data.layout import layout_of
 from whymask.data.opening import open_file, regular
+from whymask.data.pictures import Pictures
 from whymask.data.places import located
+from whymask.data.protocols import is_address
 from whymask.data.settings import LabelSettings
 from whymask.data.source import SPLIT_OF, RawImage, Reader, Source, split_column
-from whymask.data.stamps import stamp_files
+from whymask.data.stamps import digest_of, stamp_files
 from whymask.errors import WhymaskError
 from whymask.tasks import RawLabels
 
 SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 PATH_COLUMNS = (
     *("path", "image", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img", "img_path"),
-    *("image_name", "image_id", "id", "name"),  # where nothing is called so
+    *("url", "image_url", "uri", "image_name", "image_id", "id", "name"),  # where nothing is called so
 )
 
 
@@ -88,16 +90,24 @@ def _labelled_by(source: Source, table: Source) -> Source:
 
 
 def from_csv(
-    name: str, path: Path, reader: Reader | None, asked: LabelSettings | None, beside: Path | None = None
+    name: str,
+    path: Path,
+    reader: Reader | None,
+    asked: LabelSettings | None,
+    beside: Path | None = None,
+    cache: Path | None = None,
+    around: str | None = None,
 ) -> Source:
-    """The files that a CSV names, relative to its folder, to that of the images beside it, or to the working one."""
+    """The files that a CSV names, relative to its folder, to that of the images beside it, or to the working one; or
+    the addresses, which may be relative to that `around` the table, and whose images are kept in `cache`."""
     header, rows = read_csv(name, path)
     bad = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
     if bad is not None:
         raise WhymaskError(
             f"{name}: row {bad} has not the {len(header)} fields of the header; quote values with commas"
         )
-    return from_table(name, header, rows, [path.parent, *([beside] if beside else []), Path()], reader, asked)
+    folders = [path.parent, *([beside] if beside else []), Path()]
+    return from_table(name, header, rows, folders, reader, asked, cache, around)
 
 
 def from_table(
@@ -107,9 +117,11 @@ def from_table(
     folders: Sequence[Path],
     reader: Reader | None,
     asked: LabelSettings | None,
+    cache: Path | None = None,
+    around: str | None = None,
 ) -> Source:
-    """The files of a table with a row an image, its paths relative to the first of `folders` that has one of them; None
-    and "" are empty cells."""
+    """The files of a table with a row an image, its paths relative to the first of `folders` that has one of them, or
+    addresses; None and "" are empty cells."""
     at = path_column(header)
     if at is None or not rows:
         raise WhymaskError(
@@ -117,10 +129,9 @@ def from_table(
             f"(or {', '.join(PATH_COLUMNS[1:])}), perhaps label and split, and one row an image were expected; add them"
         )
     columns = {title: [row[i] for row in rows] for i, title in enumerate(header) if i != at}
-    parents: dict[str, str] = {}
-    written, folder, notes = located([os.fspath(row[at]) for row in rows], folders)
-    paths = [_resolved(os.path.join(folder, file), parents) for file in written]  # noqa: PTH118
-    twice = [str(file) for file, count in Counter(paths).items() if count > 1]
+    files = _files_of(name, [os.fspath(row[at]) for row in rows], folders, reader, cache, around)
+    notes = files.notes
+    twice = [key for key, count in Counter(files.keys).items() if count > 1]
     if twice:
         raise WhymaskError(
             f"{name}: {len(twice)} paths stand in several rows, {twice[0]} for one; one row an image was expected; "
@@ -133,9 +144,9 @@ def from_table(
     splits, of_splits = split_column(words, task.labelled(labels))
     return Source(
         name=name,
-        keys=[str(file) for file in paths],
-        read=file_reader(paths, reader),
-        stamp=stamp_files(paths, written, reader),
+        keys=files.keys,
+        read=files.read,
+        stamp=files.stamp,
         labels=labels,
         task=task,
         splits=splits,
@@ -146,6 +157,40 @@ def from_table(
         },
         notes=(*notes, *of_column, *of_splits),
     )
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What a table names: here, or behind addresses."""
+
+    keys: list[str]
+    read: Callable[[int], RawImage]
+    stamp: str
+    notes: list[str]
+
+
+def _files_of(
+    name: str,
+    written: list[str],
+    folders: Sequence[Path],
+    reader: Reader | None,
+    cache: Path | None,
+    around: str | None,
+) -> _Files:
+    if around is not None:
+        written = [path if is_address(path) else f"{around}/{path}" for path in written]
+    remote = sum(map(is_address, written))
+    if not remote:
+        parents: dict[str, str] = {}
+        found, folder, notes = located(written, folders)
+        paths = [_resolved(os.path.join(folder, file), parents) for file in found]  # noqa: PTH118
+        return _Files(list(map(str, paths)), file_reader(paths, reader), stamp_files(paths, found, reader), notes)
+    if remote < len(written) or cache is None:
+        which = f"{remote:,} of its {len(written):,} paths are addresses"
+        raise WhymaskError(f"{name}: {which}; all or none, in a table that is given itself, were expected; divide it")
+    pictures = Pictures(name, written, cache)
+    read = pictures.read if reader is None else lambda row: reader(pictures.file(row))
+    return _Files(written, read, digest_of([pictures.stamp, stamp_files([], [], reader)]), pictures.notes)
 
 
 def _splits_in(name: str, columns: dict[str, list[Any]], rows: int) -> tuple[list[str], list[str]]:

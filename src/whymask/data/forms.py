@@ -4,9 +4,9 @@ PNG files one behind another, of photos an eighth of the room, which are decoded
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ ALONE = 4
 """Images that are decoded without threads."""
 
 
+Row = tuple[np.dtype, tuple[int, ...]]
 Packed = np.ndarray | Sequence[bytes]
 """Of n images: themselves, or a file of each."""
 
@@ -32,19 +33,30 @@ class Form(ABC):
     """What a store holds beside its hashes and its index."""
 
     name: str
-    files: tuple[str, ...]
+    files: tuple[str, ...]  # the first holds the images
 
     @abstractmethod
     def is_exact(self, preprocessing: Preprocessing) -> bool:
         """Whether what is read is what was written, to the bit."""
 
     @abstractmethod
+    def rows(self, preprocessing: Preprocessing) -> dict[str, Row | None]:
+        """The files that grow with each image: type and shape of a row of an .npy; None for plain bytes."""
+
+    @abstractmethod
     def pack(self, images: np.ndarray) -> Packed:
         """What is written of images (n, H, W, C); called by several threads."""
 
     @abstractmethod
-    def write(self, folder: Path, packed: Iterator[Packed], count: int, preprocessing: Preprocessing) -> None:
-        """Write all images, `count` at most, as they come: a full disk is an error here, where a memory map crashes."""
+    def joined(self, packed: Packed) -> bytes | memoryview:
+        """What the file of images gets of these."""
+
+    def beside(self, packed: Packed, size: int) -> dict[str, bytes | memoryview]:
+        """What the other files that grow get, where that of the images had `size` bytes before."""
+        return {}
+
+    def finish(self, folder: Path, preprocessing: Preprocessing) -> None:  # noqa: B027 nothing in most forms
+        """Write what does not grow."""
 
     @abstractmethod
     def open(self, folder: Path) -> Any:
@@ -59,25 +71,14 @@ class Decoded(Form):
     def is_exact(self, preprocessing: Preprocessing) -> bool:
         return True
 
+    def rows(self, preprocessing: Preprocessing) -> dict[str, Row | None]:
+        return {"images.npy": (preprocessing.dtype, (*preprocessing.store, preprocessing.channels))}
+
     def pack(self, images: np.ndarray) -> Packed:
         return images
 
-    def write(self, folder: Path, packed: Iterator[Packed], count: int, preprocessing: Preprocessing) -> None:
-        def header(rows: int) -> None:
-            """NumPy pads it so that another number takes the same room."""
-            shape = (rows, *preprocessing.store, preprocessing.channels)
-            about = {"descr": preprocessing.dtype.str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, about)
-
-        written = 0
-        with (folder / "images.npy").open("wb") as file:
-            header(count)
-            for images in packed:
-                file.write(np.asarray(images).data)
-                written += len(images)
-            file.seek(0)
-            header(written)
-            sync_file(file)
+    def joined(self, packed: Packed) -> bytes | memoryview:
+        return np.asarray(packed).data
 
     def open(self, folder: Path) -> np.ndarray:
         return np.load(folder / "images.npy", mmap_mode="r")
@@ -91,21 +92,22 @@ class Encoded(Form):
     def is_exact(self, preprocessing: Preprocessing) -> bool:
         return not _is_jpeg(preprocessing.channels, preprocessing.dtype)
 
+    def rows(self, preprocessing: Preprocessing) -> dict[str, Row | None]:
+        return {"images.bin": None, "ends.npy": (np.dtype(np.int64), ())}
+
     def pack(self, images: np.ndarray) -> Packed:
         return [encode(image) for image in images]
 
-    def write(self, folder: Path, packed: Iterator[Packed], count: int, preprocessing: Preprocessing) -> None:
-        lengths: list[int] = []
-        with ExitStack() as stack:
-            images, ends, shape = (stack.enter_context((folder / name).open("wb")) for name in self.files)
-            for several in packed:
-                for image in several:
-                    images.write(image)
-                    lengths.append(len(image))
-            np.save(ends, np.cumsum(lengths, dtype=np.int64))
-            np.save(shape, [*preprocessing.store, preprocessing.channels, preprocessing.dtype.itemsize])
-            for file in (images, ends, shape):
-                sync_file(file)
+    def joined(self, packed: Packed) -> bytes | memoryview:
+        return b"".join(packed)
+
+    def beside(self, packed: Packed, size: int) -> dict[str, bytes | memoryview]:
+        return {"ends.npy": (size + np.cumsum([len(image) for image in packed], dtype=np.int64)).data}
+
+    def finish(self, folder: Path, preprocessing: Preprocessing) -> None:
+        with (folder / "shape.npy").open("wb") as file:
+            np.save(file, [*preprocessing.store, preprocessing.channels, preprocessing.dtype.itemsize])
+            sync_file(file)
 
     def open(self, folder: Path) -> "EncodedImages":
         return EncodedImages(folder)

@@ -11,7 +11,7 @@ import numpy as np
 from whymask.data.files import from_table, path_column
 from whymask.data.formats import there
 from whymask.data.labels import read_labels
-from whymask.data.settings import LabelSettings
+from whymask.data.settings import LabelSettings, default_store
 from whymask.data.source import RawImage, Reader, Source
 from whymask.data.stamps import digest_of
 from whymask.data.tables import from_loaded
@@ -48,7 +48,7 @@ def _from_frame(frame: "pandas.DataFrame", reader: Reader | None, asked: LabelSe
     at = path_column(titles)
     if at is not None and all(isinstance(path, str | os.PathLike) for path in frame.iloc[:, at]):
         rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
-        return from_table("frame", titles, rows, [Path.cwd()], reader, asked)
+        return from_table("frame", titles, rows, [Path.cwd()], reader, asked, default_store())
     import datasets
 
     return _from_datasets(datasets.Dataset.from_pandas(frame), asked, "frame")

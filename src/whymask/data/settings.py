@@ -11,7 +11,10 @@ from typing import Annotated, Literal
 
 import tyro
 
+from whymask.data.braces import braced, refuse_missing
+from whymask.data.composite_settings import is_composites, parse_composites
 from whymask.data.glyph_settings import parse_glyphs
+from whymask.data.protocols import check_address, is_address
 from whymask.errors import WhymaskError
 from whymask.flags import readable
 from whymask.later import LATER
@@ -168,11 +171,20 @@ def _can_be_imported(package: str) -> bool:
 
 
 def check_there(data: str) -> None:
-    """Raises WhymaskError where `data`, as a user names images, is neither glyphs, nor a file or folder, nor a pattern
-    that matches one, nor like the id of a data set on the Hugging Face hub, and for a folder without any file: known
-    before anything slow is imported or opened."""
+    """Raises WhymaskError where `data`, as a user names images, is neither glyphs nor composites, nor a file or folder,
+    nor a pattern that matches one, nor like the id of a data set on the Hugging Face hub, and for a folder without any
+    file: known before anything slow is imported or opened."""
     if data.partition(":")[0] == "glyphs":
         parse_glyphs(data)
+    elif is_composites(data):
+        for _, part in parse_composites(data).parts:
+            check_there(part)
+    elif is_address(data):  # which is asked later
+        check_address(braced(data)[0])
+    elif len(files := braced(data)) > 1 and not Path(data).expanduser().exists():
+        refuse_missing(
+            data, files, [file for file in files if not has_magic(file) and not Path(file).expanduser().exists()]
+        )
     elif has_magic(data) and not Path(data).expanduser().exists():
         if not matching(data):
             raise WhymaskError(f"{data}: this pattern matches no file; images were expected there; check the path")
@@ -205,6 +217,11 @@ def _may_be_of_the_hub(data: str) -> bool:
 
 
 def matching(pattern: str) -> list[Path]:
-    """What a pattern such as "photos/**/*.jpg" matches, sorted, without hidden files; none of what is no pattern."""
-    there = glob(str(Path(pattern).expanduser()), recursive=True) if has_magic(pattern) else []  # noqa: PTH207 absolute
-    return sorted(path for path in map(Path, there) if path.exists())
+    """What a pattern such as "photos/**/*.jpg" matches, sorted, without hidden files, or "train-{000..009}.tar", in the
+    order of the braces; none of what is no pattern. Raises WhymaskError where a file of braces is not there."""
+    if not has_magic(pattern) and len(braced(pattern)) == 1:
+        return []
+    several = [str(Path(name).expanduser()) for name in braced(pattern)]
+    refuse_missing(pattern, several, [name for name in several if not has_magic(name) and not Path(name).exists()])
+    there = [sorted(glob(name, recursive=True)) if has_magic(name) else [name] for name in several]  # noqa: PTH207
+    return [path for names in there for path in map(Path, names) if path.exists()]

@@ -29,6 +29,11 @@ def split_named(name: str) -> tuple[str, str] | None:
     return (found.pop(), " ".join(word for word in words if word not in SPLIT_OF)) if len(found) == 1 else None
 
 
+def split_in(path: str) -> str:
+    """The first split that a word of a path names; "" for none."""
+    return next((SPLIT_OF[word] for word in re.split(r"[^a-z]+", path.lower()) if word in SPLIT_OF), "")
+
+
 @dataclass(frozen=True)
 class Source:
     """N images that have not been decoded yet.
@@ -49,6 +54,7 @@ class Source:
     wholes: np.ndarray | None = None  # str (N,): the key of the file that each image is a part of (see `parts`)
     notes: tuple[str, ...] = ()  # how it was read where that was not plain, for the person who gave it
     reader: str | None = None  # what a user's own reader is called (see `readers`)
+    spent: Callable[[], object] | None = None  # called once its images are in a store: what was fetched for it may go
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -2,7 +2,9 @@
 a run's settings ask for."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from glob import has_magic
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from whymask.data.addresses import from_address, from_list
 from whymask.data.arrays import from_arrays, from_npz
+from whymask.data.braces import ARCHIVES, PARQUET, braced, parted, refuse_holes
+from whymask.data.composite_settings import is_composites, parse_composites
+from whymask.data.composites import composite_source
 from whymask.data.directories import from_directory
 from whymask.data.files import from_csv
 from whymask.data.glyph_settings import parse_glyphs
@@ -18,8 +24,10 @@ from whymask.data.glyphs import glyph_source
 from whymask.data.objects import from_object
 from whymask.data.opening import image_suffixes
 from whymask.data.picked import from_picked
+from whymask.data.protocols import is_address
 from whymask.data.readers import of_reader, reader_named
-from whymask.data.settings import DataSettings, LabelSettings
+from whymask.data.settings import DataSettings, LabelSettings, default_store, matching
+from whymask.data.shards import from_tar
 from whymask.data.source import RawImage, Reader, Source
 from whymask.data.stamps import digest_of
 from whymask.data.tables import from_hub, from_parquet
@@ -32,7 +40,12 @@ DERIVED = LabelSettings()
 
 
 def open_source(
-    data: Any, *, reader: Reader | str | None = None, labels: LabelSettings | None = DERIVED, beside: Path | None = None
+    data: Any,
+    *,
+    reader: Reader | str | None = None,
+    labels: LabelSettings | None = DERIVED,
+    beside: Path | None = None,
+    cache: Path | None = None,
 ) -> Source:
     """Opens images of any kind; nothing is decoded yet.
 
@@ -41,8 +54,13 @@ def open_source(
       A metadata.csv or metadata.jsonl with a column file_name, as Hugging Face has them, gives the labels instead.
     - a CSV file with the columns path and label (empty: unlabelled; "cat|dog": several), or path and target (numbers),
       and perhaps split; further columns are kept
+    - a folder of files in the form of MNIST (train-images-idx3-ubyte.gz)
     - a parquet file or a folder of them, a `datasets.save_to_disk` folder, or the id of a data set on the hub, with
       columns image and label (a class, or a list of them) or target
+    - WebDataset shards: a .tar, a .tar.gz or .tgz, a folder or a pattern of them, or "train-{000000..000009}.tar"; a
+      sample's label is its .cls, a field label of its .json, or its .txt. Of parquet likewise, patterns and braces too
+    - an address that fsspec knows (s3://, gs://, https:// ...) of such shards, parquet files, a folder or a pattern of
+      them, or a CSV; and a CSV whose paths, or a .txt whose lines, are addresses of images
     - an image file, a pattern such as "photos/*.jpg" ("**" goes through all subfolders), or a list of files, patterns
       and folders: unlabelled images
     - images (N, H, W) or (N, H, W, C), a PIL image, a pair (images, labels), a dict or `.npz` of images and labels
@@ -51,6 +69,8 @@ def open_source(
     - a pandas frame with the columns path and label, as a CSV has them, or images as parquet has them; a
       `datasets.Dataset` or a dict of splits; a PyTorch data set of images, or of pairs of image and label
     - "glyphs" or "glyphs:unlabelled=2000,seed=1": built-in images whose features are known
+    - "composites:A=photos,B=fashion.npz,train=500": pictures of paired classes, one above the other, each from a source
+      of its own
     - a Source, returned as it is
 
     `reader` opens the files of a folder or CSV that Pillow cannot: it gets a path and returns a PIL image or an
@@ -61,20 +81,22 @@ def open_source(
 
         source = open_source("scans/", reader=reader)
 
-    or its name, "scans:reader". `beside` is a folder that a CSV's paths may be relative to. `labels` says what labels
-    are and which columns hold them; None that they do not matter: all images are then unlabelled. Raises WhymaskError
-    when nothing is there, nothing in it is an image, or its labels are not what was asked for, or could be two things.
+    or its name, "scans:reader". What is fetched or unpacked lies in `cache`, the store's folder. `beside` is a folder
+    that a CSV's paths may be relative to. `labels` says what labels are and which columns hold them; None that they do
+    not matter: all images are then unlabelled. Raises WhymaskError when nothing is there, nothing in it is an image, or
+    its labels are not what was asked for, or could be two things.
     """
     if isinstance(data, Source):
         return data
     function = reader_named(reader) if isinstance(reader, str) else reader
-    return of_reader(_opened(data, function, labels, beside), reader)
+    return of_reader(_opened(data, function, labels, beside, cache or default_store()), reader)
 
 
-def _opened(data: Any, reader: Reader | None, labels: LabelSettings | None, beside: Path | None) -> Source:
+def _opened(data: Any, reader: Reader | None, labels: LabelSettings | None, beside: Path | None, cache: Path) -> Source:
     if isinstance(data, list | tuple) and data and all(isinstance(entry, str | os.PathLike) for entry in data):
         if len(data) > 1:
-            return from_picked([os.fspath(entry) for entry in data], reader, labels)
+            entries = [os.fspath(entry) for entry in data]
+            return _packed(entries[0], entries, labels, cache) or from_picked(entries, reader, labels)
         (data,) = data
     if isinstance(data, Image.Image):
         data = [data]
@@ -83,24 +105,42 @@ def _opened(data: Any, reader: Reader | None, labels: LabelSettings | None, besi
     text, path = os.fspath(data), Path(data).expanduser()
     if text == "glyphs" or text.startswith("glyphs:"):
         return glyph_source(parse_glyphs(text))
+    if is_composites(text):
+        return composite_source(parse_composites(text), partial(open_source, cache=cache))
+    if is_address(text):
+        return from_address(text, labels, cache)
     if path.is_dir():
-        return from_directory(text, path, reader, labels)
+        return from_directory(text, path, reader, labels, cache)
     if path.is_file():
-        return _from_file(text, path, reader, labels, beside)
-    if has_magic(text):
-        return from_picked([text], reader, labels)
+        return _from_file(text, path, reader, labels, beside, cache)
+    if has_magic(text) or len(braced(text)) > 1:
+        return _packed(text, list(map(str, matching(text))), labels, cache) or from_picked([text], reader, labels)
     return from_hub(text, labels)
+
+
+def _packed(name: str, files: Sequence[str], labels: LabelSettings | None, cache: Path) -> Source | None:
+    """Files that hold many images each: shards or parquet; None of others."""
+    if not files or not all(file.endswith((*ARCHIVES, PARQUET)) for file in files):
+        return None
+    if len(files) > 1 and len(braced(name)) == 1:
+        refuse_holes(name, files)
+    around, inner = parted([os.path.realpath(Path(file).expanduser()) for file in files])
+    if all(file.endswith(PARQUET) for file in files):
+        return from_parquet(name, Path(around), inner, labels, cache)
+    if not any(file.endswith(PARQUET) for file in files):
+        return from_tar(name, Path(around), inner, labels, cache)
+    raise WhymaskError(f"{name}: tar files and parquet files; one kind was expected; give the others as --labels")
 
 
 def open_asked(data: Any, config: DataSettings, reader: Reader | str | None = None) -> Source:
     """`data`, with the images of `config.labels` where these are given; `reader` goes before `config.reader`."""
-    reader = reader or config.reader
+    reader, cache = reader or config.reader, config.store
     if config.labels is None:
-        return open_source(data, reader=reader, labels=config)
-    pool = open_source(data, reader=reader, labels=None)
+        return open_source(data, reader=reader, labels=config, cache=cache)
+    pool = open_source(data, reader=reader, labels=None, cache=cache)
     folder = Path(data).expanduser() if isinstance(data, str | os.PathLike) else None
     beside = folder if folder is not None and folder.is_dir() else None
-    return merge(pool, open_source(config.labels, reader=reader, labels=config, beside=beside))
+    return merge(pool, open_source(config.labels, reader=reader, labels=config, beside=beside, cache=cache))
 
 
 def merge(pool: Source, labelled: Source) -> Source:
@@ -142,6 +182,7 @@ def merge(pool: Source, labelled: Source) -> Source:
         },
         notes=(*pool.notes, *labelled.notes),
         reader=labelled.reader,
+        spent=lambda: [source.spent() for source in (pool, labelled) if source.spent is not None],
     )
 
 
@@ -155,18 +196,20 @@ def _with_splits(labelled: Source, pool: Source) -> Source:
 
 
 def _from_file(
-    name: str, path: Path, reader: Reader | None, labels: LabelSettings | None, beside: Path | None
+    name: str, path: Path, reader: Reader | None, labels: LabelSettings | None, beside: Path | None, cache: Path
 ) -> Source:
+    if packed := _packed(name, [str(path)], labels, cache):
+        return packed
     match path.suffix.lower():
         case ".csv" | ".tsv":
-            return from_csv(name, path, reader, labels, beside)
-        case ".parquet":
-            return from_parquet(name, path.parent.resolve(), [path.name], labels)
+            return from_csv(name, path, reader, labels, beside, cache)
+        case ".txt" if reader is None:
+            return from_list(name, path, labels, cache)
         case ".npz":
             return from_npz(name, path, labels)
         case suffix if reader is not None or suffix in image_suffixes():
             return from_picked([name], reader, labels)
     raise WhymaskError(
-        f"{name}: a file that is no image source; a folder of images, an image file, .csv, .tsv, .parquet or .npz "
-        "was expected; check the path"
+        f"{name}: a file that is no image source; a folder of images, an image file, .csv, .tsv, .parquet, .tar, .npz "
+        "or a .txt of addresses was expected; check the path"
     )

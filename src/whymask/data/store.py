@@ -1,16 +1,13 @@
 """The decode-once store: every image of a source, in one of two forms, beside its hashes.
 
 A store is named after the source's stamp and the geometry that its pixels were brought to, so a changed file or
-another size makes a new one. It is written under a temporary name, synced and renamed: a store that exists is whole.
-index.json, a record, holds the SHA-256 of the other files. The hashes are compared at each opening, the images when the
-store is first opened on a machine, or after they were written to.
+another size makes a new one. A store that exists is whole (`building` says how it comes to be). index.json, a record,
+holds the SHA-256 of the other files. The hashes are compared at each opening, the images when the store is first opened
+on a machine, or after they were written to.
 """
 
 import hashlib
-import os
 import shutil
-import socket
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from whymask.data.decoding import decoded
-from whymask.data.forms import FORMS, QUALITY, Form, Packed, encode, memory
+from whymask.data.building import HASHES, VERSION, Progress, build, mark_checked, partial_of, was_checked
+from whymask.data.forms import FORMS, QUALITY, Form, encode, memory
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.source import Source
-from whymask.disk import check_file, damaged, read_json, sha256_of, sync_file, sync_folder, write_record
-from whymask.errors import WhymaskError
+from whymask.disk import check_file, damaged, read_json
 from whymask.report.text import in_bytes
 from whymask.tasks import Task
 
-VERSION = 4  # of the files and of the decoding rules: a new number makes new stores
-HASHES = "hashes.npy"
 DECODED = FORMS["decoded"]
 SAMPLE = 32  # images by which the size of an encoded store is told
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -92,7 +85,7 @@ def form_for(source: Source, preprocessing: Preprocessing, cache: Path, asked: s
         return of_run
     for form in FORMS.values():
         path = store_path(source, preprocessing, cache, form)
-        if path.exists() or any(path.parent.glob(f"{path.name}.*.partial")):
+        if path.exists() or partial_of(path).exists():
             return form
     place = next(folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.exists())
     room = [shutil.disk_usage(place).free, memory()]
@@ -133,7 +126,11 @@ def open_images(
     """
     folder = store_path(source, preprocessing, cache, form)
     if not folder.exists():
-        _build(source, preprocessing, folder, form, progress or (lambda done, total: None))
+        size = store_size if form is DECODED else encoded_size
+        needed = size(source, preprocessing)
+        build(source, preprocessing, folder, form, progress or (lambda done, total: None), needed)
+        if source.spent is not None:
+            source.spent()
     images, hashes, index = _opened(folder, form)
     kept = np.ones(len(source), dtype=bool)
     kept[[row for row, _ in index["skipped"]]] = False
@@ -163,29 +160,12 @@ def _opened(folder: Path, form: Form) -> tuple[Any, np.ndarray, dict[str, Any]]:
     try:
         index = read_json(folder / "index.json")
         for name in (*form.files, HASHES):
-            if name != large.name or not _was_checked(folder, large):
+            if name != large.name or not was_checked(folder, large):
                 check_file(folder / name, index.get("sha256", {}).get(name))
-        _mark_checked(folder, large)
+        mark_checked(folder, large)
         return form.open(folder), np.load(folder / HASHES), index
     except (OSError, EOFError, ValueError) as error:
         raise damaged(large, str(error)) from error
-
-
-def _was_checked(folder: Path, large: Path) -> bool:
-    """Whether this machine compared the images with their checksum since they were last written to."""
-    mark = folder / f"checked-{socket.gethostname()}"
-    return mark.exists() and mark.read_text() == _state(large)
-
-
-def _mark_checked(folder: Path, large: Path) -> None:
-    """The mark's time is when the store was last used. A store that is read only is checked at each opening."""
-    with suppress(OSError):
-        (folder / f"checked-{socket.gethostname()}").write_text(_state(large))
-
-
-def _state(large: Path) -> str:
-    state = large.stat()
-    return f"{state.st_size} {state.st_mtime_ns}"
 
 
 def _fingerprint(hashes: np.ndarray, labels: np.ndarray) -> str:
@@ -195,85 +175,6 @@ def _fingerprint(hashes: np.ndarray, labels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _build(source: Source, preprocessing: Preprocessing, folder: Path, form: Form, progress: Progress) -> None:
-    partial = folder.with_name(f"{folder.name}.{socket.gethostname()}.{os.getpid()}.partial")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in abandoned(folder.parent):
-            shutil.rmtree(left, ignore_errors=True)
-        size = store_size if form is DECODED else encoded_size
-        needed, free = size(source, preprocessing), shutil.disk_usage(folder.parent).free
-        if needed > free:
-            raise WhymaskError(
-                f"{folder.parent}: {in_bytes(free)} free; the decode store needs {in_bytes(needed)}; give another "
-                "cache folder or a smaller image size, or make room: whymask clean --stores 30"
-            )
-        partial.mkdir()
-        _write(source, preprocessing, partial, form, progress)
-        sync_folder(partial)
-        try:
-            partial.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster, with the same images
-                raise
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise WhymaskError(
-            f"{folder.parent}: the decode store cannot be written there ({error}); a folder with room was expected; "
-            "give another cache folder"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def abandoned(store: Path) -> list[Path]:
-    """What decodings on this machine left that were killed, of whatever source."""
-    if os.name != "posix":  # where signal 0 is not a mere question
-        return []
-    return [left for left in store.glob(f"*.{socket.gethostname()}.*.partial") if not _is_alive(left)]
-
-
-def _is_alive(partial: Path) -> bool:
-    try:
-        os.kill(int(partial.name.split(".")[-2]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        pass
-    return True
-
-
 def last_used(folder: Path) -> float:
     """When a store was last opened, on any machine, in seconds since the epoch."""
     return max(path.stat().st_mtime for path in (folder / "index.json", *folder.glob("checked-*")))
-
-
-def _write(source: Source, preprocessing: Preprocessing, folder: Path, form: Form, progress: Progress) -> None:
-    skipped: list[tuple[int, str]] = []
-    hashes: list[bytes] = []
-
-    def packed() -> Iterator[Packed]:
-        for images, digests, failures in decoded(source, preprocessing, form):
-            yield images
-            hashes.extend(digests)
-            skipped.extend(failures)
-            if 2 * len(skipped) > len(source):
-                _raise_most_fail(source, skipped)
-            progress(len(hashes) + len(skipped), len(source))
-
-    form.write(folder, packed(), len(source), preprocessing)
-    with (folder / HASHES).open("wb") as file:
-        np.save(file, np.array(hashes, dtype="S32"))
-        sync_file(file)
-    index = {"version": VERSION, "name": source.name, "stamp": source.stamp, "skipped": skipped}
-    sums = {name: sha256_of(folder / name) for name in (*form.files, HASHES)}
-    write_record(folder / "index.json", index | {"sha256": sums})
-    _mark_checked(folder, folder / form.files[0])
-
-
-def _raise_most_fail(source: Source, skipped: list[tuple[int, str]]) -> None:
-    listed = "; ".join(f"{source.keys[row]}: {reason}" for row, reason in skipped[:3])
-    raise WhymaskError(
-        f"{source.name}: more than half of {len(source)} images cannot be used ({listed}); images that can be decoded, "
-        f"of one number of channels, were expected; check the files, or {source.reader or 'give a --reader'}"
-    )

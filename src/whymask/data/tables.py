@@ -1,45 +1,103 @@
-"""Sources that are tables: parquet, `datasets.save_to_disk` and the hub, all through Hugging Face datasets.
+"""Sources that are tables: parquet, and `datasets.save_to_disk` and the hub through Hugging Face datasets.
 
-Cells are taken from the arrow storage, so that nothing is decoded here and a damaged image is one skipped row.
+Cells are taken as they are stored, so that nothing is decoded here and a damaged image is one skipped row.
 """
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from whymask.data.braces import parted
+from whymask.data.formats import there
+from whymask.data.glances import with_glances
 from whymask.data.hub import loaded_from_hub
 from whymask.data.labels import Column, find_labels, label_notes, read_labels
-from whymask.data.opening import open_bytes, open_file
+from whymask.data.opening import open_bytes, regular
+from whymask.data.parquets import KEPT_BYTES, ParquetFiles, Place
 from whymask.data.places import files_under
+from whymask.data.remote import Fetched, Remote
 from whymask.data.settings import LabelSettings, check_there
-from whymask.data.source import SPLIT_OF, RawImage, Source, split_column
-from whymask.data.stamps import stamp_files
+from whymask.data.source import RawImage, Source, split_column, split_in
+from whymask.data.stamps import digest_of, stamp_files
 from whymask.errors import WhymaskError
 
 if TYPE_CHECKING:  # takes a second to import, which folders and arrays need not pay
     import datasets
 
 
-def from_parquet(name: str, root: Path, files: list[str], asked: LabelSettings | None) -> Source:
-    """Parquet files under `root`; a file's split is the first split name among the words of its path."""
-    import datasets
-    from pyarrow import parquet
+class Table(Protocol):
+    """Rows, of which images are taken alone: nothing is decoded here, and few are held."""
 
+    features: Any
+
+    def __len__(self) -> int: ...
+    def kind(self, column: str) -> str:
+        """Its type, as arrow names it."""
+
+    def column(self, column: str) -> list[Any]:
+        """The values of all rows; of a field of a struct, named as in image.path."""
+
+    def cell(self, column: str, row: int) -> Any: ...
+
+
+class Loaded:
+    """A table of `datasets`, which lies in memory, or is mapped into it."""
+
+    def __init__(self, table: "datasets.Dataset"):
+        self.table = table.flatten_indices() if table._indices is not None else table
+        self.features = self.table.features
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def kind(self, column: str) -> str:
+        return str(self.table.data.schema.field(column).type)
+
+    def column(self, column: str) -> list[Any]:
+        from pyarrow import compute
+
+        column, _, inner = column.partition(".")
+        values = self.table.data.column(column)
+        found: list[Any] = (compute.struct_field(values, inner) if inner else values).to_pylist()
+        return found
+
+    def cell(self, column: str, row: int) -> Any:
+        return self.table.data.column(column)[row].as_py()
+
+
+def from_parquet(name: str, root: Path, files: Sequence[str], asked: LabelSettings | None, cache: Path) -> Source:
+    """Parquet files under `root`; a file's split is the first split name among the words of its path."""
     paths = [root / file for file in files]
-    try:
-        counts = [parquet.read_metadata(path).num_rows for path in paths]
-        table = datasets.load_dataset("parquet", data_files=[escape(str(path)) for path in paths], split="train")
-    except Exception as error:
-        raise WhymaskError(f"{name}: cannot be read as parquet ({error}); check or replace the file") from error
-    words = [re.split(r"[^a-z]+", file.lower()) for file in files]
-    splits = [next((SPLIT_OF[word] for word in parts if word in SPLIT_OF), "train") for parts in words]
-    keys = [f"{path}#{row}" for path, count in zip(paths, counts, strict=True) for row in range(count)]
-    return _from_tables(name, [table], [keys], np.repeat(splits, counts).tolist(), stamp_files(paths, files), asked)
+    places = [Place(path) for path in paths]
+    return _from_places(name, places, [str(path) for path in paths], files, stamp_files(paths, files), asked, cache)
+
+
+def from_parquet_at(name: str, remote: Sequence[Remote], asked: LabelSettings | None, cache: Path) -> Source:
+    """Parquet files behind addresses, whose row groups are asked for as their images are."""
+    fetched, addresses = Fetched(cache / "fetched"), [file.address for file in remote]
+    places = [Place(remote=file, fetched=fetched) for file in remote]
+    stamp = digest_of([*there(), *(f"{file.address} {file.token}" for file in remote)])
+    return _from_places(name, places, addresses, parted(addresses)[1], stamp, asked, cache)
+
+
+def _from_places(
+    name: str,
+    places: Sequence[Place],
+    keys: Sequence[str],
+    relative: Sequence[str],
+    stamp: str,
+    asked: LabelSettings | None,
+    cache: Path,
+) -> Source:
+    table = ParquetFiles(name, places)
+    splits = np.repeat([split_in(path) for path in relative], table.counts).tolist()
+    rows = [f"{key}#{row}" for key, count in zip(keys, table.counts, strict=True) for row in range(count)]
+    source, image = _from_tables(name, [table], [rows], splits, stamp, asked)
+    is_near = table.nbytes <= KEPT_BYTES and not any(place.remote for place in places)
+    return source if is_near else with_glances(source, cache, lambda row: _bytes_of(table.cell(image, row)))
 
 
 def from_disk(name: str, folder: Path, asked: LabelSettings | None) -> Source:
@@ -68,25 +126,24 @@ def from_loaded(name: str, prefix: str, loaded: Any, stamp: str, asked: LabelSet
     tables = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     keys = [[f"{prefix}/{split}#{row}" for row in range(len(table))] for split, table in tables.items()]
     splits = [split for split, table in tables.items() for _ in range(len(table))]
-    return _from_tables(name, list(tables.values()), keys, splits, stamp, asked)
+    return _from_tables(name, list(map(Loaded, tables.values())), keys, splits, stamp, asked)[0]
 
 
 def _from_tables(
     name: str,
-    tables: "list[datasets.Dataset]",
+    tables: Sequence[Table],
     keys: list[list[str]],
     splits: list[str],
     stamp: str,
     asked: LabelSettings | None,
-) -> Source:
-    tables = [table.flatten_indices() if table._indices is not None else table for table in tables]
+) -> tuple[Source, str]:
+    """The source, and the column of its images."""
     image = _image_column(name, tables[0])
-    images = [table.data.column(image) for table in tables]  # arrow storage: nothing is decoded
-    starts = np.cumsum([0, *map(len, images)])
+    starts = np.cumsum([0, *map(len, tables)])
 
     def read(index: int) -> RawImage:
         table = int(np.searchsorted(starts, index, side="right")) - 1
-        return _open_cell(images[table][index - int(starts[table])].as_py())
+        return open_bytes(_bytes_of(tables[table].cell(image, index - int(starts[table]))))
 
     columns = [column for column in tables[0].features if column != image]
     used, raw = find_labels(name, columns, lambda column: _values(tables, column), asked, _label_column(tables[0]))
@@ -94,9 +151,9 @@ def _from_tables(
         raw = replace(raw, names=names, nothing=(-1,))
     task, labels = read_labels(raw, int(starts[-1]), asked, name)
     given, of_splits = split_column(splits, task.labelled(labels))
-    return Source(
+    source = Source(
         name=name,
-        keys=[key for column, part in zip(images, keys, strict=True) for key in _with_paths(column, part)],
+        keys=[key for table, part in zip(tables, keys, strict=True) for key in _with_paths(table, image, part)],
         read=read,
         stamp=stamp,
         labels=labels,
@@ -105,12 +162,13 @@ def _from_tables(
         columns=_other_columns(tables, {image, *used}),
         notes=of_splits if asked is None else (*label_notes(columns, used, raw), *of_splits),
     )
+    return source, image
 
 
-def _values(tables: "list[datasets.Dataset]", column: str) -> Column:
+def _values(tables: Sequence[Table], column: str) -> Column:
     """A column of labels. Lists that are 0 or 1 for each class, rather than numbers of classes, become an array (N, L):
     they have one length, and say one of both twice."""
-    values = [value for table in tables for value in table.data.column(column).to_pylist()]
+    values = [value for table in tables for value in table.column(column)]
     lists = [value for value in values if isinstance(value, list)]
     lengths = {len(value) for value in lists}
     if len(lengths) != 1 or _class_names(tables[0].features[column]):
@@ -128,23 +186,23 @@ def _class_names(kind: Any) -> tuple[str, ...]:
     return tuple(getattr(inner, "names", None) or ())
 
 
-def _other_columns(tables: "list[datasets.Dataset]", used: set[str]) -> dict[str, np.ndarray]:
+def _other_columns(tables: Sequence[Table], used: set[str]) -> dict[str, np.ndarray]:
     """Columns of single values as text, "" where empty."""
     import datasets
 
     kinds = {name: kind for name, kind in tables[0].features.items() if name not in used}
     plain = [name for name, kind in kinds.items() if isinstance(kind, datasets.Value | datasets.ClassLabel)]
-    values = {name: [v for table in tables for v in table.data.column(name).to_pylist()] for name in plain}
+    values = {name: [v for table in tables for v in table.column(name)] for name in plain}
     return {name: np.array(["" if v is None else str(v) for v in column]) for name, column in values.items()}
 
 
-def _image_column(name: str, table: "datasets.Dataset") -> str:
+def _image_column(name: str, table: Table) -> str:
     import datasets
 
     kinds = table.features
     pictures = [column for column, kind in kinds.items() if isinstance(kind, datasets.Image)]
     chosen = next((c for c in ("image", "img") if c in kinds), pictures[0] if len(pictures) == 1 else None)
-    if chosen is None or not str(table.data.schema.field(chosen).type).startswith(("struct<bytes", "binary", "string")):
+    if chosen is None or not table.kind(chosen).removeprefix("large_").startswith(("struct<bytes", "binary", "string")):
         raise WhymaskError(
             f"{name}: a table with the columns {', '.join(kinds)}; a column image of encoded images was expected; "
             "rename or encode it"
@@ -152,28 +210,24 @@ def _image_column(name: str, table: "datasets.Dataset") -> str:
     return chosen
 
 
-def _label_column(table: "datasets.Dataset") -> str | None:
+def _label_column(table: Table) -> str | None:
     """The column of labels where none is called so: the only one of class numbers, or lists called labels."""
     numbered = [column for column, kind in table.features.items() if _class_names(kind)]
     listed = isinstance(table.features.get("labels"), list) or hasattr(table.features.get("labels"), "feature")
     return numbered[0] if len(numbered) == 1 else "labels" if listed else None
 
 
-def _open_cell(cell: Any) -> RawImage:
-    """A cell of an image column: {"bytes", "path"}, the bytes, or the path."""
+def _bytes_of(cell: Any) -> bytes:
+    """Of a cell of an image column: {"bytes", "path"}, the bytes, or the path."""
     if isinstance(cell, dict):
         cell = cell["bytes"] if cell["bytes"] is not None else cell["path"]
     if cell is None:
         raise ValueError("no image in this row")
-    return open_bytes(cell) if isinstance(cell, bytes) else open_file(Path(cell))
+    return cell if isinstance(cell, bytes) else regular(Path(cell)).read_bytes()
 
 
-def _with_paths(column: Any, keys: list[str]) -> Iterable[str]:
+def _with_paths(table: Table, image: str, keys: list[str]) -> Iterable[str]:
     """Row keys, each with the path that the table gives for its image, if any."""
-    import pyarrow
-    from pyarrow import compute
-
-    if not pyarrow.types.is_struct(column.type):
+    if not table.kind(image).startswith("struct"):
         return keys
-    paths = compute.struct_field(column, "path").to_pylist()
-    return (f"{key}:{path}" if path else key for key, path in zip(keys, paths, strict=True))
+    return (f"{key}:{path}" if path else key for key, path in zip(keys, table.column(f"{image}.path"), strict=True))

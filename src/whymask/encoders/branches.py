@@ -1,11 +1,24 @@
 """Residual branches, which training may leave out at random: stochastic depth, or drop path (arXiv 1603.09382)."""
 
 import numpy as np
-from timm.layers import DropPath
-from torch import nn
+import timm.layers
+from torch import Tensor, nn
+
+from whymask.ranks import drawn
 
 PLACES = ("drop_path", "drop_path1", "drop_path2")
 """Attributes of timm's blocks that may leave a residual branch out."""
+
+
+class DropPath(timm.layers.DropPath):
+    """Which samples are left out is drawn for the batch of all ranks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        keep = 1 - self.drop_prob
+        if keep == 1 or not self.training:
+            return x
+        kept = drawn(lambda shape: x.new_empty(shape).bernoulli_(keep), (len(x), *[1] * (x.ndim - 1)))
+        return x * (kept.div_(keep) if keep > 0 and self.scale_by_keep else kept)
 
 
 def branches_of(network: nn.Module) -> list[nn.Module]:

@@ -11,7 +11,7 @@ from timm.layers.pool2d_same import MaxPool2dSame
 from timm.models import _efficientnet_blocks
 from torch import Tensor, nn
 
-from whymask.encoders.masked_norm import norm_visible, shown
+from whymask.encoders.masked_norm import OverRanks, norm_visible, shown
 from whymask.errors import WhymaskError
 from whymask.linear import Linear
 
@@ -133,7 +133,7 @@ class ChannelsLast(ByPosition):
         return shown(self.dense(x), visible)
 
 
-class BatchNorm(Masked):
+class BatchNorm(Masked, OverRanks):
     """The batch's statistics are those of visible positions."""
 
     training: bool

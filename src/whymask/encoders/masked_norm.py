@@ -2,6 +2,8 @@
 
 On a CPU visible positions are gathered, so that half of them cost half. On a GPU gathering is what costs, and its size
 must be asked for: there the same statistics are sums over all positions, in which hidden ones are zero.
+
+Where processes share a batch, a batch norm's statistics are those of all of it: `OverRanks`.
 """
 
 from collections.abc import Callable
@@ -9,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from whymask.ranks import gathered, total, world
 
 GATHERED = ("cpu",)
 """Types of devices on which visible positions are gathered."""
@@ -64,15 +68,44 @@ def at_visible(x: Tensor, visible: Tensor, layer: Callable[[Tensor], Tensor]) ->
 def by_sums(x: Tensor, visible: Tensor, norm: Any) -> Tensor:
     """`at_visible` of a batch norm in train mode, without gathering: the device is asked nothing. Statistics are in
     float32, or in float64 of such an x."""
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    weight, bias = (None if p is None else p[:, None, None].to(wide) for p in (norm.weight, norm.bias))
-    y, mean, variance, count = _Normalised.apply(x, visible.to(wide), weight, bias, norm.eps)
-    if norm.track_running_stats:
-        _track(norm, mean, variance, count)
+    y = _normalised(x, visible, norm)
     following = [getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)]  # of timm's norms
     for layer in following:
         y = layer(y)
     return shown(y, visible) if following else y
+
+
+class OverRanks:
+    """Mixed into a batch norm: in train mode its statistics are those of all ranks' batch."""
+
+    training: bool
+
+    def forward(self, x: Tensor) -> Tensor:
+        if world() == 1 or not self.training:
+            return super().forward(x)  # type: ignore[misc]
+        y = _normalised(x.reshape(*x.shape, *[1] * (4 - x.ndim)), None, self).view_as(x)
+        for name in ("drop", "act"):
+            y = getattr(self, name, nn.Identity())(y)
+        return y
+
+
+class BatchNorm1d(OverRanks, nn.BatchNorm1d):
+    """(B, D)."""
+
+
+class BatchNorm2d(OverRanks, nn.BatchNorm2d):
+    """(B, C, H, W)."""
+
+
+def _normalised(x: Tensor, visible: Tensor | None, norm: Any) -> Tensor:
+    """(B, C, H, W) by the statistics of visible positions, or all, of all ranks; running ones follow."""
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    weight, bias = (None if p is None else p[:, None, None].to(wide) for p in (norm.weight, norm.bias))
+    seen = x.new_ones(1, 1, 1, 1, dtype=wide).expand(len(x), 1, *x.shape[2:]) if visible is None else visible.to(wide)
+    y, mean, variance, count = _Normalised.apply(x, seen, weight, bias, norm.eps)
+    if norm.track_running_stats:
+        _track(norm, mean, variance, count)
+    return y
 
 
 @torch.no_grad()
@@ -97,6 +130,9 @@ class _Normalised(torch.autograd.Function):
         mean = (x * seen).sum(PLACES, keepdim=True) / count
         centred = (x - mean).mul_(seen)
         variance = torch.linalg.vector_norm(centred, dim=PLACES, keepdim=True).square() / count
+        if world() > 1:
+            mean, variance, count = _over_ranks(mean, variance, count)
+            centred = (x - mean).mul_(seen)
         scale = (variance + eps).rsqrt()
         ctx.save_for_backward(x, seen, weight, mean, scale, count)
         ctx.has_bias = bias is not None
@@ -113,6 +149,17 @@ class _Normalised(torch.autograd.Function):
         normal = (x - mean).mul_(scale)
         of_bias = gradient.sum(PLACES, keepdim=True)
         of_weight = (gradient * normal).sum(PLACES, keepdim=True)
-        of_x = gradient.sub_(normal.mul_(of_weight / count)).sub_(of_bias / count).mul_(seen)
+        sums = total(torch.stack([of_weight, of_bias]))
+        of_x = gradient.sub_(normal.mul_(sums[0] / count)).sub_(sums[1] / count).mul_(seen)
         of_x = of_x.mul_(scale if weight is None else scale * weight).to(x.dtype)
         return of_x, None, None if weight is None else of_weight[0], of_bias[0] if ctx.has_bias else None, None
+
+
+def _over_ranks(mean: Tensor, variance: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Those of all ranks' positions together, of each rank's own."""
+    every = gathered(torch.stack([mean, variance, count.expand_as(mean)]).double())
+    means, variances, counts = every.unbind(1)
+    whole = counts.sum(0)
+    middle = (means * counts).sum(0) / whole
+    spread = ((variances + (means - middle).square()) * counts).sum(0) / whole
+    return middle.to(mean), spread.to(mean), whole.flatten()[0].to(count)

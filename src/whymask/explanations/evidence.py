@@ -8,15 +8,15 @@ positions, or no gradient reaches it, evidence is found by occlusion: how much h
 probability.
 """
 
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from whymask.explanations.fill import hide
-from whymask.explanations.networks import BATCH, Member
+from whymask.explanations.networks import Member
 from whymask.stages.classify import Classifier
 
 Means = Literal["grad-cam", "occlusion"]
@@ -56,35 +56,39 @@ def evidence(
     """
     if means == "occlusion":
         return _occlusion(network, images, labels, cells)
-    parts = [_grad_cam(network, x, y) for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True)]
-    maps = torch.cat(parts)
+    maps = network.together("grad-cam", partial(_grad_cam, network), images, labels).cpu()
     if maps.shape[2] > cells[0] or maps.shape[3] > cells[1]:
         return F.adaptive_avg_pool2d(maps, cells)[:, 0]
     return F.interpolate(maps, size=cells, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _grad_cam(network: Member, images: Tensor, labels: Tensor) -> Tensor:
-    """(B, 1, h', w') on the CPU."""
+    """(B, 1, h', w') of a batch, on the network's device."""
+    from captum.attr import LayerGradCam
+
     model = Pointing(network.classifier)
     seen = network.see(images).requires_grad_()
     with torch.enable_grad():
-        maps = LayerGradCam(model, model.point).attribute(seen, target=labels.to(seen.device))
-    return maps.detach().float().cpu()
+        maps = LayerGradCam(model, model.point).attribute(seen, target=network.there(labels))
+    return maps.detach().float()
 
 
+@torch.inference_mode()
 def _occlusion(network: Member, images: Tensor, labels: Tensor, cells: tuple[int, int]) -> Tensor:
     count = cells[0] * cells[1]
-    single = torch.eye(count, dtype=torch.bool).view(count, *cells)
-    whole = _log_probability(network, images, labels)
-    drops = torch.empty(len(images), count)
-    for cell, hidden in enumerate(single):
-        shown = hide(images, hidden.expand(len(images), *cells), torch.zeros_like(images))
-        drops[:, cell] = whole - _log_probability(network, shown, labels)
-    return drops.view(-1, *cells)
+    single = network.there(torch.eye(count, dtype=torch.bool).view(count, *cells))
+
+    def drops(images: Tensor, labels: Tensor) -> Tensor:
+        images, labels = network.there(images), network.there(labels)
+        whole, empty = _log_probability(network, images, labels), torch.zeros_like(images)
+        hidden = (hide(images, cell.expand(len(images), *cells), empty) for cell in single)
+        return torch.stack([whole - _log_probability(network, shown, labels) for shown in hidden], dim=1)
+
+    return network.together("occlusion", drops, images, labels).cpu().view(-1, *cells)
 
 
 def _log_probability(network: Member, images: Tensor, labels: Tensor) -> Tensor:
-    return network(images).log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
+    return network.logits(images).log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
 
 
 def ranks(maps: Tensor) -> Tensor:

@@ -7,11 +7,11 @@ import numpy as np
 
 from whymask.data.glyph_settings import Glyphs
 from whymask.explanations import conclusions
+from whymask.explanations.batching import BATCH
 from whymask.explanations.cast import Cast
 from whymask.explanations.evidence import Means
 from whymask.explanations.explanation import Explanation
 from whymask.explanations.measures import MEASURES
-from whymask.explanations.networks import BATCH
 from whymask.explanations.numbers import Number
 from whymask.explanations.pictures import evidence_pictures
 from whymask.explanations.settings import ExplainSettings

@@ -1,7 +1,7 @@
 """The networks that are compared: loaded from run folders, sorted into arms, and checked to be comparable."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,24 +11,24 @@ import torch
 from torch import Tensor
 
 from whymask.data.batches import in_order
+from whymask.data.moving import Moves
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
 from whymask.disk import read_json
 from whymask.encoders import Encoder, load_encoder
 from whymask.encoders.checkpoints import is_run
 from whymask.errors import WhymaskError
+from whymask.explanations.batching import BATCH, fitting
 from whymask.stages.classify import Classifier, load_classifier
 from whymask.stages.record import UNKNOWN, RunRecord, origin_of, read_record
 from whymask.stages.settings import A_RUN, SCRATCH, AugmentName
-from whymask.stages.speaking import STUDY, checked, named
+from whymask.stages.speaking import STUDY, checked, leading_of, named
 from whymask.stages.start import pretrained_by, run_of
 from whymask.tasks import Task, task_from
 from whymask.tasks.budgets import Budget, parse_budget
 
 Role = Literal["pretrained", "baseline", "erased", "readout", "random", "shuffled"]
 ROLES: tuple[Role, ...] = ("pretrained", "baseline", "erased", "readout", "random", "shuffled")
-BATCH = 256
-"""Images in memory at once, however many maskings there are."""
 
 
 @dataclass
@@ -53,39 +53,71 @@ class Member:
             torch.tensor(values).view(-1, 1, 1) for values in (ours.mean, ours.std, own.mean, own.std)
         )
         self._scale, self._shift = std / own_std, (mean - own_mean) / own_std
+        self._fitting: dict[str, int] = {}
 
     @property
     def encoder(self) -> Encoder:
         return self.classifier.encoder
 
+    @property
+    def device(self) -> torch.device:
+        return self.classifier.head.weight.device
+
+    def there(self, tensor: Tensor) -> Tensor:
+        """The tensor, where the network is."""
+        return tensor if tensor.device == self.device else Moves(self.device)(tensor)
+
     def see(self, images: Tensor) -> Tensor:
         """Images (B, C, h, w) as the network itself normalises them, on its device."""
-        device = self.classifier.head.weight.device
-        return images.to(device) * self._scale.to(device) + self._shift.to(device)
+        self._scale, self._shift = self.there(self._scale), self.there(self._shift)
+        return self.there(images) * self._scale + self._shift
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits float32 (B, k) of a batch, on the network's device."""
+        return self.classifier(self.see(images)).float()
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled features of the encoder float32 (B, D) of a batch, on the network's device."""
+        return self.encoder.pool(self.encoder(self.see(images))).float()
+
+    def at_once(self, kind: str, compute: Callable[..., object], *given: Tensor) -> int:
+        """How many rows of `given` at a time `compute` gets; found once for each `kind` of it."""
+        if self.device.type == "cpu":
+            return fitting(self.device, compute, *given)
+        if kind not in self._fitting:
+            self._fitting[kind] = fitting(self.device, compute, *given)
+        return self._fitting[kind]
+
+    def together(self, kind: str, compute: Callable[..., Tensor], *given: Tensor) -> Tensor:
+        """`compute` of rows of `given`, (n, ...) each, so many at a time as fit; joined on the network's device, which
+        is asked nothing between them."""
+        size = self.at_once(kind, compute, *given)
+        return torch.cat([compute(*parts) for parts in zip(*(x.split(size) for x in given), strict=True)])
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits float32 (B, k) on the CPU, `BATCH` images at a time."""
-        parts = [self.classifier(self.see(part)).float().cpu() for part in images.split(BATCH)]
-        return torch.cat(parts)
+        """Logits float32 (B, k) on the CPU."""
+        return self.together("logits", self.logits, images).cpu()
 
     @torch.inference_mode()
     def pooled(self, images: Tensor) -> np.ndarray:
         """Pooled features of the encoder, float32 (B, D)."""
-        parts = [self.encoder.pool(self.encoder(self.see(part))).float().cpu() for part in images.split(BATCH)]
-        return torch.cat(parts).numpy()
+        return self.together("features", self.features, images).cpu().numpy()
 
+    @torch.inference_mode()
     def pooled_rows(self, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
         """Pooled features float32 (n, D) of images of `prepared`, `BATCH` in memory at a time."""
-        return np.concatenate([self.pooled(batch.images) for batch in in_order(prepared.images, rows, BATCH)])
+        batches = in_order(prepared.images, rows, BATCH)
+        return torch.cat([self.together("features", self.features, batch.images) for batch in batches]).cpu().numpy()
 
     @torch.inference_mode()
     def layers(self, images: Tensor) -> list[np.ndarray]:
         """What every layer makes of images (n, C, h, w), the mean over its positions: float32 (n, D) each."""
-        parts = [
-            [self.encoder.mean_over_positions(x) for x in self.encoder.outputs(self.see(part))]
-            for part in images.split(BATCH)
-        ]
+
+        def of_batch(part: Tensor) -> list[Tensor]:
+            return [self.encoder.mean_over_positions(x) for x in self.encoder.outputs(self.see(part))]
+
+        parts = [of_batch(part) for part in images.split(self.at_once("layers", of_batch, images))]
         return [torch.cat(layer).float().cpu().numpy() for layer in zip(*parts, strict=True)]
 
     def recognises(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -226,9 +258,8 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
 
 def _of_study(folder: Path) -> Iterator[Run]:
     study = read_json(folder / STUDY)
-    setting = study["setting"]
+    setting, arms = study["setting"], (leading_of(study), SCRATCH)
     for row in study["cells"]:
-        arms = (setting["method"], SCRATCH)
         if row["arm"] in arms and row["labels_per_class"] == setting["verdict_labels_per_class"] and row["metrics"]:
             yield _run(folder / row["folder"])
 

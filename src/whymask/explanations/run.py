@@ -67,7 +67,7 @@ def explain(
     left_out = reader_left_out(next(iter(arms[0].values())).folder, reader or settings.data.reader)
     for line in [*inherited_text(seen, given[0]), *left_out]:
         say(line)
-    fabric = make_fabric(settings.runtime)
+    fabric = make_fabric(settings.runtime, alone=True)
     prepared = prepare(
         data,
         settings.data,
@@ -78,9 +78,8 @@ def explain(
         progress=Decoding(),
     )
     prepared.require_labels()
-    return explain_arms(
-        Context(fabric, prepared), arms, glyphs_of(data), Path(out), settings, images=images, names=names
-    )
+    context = Context(fabric, prepared, settings.runtime.compile)
+    return explain_arms(context, arms, glyphs_of(data), Path(out), settings, images=images, names=names)
 
 
 def explain_arms(

@@ -9,10 +9,10 @@ from torch import Tensor
 from whymask.data.batches import in_order
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.prepare import Prepared
+from whymask.explanations.batching import BATCH
 from whymask.explanations.cast import Cast
 from whymask.explanations.evidence import Means, means_of
 from whymask.explanations.fill import Filling, fillers
-from whymask.explanations.networks import BATCH
 from whymask.explanations.settings import ExplainSettings
 
 

@@ -120,6 +120,8 @@ class Method(nn.Module):
     """The paper's arXiv number."""
     masks_per_image: int = 1
     """In a step, whose batch has so many fewer images: equally many masked ones are seen."""
+    one_graph: ClassVar[tuple[str, ...]] = ()
+    """Kinds of encoders on which `forward` is one graph under torch.compile."""
     config: MethodConfig
     encoder: Encoder
 
@@ -146,6 +148,15 @@ class Method(nn.Module):
 
     forward: Callable[..., dict[str, Tensor]]
     """(images (B, C, h, w), *masks) -> {"loss": scalar, and further scalars that are worth logging}."""
+
+    @property
+    def is_one_graph(self) -> bool:
+        return self.encoder.kind in self.one_graph
+
+    @property
+    def draws_alike(self) -> bool:
+        """Whether the masks of all steps hide equally many squares, so that all steps have the same shapes."""
+        return not isinstance(getattr(self.config, "mask_ratio", None), tuple)
 
     def look(self, *masks: Tensor) -> None:
         """Find in masks that were just drawn, on the CPU, what `forward` will ask of them (`masks.once`)."""

@@ -53,6 +53,7 @@ class Data2Vec(Method):
     Settings = Data2VecSettings
     Config = Data2VecConfig
     encoders = ("cnn", "vit", "swin")
+    one_graph = ("vit",)
     source = "2202.03555"
     config: Data2VecConfig
 

@@ -6,6 +6,7 @@ Language" (arXiv 2212.07525), on a ViT.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,7 @@ from whymask.methods.base import MaskedConfig, Method
 from whymask.methods.settings import Data2Vec2Settings
 from whymask.methods.teacher import Teacher, TeacherConfig, compare, decay_at
 from whymask.randomness import seeded
+from whymask.ranks import drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,7 @@ class Data2Vec2(Method):
     Settings = Data2Vec2Settings
     Config = Data2Vec2Config
     encoders = ("vit",)
+    one_graph = ("vit",)
     source = "2212.07525"
     config: Data2Vec2Config
     encoder: ViTEncoder
@@ -83,7 +86,8 @@ class Data2Vec2(Method):
         hidden = self.together(masks)
         features = self.encoder(images.repeat(len(masks), 1, 1, 1), hidden)
         places = indices(hidden)[1]
-        predictions = take(self.decoder(features[:, self.encoder.prefix :], hidden), places).flatten(0, 1)
+        visible = features[:, self.encoder.prefix :]
+        predictions = take(self.decoder(visible, hidden, len(masks)), places).flatten(0, 1)
         wanted = take(targets.repeat(len(masks), 1, 1), places).flatten(0, 1)
         losses = compare(predictions, wanted, places.flatten(), targets.shape[1], F.mse_loss)
         if self.config.class_weight and self.encoder.prefix:
@@ -127,11 +131,13 @@ class GridDecoder(nn.Module):
         self.layers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1, groups=groups) for _ in range(depth))
         self.predict = nn.Linear(width, width)
 
-    def forward(self, visible: Tensor, hidden: Tensor) -> Tensor:
-        """Visible tokens (B, n, D) and the mask (B, gh, gw) -> predictions of all places, (B, N, D)."""
+    def forward(self, visible: Tensor, hidden: Tensor, masks: int = 1) -> Tensor:
+        """Visible tokens (B, n, D) and the mask (B, gh, gw), mask by mask of so many -> predictions of all places,
+        (B, N, D)."""
         batch, _, width = visible.shape
         places = indices(hidden)[0].unsqueeze(2).expand_as(visible)
-        noise = 0.01 * torch.randn(batch, hidden[0].numel(), width, device=visible.device, dtype=visible.dtype)
+        noisy = partial(torch.randn, device=visible.device, dtype=visible.dtype)
+        noise = 0.01 * drawn(noisy, (batch, hidden[0].numel(), width), masks)
         x = noise.scatter(1, places, visible).transpose(1, 2).view(batch, width, *self.grid)
         for layer in self.layers:
             x = x + F.gelu(F.layer_norm(layer(x).permute(0, 2, 3, 1), (width,)).permute(0, 3, 1, 2))

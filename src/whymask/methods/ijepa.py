@@ -79,7 +79,9 @@ class IJEPA(Method):
     Settings = IJEPASettings
     Config = IJEPAConfig
     encoders = ("vit",)
+    one_graph = ("vit",)
     source = "2301.08243"
+    draws_alike = False  # sizes of blocks are drawn for each step
     config: IJEPAConfig
     encoder: ViTEncoder
 

@@ -38,6 +38,7 @@ class MAE(TokenAutoencoder):
     Settings = MAESettings
     Config = MAEConfig
     encoders = ("cnn", "vit")
+    one_graph = ("vit",)
     forms = {"cnn": FCMAE}
     source = "2111.06377"
     config: MAEConfig

@@ -18,6 +18,7 @@ from whymask.masks import to_squares
 from whymask.methods.base import MaskedConfig, Method, block_side, masks_by_kind
 from whymask.methods.settings import MaskFeatSettings
 from whymask.randomness import seeded
+from whymask.ranks import weighted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,8 @@ class MaskFeat(Method):
     def forward(self, images: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         chosen = self.hidden_rows(hidden)  # (n,) of B * N
         rows = self.encoder.rows(self.encoder(images, hidden, self.mask_token)).flatten(0, 1)
-        return {"loss": F.mse_loss(self.head(rows[chosen]).float(), self.targets(images).flatten(0, 1)[chosen])}
+        loss = F.mse_loss(self.head(rows[chosen]).float(), self.targets(images).flatten(0, 1)[chosen])
+        return {"loss": weighted(loss, len(chosen))}
 
     def look(self, *masks: Tensor) -> None:
         super().look(*masks)

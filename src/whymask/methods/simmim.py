@@ -36,6 +36,7 @@ class SimMIM(Method):
     Settings = SimMIMSettings
     Config = SimMIMConfig
     encoders = ("cnn", "vit", "swin")
+    one_graph = ("vit",)
     source = "2111.09886"
     config: SimMIMConfig
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from whymask.encoders import Encoder, EncoderConfig
 from whymask.encoders.base import Size
 from whymask.encoders.cnn import CNNEncoder
-from whymask.encoders.masked_norm import norm_visible
+from whymask.encoders.masked_norm import BatchNorm2d, norm_visible
 from whymask.errors import WhymaskError
 from whymask.masks import indices, once, take, to_squares
 from whymask.methods.base import MaskedConfig, Method, fill_in, standardised, whole_positions
@@ -131,7 +131,7 @@ class Filling(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
         self.mask_token = nn.Parameter(torch.randn(1, inputs, 1, 1) * 0.02)
-        self.norm = nn.BatchNorm2d(inputs)
+        self.norm = BatchNorm2d(inputs)
         self.project = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
@@ -147,10 +147,10 @@ class Doubling(nn.Module):
         self.layers = nn.Sequential(
             nn.ConvTranspose2d(inputs, inputs, 4, stride=2, padding=1),
             nn.Conv2d(inputs, inputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(inputs),
+            BatchNorm2d(inputs),
             nn.ReLU6(),
             nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
+            BatchNorm2d(outputs),
         )
 
     def forward(self, x: Tensor) -> Tensor:

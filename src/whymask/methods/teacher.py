@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from whymask.encoders import Encoder
 from whymask.encoders.base import Size
 from whymask.errors import WhymaskError
 from whymask.methods.base import MethodConfig
+from whymask.ranks import total, weighted, world
 
 HORIZON = 0.05
 """Most steps that a teacher averages over, as a share of the run's: the papers' decays are meant for runs of 1e5 steps,
@@ -41,13 +43,18 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def follow(self, encoder: nn.Module, decay: float) -> None:
         """weights <- decay * weights + (1 - decay) * the student's; integers are copied."""
-        own, student = ([*module.parameters(), *module.buffers()] for module in (self.encoder, encoder))
+        own, student = ([*map(_here, (*of.parameters(), *of.buffers()))] for of in (self.encoder, encoder))
         pairs = list(zip(own, student, strict=True))
         floats = [pair for pair in pairs if pair[0].is_floating_point()]
         torch._foreach_lerp_([mine for mine, _ in floats], [theirs.data for _, theirs in floats], 1 - decay)
         for mine, theirs in pairs:
             if not mine.is_floating_point():
                 mine.copy_(theirs)
+
+
+def _here(tensor: Tensor) -> Tensor:
+    """The shard of this process, where processes have a shard each: the teacher's is divided as the student's."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def decay_at(step: int, steps: int, start: float, end: float, fixed: float | None) -> float:
@@ -71,20 +78,29 @@ def compare(
     that have a row at the same place; "mean_loss": the loss of predicting each place's mean target}.
     """
     targets = targets.float()
-    result = {"loss": loss(predictions.float(), targets)}
+    rows = len(targets)
+    result = {"loss": weighted(loss(predictions.float(), targets), rows)}
     with torch.no_grad():
-        means = mean_by_place(targets, places, count)
-        result["target_std"] = (targets - means).square().mean().sqrt()
-        spread = predictions.detach().float()
-        result["prediction_std"] = (spread - mean_by_place(spread, places, count)).square().mean().sqrt()
-        result["mean_loss"] = loss(means, targets)
+        means, spread = mean_by_place(targets, places, count), predictions.detach().float()
+        result["target_std"] = spread_around(targets, means)
+        result["prediction_std"] = spread_around(spread, mean_by_place(spread, places, count))
+        result["mean_loss"] = weighted(loss(means, targets), rows)
     return result
 
 
+def spread_around(values: Tensor, means: Tensor) -> Tensor:
+    """Root mean square difference, over all ranks' rows (n, D)."""
+    if world() == 1:
+        return (values - means).square().mean().sqrt()
+    squares, count = total(torch.stack([(values - means).square().sum(), values.new_tensor(values.numel())]))
+    return (squares / count).sqrt()
+
+
 def mean_by_place(values: Tensor, places: Tensor, count: int) -> Tensor:
-    """For each row of values (n, D), the mean of the rows of the same one of `count` places, (n, D)."""
+    """For each row of values (n, D), the mean of all ranks' rows of the same one of `count` places, (n, D)."""
     sums = values.new_zeros(count, values.shape[1]).index_add_(0, places, values)
     rows = values.new_zeros(count).index_add_(0, places, values.new_ones(len(values)))
+    sums, rows = total(sums), total(rows)
     return (sums / rows.clamp(min=1).unsqueeze(1)).index_select(0, places)
 
 

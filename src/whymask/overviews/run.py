@@ -73,8 +73,8 @@ def overview(
 ) -> Row:
     """Say what a run would read of `data`, and write a page of it, with a contact sheet, as the file `out`.
 
-    Nothing else is written. Up to `looked` images, evenly spaced, are opened (0: all). Settings may be given by their
-    names, such as ``tile=512``. Returns what the page tells:
+    Nothing else is written, but for what is fetched from addresses or unpacked. Up to `looked` images, evenly spaced,
+    are opened (0: all). Settings may be given by their names, such as ``tile=512``. Returns what the page tells:
 
     {"name", "images", "looked", "notes", "labels", "classes": [{"name", splits ...}], "splits", "suffixes", "sizes",
     "kinds", "values", "size", "channels", "equal": [[key, ...], ...], "torn": [[key, class, key, class], ...],

@@ -1,5 +1,6 @@
 """The stages alone, each from data to a run folder: `pretrain`, `finetune` and `probe`."""
 
+import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,23 @@ from whymask.methods import asked_of, encoder_for, resolve_method
 from whymask.methods.settings import with_method
 from whymask.progress import say
 from whymask.stages.augment import resolve_augment
-from whymask.stages.classify import ClassifierJob, train_classifier
+from whymask.stages.classify import ClassifierJob, classifier_training, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.like import settings_like, warn_of_other_data
 from whymask.stages.pretrain import PretrainJob, pretrain_encoder, pretraining
 from whymask.stages.probe import probe_predictions, probe_result
 from whymask.stages.recipes import resolve_finetuning, resolve_pretraining
 from whymask.stages.record import RunRecord
-from whymask.stages.settings import SCRATCH, FinetuneSettings, PretrainSettings, ProbeSettings, check_teacher
+from whymask.stages.settings import (
+    SCRATCH,
+    FinetuneSettings,
+    FinetuneTrainingSettings,
+    PretrainSettings,
+    PretrainTrainingSettings,
+    ProbeSettings,
+    check_teacher,
+)
+from whymask.stages.sizing import with_batch_size
 from whymask.stages.speaking import weights_of
 from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by
 from whymask.tasks.budgets import parse_budget
@@ -58,23 +68,30 @@ def pretrain(
     fitting = encoder_for(settings.method, start.encoder)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
-    context, prep = Context(fabric, prepared), prepared.images.preprocessing
+    context = Context(fabric, prepared, settings.runtime.compile)
+    prep = prepared.images.preprocessing
     encoder = resolve(fitting, prep.size, prep.channels)
     for note in encoder.notes(prep.size):
         say(note)
-    job = PretrainJob(
-        config=encoder,
-        method=settings.method,
-        method_config=resolve_method(settings.method, asked_of(settings), encoder, prep.size),
-        training=resolve_pretraining(settings.training, len(prepared.pool)),
-        augment=resolve_augment(settings.augment, prepared.name),
-        seed=settings.seed,
-        origin=origin,
-        partial=settings.partial,
+
+    def job_of(training: PretrainTrainingSettings) -> PretrainJob:
+        return PretrainJob(
+            config=encoder,
+            method=settings.method,
+            method_config=resolve_method(settings.method, asked_of(settings), encoder, prep.size),
+            training=resolve_pretraining(training, len(prepared.pool)),
+            augment=resolve_augment(settings.augment, prepared.name),
+            seed=settings.seed,
+            origin=origin,
+            partial=settings.partial,
+        )
+
+    job = job_of(
+        with_batch_size(settings.training, context, Path(out), lambda asked: pretraining(context, job_of(asked)))
     )
     for warning in prepared.warnings():
         say(f"warning: {warning}")
-    if job.origin is not None:
+    if not (Path(out) / "result.json").exists():
         pretraining(context, job)  # what does not fit is told before a folder is made
     result = pretrain_encoder(
         context,
@@ -111,31 +128,37 @@ def finetune(
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
-    context, out = Context(fabric, prepared), Path(out)
+    context, out = Context(fabric, prepared, settings.runtime.compile), Path(out)
     warn_of_other_data(settings.like, context.fingerprint)
     encoder = start.build(prepared, settings.seed)
     budget = parse_budget(settings.budget)
     rows = context.labelled_rows(budget, settings.seed)
-    training = resolve_finetuning(settings.training, len(rows), prepared, encoder.config)
-    say(training.text())
-    job = ClassifierJob(
-        **pretrained_by(start.origin),
-        seed=settings.seed,
-        budget=budget.name,
-        rows=rows,
-        test=prepared.test,
-        config=encoder.config,
-        build=lambda: encoder,
-        training=training,
-        augment=resolve_augment(settings.augment, prepared.name),
-        origin=origin,
-        partial=settings.partial,
+
+    def job_of(asked: FinetuneTrainingSettings) -> ClassifierJob:
+        return ClassifierJob(
+            **pretrained_by(start.origin),
+            seed=settings.seed,
+            budget=budget.name,
+            rows=rows,
+            test=prepared.test,
+            config=encoder.config,
+            build=lambda: copy.deepcopy(encoder),
+            training=resolve_finetuning(asked, len(rows), prepared, encoder.config),
+            augment=resolve_augment(settings.augment, prepared.name),
+            origin=origin,
+            partial=settings.partial,
+        )
+
+    job = job_of(
+        with_batch_size(settings.training, context, out, lambda asked: classifier_training(context, job_of(asked)))
     )
+    say(job.training.text())
     finished = (out / "result.json").exists()
     if not finished:
         for doubt in prepared.doubts():
             say(f"warning: {doubt}")
         warn_of_seen(origin, prepared)
+        classifier_training(context, job)  # what does not fit is told before a folder is made
     result = train_classifier(context, job, out, "finetune", alone=True)
     seen = hashes_seen(start.origin)
     if seen is not None and fabric.is_global_zero and not (out / POOL).exists():
@@ -166,7 +189,8 @@ def probe(
     fabric = make_fabric(settings.runtime)
     origin = weights_of(None if settings.origin == SCRATCH else settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
-    prepared = start.prepare(data, settings.data, reader)
+    with fabric.rank_zero_first():
+        prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
     context = Context(fabric, prepared)
     encoder = start.build(prepared, settings.seed)
@@ -184,12 +208,13 @@ def probe(
         about={"neighbours": settings.neighbours},
     )
     with context.open(Path(out), record, alone=True) as run:
-        if run.result is not None:
-            return run.result
+        result = context.by_first(lambda: run.result)
+        if result is not None:
+            return result
         warn_of_seen(origin, prepared)
         predictions = probe_predictions(encoder.to(fabric.device), prepared, rows, settings.neighbours)
         result = probe_result(prepared, rows, predictions, encoder.dim, settings.seed)
-        run.finish(result)
+        context.by_first(lambda: run.finish(result))
     for kind, of_kind in predictions.items():
         say(kind)
         _say_scores(prepared, of_kind)

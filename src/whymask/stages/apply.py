@@ -83,7 +83,7 @@ def predict(
     """
     check_writable(Path(out))
     _check_form(Path(out), "csv")
-    fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords))
+    fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords), alone=True)
     folder = network_of(Path(run), cell)
     source = open_source(data, reader=reader, labels=None)
     model, task = load_classifier(folder)
@@ -130,7 +130,7 @@ def embed(
     """
     check_writable(Path(out))
     _check_form(Path(out), "parquet")
-    fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords))
+    fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords), alone=True)
     folder = encoder_of(Path(run), cell)
     source = open_source(data, reader=reader, labels=None)
     encoder = load_encoder(folder).to(fabric.device)

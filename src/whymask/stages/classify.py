@@ -17,9 +17,11 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.disk import read_json, read_tensors, write_arrays, write_tensors
 from whymask.encoders import Encoder, EncoderConfig, load_encoder, load_strictly, save_encoder
 from whymask.encoders.branches import branches_of, drop_branches
+from whymask.encoders.masked_norm import BatchNorm1d
 from whymask.errors import WhymaskError
 from whymask.later import recorded
 from whymask.randomness import seeded
+from whymask.ranks import last_before, world
 from whymask.runs import RunFolder
 from whymask.stages.augment import augment_of
 from whymask.stages.context import Context
@@ -30,6 +32,7 @@ from whymask.tasks import Objective, Task, task_from
 from whymask.tasks.balance import balanced_order
 from whymask.training.device import batches_on, placed
 from whymask.training.loop import VALIDATIONS, LossOf, Training, fit
+from whymask.training.sharding import check_shardable
 
 EVALUATION_BATCH = 256
 HEAD = "head.safetensors"
@@ -54,7 +57,9 @@ class Classifier(nn.Module):
         with seeded(seed, "head"):
             self.head = nn.Linear(encoder.dim, outputs)
         nn.init.zeros_(self.head.bias)
-        self.norm = nn.BatchNorm1d(encoder.dim, affine=False, eps=1e-6) if frozen else nn.Identity()
+        self.norm = BatchNorm1d(encoder.dim, affine=False, eps=1e-6) if frozen else nn.Identity()
+        self.is_one_graph = encoder.kind in ("cnn", "vit")
+        self.draws_alike = True
         if frozen:
             encoder.requires_grad_(False)
 
@@ -79,6 +84,7 @@ class ClassifierJob:
         config: of the encoder; `build` makes it with its first weights, once the run is known not to be finished.
         further_operations: counts by how many the schedule is lengthened, where it is.
         change: of the loss, such as hiding parts of the images.
+        beside: what else is asked of the trained encoder, for result.json.
     """
 
     arm: str
@@ -97,6 +103,7 @@ class ClassifierJob:
     about: dict[str, Any] = field(default_factory=dict)
     further_operations: Callable[[], float] | None = None
     change: Callable[[LossOf], LossOf] = lambda loss_of: loss_of
+    beside: Callable[[Encoder], dict[str, Any]] | None = None
 
     def record(self, data: str) -> RunRecord:
         return RunRecord(
@@ -129,7 +136,7 @@ def train_classifier(
     where `folder` holds another run, or the job does not fit the images, the task, the encoder or their number.
     """
     with context.open(folder, job.record(context.fingerprint), alone=alone, wait=wait) as run:
-        return run.result or _trained(context, job, run, label)
+        return context.by_first(lambda: run.result) or _trained(context, job, run, label)
 
 
 def _trained(context: Context, job: ClassifierJob, run: RunFolder, label: str) -> dict[str, Any]:
@@ -137,7 +144,7 @@ def _trained(context: Context, job: ClassifierJob, run: RunFolder, label: str) -
     objective = objective_of(context, job)
     training = with_validation(classifier_training(context, job), context, job)
     per_image = training.operations_per_image()
-    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label)
+    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
     model: Any = training.model
     predictions = predict(model, task, objective, prepared, job.test)
     result = {
@@ -149,6 +156,7 @@ def _trained(context: Context, job: ClassifierJob, run: RunFolder, label: str) -
         "operations": per_image * fitted["images_seen"],
         "operations_per_image": per_image,
         **fitted,
+        **({} if job.beside is None else job.beside(model.encoder)),
     }
     if fabric.is_global_zero:
         save_classifier(model, task, objective, context.preprocessing, run.path)
@@ -184,6 +192,7 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
         )
     objective = objective_of(context, job)
     model = Classifier(encoder, objective.width, job.seed, frozen=config.train == "head")
+    check_shardable(context.fabric, model, config.ema)
     model = placed(model, context.fabric.device, config.recompute)
     loss = job.change(loss_of(config, objective))
     training = Training(model, loss, batches, config.epochs * batches.steps_per_epoch)
@@ -228,10 +237,18 @@ def loss_of(training: FinetuneTrainingConfig, objective: Objective) -> LossOf:
     def loss(model: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
         images, labels = batch.images, batch.labels
         if mixes:
-            images, labels = mixes[int(torch.randint(len(mixes), ()))](images, labels)
+            images, labels = mixed(mixes[int(torch.randint(len(mixes), ()))], images, labels)
         return {"loss": objective(model(images), labels)}
 
     return loss
+
+
+def mixed(mix: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Each image mixed with the one before it in the whole batch, of which this process may have a share."""
+    if world() == 1:
+        return mix(images, labels)
+    images, labels = mix(*(torch.cat([last_before(x), x]) for x in (images, labels)))
+    return images[1:], labels[1:]
 
 
 def set_drop_path(encoder: Encoder, rate: float) -> None:

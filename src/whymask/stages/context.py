@@ -1,30 +1,37 @@
 """What the stages, a study, an explanation and the experiments share: where they compute, and on which images."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from lightning_fabric import Fabric
+import torch.distributed as dist
 
 from whymask.data.prepare import Prepared
 from whymask.data.preprocessing import Preprocessing
 from whymask.disk import as_json, write_csv
-from whymask.errors import BusyError
+from whymask.errors import WhymaskError
+from whymask.fabric import Fabric
 from whymask.runs import RunFolder, provenance
 from whymask.stages.record import RunRecord, content_of, with_same_origin
 from whymask.tasks.budgets import Budget
+from whymask.training.compiling import Compiling
 from whymask.training.device import precision_of
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class Context:
-    """A launched Fabric and prepared images."""
+    """A launched Fabric and prepared images; `compiling`: whether what is trained there is compiled."""
 
     fabric: Fabric
     prepared: Prepared
+    compiling: Compiling = "auto"
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -54,13 +61,9 @@ class Context:
         unless this is to `wait` for it."""
         given = as_json(record.to_dict())
         about = {"data": self.prepared.describe()} if alone else {}
-        with self.fabric.rank_zero_first() if alone else nullcontext():
-            run = RunFolder.open(
-                folder,
-                given,
-                self.provenance() | about,
-                read=lambda stored: with_same_origin(given | content_of(stored), given),
-            )
+        run = RunFolder(folder)
+        read = lambda stored: with_same_origin(given | content_of(stored), given)  # noqa: E731
+        self.by_first(lambda: RunFolder.open(folder, given, self.provenance() | about, read=read) and None)
         with self.holding(run, wait):
             if alone and self.fabric.is_global_zero:
                 write_csv(folder / "skipped.csv", ["image", "reason"], self.prepared.images.skipped)
@@ -69,14 +72,39 @@ class Context:
     @contextmanager
     def holding(self, run: RunFolder, wait: bool = False) -> Iterator[None]:
         """`RunFolder.held`, by the first of the processes that compute together for all of them."""
-        busy = None
         with ExitStack() as stack:
-            if self.fabric.is_global_zero:
-                try:
-                    stack.enter_context(run.held(wait))
-                except BusyError as error:
-                    busy = str(error)
-            busy = self.fabric.broadcast(busy)
-            if busy is not None:
-                raise BusyError(busy)
+            self.by_first(lambda: stack.enter_context(run.held(wait)))
             yield
+
+    def by_first(self, work: Callable[[], Made]) -> Made:
+        """What the first of the processes that compute together makes of it, for all; its WhymaskError is everybody's.
+
+        So only the first one reads and writes a run's folder: others may be on machines that do not see it."""
+        made: Any = None
+        error: WhymaskError | None = None
+        if self.fabric.is_global_zero:
+            try:
+                made = work()
+            except WhymaskError as raised:
+                error = raised
+        if self.fabric.world_size > 1:
+            made, error = self.fabric.broadcast((made, error))
+        if error is not None:
+            raise error
+        return made
+
+    def check_shared(self, folder: Path) -> None:
+        """Raise WhymaskError, in all processes, where one of them does not see `folder`, which all read."""
+        if self.fabric.world_size == 1:
+            return
+        mark = self.by_first(lambda: folder / f".seen-by-{os.getpid()}.tmp")
+        self.by_first(mark.touch)
+        machines: list[str] = [""] * self.fabric.world_size
+        dist.all_gather_object(machines, "" if mark.exists() else socket.gethostname())
+        self.by_first(mark.unlink)
+        if any(machines):
+            blind = sorted({machine for machine in machines if machine})
+            raise WhymaskError(
+                f"{folder} is not seen on {', '.join(blind)}; all processes of a study read its folder; give an --out "
+                f"on a disk that every node shares, or one node"
+            )

@@ -31,6 +31,7 @@ from whymask.stages.start import POOL, hashes_seen
 from whymask.training.device import batches_on, placed
 from whymask.training.loop import Training, fit
 from whymask.training.optimisation import TrainingConfig
+from whymask.training.sharding import check_shardable
 
 GALLERY_IMAGES = 8
 
@@ -91,6 +92,7 @@ def pretraining(context: Context, job: PretrainJob, tell: Callable[[str], None] 
         return wrapped(batch.images, *batch.masks)
 
     steps = job.training.epochs * batches.steps_per_epoch
+    check_shardable(context.fabric, model, job.training.ema)
     return Training(placed(model, context.fabric.device, job.training.recompute), loss_of, batches, steps, collapse)
 
 
@@ -131,7 +133,7 @@ def pretrain_encoder(
     if keep_teacher and not isinstance(job.method_config, TeacherConfig):
         raise no_teacher(job.method)
     with context.open(folder, job.record(context.fingerprint), alone=alone, wait=wait) as run:
-        result = run.result or _pretrained(context, job, run, label, keep_teacher)
+        result = context.by_first(lambda: run.result) or _pretrained(context, job, run, label, keep_teacher)
         if context.fabric.is_global_zero and not keep_checkpoints:
             run.drop_checkpoints()
     return result
@@ -143,7 +145,7 @@ def _pretrained(
     fabric, prepared = context.fabric, context.prepared
     training = pretraining(context, job, tell=say)
     per_image = training.operations_per_image()
-    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label)
+    fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
     result = {
         "stage": "pretrain",
         "method": job.method,

@@ -42,9 +42,9 @@ class PretrainTrainingSettings(TrainingSettings):
 
     epochs: int | None = None
     """Passes over the unlabelled images; default: 50,000 image passes, but at least 10 and at most 50 epochs."""
-    batch_size: int = 128
+    batch_size: int | Literal["auto"] = 128
     """Masked images a step: a method with several masks an image takes so many fewer images. Fewer than this make one
-    batch."""
+    batch. auto: the largest that fits the GPU, at most 4,096 and a twentieth of the images; on a CPU the default."""
     beta2: float = 0.95
     """AdamW's averaging of squared gradients."""
 
@@ -60,8 +60,9 @@ class FinetuneTrainingSettings(TrainingSettings):
 
     epochs: int | None = None
     """Passes over the labelled images; default: 20,000 image passes, but at least 8 and at most 40 epochs."""
-    batch_size: int = 32
-    """Images a step."""
+    batch_size: int | Literal["auto"] = 32
+    """Images a step. auto: the largest that fits the GPU, at most 4,096 and a twentieth of the images; on a CPU the
+    default."""
     train: Literal["all", "head"] = "all"
     """all: fine-tuning. head: the encoder stays as it is, and a linear head behind a batch norm without parameters
     is trained (the linear probe of arXiv 2111.06377)."""

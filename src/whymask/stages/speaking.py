@@ -119,11 +119,16 @@ def _final_of(run: Path, study: Mapping[str, Any]) -> Path | None:
     return run / final["folder"]
 
 
+def leading_of(study: Mapping[str, Any]) -> Any:
+    """The arm that the study's verdict is about; None where an early version did not say."""
+    return study["setting"].get("leading") or study["setting"].get("method")
+
+
 def _classifier_of(run: Path, study: Mapping[str, Any]) -> Path:
     if (final := _final_of(run, study)) is not None:
         return final
     kind = study["verdict"]["kind"]
-    arm = SCRATCH if kind == "hurts" else study["setting"]["method"]
+    arm = SCRATCH if kind == "hurts" else leading_of(study)
     chosen = largest_of(study, arm)
     if chosen is None:
         raise WhymaskError(

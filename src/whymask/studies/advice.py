@@ -12,7 +12,6 @@ from whymask.data.prepare import FEW_UNLABELLED
 from whymask.data.splits import LARGEST_SHARE
 from whymask.report.text import count, known
 from whymask.studies.facts import Facts, Row, said_once
-from whymask.studies.settings import INIT
 from whymask.studies.settling import MINIMUM_SEEDS, MOST_SEEDS
 from whymask.tasks import Task
 
@@ -47,11 +46,11 @@ USE: tuple[Rule, ...] = (
     ),
     Rule(
         "given weights",
-        "`init` is better than scratch and scratch-long, and its mean better than the pretrained network's",
-        lambda f: f.init_is_best,
-        "Use the network that started from the given checkpoint: it did better than training from scratch, and its "
-        "mean is better than that of {method}.",
-        "whymask predict {folder} IMAGES --cell {init_cell}",
+        "a start from given weights is better than scratch and scratch-long, and in its mean than the verdict's arm",
+        lambda f: bool(f.best_given),
+        "Use the network of {best_given}, which started from given weights: it did better than training from scratch, "
+        "and its mean is better than that of {method}.",
+        "whymask predict {folder} IMAGES --cell {given_cell}",
     ),
     Rule(
         "pretrained",
@@ -132,8 +131,9 @@ TRY: tuple[Rule, ...] = (
     ),
     Rule(
         "public weights",
-        f"fewer than {count(FEW_UNLABELLED)} images to pretrain on, no `init` arm, and not the two-layer encoder",
-        lambda f: f.few_unlabelled and INIT not in f.setting.get("arms", {}) and f.has_public_like,
+        f"fewer than {count(FEW_UNLABELLED)} images to pretrain on, no start from given weights, and not the two-layer "
+        "encoder",
+        lambda f: f.few_unlabelled and not f.given_arms and f.has_public_like,
         f"Only {{pool}} images to pretrain on; a gain is seldom seen below about {count(FEW_UNLABELLED)}. Try public "
         "weights as a further arm (--init: a checkpoint of that encoder on this machine), or add unlabelled images.",
         "{again_with_another} --encoder {public}{in_colour} --init WEIGHTS.safetensors --out {folder}-init",

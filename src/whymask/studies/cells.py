@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,18 @@ import numpy as np
 from whymask.devices import lost_another
 from whymask.disk import check, read_json, write_record
 from whymask.encoders import Encoder, build_encoder, load_encoder
-from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import BusyError, DamagedError, WhymaskError
 from whymask.methods import settings_for
-from whymask.progress import say
-from whymask.stages.classify import ClassifierJob, train_classifier
+from whymask.progress import is_first, say
+from whymask.ranks import all_come
+from whymask.stages.classify import ClassifierJob, metrics_of, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.pretrain import pretrain_encoder, pretraining
+from whymask.stages.probe import features_of
 from whymask.stages.recipes import FinetuneTrainingConfig, resolve_finetuning
 from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.studies.config import StudyConfig
-from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG, parse_share
+from whymask.studies.settings import SCRATCH, SCRATCH_LONG, parse_share
 from whymask.tasks.budgets import Budget
 from whymask.training.loop import Interrupted
 
@@ -31,6 +32,8 @@ RELIED_ON = (
     *("encoder/encoder.safetensors", "head.json", "head.safetensors"),
 )
 """Files of a cell, as far as it has them."""
+NEIGHBOURS = 20
+"""That vote, of a frozen encoder's features."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Cell:
 def all_cells(config: StudyConfig) -> Iterator[Cell]:
     """Every cell, whole seeds one after the other, so that a study that was cut short has complete seeds."""
     for seed in config.seed_list:
-        yield Cell(config.method, None, seed)
+        for arm in config.pretrainings:
+            yield Cell(arm, None, seed)
         for position, budget in enumerate(config.budgets):
             yield Cell(SCRATCH, budget, seed)
             for arm in config.pretrained_arms:
@@ -83,9 +87,10 @@ def share_of(cells: list[Cell], share: str | None) -> list[Cell]:
     if share is None:
         return cells
     index, count = parse_share(share)
+    pretrained = {(cell.arm, cell.seed) for cell in cells if cell.budget is None}
     units: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
-        alone = cell.arm in (SCRATCH, SCRATCH_LONG, INIT)
+        alone = (cell.arm, cell.seed) not in pretrained
         units.setdefault((cell.arm, cell.seed, cell.name if alone else ""), []).append(cell)
     return [cell for unit in list(units.values())[index - 1 :: count] for cell in unit]
 
@@ -105,6 +110,11 @@ class Runner:
     def folder(self, cell: Cell) -> Path:
         return self.out / "cells" / cell.name
 
+    def starts_from(self, cell: Cell) -> str | None:
+        """The name of the pretraining that the cell goes on from, if any."""
+        goes_on = cell.budget is not None and cell.arm in self.config.pretrainings
+        return Cell(cell.arm, None, cell.seed).name if goes_on else None
+
     def is_done(self, cell: Cell) -> bool:
         """Whether it was run, with a result or an error."""
         return any((self.folder(cell) / name).exists() for name in ("result.json", "error.json"))
@@ -119,56 +129,67 @@ class Runner:
                 say(f"{cell.name} is run again: {error}")
                 shutil.rmtree(self.folder(cell))
 
-    def run(self, cell: Cell, place: str = "") -> dict[str, Any]:
-        """The cell's result; {"busy": who runs it} where another process does. A cell that fails is marked with its
-        error and raises nothing but Interrupted, and that another process has ended.
+    def run(self, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:
+        """The cell's result; {"busy": who runs it} where another process does, unless this is to `wait` for it. A cell
+        that fails is marked with its error and raises nothing but Interrupted, that another process has ended, and what
+        others do not fail of.
 
         `place` stands before the cell's title where its progress is shown: "[3/24] "."""
-        error_file = self.folder(cell) / "error.json"
-        error_file.unlink(missing_ok=True)  # of an earlier attempt
+        if is_first():
+            (self.folder(cell) / "error.json").unlink(missing_ok=True)  # of an earlier attempt
         try:
-            return self.pretrain(cell.seed, place) if cell.budget is None else self.train(cell, place)
+            return self.pretrain(cell, place, wait) if cell.budget is None else self.train(cell, place, wait)
         except Interrupted:
             raise
         except BusyError as busy:
             return {"busy": str(busy)}
         except Exception as error:
-            if lost_another(error):
+            if lost_another(error) or not all_come(f"failed {cell.name}"):
                 raise
-            failed = {"error": f"{type(error).__name__}: {error}"}
-            write_record(error_file, failed)
-            return failed
+            return self.mark_failed(cell, f"{type(error).__name__}: {error}")
 
-    def pretrain(self, seed: int, place: str = "", wait: bool = False) -> dict[str, Any]:
-        cell = Cell(self.config.method, None, seed)
-        job = self.config.pretraining(seed)
-        return pretrain_encoder(self.context, job, self.folder(cell), place + cell.title, wait=wait)
+    def mark_failed(self, cell: Cell, why: str) -> dict[str, Any]:
+        failed = {"error": why}
+        if is_first():
+            write_record(self.folder(cell) / "error.json", failed)
+        return failed
 
-    def train(self, cell: Cell, place: str = "") -> dict[str, Any]:
+    def pretrain(self, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:
+        job = self.config.pretraining(cell.seed, cell.arm)
+        return pretrain_encoder(self.context_of(cell.arm), job, self.folder(cell), place + cell.title, wait=wait)
+
+    def train(self, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:
         rows = self.rows_of(cell)
         job = self.job(cell, rows, self.context.prepared.test, self.training_of(cell.arm, len(rows)))
-        return train_classifier(self.context, job, self.folder(cell), place + cell.title)
+        return train_classifier(self.context_of(cell.arm), job, self.folder(cell), place + cell.title, wait=wait)
+
+    def context_of(self, arm: str) -> Context:
+        """The images as the arm sees them."""
+        start = self.config.start_of(arm)
+        return self.context if start is None else start.seen_by(self.context)
 
     def job(self, cell: Cell, rows: np.ndarray, test: np.ndarray, training: FinetuneTrainingConfig) -> ClassifierJob:
         """The cell's arm, trained on `rows` and tested on `test`."""
         config, arm, seed = self.config, cell.arm, cell.seed
-        origins = {config.method: f"../{Cell(arm, None, seed).name}", INIT: str(config.init)}
-        pretrained = arm == config.method
+        start, pretrained = config.start_of(arm), arm in config.pretrainings
+        origin = None if start is None else start.origin
+        method = config.pretraining(seed, arm).method_config
         return ClassifierJob(
             arm=arm,
             seed=seed,
             budget=cell.labels.name,
             rows=rows,
             test=test,
-            config=config.encoder,
+            config=config.encoder_of(arm),
             build=lambda: self.encoder_of(arm, seed),
             training=training,
             augment=config.augment,
-            origin=origins.get(arm),
-            partial=arm == INIT and config.init_partial,
+            origin=f"../{Cell(arm, None, seed).name}" if pretrained else origin,
+            partial=start is not None and start.partial and not pretrained,
             method=config.method if pretrained else None,
-            method_settings=asdict(settings_for(config.method, config.method_config)) if pretrained else None,
+            method_settings=asdict(settings_for(config.method, method)) if pretrained else None,
             further_operations=partial(self.pretraining_operations, seed) if arm == SCRATCH_LONG else None,
+            beside=partial(self.neighbours_of, arm, rows, test) if start and start.kind == "frozen" else None,
         )
 
     def rows_of(self, cell: Cell) -> np.ndarray:
@@ -178,7 +199,7 @@ class Runner:
     def schedule_of(self, cell: Cell) -> tuple[int, int]:
         """Steps of fine-tuning, but for what scratch-long goes on, and images in each."""
         labels, finetune = len(self.rows_of(cell)), self.config.finetune
-        batch = min(finetune.batch_size, labels)
+        batch = min(int(finetune.batch_size), labels)
         return finetune.epochs_for(labels) * (labels // batch), batch
 
     def finetuning_of(self, arm: str) -> FinetuneTrainingSettings:
@@ -188,23 +209,31 @@ class Runner:
 
     def training_of(self, arm: str, labels: int) -> FinetuneTrainingConfig:
         """How the arm is trained on so many labelled images."""
-        return resolve_finetuning(self.finetuning_of(arm), labels, self.context.prepared, self.config.encoder)
+        encoder = self.config.encoder_of(arm)
+        return resolve_finetuning(self.finetuning_of(arm), labels, self.context.prepared, encoder)
 
     def encoder_of(self, arm: str, seed: int) -> Encoder:
         """A fresh encoder as the arm starts from it. Scratch's weights are those that pretraining began with."""
         config, prep = self.config, self.context.preprocessing
-        if arm == config.method:
+        if arm in config.pretrainings:
             folder = self.folder(Cell(arm, None, seed))
             if (folder / "error.json").exists():
                 raise WhymaskError(f"its pretraining failed: {read_json(folder / 'error.json')['error']}")
             if not (folder / "result.json").exists():
-                self.pretrain(seed, wait=True)
+                self.pretrain(Cell(arm, None, seed), wait=True)
             return load_encoder(folder)
-        encoder = build_encoder(config.encoder, prep.size, prep.channels, seed)
-        if arm == INIT and config.init is not None:
-            encoder.origin = load_checkpoint(encoder, config.init, config.init_partial)
-            say(encoder.origin)
-        return encoder
+        start = config.start_of(arm)
+        return (
+            build_encoder(config.encoder, prep.size, prep.channels, seed) if start is None else start.build(prep, seed)
+        )
+
+    def neighbours_of(self, arm: str, rows: np.ndarray, test: np.ndarray, encoder: Encoder) -> dict[str, Any]:
+        """Metrics of the nearest neighbours among `rows` in the encoder's features, on the images `test`."""
+        prepared = replace(self.context_of(arm).prepared, test=test)
+        task, labels = prepared.task, prepared.images.labels
+        train, tested = (features_of(encoder, prepared, part) for part in (rows, test))
+        predictions = task.nearest(train, labels[rows], tested, min(NEIGHBOURS, len(rows)))
+        return {"knn": metrics_of(prepared, predictions, test)}
 
     def pretraining_operations(self, seed: int) -> float:
         """What the seed's pretraining costs, counted without running it."""

@@ -15,16 +15,21 @@ from whymask.stages.augment import resolve_augment
 from whymask.stages.pretrain import PretrainJob
 from whymask.stages.recipes import resolve_pretraining
 from whymask.stages.settings import AugmentName, FinetuneTrainingSettings
-from whymask.studies.settings import INIT, MARGIN, SCRATCH, SCRATCH_LONG, ScratchLong, StudySettings
+from whymask.studies.given import GivenStart, given_starts
+from whymask.studies.settings import MARGIN, SCRATCH, SCRATCH_LONG, ScratchLong, StudySettings
 from whymask.tasks import Task
 from whymask.tasks.budgets import Budget, auto_budgets, parse_budget
 from whymask.training.optimisation import TrainingConfig
 
+OF_VIEWS = ("accuracy/single_view", "accuracy/worst_view")
+"""The verdict's metric by default of images whose views are known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """`StudySettings` resolved, which says what each is. How classifiers are trained (`finetune`) is resolved further
-    for each number of labels; `layer_decay` is of the pretrained arms, None for what is usual of the encoder."""
+    """`StudySettings` resolved, which says what each is; `given` are the starts from elsewhere. How classifiers are
+    trained (`finetune`) is resolved further for each number of labels; `layer_decay` is of the pretrained arms, None
+    for what is usual of the encoder."""
 
     seeds: int
     first_seed: int
@@ -37,6 +42,9 @@ class StudyConfig:
     method_config: MethodConfig
     init: Path | None
     init_partial: bool
+    starts: tuple[str, ...] | None
+    given: tuple[GivenStart, ...]
+    pretrains: bool
     augment: AugmentName
     layer_decay: float | None
     search: bool
@@ -51,29 +59,54 @@ class StudyConfig:
 
     @property
     def pretrained_arms(self) -> list[str]:
-        return [self.method] + ([INIT] if self.init is not None else [])
+        return [self.method] * self.pretrains + [start.arm for start in self.given]
+
+    @property
+    def leading(self) -> str:
+        """The arm that the verdict is about."""
+        return self.pretrained_arms[0]
+
+    @property
+    def pretrainings(self) -> list[str]:
+        """The arms that are pretrained in the study: from new weights, or further."""
+        return [self.method] * self.pretrains + [start.arm for start in self.given if start.kind == "continue"]
+
+    def start_of(self, arm: str) -> GivenStart | None:
+        """What the arm starts from; None for weights of the study's own."""
+        return next((start for start in self.given if start.arm == arm), None)
+
+    def encoder_of(self, arm: str) -> EncoderConfig:
+        start = self.start_of(arm)
+        return self.encoder if start is None else start.encoder
 
     def finetuning_of(self, arm: str) -> FinetuneTrainingSettings:
         """The arm's defaults, fit for it: what is already learnt in the lower layers should change slowly."""
         if arm in (SCRATCH, SCRATCH_LONG):
             return self.finetune
-        usual = self.encoder.layer_decay
+        start = self.start_of(arm)
+        if start is not None and start.kind == "frozen":
+            return replace(self.finetune, train="head")
+        usual = self.encoder_of(arm).layer_decay
         return replace(self.finetune, layer_decay=usual if self.layer_decay is None else self.layer_decay)
 
-    def pretraining(self, seed: int) -> PretrainJob:
-        """How the encoder of the method's arm is pretrained."""
+    def pretraining(self, seed: int, arm: str | None = None) -> PretrainJob:
+        """How the encoder of an arm, by default the method's, is pretrained."""
+        start = None if arm is None else self.start_of(arm)
         return PretrainJob(
-            config=self.encoder,
+            config=self.encoder if start is None else start.encoder,
             method=self.method,
-            method_config=self.method_config,
+            method_config=self.method_config if start is None or start.method is None else start.method,
             training=self.pretrain,
             augment=self.augment,
             seed=seed,
+            origin=None if start is None else start.origin,
+            partial=start is not None and start.partial,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """What must be equal for a study to be continued: all but where it computes and keeps its decoded images."""
-        content = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "method_config"}
+        left_out = {"method_config", "given", "pretrains"} | ({"starts"} if self.starts is None else set())
+        content = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
         content |= {name: recorded(content[name]) for name in ("data", "pretrain", "finetune")}
         content["encoder"] = asdict(self.encoder.asked())
         content |= {name: [budget.name for budget in content[name]] for name in ("budgets", "worth_budgets")}
@@ -87,8 +120,9 @@ class StudyConfig:
         encoder = ", ".join(f"{key} {value}" for key, value in asdict(self.encoder).items() if value is not None)
         budgets, worth = (", ".join(b.name for b in group) for group in (self.budgets, self.worth_budgets))
         further = f"; scratch also at {worth}" if worth else ""
+        starts = "".join(f"{start.arm}: {start.encoder.timm_name}\n" for start in self.given if self.starts)
         return (
-            f"encoder: {encoder}\n"
+            f"encoder: {encoder}\n{starts}"
             f"pretraining: {self.method}, {self.pretrain.epochs} epochs, augmentation {self.augment}\n"
             f"{task.budget_counts}: {budgets}{further}\n"
             f"verdict: {self.metric} at {self.budgets[0].name}, {self.seeds} seeds"
@@ -106,21 +140,24 @@ def resolve_study(asked: StudySettings, prepared: Prepared) -> StudyConfig:
         worth = _further_budgets(budgets, prepared)
     else:
         worth = [budget for budget in _ascending(asked.worth_budgets, prepared) if budget not in budgets]
-    tagged = prepared.test_tags is not None and "single_view" in prepared.test_tags
-    metric = asked.metric or ("accuracy/single_view" if tagged else prepared.task.default_metric)
+    metric = asked.metric or next((m for m in OF_VIEWS if m in prepared.chance), prepared.task.default_metric)
     _check(asked, metric, prepared)
+    given = given_starts(asked, encoder, prep)
     return StudyConfig(
         seeds=asked.seeds,
         first_seed=asked.first_seed,
         budgets=tuple(budgets),
         worth_budgets=tuple(worth),
-        scratch_long=asked.scratch_long,
+        scratch_long=asked.scratch_long if asked.pretrains else "none",
         metric=metric,
         margin=asked.margin,
         method=asked.method,
         method_config=resolve_method(asked.method, asked_of(asked), encoder, prep.size),
         init=asked.init,
         init_partial=asked.init_partial,
+        starts=asked.starts,
+        given=given,
+        pretrains=asked.pretrains,
         augment=resolve_augment(asked.augment, prepared.name),
         layer_decay=asked.layer_decay,
         search=asked.search,

@@ -11,7 +11,7 @@ from whymask.data.prepare import FEW_UNLABELLED
 from whymask.data.splits import LARGEST_SHARE, USUAL_SHARE
 from whymask.errors import WhymaskError
 from whymask.report.text import count, known
-from whymask.stages.speaking import largest_of
+from whymask.stages.speaking import largest_of, leading_of
 from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG
 from whymask.studies.settling import MOST_SEEDS, seeds_needed
 from whymask.studies.verdict import state_of
@@ -35,7 +35,7 @@ class Facts:
         self.study, self.task, self.folder = study, task, shlex.quote(folder)
         self.verdict, self.setting, self.data = study["verdict"], study["setting"], study["data"]
         self.kind = self.verdict.get("kind", "")
-        self.method = self.setting.get("method", "mae")
+        self.method = leading_of(study) or "mae"
         self.above_chance = self.verdict.get("above_chance")
 
     # the verdict's numbers
@@ -68,14 +68,26 @@ class Facts:
         return one > other if self.about.higher_is_better else one < other
 
     @property
-    def init_is_best(self) -> bool:
-        """Whether the arm from a given checkpoint is better than all from scratch, and has a better mean than the
-        pretrained one."""
-        rows = self.pairs(INIT)
-        if not rows or any(state_of(row, self.about) != "better" for row in rows):
-            return False
-        labels = self.verdict["labels_per_class"]
-        return self.is_better(self.level(INIT, labels), self.level(self.method, labels))
+    def given_arms(self) -> list[str]:
+        """Those that start from weights of elsewhere."""
+        named = [*self.setting.get("arms", {}), *(row["arm"] for row in self.study["pairs"])]
+        return [arm for arm in dict.fromkeys(named) if arm == INIT or "=" in arm]
+
+    @cached_property
+    def best_given(self) -> str:
+        """Of these the one with the best mean, if it is better than all from scratch and its mean is better than the
+        verdict's arm's; "" where there is none."""
+        labels = self.verdict.get("labels_per_class", math.nan)
+        rows = {arm: self.pairs(arm) for arm in self.given_arms if arm != self.method} if self.kind else {}
+        better = [
+            arm
+            for arm, pairs in rows.items()
+            if pairs
+            and all(state_of(row, self.about) == "better" for row in pairs)
+            and self.is_better(self.level(arm, labels), self.level(self.method, labels))
+        ]
+        best = max if self.about.higher_is_better else min
+        return best(better, key=lambda arm: self.level(arm, labels)) if better else ""
 
     @property
     def open_pairs(self) -> list[Row]:
@@ -132,8 +144,8 @@ class Facts:
         return shlex.quote(PurePath(best["folder"]).name) if best else "NAME"
 
     @property
-    def init_cell(self) -> str:
-        return self.cell_of(INIT)
+    def given_cell(self) -> str:
+        return self.cell_of(self.best_given)
 
     @property
     def chosen_cell(self) -> str:

@@ -15,7 +15,7 @@ from whymask.errors import DamagedError
 from whymask.progress import say
 from whymask.stages.classify import train_classifier
 from whymask.stages.record import read_record
-from whymask.stages.speaking import FINAL, worth_of
+from whymask.stages.speaking import FINAL, leading_of, worth_of
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.settling import MINIMUM_SEEDS
 from whymask.tasks.budgets import Budget
@@ -45,7 +45,7 @@ def planned(runner: Runner, final: bool | None) -> list[Cell]:
     if table.exists():
         with suppress(DamagedError):  # it is written again
             wanted = is_wanted(final, read_json(table), runner.out)
-    return [Cell(config.method, ALL, config.first_seed)] if wanted else []
+    return [Cell(config.leading, ALL, config.first_seed)] if wanted else []
 
 
 def add_final(runner: Runner, study: Row) -> Row:
@@ -87,7 +87,7 @@ def add_final(runner: Runner, study: Row) -> Row:
 def arms_at_largest(study: Mapping[str, Any]) -> tuple[float, dict[str, float]]:
     """The largest number of labels at which pretraining was compared, and each arm's mean of the verdict's metric
     there, the pretrained one first."""
-    method, metric = study["setting"]["method"], study["verdict"]["metric"]
+    method, metric = leading_of(study), study["verdict"]["metric"]
     levels = [row for row in study["levels"] if row["metric"] == metric]
     largest = max((row["labels_per_class"] for row in levels if row["arm"] == method), default=0)
     there = [row for row in levels if row["labels_per_class"] == largest]
@@ -100,11 +100,15 @@ def _train(runner: Runner, cell: Cell) -> tuple[Path, Row]:
     if (own / "result.json").exists():
         return own, read_json(own / "result.json")
     folder = runner.out / FINAL
-    with runner.context.fabric.rank_zero_first():
-        if (folder / "config.json").exists() and read_record(folder).arm != cell.arm:  # best before cells were repeated
-            shutil.rmtree(folder)
+    runner.context.by_first(lambda: _drop_other(folder, cell.arm))
     rows = runner.rows_of(cell)
     job = runner.job(cell, rows, runner.context.prepared.test, runner.training_of(cell.arm, len(rows)))
-    if cell.arm == runner.config.method:
+    if cell.arm in runner.config.pretrainings:
         job = replace(job, origin=f"../cells/{Cell(cell.arm, None, cell.seed).name}")
-    return folder, train_classifier(runner.context, job, folder, FINAL)
+    return folder, train_classifier(runner.context_of(cell.arm), job, folder, FINAL)
+
+
+def _drop_other(folder: Path, arm: str) -> None:
+    """Remove the final network of another arm, which was best before cells were repeated."""
+    if (folder / "config.json").exists() and read_record(folder).arm != arm:
+        shutil.rmtree(folder)

@@ -25,11 +25,16 @@ def fit_hours(runner: Runner, cells: list[Cell], hours: float, explain: bool, fi
     would be left, with what would fit.
     """
     config, begun = runner.config, runner.out / "config.json"
+    if not config.pretrainings:
+        raise WhymaskError(
+            f"--hours {hours:g} was given; it fits how long to pretrain, and no start is pretrained; leave it out"
+        )
     before = read_json(begun)["config"] if begun.exists() else {}
     if "hours" in before:
         epochs = before["settings"]["pretrain"]["epochs"]
     else:
-        plan, pool = make_plan(runner, cells, explain, final), len(runner.context.prepared.pool)
+        pool = len(runner.context.prepared.pool)
+        plan = runner.context.fabric.broadcast(make_plan(runner, cells, explain, final))  # one clock counts
         epochs, fewest = plan.epochs_within(hours * 3600, config.pretrain.epochs), fewest_epochs(pool)
         if epochs < fewest:
             needed = plan.seconds_with(fewest / config.pretrain.epochs) / 3600

@@ -16,6 +16,7 @@ from whymask.stages.classify import EVALUATION_BATCH, VALIDATION_SHARE, classifi
 from whymask.stages.pretrain import pretraining
 from whymask.stages.recipes import resolve_finetuning
 from whymask.studies.cells import Cell, Runner
+from whymask.studies.pace import classifying_operations, pretraining_operations
 from whymask.studies.settings import SCRATCH, SCRATCH_LONG
 from whymask.training.loop import Training
 from whymask.training.optimisation import TrainingConfig, make_optimiser
@@ -92,15 +93,17 @@ def make_plan(runner: Runner, cells: list[Cell], explain: bool = False, final: S
     test = len(context.prepared.test)
     testing = time_testing(classified, runner) * test
     dear, other = 0.0, 0.0
+    costs = {start.arm: _times_as_dear(runner, start.arm) for start in config.given}
     explains = explain and not (runner.out / "why" / "result.json").exists()
     controls = config.seeds + 1 if explains else 0
     for cell in [*cells, *[smallest] * controls, *final]:
         if cell.budget is None:
-            dear += (pretrained.steps + COUNTING_STEPS) * pretraining_step
+            dear += (pretrained.steps + COUNTING_STEPS) * pretraining_step * costs.get(cell.arm, (1.0, 1.0))[0]
             continue
         steps, batch = runner.schedule_of(cell)
         trained = (1 + VALIDATION_SHARE) * steps + COUNTING_STEPS
-        other += trained * classification_step * batch / classified.batches.batch_size + testing
+        seconds = trained * classification_step * batch / classified.batches.batch_size + testing
+        other += seconds * costs.get(cell.arm, (1.0, 1.0))[1]
     long, longer = 0.0, sum(cell.arm == SCRATCH_LONG for cell in cells)
     if longer:
         per_second = classified.operations_per_image() * classified.batches.batch_size / classification_step
@@ -125,6 +128,16 @@ def make_plan(runner: Runner, cells: list[Cell], explain: bool = False, final: S
         other_seconds=sum(parts.values()) - dear - long,
         parts=parts,
     )
+
+
+def _times_as_dear(runner: Runner, arm: str) -> tuple[float, float]:
+    """How many times as many operations as the study's own network the arm's has, in pretraining and in classifying."""
+    config = runner.config
+    own = classifying_operations(runner, SCRATCH)
+    pretrained = 1.0
+    if arm in config.pretrainings:
+        pretrained = pretraining_operations(runner, arm) / pretraining_operations(runner, config.method)
+    return pretrained, classifying_operations(runner, arm) / own
 
 
 def _images_asked(runner: Runner, test: int) -> int:

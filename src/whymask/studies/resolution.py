@@ -12,6 +12,7 @@ from whymask.data.prepare import Prepared
 from whymask.data.splits import ENOUGH, counts_of, share_for
 from whymask.studies.settling import NORMAL, POWER
 from whymask.studies.verdict import margin_of
+from whymask.tasks.weighted import WORST, views_of
 
 SPREAD = 1 / 3
 
@@ -28,8 +29,10 @@ def effective_images(prepared: Prepared, metric: str) -> float:
     """Test images that count: those of the metric's tag; of a mean over classes, as many as would be as informative if
     each class had the same number; and of images that stay together, the groups."""
     rows, tag = prepared.test, metric.partition("/")[2]
-    if tag and prepared.test_tags is not None:
-        rows = rows[prepared.test_tags == tag]
+    tags = prepared.test_tags
+    if tag and tags is not None:
+        alone = views_of(tags) if metric == WORST else [tag]
+        rows = min((rows[tags == view] for view in alone), key=len)
     count = float(len(rows))
     if prepared.task.describe(metric).by_name:
         each = np.array([n for n in prepared.task.counts(prepared.images.labels[rows]) if n])

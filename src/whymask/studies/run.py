@@ -1,6 +1,5 @@
 """`study`: the whole job, from a folder of images to a verdict and a page."""
 
-import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -9,32 +8,37 @@ from typing import Any
 
 import numpy as np
 
+from whymask.data.batches import check_divides
 from whymask.data.near import SHOWN
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.sources import Reader
 from whymask.data.splits import USUAL_SHARE
 from whymask.disk import check_folder, write_arrays, write_csv, write_record
+from whymask.encoders import build_encoder
 from whymask.errors import BusyError
 from whymask.later import recorded
-from whymask.methods import encoder_for
+from whymask.methods import SETTINGS, encoder_for
 from whymask.methods.settings import with_method
-from whymask.progress import Decoding, say, time_left
+from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, command
+from whymask.stages.classify import classifier_training
 from whymask.stages.context import Context
+from whymask.stages.pretrain import pretraining
 from whymask.stages.recipes import resolve_finetuning
 from whymask.studies.advice import advice, advice_text
 from whymask.studies.cells import Cell, Runner, all_cells, share_of
+from whymask.studies.cluster import check_cluster, joined, with_threads
 from whymask.studies.config import resolve_study
 from whymask.studies.final import add_final, is_wanted, planned
 from whymask.studies.growth import begun_with, grown, note_growth
 from whymask.studies.hours import fit_hours
-from whymask.studies.pace import Pace, operations_of
 from whymask.studies.page import write_study_page
 from whymask.studies.plan import make_plan
 from whymask.studies.resolution import resolution_text, smallest_difference
 from whymask.studies.result import StudyResult
+from whymask.studies.running import run_cells
 from whymask.studies.search import search
-from whymask.studies.settings import INIT, SCRATCH, StudySettings
+from whymask.studies.settings import SCRATCH, StudySettings
 from whymask.studies.table import assemble, labels_per_class
 from whymask.studies.verdict import settled_by
 from whymask.studies.why import explain_study
@@ -64,7 +68,8 @@ def study(
     Args:
         data: what `whymask.data.open_source` takes: a folder, CSV, parquet, data set, arrays, or "glyphs".
         reader: opens a file that Pillow cannot: path -> PIL image or array (H, W) or (H, W, C).
-        cells: "i/n", the share of the cells that this process runs; the page is made from what is there.
+        cells: "i/n", the share of the cells that this process runs; the page is made from what is there. Or, in
+            `settings`, ``ray``: the cells run on a Ray cluster, several at once.
         hours: fits the pretraining epochs to this much time on this machine.
         plan: only say what would run; returns {"plan": ...}.
         explain: whether to say why, in short, once all cells are there: which features the networks captured.
@@ -76,39 +81,46 @@ def study(
     Returns study.json's content, its tables also as frames. Raises WhymaskError when `out` holds another study (the
     difference is listed) or the data cannot be used, and Interrupted after Ctrl-C; the same call continues.
     """
-    asked = with_method(settings or StudySettings(), keywords)
+    named = [start for start in keywords.get("starts") or () if start in SETTINGS]
+    asked = with_method(settings or StudySettings(), keywords | ({"method": named[0]} if named else {}))
+    asked = with_threads(asked)
+    check_cluster(asked, cells)
     if not plan:
         check_folder(Path(out))
-    context = _prepare(data, asked, reader)
-    runner = _resolve(context, asked, Path(out), hours, explain, final)
-    everything = list(all_cells(runner.config))
-    mine = share_of(everything, cells)
-    if plan:
-        drawn = make_plan(runner, mine, explain, planned(runner, final))
-        say(drawn.text())
-        return StudyResult(plan=drawn.to_dict())
+    with joined(asked) as cluster:
+        context = _prepare(data, asked if cluster is None else replace(asked, runtime=cluster.own_runtime), reader)
+        runner = _resolve(context, asked, Path(out), hours, explain, final)
+        everything = list(all_cells(runner.config))
+        mine = share_of(everything, cells)
+        if plan:
+            drawn = make_plan(runner, mine, explain, planned(runner, final))
+            say(drawn.text())
+            return StudyResult(plan=drawn.to_dict())
 
-    folder = _begin(runner, hours)
-    if runner.config.search:
-        runner = replace(runner, tuned=search(runner))
-    try:
-        run_cells(runner, mine)
-    except Interrupted:
-        with suppress(BusyError), context.holding(folder):
-            _report(runner, everything, folder, images=images, names=names)
-        raise
+        folder = context.by_first(lambda: _begin(runner, hours))
+        context.check_shared(runner.out)
+        if runner.config.search:
+            runner = replace(runner, tuned=search(runner))
+        try:
+            run_cells(runner, mine, cluster)
+        except Interrupted:
+            with suppress(BusyError), context.holding(folder):
+                context.by_first(lambda: _report(runner, everything, folder, images=images, names=names))
+            raise
     with context.holding(folder, wait=True):  # who comes last has all cells
-        table = _report(runner, everything, folder, images=images, names=names)
+        table = context.by_first(lambda: _report(runner, everything, folder, images=images, names=names))
         is_done = all(runner.is_done(cell) for cell in everything)
         if is_done and is_wanted(final, table, runner.out):
             table = add_final(runner, table)
-            write_record(runner.out / "study.json", table)
-            write_study_page(runner.out, images=images, names=names)
+            context.by_first(lambda: write_record(runner.out / "study.json", table))
+            context.by_first(lambda: write_study_page(runner.out, images=images, names=names))
         if explain and is_done:
             explain_study(runner, data, images=images, names=names)
-            write_study_page(runner.out, images=images, names=names)
+            context.by_first(lambda: write_study_page(runner.out, images=images, names=names))
         given = table["verdict"]
-        folder.finish({"verdict": given})
+        context.by_first(lambda: folder.finish({"verdict": given}))
+    for road in table.get("roads", []):
+        say(road["text"])
     say(f"{given['text']}{settled_by(given)}\n{advice_text(table['advice'])}\nThe page: {runner.out / 'report.html'}")
     return StudyResult(table)
 
@@ -116,9 +128,12 @@ def study(
 def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
     encoder_for(asked.method, asked.encoder)  # what does not fit is told before an image is opened
     fabric = make_fabric(asked.runtime)
-    prepared = prepare(data, asked.data, multiple_of=asked.encoder.square, reader=reader, say=say, progress=Decoding())
+    with fabric.rank_zero_first():
+        prepared = prepare(
+            data, asked.data, multiple_of=asked.encoder.square, reader=reader, say=say, progress=Decoding()
+        )
     prepared.require_labels()
-    return Context(fabric, prepared)
+    return Context(fabric, prepared, asked.runtime.compile)
 
 
 def _resolve(
@@ -137,14 +152,29 @@ def _resolve(
         say(f"{budget.name} {prepared.task.budget_counts}, {runner.training_of(SCRATCH, labels).text()}")
     for budget in config.worth_budgets:
         context.labelled_rows(budget, config.first_seed)
-    if config.init is not None:
-        runner.encoder_of(INIT, config.first_seed)
+    for start in config.given:
+        say(f"{start.arm}: {start.build(context.preprocessing, config.first_seed).origin}")
+    _check_fits(runner)
     if hours is not None:
         fitted = fit_hours(runner, list(all_cells(config)), hours, explain, planned(runner, final))
         runner = replace(runner, config=fitted)
     for warning in prepared.warnings():
         say(f"warning: {warning}")
     return runner
+
+
+def _check_fits(runner: Runner) -> None:
+    """Raise WhymaskError, before a folder is made, where a network, a batch or how it is computed does not fit."""
+    config, seed = runner.config, runner.config.first_seed
+    for arm in config.pretrainings:
+        pretraining(runner.context_of(arm), config.pretraining(seed, arm))
+    smallest = Cell(SCRATCH, config.budgets[0], seed)
+    rows = runner.rows_of(smallest)
+    job = runner.job(smallest, rows, runner.context.prepared.test, runner.training_of(SCRATCH, len(rows)))
+    classifier_training(runner.context, job)
+    for cell in all_cells(config):
+        if cell.budget is not None:
+            check_divides(runner.schedule_of(cell)[1], runner.context.fabric.world_size, config.finetune.accumulate)
 
 
 def _begin(runner: Runner, hours: float | None) -> RunFolder:
@@ -181,33 +211,6 @@ def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: boo
     return table
 
 
-def run_cells(runner: Runner, cells: list[Cell]) -> None:
-    """Run what is not finished; say what came out, what failed, and how long the others still take."""
-    runner.redo_damaged(cells)
-    unfinished = [cell for cell in cells if not (runner.folder(cell) / "result.json").exists()]
-    pace = Pace(operations_of(runner, unfinished), unfinished) if unfinished else None
-    for position, cell in enumerate(cells, start=1):
-        place, began = f"[{position}/{len(cells)}] ", time.monotonic()
-        result = runner.run(cell, place)
-        if pace is not None and cell in unfinished:
-            pace.done(cell, None if "error" in result or "busy" in result else time.monotonic() - began)
-        left = None if pace is None else pace.seconds_left()
-        say(f"{place}{cell.title}{_outcome(runner, result)}{'' if left is None else f'; {time_left(left)}'}")
-
-
-def _outcome(runner: Runner, result: dict[str, Any]) -> str:
-    """What a cell came to, by name: ": accuracy 0.17", ": loss 0.5312", " failed: ..."."""
-    if "error" in result:
-        return f" failed: {result['error']}"
-    if "busy" in result:
-        return f" left to another process: {result['busy']}"
-    metric = runner.config.metric
-    value = result.get("metrics", {}).get(metric)
-    if value is not None:
-        return f": {runner.context.prepared.task.describe(metric).title} {value:#.3g}"
-    return f": loss {result['loss']:.4f}" if result.get("loss") is not None else ""
-
-
 # what the page needs ------------------------------------------------------------------------------------------
 
 
@@ -222,6 +225,7 @@ def _describe(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
     }
     return {
         **config.to_dict(),
+        **({} if config.leading == config.method else {"leading": config.leading}),
         "command": command(),
         "seeds": config.seed_list,
         "smallest_difference": smallest_difference(prepared, config.metric),
@@ -236,7 +240,18 @@ def _shown(runner: Runner, arm: str, smallest: Cell) -> dict[str, Any]:
     """How the arm is trained at the smallest budget; the epochs are others at another one, unless they were given."""
     training = recorded(runner.training_of(arm, len(runner.rows_of(smallest))))
     shown = training | {"epochs": runner.finetuning_of(arm).epochs}
+    if runner.config.starts is not None:
+        shown |= _network(runner, arm)
     return {key: value for key, value in shown.items() if value is not None}
+
+
+def _network(runner: Runner, arm: str) -> dict[str, Any]:
+    """Which network the arm has, and where its weights come from."""
+    start, prep, seed = runner.config.start_of(arm), runner.context.preprocessing, runner.config.first_seed
+    new = partial(build_encoder, runner.config.encoder, prep.size, prep.channels, seed)
+    encoder = new() if start is None else start.build(prep, seed)
+    weights = sum(parameter.numel() for parameter in encoder.parameters())
+    return {"network": encoder.timm_name, "parameters": weights, "weights": encoder.origin}
 
 
 def _save_samples(out: Path, prepared: Prepared) -> None:

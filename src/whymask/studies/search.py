@@ -33,7 +33,8 @@ def search(runner: Runner) -> dict[str, FinetuneTrainingSettings]:
         everything = runner.rows_of(cell)
         rows, held = hold_out(prepared.images.labels, everything, prepared.groups, seed, task=task)
         recipe = resolve_finetuning(config.finetune, len(everything), prepared, config.encoder).recipe
-        scores = {t: _trial(runner, cell, replace(t, recipe=recipe), rows, held) for t in _grid(config.finetune)}
+        asked = config.finetuning_of(arm)
+        scores = {t: _trial(runner, cell, replace(t, recipe=recipe), rows, held) for t in _grid(asked)}
         chosen[arm] = _best(arm, scores, task)
         trials += [
             {"arm": arm, "learning_rate": t.peak, "layer_decay": t.layer_decay, task.default_metric: score}
@@ -41,15 +42,17 @@ def search(runner: Runner) -> dict[str, FinetuneTrainingSettings]:
         ]
         best = chosen[arm]
         say(f"search: {arm} uses learning rate {best.peak:.2g} and layer decay {best.layer_decay:g}")
-    write_record(runner.out / "search.json", {"seed": seed, "budget": budget.name, "trials": trials})
+    found = {"seed": seed, "budget": budget.name, "trials": trials}
+    runner.context.by_first(lambda: write_record(runner.out / "search.json", found))
     return chosen
 
 
 def _grid(training: FinetuneTrainingSettings) -> list[FinetuneTrainingSettings]:
+    decays = LAYER_DECAYS if training.train == "all" else LAYER_DECAYS[:1]
     return [
         replace(training, learning_rate=training.peak * factor, layer_decay=decay)
         for factor in RATE_FACTORS
-        for decay in LAYER_DECAYS
+        for decay in decays
     ]
 
 
@@ -58,10 +61,10 @@ def _trial(
 ) -> float | None:
     """The trial's score; None where training failed, as it may at a high learning rate, or nothing defines it."""
     name = f"search-{cell.name}-lr{asked.peak:.2g}-decay{asked.layer_decay:g}"
-    training = resolve_finetuning(asked, len(rows), runner.context.prepared, runner.config.encoder)
+    training = resolve_finetuning(asked, len(rows), runner.context.prepared, runner.config.encoder_of(cell.arm))
     job = runner.job(cell, rows, held, training)
     try:
-        result = train_classifier(runner.context, job, runner.out / "cells" / name, name, wait=True)
+        result = train_classifier(runner.context_of(cell.arm), job, runner.out / "cells" / name, name, wait=True)
     except WhymaskError as error:
         say(f"{name} failed: {error}")
         return None

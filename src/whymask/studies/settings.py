@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
@@ -17,8 +17,53 @@ from whymask.training.settings import RuntimeSettings
 SCRATCH_LONG, INIT = "scratch-long", "init"
 ScratchLong = Literal["smallest", "all", "none"]
 MARGIN = 0.02
+GIVEN = ("init", "continue", "frozen")
+"""What is done with weights from elsewhere."""
 
-__all__ = ["INIT", "SCRATCH", "SCRATCH_LONG", "ScratchLong", "StudySettings"]
+__all__ = ["INIT", "SCRATCH", "SCRATCH_LONG", "ClusterSettings", "ScratchLong", "StudySettings"]
+
+
+@readable
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Where a study's cells run, several at once, by Ray. Changes when they are done, not what they give."""
+
+    ray: str | None = None
+    """Run cells at once by Ray: auto starts it on this machine; HOST:PORT is a cluster that runs, of which this machine
+    is one. Default: one after another, without Ray."""
+    gpus_per_cell: float | None = None
+    """With --ray: the share of a GPU that each cell has, such as 0.25 for four at once on each GPU; 0 for none.
+    Default: a whole one where the cluster has GPUs and --device allows it."""
+    cpus_per_cell: int | None = None
+    """With --ray: the CPUs that each cell has, and its threads unless --threads says others. Default: as many as it has
+    threads, so that it gives the bits of a cell without Ray; beside a GPU 1."""
+
+    def __post_init__(self) -> None:
+        """Raises WhymaskError for shares that no machine can give, or that nothing asks for."""
+        if self.ray is None and (self.gpus_per_cell, self.cpus_per_cell) != (None, None):
+            raise WhymaskError(
+                "--gpus-per-cell and --cpus-per-cell are of cells on Ray; add --ray auto, or leave out both"
+            )
+        if self.gpus_per_cell is not None and not 0 <= self.gpus_per_cell <= 1:
+            raise WhymaskError(
+                f"--gpus-per-cell {self.gpus_per_cell:g}: a cell computes on one GPU or a share of it; expected a "
+                "number from 0 to 1, such as 0.25."
+            )
+        if self.cpus_per_cell is not None and self.cpus_per_cell < 1:
+            raise WhymaskError(f"--cpus-per-cell {self.cpus_per_cell}: at least 1 was expected.")
+
+
+class Weights(NamedTuple):
+    """Weights from elsewhere that an arm starts from: one of `GIVEN`, and where they lie."""
+
+    kind: str
+    origin: str
+
+    @property
+    def arm(self) -> str:
+        """ "init=resnet18.a1_in1k", "frozen=encoder": a name without folders."""
+        name = re.split(r"[/\\:]", self.origin.rstrip("/\\"))[-1].removesuffix(".safetensors")
+        return f"{self.kind}=" + re.sub(r"[^\w.+-]", "-", name)
 
 
 @readable
@@ -55,6 +100,11 @@ class StudySettings(PerMethod):
     of the same architecture as --encoder), since a public checkpoint is the rival that one has."""
     init_partial: bool = False
     """Let that checkpoint match in part; what does not match stays new."""
+    starts: tuple[str, ...] | None = None
+    """What to compare with training from scratch, any number: the name of a method (own pretraining, by one method),
+    and weights from elsewhere: init=NAME fine-tunes them, continue=NAME pretrains them further by the method first,
+    frozen=NAME trains a linear classifier on their features. NAME: what --from takes; of whatever architecture. The
+    first is the verdict's arm. Default: the method's own pretraining."""
     augment: AugmentName = "auto"
     """Augmentation, the same in every arm and in pretraining. auto: random crops and flips; none for glyphs."""
     layer_decay: float | None = None
@@ -68,20 +118,80 @@ class StudySettings(PerMethod):
     pretrain: PretrainTrainingSettings = field(default_factory=PretrainTrainingSettings)
     finetune: FinetuneTrainingSettings = field(default_factory=FinetuneTrainingSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
+    cluster: Annotated[ClusterSettings, Flat] = field(default_factory=ClusterSettings)
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for what would make a study that says nothing, or one that is not fair."""
         for budget in (*(self.budgets or ()), *(self.worth_budgets or ())):
             parse_budget(budget)
+        self._take_starts()
         if self.seeds < 1:
             raise WhymaskError(f"--seeds {self.seeds}: at least 1 is needed, and 3 for a verdict.")
         if not 0 < self.margin < 1:
             raise WhymaskError(f"--margin {self.margin:g}: expected a share of the metric's range, such as {MARGIN}.")
+        for stage, training in {"pretrain": self.pretrain, "finetune": self.finetune}.items():
+            if training.batch_size == "auto":
+                raise WhymaskError(
+                    f"--{stage}.batch-size auto: a study's networks are compared at one batch, wherever its cells run; "
+                    f"'whymask {stage} ... --batch-size auto' says what fits: give that number"
+                )
         if self.finetune.layer_decay != 1:
             raise WhymaskError(
                 f"--finetune.layer-decay {self.finetune.layer_decay:g}: scratch is trained without layer decay. "
                 "Give --layer-decay, which is that of the pretrained arms, or --search."
             )
+        self._check_cluster()
+
+    def _check_cluster(self) -> None:
+        cluster, runtime = self.cluster, self.runtime
+        if cluster.ray is None:
+            return
+        if runtime.devices > 1:
+            raise WhymaskError(
+                f"--ray with --devices {runtime.devices}: on Ray each cell is one process, and several cells run at "
+                "once. Leave one of them out."
+            )
+        share = cluster.gpus_per_cell
+        if share is not None and runtime.device != "auto" and (runtime.device == "cuda") != (share > 0):
+            raise WhymaskError(
+                f"--gpus-per-cell {share:g} with --device {runtime.device}: one says a GPU, the other none. Leave one "
+                "of them out."
+            )
+
+    @property
+    def given(self) -> list[Weights]:
+        """The weights from elsewhere that --starts names."""
+        return [Weights(*start.split("=", 1)) for start in self.starts or () if "=" in start]
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether an arm of the study is pretrained by itself, from new weights."""
+        return self.starts is None or self.method in self.starts
+
+    def _take_starts(self) -> None:
+        """The method that --starts names is the study's. Raises WhymaskError for a start that is none."""
+        methods = [start for start in self.starts or () if start in SETTINGS]
+        for start in self.starts or ():
+            kind, _, name = start.partition("=")
+            if start not in (SCRATCH, *methods) and (kind not in GIVEN or not name):
+                raise WhymaskError(
+                    f"--starts {start}: expected {SCRATCH}, a method ({', '.join(SETTINGS)}), or weights from "
+                    f"elsewhere as {', '.join(f'{known}=NAME' for known in GIVEN)}"
+                )
+        if len(set(methods)) > 1:
+            raise WhymaskError(
+                f"--starts {' '.join(methods)}: one method was expected, whose own pretraining is an arm; "
+                "run a study for each"
+            )
+        if self.starts is not None and set(self.starts) <= {SCRATCH} and self.init is None:
+            raise WhymaskError("--starts scratch: nothing to compare with it; name a method, or init=NAME")
+        arms = [SCRATCH, SCRATCH_LONG, INIT, *methods, *(weights.arm for weights in self.given)]
+        if twice := {arm for arm in arms if arms.count(arm) > 1}:
+            raise WhymaskError(
+                f"--starts names {', '.join(sorted(twice))} twice; each start once, by files of two names"
+            )
+        if methods:
+            object.__setattr__(self, "method", methods[0])
 
 
 def parse_share(share: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from whymask.studies.calibration import calibration
 from whymask.studies.cells import Cell
 from whymask.studies.config import StudyConfig
 from whymask.studies.outcomes import outcomes
+from whymask.studies.roads import road_text, roads
 from whymask.studies.settings import SCRATCH, SCRATCH_LONG
 from whymask.studies.statistics import PairedDifference, bootstrap_images, paired_difference
 from whymask.studies.verdict import CHANCE, margin_of, verdict
 from whymask.studies.worth import label_worth, may_be_said
 from whymask.tasks import Classification, Task
+from whymask.tasks.bootstrap import resampled_differences
 
 CLASSES = Classification.name
 Row = dict[str, Any]
@@ -51,6 +54,11 @@ class Group:
         rows = list(self.cells.values())
         return [name for name in rows[0]["metrics"] if all(name in row["metrics"] for row in rows)] if rows else []
 
+    def neighbours(self, metric: str) -> float | None:
+        """The mean of what the nearest neighbours in its features reach; None where they were not asked."""
+        values = [row["knn"][metric] for row in self.cells.values() if metric in row.get("knn", {})]
+        return float(np.mean(values)) if values else None
+
     def values(self, metric: str) -> dict[int, float]:
         return {seed: row["metrics"][metric] for seed, row in self.cells.items() if metric in row["metrics"]}
 
@@ -79,17 +87,23 @@ def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cel
         metric,
         first,
         task=task,
-        arm=config.method,
+        arm=config.leading,
         levels=levels,
         margin=margin_of(task.describe(metric), config.margin, chance.get(metric)),
         test_images=len(labels) if test_groups is None else len(np.unique(test_groups)),
         equal_compute=config.scratch_long != "none",
     )
-    arm, baseline = (groups.get((name, first)) for name in (config.method, SCRATCH))
+    arm, baseline = (groups.get((name, first)) for name in (config.leading, SCRATCH))
     keys = [prepared.images.keys[row] for row in prepared.test]
+
+    def resampled(one: Group, other: Group) -> np.ndarray | None:
+        drawn = resampled_differences(task, one.predictions, other.predictions, labels, tags=tags, groups=test_groups)
+        return drawn.get(metric)
+
     worths = _worths(groups, config.pretrained_arms, task, metric)
     return {
         "schema": SCHEMA,
+        **({"roads": _roads(groups, config, task, metric, resampled)} if config.starts is not None else {}),
         "setting": setting,
         "data": prepared.describe(),
         "pretraining": [row for row in pretraining if row is not None],
@@ -101,7 +115,7 @@ def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cel
         "calibration": _calibrations(groups, first, labels),
         "chance": chance,
         "against_chance": against_chance,
-        "label_worth": [row | {"said": may_be_said(row, levels, pairs, given, config.method, task)} for row in worths],
+        "label_worth": [row | {"said": may_be_said(row, levels, pairs, given, config.leading, task)} for row in worths],
         "verdict": given,
         "outcomes": arm and baseline and outcomes(task, arm.predictions, baseline.predictions, labels, keys),
     }
@@ -134,6 +148,7 @@ def _cell_row(out: Path, cell: Cell, prepared: Prepared) -> Row:
     folder = out / "cells" / cell.name
     result = _outcome(folder)
     names = ("operations", "images_seen", "steps", "seconds", "error")
+    neighbours = {"knn": result["knn"]} if result and "knn" in result else {}
     return (
         {
             "arm": cell.arm,
@@ -147,6 +162,7 @@ def _cell_row(out: Path, cell: Cell, prepared: Prepared) -> Row:
         }
         | {name: (result or {}).get(name) for name in names}
         | ({"metrics": result.get("metrics", {})} if result else {})
+        | neighbours
     )
 
 
@@ -219,6 +235,25 @@ def _against_chance(
     images = bootstrap(arm.predictions, dict.fromkeys(arm.cells, np.tile(guess, (len(prepared.test), 1))))
     pair = paired_difference(arm.values(metric), dict.fromkeys(arm.cells, prepared.chance[metric]))
     return [] if pair is None else [_pair_row(arm, CHANCE, metric, pair, images) | {"dropped": 0}]
+
+
+def _roads(
+    groups: Mapping[tuple[str, float], Group],
+    config: StudyConfig,
+    task: Task,
+    metric: str,
+    resampled: Callable[[Group, Group], np.ndarray | None],
+) -> list[Row]:
+    """The starts beside each other at each budget at which they were compared; scratch-long is none."""
+    about, rows = task.describe(metric), []
+    for labels in sorted({labels for arm, labels in groups if arm in config.pretrained_arms}):
+        here = {arm: groups[arm, labels] for arm in (SCRATCH, *config.pretrained_arms) if (arm, labels) in groups}
+        values = {arm: group.values(metric) for arm, group in here.items()}
+        pairs = {(one, other): resampled(here[one], here[other]) for one, other in combinations(here, 2)}
+        road = roads(values, about, pairs) | {"labels_per_class": labels}
+        neighbours = {arm: group.neighbours(metric) for arm, group in here.items() if group.neighbours(metric)}
+        rows.append(road | {"neighbours": neighbours, "text": road_text(road, about, task)})
+    return rows
 
 
 def _pair_row(

@@ -25,7 +25,7 @@ from whymask.tasks.probing import LEAST_SHARE, by_distance
 from whymask.tasks.question import Question
 from whymask.tasks.reading import one_a_row
 from whymask.tasks.resampling import Units, Weighted
-from whymask.tasks.weighted import ClassTotals
+from whymask.tasks.weighted import WORST, ClassTotals, views_of
 
 METRICS = {
     "accuracy": Metric("accuracy", counted=True),
@@ -161,14 +161,17 @@ class Classification(Task):
         """One of METRICS, or "accuracy/<tag>", titled like "single-view accuracy"."""
         base, _, tag = metric.partition("/")
         if tag and base == "accuracy":
-            return Metric(f"{tag.replace('_', '-')} accuracy", average="over the test images of the tag", counted=True)
+            over = "the least over views, of which each has test images" if metric == WORST else "over its test images"
+            return Metric(f"{tag.replace('_', '-')} accuracy", average=over, counted=metric != WORST)
         if metric not in METRICS:
             known = ", ".join([*METRICS, "accuracy/<tag>"])
             raise WhymaskError(f"metric {metric!r} is unknown; expected one of {known}; choose one of these")
         return METRICS[metric]
 
     def metrics(self, predictions: np.ndarray, labels: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
-        """Every metric of METRICS that the data define, and "accuracy/<tag>" for each non-empty tag.
+        """Every metric of METRICS that the data define, and "accuracy/<tag>" for each non-empty tag; where some test
+        images show all views of their class and others one alone, "accuracy/worst_view", that of the view which is
+        recognised least.
 
         Balanced accuracy, macro F1 and AUROC (one class against the rest) are means over the classes that have test
         images.
@@ -190,7 +193,10 @@ class Classification(Task):
         if np.isfinite(log_loss):
             values["log_loss"] = log_loss
         if tags is not None:
-            values |= {f"accuracy/{tag}": float(correct[tags == tag].mean()) for tag in np.unique(tags) if tag}
+            by_tag = {str(tag): float(correct[tags == tag].mean()) for tag in np.unique(tags) if tag}
+            values |= {f"accuracy/{tag}": share for tag, share in by_tag.items()}
+            if views := views_of(by_tag):
+                values[WORST] = min(by_tag[tag] for tag in views)
         return values
 
     def differences(

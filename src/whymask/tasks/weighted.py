@@ -1,12 +1,21 @@
 """The metrics of each task as functions of how often each test image is drawn (see `resampling`): what does not depend
 on that is arranged once, so that a few products give thousands of resamples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from whymask.tasks.resampling import Units, mean_ratio
+
+ALL_VIEWS, WORST = "both", "accuracy/worst_view"
+"""The tag of images that show all views of their class, and the accuracy on the view that is recognised least."""
+
+
+def views_of(tags: Iterable[str]) -> list[str]:
+    """The tags of images that show one view alone, where there are also some that show all; else none."""
+    named = sorted({str(tag) for tag in tags if tag})
+    return [tag for tag in named if tag != ALL_VIEWS] if ALL_VIEWS in named and len(named) > 2 else []
 
 
 class ClassTotals:
@@ -34,6 +43,12 @@ class ClassTotals:
         for tag in np.unique(tags) if tags is not None else ():
             if tag:
                 self.ratios[f"accuracy/{tag}"] = (self._sum(gain * (tags == tag)), self._sum(one * (tags == tag)))
+        self.views = [(tags == tag) * 1.0 for tag in views_of(np.unique(tags))] if tags is not None else []
+        self.arm_views, self.baseline_views = (
+            [[self._sum((network.argmax(axis=1) == labels) * view) for view in self.views] for network in networks]
+            for networks in (arm, baseline)
+        )
+        self.sizes = [self._sum(view) for view in self.views]
         self.arm_f1 = [self._f1_parts(network, labels) for network in arm]
         self.baseline_f1 = [self._f1_parts(network, labels) for network in baseline]
 
@@ -49,7 +64,19 @@ class ClassTotals:
             for networks in (self.arm_f1, self.baseline_f1)
         )
         result["macro_f1"] = arm - baseline
+        if self.views:
+            result[WORST] = self._worst(self.arm_views, weights) - self._worst(self.baseline_views, weights)
         return result
+
+    def _worst(self, networks: Sequence[Sequence[Any]], weights: np.ndarray) -> np.ndarray:
+        """The accuracy on the view that is recognised least, (r,), a mean over networks."""
+        totals = [size @ weights for size in self.sizes]
+        return np.stack(
+            [
+                np.min([mean_ratio(hits @ weights, n, n > 0) for hits, n in zip(views, totals, strict=True)], axis=0)
+                for views in networks
+            ]
+        ).mean(axis=0)
 
     def _sum(self, values: np.ndarray) -> Any:
         return self.units.sums_by(np.zeros(len(values), np.int64), values, 1)

@@ -3,6 +3,7 @@
 Sources: common clock [P, A]; own clock derived for this project [D].
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +18,9 @@ from whymask.theory.objectives import Trainable
 OWN_WEIGHT = 1.2
 """Mean total weight of a feature in images of its class."""
 TINY = 1e-30
+BLOCKS = {"cpu": 1, "cuda": 8, "mps": 8}
+"""Steps after which a device is asked whether anything moves still. On a GPU every question waits for all work before;
+steps that are taken in vain change nothing, as nothing moves."""
 
 
 def horizon_of(rho: float, C_p: int) -> float:
@@ -54,6 +58,37 @@ class Trajectory:
     most: Tensor = field(default_factory=lambda: torch.empty(0))
     """`CommonClock`: the most features captured at any recorded time, (S,)."""
 
+    def record(self, step: int, growth: Tensor) -> None:
+        """Write down what is seen at a step."""
+        self.steps.append(step)
+        self.growth.append(growth)
+
+    def until(self, step: int) -> "Trajectory":
+        """Without what was recorded behind `step`, the first at which nothing moved, where the last record is put: what
+        is seen there is what was seen behind it."""
+        kept = sum(recorded < step for recorded in self.steps) + 1
+        self.growth[kept - 1 :], self.losses[kept:] = self.growth[-1:], []
+        self.steps[kept - 1 :] = [step]
+        return self
+
+
+class Ending:
+    """Knows the first step at which nothing moves any more, without asking the device at each step."""
+
+    def __init__(self, moving: Tensor, last: int, steps: int = 1) -> None:
+        """`last` ends it in any case; a step of it is `steps` of descent."""
+        self.every = math.ceil(BLOCKS[moving.device.type] / steps)
+        self.last, self._first = last, torch.full((), last, device=moving.device)
+
+    def at(self, step: int, moving: Tensor) -> bool:
+        """Whether to stop after `step`, of which `moving` (S, ...) is the state."""
+        self._first = torch.where(moving.any(), self._first, self._first.clamp_max(step))
+        return step == self.last or ((step + 1) % self.every == 0 and not moving.any())
+
+    def step(self) -> int:
+        """The first step at which nothing moved, or the last."""
+        return int(self._first)
+
 
 @dataclass(frozen=True)
 class OwnClock:
@@ -85,6 +120,7 @@ class OwnClock:
         moving = torch.ones_like(winner[..., 0], dtype=torch.bool)
         path = Trajectory(network, grown=torch.zeros_like(moving), rose=torch.zeros_like(moving))
         path.taken = torch.full(moving.shape[:1], self.steps, device=moving.device)
+        ending = Ending(moving, self.steps)
         for step in range(self.steps + 1):
             now = overlaps(network, features)
             path.grown |= moving & (now.amax(2) >= self.horizon)
@@ -92,10 +128,9 @@ class OwnClock:
             path.rose |= moving & ((of_winner >= first / self.shrunk) & (first > 0))[..., 0]
             moving &= (now.amax(2) < self.horizon) & (of_winner > self.shrunk * first)[..., 0]
             path.taken = path.taken.clamp_max(step).where(~moving.any(1), path.taken)
-            over = step == self.steps or not moving.any()
+            over = ending.at(step, moving)
             if over or step % self.record == 0:
-                path.steps.append(step)
-                path.growth.append(now.amax(1).clamp_min(0))
+                path.record(step, now.amax(1).clamp_min(0))
             if over:
                 break
             kernels = network.kernels
@@ -104,7 +139,7 @@ class OwnClock:
             away = self.relative_step * kernels.norm(dim=2, keepdim=True) / length * gradient
             network = replace(network, kernels=kernels - moving[..., None] * away)
         path.network = network
-        return path
+        return path.until(ending.step())
 
 
 @dataclass(frozen=True)
@@ -125,29 +160,28 @@ class CommonClock:
     batches: int = 1
 
     def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Trajectory:
-        stopped, path = network.map(torch.clone), Trajectory(network)
-        waiting = torch.ones(len(network.kernels), dtype=torch.bool, device=network.kernels.device)
+        stopped, path = network.kernels, Trajectory(network)
+        waiting = torch.ones(len(stopped), dtype=torch.bool, device=stopped.device)
         moving, path.most = waiting.clone(), torch.zeros_like(waiting, dtype=torch.int64)
-        path.taken = torch.zeros_like(path.most)
+        path.taken, ending = torch.zeros_like(path.most), Ending(moving, self.steps)
         for step in range(self.steps + 1):
             if step % self.record == 0 or step == self.steps:
                 now = overlaps(network, features)
-                path.steps.append(step)
-                path.growth.append(now.amax(1).clamp_min(0))
+                path.record(step, now.amax(1).clamp_min(0))
                 path.most = path.most.maximum(captured(network, features, self.horizon).sum(1))
-                stopped.kernels[waiting] = network.kernels[waiting]
-                path.taken[waiting] = step
+                stopped = torch.where(waiting[:, None, None], network.kernels, stopped)
+                path.taken = torch.where(waiting, step, path.taken)
                 waiting &= now.amax((1, 2)) < self.horizon
                 moving &= now.amax((1, 2)) < 4 * self.horizon
-            if step == self.steps or not moving.any():
+            if ending.at(step, moving):
                 break
             kernels = network.kernels
             gradient = mean_gradients(objective, network, samples, step, self.batches)["kernels"]
             relative = gradient.norm(dim=2) / kernels.norm(dim=2)
             size = self.relative_step / relative.amax(1).clamp_min(TINY)
             network = replace(network, kernels=kernels - (moving * size)[:, None, None] * gradient)
-        path.network = stopped
-        return path
+        path.network = path.network.having(kernels=stopped)
+        return path.until(ending.step())
 
 
 @dataclass(frozen=True)
@@ -173,6 +207,7 @@ class MiniBatchDescent:
         moving = torch.ones(len(network.kernels), dtype=torch.bool, device=network.kernels.device)
         reached = torch.full(moving.shape, torch.inf, device=moving.device, dtype=network.kernels.dtype)
         path.taken = torch.zeros(len(moving), dtype=torch.int64, device=moving.device)
+        ending = Ending(moving, self.epochs - 1, len(samples))
         for epoch in range(self.epochs):
             total = torch.zeros_like(reached)
             for number in range(len(samples)):
@@ -183,13 +218,13 @@ class MiniBatchDescent:
             was_moving = moving.clone()
             reached = torch.where(moving, total / len(samples), reached)
             moving &= reached > self.target
-            path.steps.append((epoch + 1) * len(samples))
+            path.record((epoch + 1) * len(samples), largest_overlap(network, features))
             path.losses.append(reached.clone())
-            path.growth.append(largest_overlap(network, features))
             path.taken = torch.where(was_moving, path.steps[-1], path.taken)
-            if not moving.any():
+            if ending.at(epoch, moving):
                 break
         path.network = network
+        path.until((ending.step() + 1) * len(samples))
         path.loss = torch.stack([objective.gradients(network, batch)[0] for batch in samples]).mean(0)
         return path
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from whymask.randomness import torch_generator
 from whymask.theory.data import Sample, Samples
-from whymask.theory.descent import CommonClock, MiniBatchDescent, OwnClock, Trajectory
+from whymask.theory.descent import CommonClock, Ending, MiniBatchDescent, OwnClock, Trajectory
 from whymask.theory.measures import accuracy
 from whymask.theory.network import Network
 from whymask.theory.objectives import CrossEntropy, PixelReconstruction, TeacherStudent
@@ -180,11 +180,12 @@ class Lab:
         onehot = torch.nn.functional.one_hot(labels, self.data.k).to(codes)
         moving = torch.ones(len(codes), dtype=torch.bool, device=codes.device)
         loss = codes.new_zeros(len(codes))
-        for _ in range(READ_OUT_STEPS):
+        ending = Ending(moving, READ_OUT_STEPS)
+        for step in range(READ_OUT_STEPS):
             chances = (scaled @ head.mT).log_softmax(2)
             loss = torch.where(moving, -(chances * onehot).sum(2).mean(1), loss)
             moving &= loss > self.regime.target
-            if not moving.any():
+            if ending.at(step, moving):
                 break
             gradient = (chances.exp() - onehot).mT @ scaled / codes.shape[1]
             head -= moving[:, None, None] * 2 / largest * gradient

@@ -1,6 +1,7 @@
 """Where a run computes, and how precisely: chosen by what the device is good at."""
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from whymask.data.batches import Batches, Draw, Images, Order
@@ -16,8 +16,11 @@ from whymask.data.crops import Augment
 from whymask.data.strong import Strong
 from whymask.devices import best_device, check_device
 from whymask.errors import WhymaskError
+from whymask.fabric import Fabric
 from whymask.progress import say
+from whymask.training.launch import launched_by
 from whymask.training.settings import RuntimeSettings
+from whymask.training.sharding import sharding
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -25,12 +28,17 @@ CHANNELS_LAST = ("cuda",)
 """Types of devices on which a CNN is in this memory format."""
 
 
-def make_fabric(config: RuntimeSettings) -> Fabric:
-    """A launched Fabric for `config`. Raises WhymaskError when the device is not there."""
+def make_fabric(config: RuntimeSettings, *, alone: bool = False) -> Fabric:
+    """A launched Fabric for `config`. Raises WhymaskError when the device is not there, where `config` and who started
+    the processes differ, and for several processes where what is done is done `alone`."""
     device = config.device if config.device != "auto" else best_device()
-    check_device(device, config.devices)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    devices, nodes, environment = launched_by(config)
+    check_device(device, devices)
+    if alone and devices * nodes > 1:
+        raise WhymaskError(
+            f"{devices * nodes} processes (--devices {devices}, --nodes {nodes}) for what one does alone; leave these "
+            f"out, and start it without torchrun or srun"
+        )
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported(False) else "32-true"
@@ -39,11 +47,21 @@ def make_fabric(config: RuntimeSettings) -> Fabric:
             "--precision 16-mixed was given for a CPU, which computes fp16 slowly or not at all; a GPU was expected. "
             "Use --precision 32-true, or --device cuda."
         )
-    fabric = Fabric(accelerator=device, devices=config.devices, precision=precision)
+    fabric = Fabric(
+        accelerator=device,
+        strategy=sharding(devices * nodes) if config.shard and devices * nodes > 1 else "auto",
+        devices=devices,
+        num_nodes=nodes,
+        precision=precision,
+        plugins=[environment],
+    )
     with _without_infos("lightning_fabric"):
         fabric.launch()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     if fabric.world_size > 1:
-        say(f"{fabric.world_size} processes share each batch")
+        os.environ |= {"RANK": str(fabric.global_rank), "WORLD_SIZE": str(fabric.world_size)}  # srun does not say so
+        say(f"{fabric.world_size} processes share each batch{f' on {nodes} nodes' if nodes > 1 else ''}")
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # costs a copy
     return fabric
 
@@ -109,3 +127,18 @@ def scaler_of(fabric: Fabric) -> torch.amp.GradScaler | None:
 def precision_of(fabric: Fabric) -> str:
     """Fabric's name of the precision in use, such as "32-true"."""
     return fabric._precision.precision
+
+
+@contextmanager
+def products_for(fabric: Fabric) -> Iterator[None]:
+    """Within, a GPU multiplies float32 in tf32, of 10 bits, where the rest is computed in 16 bits, and in full with
+    --precision 32-true. To be put around training: what is tested, explained or of the theory is not rounded so."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    rounds = fabric.device.type == "cuda" and precision_of(fabric) != "32-true"
+    torch.set_float32_matmul_precision("high" if rounds else "highest")
+    torch.backends.cudnn.allow_tf32 = rounds
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

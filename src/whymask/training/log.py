@@ -106,11 +106,12 @@ class Log:
         """Take what a step gave, unread."""
         self.unread.append(given)
 
-    def is_due(self, done: int) -> bool:
-        """Whether a line is full after `done` steps, or nothing was read for a second."""
-        return self._is_full(done) or time.monotonic() - self._last_read > SECONDS_BETWEEN_READINGS
+    def is_due(self) -> bool:
+        """Whether nothing was read for a second."""
+        return time.monotonic() - self._last_read > SECONDS_BETWEEN_READINGS
 
-    def _is_full(self, done: int) -> bool:
+    def is_full(self, done: int) -> bool:
+        """Whether a line is full after `done` steps."""
         return done % self.every == 0 or done == self.steps
 
     def read(self, is_timed: bool = False) -> Given | None:
@@ -137,7 +138,7 @@ class Log:
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
         done = given.step + 1
-        if not self._is_full(done):
+        if not self.is_full(done):
             return
         self.means = {name: total / self.count for name, total in self.sums.items()}
         self.first = self.first or self.means

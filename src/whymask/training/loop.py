@@ -8,10 +8,10 @@ import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,16 +19,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from whymask.data.batches import Batch, Batches
 from whymask.disk import write_json
 from whymask.errors import WhymaskError
+from whymask.fabric import Fabric
 from whymask.progress import Steps
 from whymask.randomness import derive
 from whymask.runs import RunFolder
-from whymask.training.device import scaler_of
+from whymask.training.compiling import Compiled, Compiling, compiled, planned
+from whymask.training.device import products_for, scaler_of
 from whymask.training.log import Given, Log
 from whymask.training.memory import told
 from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
+from whymask.training.sharding import beside_shards, gather_into, is_sharded, whole
 from whymask.training.state import State, resume
+from whymask.training.stopping import Asked, Meeting, Stop, stop_signal
 from whymask.training.stopping import Interrupted as Interrupted
-from whymask.training.stopping import stop_signal, stops
 
 LossOf = Callable[[nn.Module, Batch, int], Mapping[str, Tensor]]
 """(model, batch, step) -> {"loss": scalar, and further scalars to log}."""
@@ -77,25 +80,30 @@ def fit(
     seed: int,
     run: RunFolder,
     label: str,
+    compiling: Compiling = "auto",
 ) -> dict[str, Any]:
     """Train `training.model` in place, continuing from the run's last whole checkpoint.
 
-    Returns {"loss", "steps", "images_seen", "seconds", "data_wait"}.
+    Returns {"loss", "steps", "images_seen", "seconds", "data_wait"}, and "compiled", whether and why, where that was to
+    be decided.
     Raises Interrupted on SIGINT or SIGTERM, in all processes where one of them is sent it, after saving a checkpoint,
     and WhymaskError on a non-finite loss or gradient: the last good checkpoint stays, and nonfinite.json names the
     images and the seed of the step.
     """
-    model: Any = training.model
+    sharded = is_sharded(fabric)
+    model: Any = copy.deepcopy(training.model.cpu()) if sharded else training.model
     batches, steps = training.batches, training.steps
+    wrapped = fabric.setup_module(model)
     optimiser = make_optimiser(model, config)
-    wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
+    wrapped_optimiser: Any = fabric.setup_optimizers(optimiser)
     average = {} if config.ema is None else {k: v.clone() for k, v in model.state_dict().items()}
     scaler = scaler_of(fabric)
     state = State(model, optimiser, average, scaler)
     log = Log(run if fabric.is_global_zero else None, steps, batches)
+    meeting = Meeting(fabric)
     clock = log.clock
     withholds = fabric.device.type in ("cpu", "cuda")  # whose fused AdamW leaves out a step without asking the device
-    first = resume(run, state, log)
+    first = resume(fabric, run, state, log)
     model.train()
     last_saved = time.monotonic()
     with (
@@ -103,24 +111,27 @@ def fit(
         stop_signal() as stop,
         batches.ahead(range(first, steps)),
         told(fabric, training),
+        products_for(fabric),
+        compiled(model, planned(compiling, fabric.device.type, training)) as forward,
     ):
         for step in range(first, steps):
             began = time.perf_counter()
             rate = rate_at(step, steps, config)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["scale"]
-            torch.manual_seed(derive(seed, "step", step))
-            values, waited = _gradients(fabric, wrapped, training, step)
+            values, waited = forward.step(partial(_gradients, fabric, wrapped, training, step, seed, forward))
             if scaler is not None:
                 scaler.unscale_(optimiser)
-            norm = clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], config.clip)
-            loss: Any = fabric.all_reduce(values["loss"])
-            log.keep(Given(step, rate, batches.rows_of(step), values | {"loss": loss}, norm, scaler is not None))
+            norm = whole(clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], config.clip))
+            done = step + 1
+            values = meeting.means(values, partial(_asked, stop, log, done, last_saved, config))
+            log.keep(Given(step, rate, batches.rows_of(step), values, norm, scaler is not None))
             if scaler is None and withholds:
-                optimiser.found_inf = (~(loss.isfinite() & norm.isfinite())).float()  # type: ignore[attr-defined]
+                optimiser.found_inf = (~(values["loss"].isfinite() & norm.isfinite())).float()  # type: ignore[attr-defined]
             elif scaler is None:
                 _read(log, run, seed, is_timed=True)
-            wrapped_optimiser.step()  # a scaler leaves out such a step by itself
+            with beside_shards(fabric):
+                wrapped_optimiser.step()  # a scaler leaves out such a step by itself
             wrapped_optimiser.zero_grad()
             if hasattr(model, "after_step"):
                 model.after_step(step, steps)
@@ -129,26 +140,33 @@ def fit(
             clock.seconds += time.perf_counter() - began
             clock.waiting += waited
             clock.images += batches.batch_size
-            done = step + 1
-            stopping = stops(fabric, stop)
+            agreed = meeting.agreed(is_last=done == steps)
             validates = training.validate is not None and _validates_after(done, steps)
-            saves = stopping or done == steps or _is_due(done, last_saved, config)
-            if validates or saves or fabric.world_size > 1 or log.is_due(done):
+            saves = agreed.stop or agreed.save or done == steps or _is_numbered(done, config)
+            if validates or saves or agreed.read or log.is_full(done):
                 _read(log, run, seed)
                 if training.watch is not None and log.means:
                     log.warn(training.watch(log.first, log.means))
             bar.update(done, _note(log))
+            if sharded and validates:
+                gather_into(training.model, model, fabric.device)
             if fabric.is_global_zero and training.validate is not None and validates:
-                log.validated(done, training.validate())
+                with forward.aside():
+                    log.validated(done, training.validate())
                 model.train()
-            if fabric.is_global_zero and saves:
-                run.save_checkpoint(state.checkpoint(done, log))
+            if saves and (fabric.is_global_zero or sharded):
+                checkpoint = state.checkpoint(done, log)
+                if fabric.is_global_zero:
+                    run.save_checkpoint(checkpoint)
                 last_saved = time.monotonic()
-            if stopping:
+            if agreed.stop:
                 fabric.barrier()  # a process that ends ends the others, who may be writing
                 raise Interrupted(f"stopped after step {done} of {steps}; the same command continues {run.path}")
     state.use_average()
+    if sharded:
+        gather_into(training.model, model, fabric.device)
     return {
+        **({"compiled": forward.plan.text} if forward.plan.text else {}),
         "loss": log.last_loss,
         "steps": steps,
         "images_seen": clock.images,
@@ -158,8 +176,11 @@ def fit(
     }
 
 
-def _gradients(fabric: Fabric, wrapped: Any, training: Training, step: int) -> tuple[dict[str, Tensor], float]:
+def _gradients(
+    fabric: Fabric, wrapped: Any, training: Training, step: int, seed: int, forward: Compiled
+) -> tuple[dict[str, Tensor], float]:
     """Those of a step's batch, part by part; the means of what the parts gave, and the seconds waited for data."""
+    torch.manual_seed(derive(seed, "step", step))
     parts, waited = training.batches.parts, 0.0
     given: list[Mapping[str, Tensor]] = []
     for part in range(parts):
@@ -169,7 +190,7 @@ def _gradients(fabric: Fabric, wrapped: Any, training: Training, step: int) -> t
         with fabric.no_backward_sync(wrapped, enabled=part < parts - 1):
             losses = training.loss_of(wrapped, batch, step)
             fabric.backward(losses["loss"] if parts == 1 else losses["loss"] / parts)
-        given.append({name: value.detach() for name, value in losses.items()})
+        given.append(forward.kept(losses))
     if parts == 1:
         return dict(given[0]), waited
     return {name: torch.stack([values[name] for values in given]).mean() for name in given[0]}, waited
@@ -179,10 +200,14 @@ def _validates_after(done: int, steps: int) -> bool:
     return done * VALIDATIONS // steps > (done - 1) * VALIDATIONS // steps
 
 
-def _is_due(done: int, last_saved: float, config: TrainingConfig) -> bool:
-    if config.checkpoint_every is not None:
-        return done % config.checkpoint_every == 0
-    return time.monotonic() - last_saved > SECONDS_BETWEEN_CHECKPOINTS
+def _asked(stop: Stop, log: Log, done: int, last_saved: float, config: TrainingConfig) -> Asked:
+    """What this process asks for after `done` steps, of what is not decided by their number."""
+    is_old = config.checkpoint_every is None and time.monotonic() - last_saved > SECONDS_BETWEEN_CHECKPOINTS
+    return Asked(stop.requested, is_old, log.is_due())
+
+
+def _is_numbered(done: int, config: TrainingConfig) -> bool:
+    return config.checkpoint_every is not None and done % config.checkpoint_every == 0
 
 
 def _note(log: Log) -> str:
@@ -197,7 +222,8 @@ def _read(log: Log, run: RunFolder, seed: int, *, is_timed: bool = False) -> Non
     if bad is None:
         return
     where, loss = run.path / "nonfinite.json", str(log.latest)
-    write_json(where, {"step": bad.step, "seed": seed, "loss": loss, "rows": bad.rows.tolist()})
+    if log.run is not None:
+        write_json(where, {"step": bad.step, "seed": seed, "loss": loss, "rows": bad.rows.tolist()})
     raise WhymaskError(
         f"the loss or its gradient was not finite at step {bad.step} (loss {loss}). The last good checkpoint is kept "
         f"in {run.path}, and {where.name} lists the batch's images. Lower the learning rate, or look at these images."

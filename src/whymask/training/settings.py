@@ -20,16 +20,23 @@ class RuntimeSettings:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a GPU if there is one: cuda, or mps, that of an Apple Mac."""
     devices: int = 1
-    """How many GPUs (or CPU processes) share each batch, by distributed data parallel."""
+    """How many GPUs (or CPU processes) of each node share each batch, by distributed data parallel."""
+    nodes: int = 1
+    """On how many nodes (machines), started by torchrun or srun: docs/cluster.md."""
+    shard: bool = False
+    """Divide weights, gradients and moments of a ViT among the processes (FSDP2), where one GPU has no room for all."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """auto: bf16-mixed on a GPU that has it, else 32-true: most CPUs multiply bf16 far slower than fp32. 16-mixed, with
-    a scaled loss, is for GPUs that have no bf16."""
+    a scaled loss, is for GPUs that have no bf16. In both, what stays fp32 is multiplied in tf32, in 32-true nothing."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether torch.compile compiles what is trained, which takes a minute at first: auto on a CUDA GPU, of a ViT and
+    of classifiers, where the run is long enough to earn that back. Results differ by rounding."""
     threads: int | None = None
     """CPU threads; default: what PyTorch finds. Bit-identical resuming needs the same number, so it is recorded."""
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for no thread or no device."""
-        for name, value in (("threads", self.threads), ("devices", self.devices)):
+        for name, value in (("threads", self.threads), ("devices", self.devices), ("nodes", self.nodes)):
             if value is not None and value < 1:
                 raise WhymaskError(f"--{name} {value} was given; at least 1 was expected; change it, or leave it out")
 
@@ -41,8 +48,9 @@ class TrainingSettings:
 
     epochs: int | None = None
     """Passes over the training images; the stage says what the default is."""
-    batch_size: int = 128
-    """Images a step. Fewer images than this make one batch."""
+    batch_size: int | Literal["auto"] = 128
+    """Images a step. Fewer images than this make one batch. auto: the largest that fits the GPU; on a CPU the
+    default."""
     learning_rate: float | None = None
     """Peak learning rate, reached after the warm-up; default: 1e-3 at the default batch size, and the square root of
     how many times as large a batch is (arXiv 2205.10287) as many times that."""
@@ -65,21 +73,21 @@ class TrainingSettings:
     """In how many parts a batch is computed, one after another, for less memory: the same step to rounding, where
     nothing is counted over a batch, as batch norm does, and nothing is drawn in it, as drop path is."""
     recompute: bool = field(default=False, metadata=LATER)
-    """Of a ViT: compute on the way back again what blocks would keep for it. Less memory, the same bits, about a third
-    more time."""
+    """Compute on the way back again what blocks would keep for it. Less memory, the same bits, about a third more time
+    of a ViT. Of the two-layer encoder it is refused."""
 
     @property
     def peak(self) -> float:
         """The peak learning rate, given or by the batch."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return RATE * math.sqrt(self.batch_size / type(self).batch_size)
+        return RATE * math.sqrt(int(self.batch_size) / int(type(self).batch_size))
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for a setting out of its range."""
         ranges: dict[str, tuple[bool, str]] = {
             "epochs": (self.epochs is None or self.epochs >= 1, "at least 1"),
-            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "batch_size": (self.batch_size == "auto" or self.batch_size >= 1, "at least 1"),
             "learning_rate": (self.learning_rate is None or self.learning_rate > 0, "above 0"),
             "weight_decay": (self.weight_decay >= 0, "0 or more"),
             "beta2": (0 <= self.beta2 < 1, "from 0 to below 1"),
@@ -93,7 +101,7 @@ class TrainingSettings:
         for name, (fits, expected) in ranges.items():
             if not fits:
                 raise WhymaskError(f"{name} {getattr(self, name)} was given; {expected} was expected; change it")
-        if self.batch_size % self.accumulate:
+        if self.batch_size != "auto" and self.batch_size % self.accumulate:
             raise WhymaskError(
                 f"--accumulate {self.accumulate} parts of a batch of {self.batch_size} images; parts of one size were "
                 f"expected; give another of the two, such as --batch-size "

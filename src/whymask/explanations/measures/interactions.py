@@ -19,7 +19,7 @@ from whymask.explanations.cast import Cast
 from whymask.explanations.drawing import Told, dots, levelled, select
 from whymask.explanations.fill import FILLED, FILLINGS, Filling
 from whymask.explanations.measure import Drawing, Expectation, Measure, numbers_of, of_each
-from whymask.explanations.networks import BATCH, Member, Role
+from whymask.explanations.networks import Member, Role
 from whymask.explanations.numbers import Key, Number, Scores
 from whymask.explanations.regions import regions
 from whymask.explanations.shown import Shown
@@ -47,7 +47,9 @@ def take(cast: Cast, shown: Shown) -> list[Number]:
     for name, filler in some.fillers.items():
 
         def found_in(network: Member, filler: Tensor = filler) -> np.ndarray:
-            return interactions(masked_values(network, some.images, some.labels, filler, where, BATCH))
+            images, labels, filler = map(network.there, (some.images, some.labels, filler))
+            size = network.at_once("logits", network.logits, images)
+            return interactions(masked_values(network.logits, images, labels, filler, where, size))
 
         found = of_each(NAME, cast, found_in)
         for role, seeds in found.items():
@@ -74,6 +76,8 @@ def _against_readout(
 
 def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
     """log p / (1 - p) of each class in `labels` (B,), from logits (B, k): float64 (B,)."""
+    if logits.device.type == "mps":  # which has no float64
+        logits, labels = logits.cpu(), labels.cpu()
     logits = logits.double()
     own = logits.gather(1, labels[:, None])
     return own[:, 0] - logits.scatter(1, labels[:, None], -torch.inf).logsumexp(dim=1)
@@ -91,21 +95,20 @@ def masked_values(
     """v(T) of each image for every set T of shown regions: float64 (m, 2^n).
 
     Args:
-        network: images (B, C, h, w) -> logits (B, k).
+        network: images (B, C, h, w) -> logits (B, k), where all that is given is; it is asked nothing meanwhile.
         filler: what hidden pixels become, (m, C, h, w).
         where: from `regions`.
         batch: maskings, of one image or of several, that are in memory at once.
     """
-    n, m = int(where.max()) + 1, len(images)
-    subsets = torch.arange(2**n)
-    shown_region = (subsets[:, None] >> torch.arange(n)) & 1 > 0
-    place = torch.from_numpy(where)
-    values = torch.empty(m * 2**n, dtype=torch.float64)
-    for part in torch.arange(m * 2**n).split(batch):
+    n, m, device = int(where.max()) + 1, len(images), images.device
+    regions = torch.arange(n, device=device)
+    shown_region = (torch.arange(2**n, device=device)[:, None] >> regions) & 1 > 0
+    place, values = torch.from_numpy(where).to(device), []
+    for part in torch.arange(m * 2**n, device=device).split(batch):
         image, subset = part // 2**n, part % 2**n
         shown = shown_region[subset][:, place].unsqueeze(1)
-        values[part] = log_odds(network(torch.where(shown, images[image], filler[image])), labels[image])
-    return values.view(m, 2**n).numpy()
+        values.append(log_odds(network(torch.where(shown, images[image], filler[image])), labels[image]))
+    return torch.cat(values).cpu().view(m, 2**n).numpy()
 
 
 def interactions(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ from itertools import combinations
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from scipy.stats import hypergeom
 from torch import Tensor
 
 from whymask.explanations.cast import Cast
@@ -204,6 +203,8 @@ def _overlap(a: Tensor, b: Tensor) -> Tensor:
 def overlap_by_chance(cells: int, top: int) -> float:
     """Expected intersection over union of two random sets of `top` of `cells` (hypergeometric)."""
     common = np.arange(top + 1)
+    from scipy.stats import hypergeom  # slow to import
+
     return float((hypergeom.pmf(common, cells, top, top) * common / (2 * top - common)).sum())
 
 

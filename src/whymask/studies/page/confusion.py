@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from whymask.stages.speaking import leading_of
 from whymask.studies.page.results import BASELINES, arms_of, lead_of
 
 Row = dict[str, Any]
@@ -44,7 +45,7 @@ def most_confused(study: Row) -> list[Row]:
         for row in study["confusion"]
         if row["labels_per_class"] == labels
     }
-    sides = [counts.get(name) for name in (BASELINES[0], study["setting"].get("method"))]
+    sides = [counts.get(name) for name in (BASELINES[0], leading_of(study))]
     baseline, arm = (side if side is not None and side.shape == (len(classes),) * 2 else None for side in sides)
     if baseline is None or arm is None:
         return []

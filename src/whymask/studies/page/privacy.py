@@ -37,7 +37,7 @@ def without_names(study: dict[str, Any]) -> dict[str, Any]:
 
     Classes become "class 0", "class 1", ..., targets "target 0", ... in the data's order.
     """
-    study = _without_metrics(study)
+    study = _without_origins(_without_metrics(study))
     classes = study["data"].get("classes") or []
     setting, provenance = study["setting"], study["provenance"]
     hidden = dict(study)
@@ -61,6 +61,24 @@ def without_names(study: dict[str, Any]) -> dict[str, Any]:
         for row in study["per_class"]
     ]
     return hidden
+
+
+def _without_origins(study: dict[str, Any]) -> dict[str, Any]:
+    """Arms that start from given weights, which are named after their files, by number: "init=1"."""
+    given = [arm for arm in study["setting"].get("arms") or {} if "=" in arm]
+    numbered = {arm: f"{arm.partition('=')[0]}={number}" for number, arm in enumerate(given, start=1)}
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {renamed(key): renamed(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [renamed(inner) for inner in value]
+        if isinstance(value, str):
+            for arm in sorted(numbered, key=len, reverse=True):
+                value = value.replace(arm, numbered[arm])
+        return value
+
+    return renamed(study) if numbered else study
 
 
 def _without_keys(found: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from whymask.errors import WhymaskError
 from whymask.report.text import count, known
+from whymask.stages.speaking import leading_of
 from whymask.studies.table import row_key
 from whymask.studies.verdict import in_short
 from whymask.tasks import TASKS, Classification, Task
@@ -171,7 +172,7 @@ def is_verdict_row(study: Row, row: Row) -> bool:
     """Whether a pair is one that the verdict rests on."""
     given = study["verdict"]
     same = (row["metric"], row["labels_per_class"]) == (given.get("metric"), given.get("labels_per_class"))
-    return same and row["baseline"] in BASELINES and row["arm"] == study["setting"].get("method", row["arm"])
+    return same and row["baseline"] in BASELINES and leading_of(study) in (None, row["arm"])
 
 
 def level_table(study: Row) -> Row:

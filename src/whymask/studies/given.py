@@ -1,0 +1,87 @@
+"""Starts from weights of elsewhere, public ones or those of another run, each an arm of its own architecture."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, cast
+
+from whymask.data.prepare import Moments
+from whymask.data.preprocessing import Preprocessing
+from whymask.encoders import Encoder, EncoderConfig, EncoderSettings, build_encoder, resolve
+from whymask.encoders.checkpoints import described, is_run, load_checkpoint
+from whymask.errors import WhymaskError
+from whymask.methods import MethodConfig, asked_of, encoder_for, resolve_method
+from whymask.stages.context import Context
+from whymask.stages.speaking import weights_of
+from whymask.stages.start import Start
+from whymask.studies.settings import INIT, StudySettings, Weights
+
+Kind = Literal["init", "continue", "frozen"]
+
+
+@dataclass(frozen=True)
+class GivenStart:
+    """An arm that starts from given weights.
+
+    kind: init fine-tunes them; continue pretrains them further by the study's method first; frozen trains a linear head
+    on their features. origin: the path of a run or checkpoint, `partial` where some of its weights may be missing.
+    encoder: theirs, fitted to the study's images. moments: the mean and deviation of the channels that they were
+    trained with; None for the study's own. method: of one that is continued, fitted to its encoder.
+    """
+
+    arm: str
+    kind: Kind
+    origin: str
+    partial: bool
+    encoder: EncoderConfig
+    moments: Moments | None = None
+    method: MethodConfig | None = None
+
+    def build(self, prep: Preprocessing, seed: int) -> Encoder:
+        """The encoder with the weights, for images of this preprocessing; what they lack, drawn from `seed`."""
+        encoder = build_encoder(self.encoder, prep.size, prep.channels, seed)
+        try:
+            encoder.origin = load_checkpoint(encoder, Path(self.origin), self.partial)
+        except WhymaskError as error:
+            raise WhymaskError(f"{self.asked}: {error}") from None
+        return encoder
+
+    @property
+    def asked(self) -> str:
+        return f"--init {self.origin}" if self.arm == INIT else f"--starts {self.kind}={self.origin}"
+
+    def seen_by(self, context: Context) -> Context:
+        """The same images, standardised as the weights were trained to see them."""
+        if self.moments is None:
+            return context
+        mean, std = self.moments
+        images = context.prepared.images
+        own = replace(images.preprocessing, mean=mean, std=std)
+        return replace(context, prepared=replace(context.prepared, images=replace(images, preprocessing=own)))
+
+
+def given_starts(asked: StudySettings, encoder: EncoderConfig, prep: Preprocessing) -> tuple[GivenStart, ...]:
+    """The starts from given weights that a study with this `encoder` compares, on images of this preprocessing.
+
+    Raises WhymaskError, which names the start, for weights that are not there, or do not fit."""
+    starts = [_given(weights, asked, encoder, prep) for weights in asked.given]
+    if asked.init is not None:
+        starts.append(GivenStart(INIT, "init", str(asked.init), asked.init_partial, encoder))
+    return tuple(starts)
+
+
+def _given(weights: Weights, asked: StudySettings, encoder: EncoderConfig, prep: Preprocessing) -> GivenStart:
+    try:
+        origin = str(weights_of(weights.origin, None))
+        knows = is_run(Path(origin)) or described(Path(origin)).encoder.name != "auto"
+        start = Start.of(origin, EncoderSettings() if knows else encoder.asked(), asked.init_partial)
+        fits = encoder_for(asked.method, start.encoder) if weights.kind == "continue" else start.encoder
+        config = resolve(fits, prep.size, prep.channels)
+        method = None
+        if weights.kind == "continue":
+            method = resolve_method(asked.method, asked_of(asked), config, prep.size)
+        moments = start.about.moments if start.run is None else (start.run.transform.mean, start.run.transform.std)
+        if moments is not None and len(moments[0]) != prep.channels:
+            moments = None
+        return GivenStart(weights.arm, cast(Kind, weights.kind), origin, asked.init_partial, config, moments, method)
+    except WhymaskError as error:
+        raise WhymaskError(f"--starts {weights.kind}={weights.origin}: {error}") from None

@@ -1,0 +1,89 @@
+"""A study's cells are run: one after another in this process, or several at once on a Ray cluster."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from whymask.progress import Steps, say, time_left
+from whymask.studies.cells import Cell, Runner
+from whymask.studies.cluster import Cluster
+from whymask.studies.pace import Pace, operations_of
+
+
+def run_cells(runner: Runner, cells: Sequence[Cell], cluster: Cluster | None = None) -> None:
+    """Run what is not finished; say what came out, what failed, and how long the others still take."""
+    runner.context.by_first(lambda: runner.redo_damaged(cells))
+    told = Told(runner, cells, cluster)
+    if cluster is not None:
+        _at_once(runner, cells, cluster, told)
+        return
+    for position, cell in enumerate(cells, start=1):
+        place, began = f"[{position}/{len(cells)}] ", time.monotonic()
+        told(cell, runner.run(cell, place), time.monotonic() - began)
+
+
+class Told:
+    """Says what came of each cell, in the order in which they end, and how long the others still take."""
+
+    def __init__(self, runner: Runner, cells: Sequence[Cell], cluster: Cluster | None) -> None:
+        self.runner, self.cluster, self.count, self.ended = runner, cluster, len(cells), 0
+        self.unfinished = [cell for cell in cells if not (runner.folder(cell) / "result.json").exists()]
+        self.pace = Pace(operations_of(runner, self.unfinished), self.unfinished) if self.unfinished else None
+
+    def __call__(self, cell: Cell, result: dict[str, Any], seconds: float) -> None:
+        self.ended += 1
+        if self.pace is not None and cell in self.unfinished:
+            self.pace.done(cell, None if "error" in result or "busy" in result else seconds)
+            self.unfinished.remove(cell)
+        say(f"[{self.ended}/{self.count}] {cell.title}{_outcome(self.runner, result)}{self.left()}")
+
+    def left(self) -> str:
+        """ "; about 5 min left", where something tells."""
+        seconds = None if self.pace is None else self.pace.seconds_left()
+        if seconds is None:
+            return ""
+        at_once = 1 if self.cluster is None else max(1, min(self.cluster.at_once(), len(self.unfinished)))
+        return f"; {time_left(seconds / at_once)}"
+
+
+def _outcome(runner: Runner, result: dict[str, Any]) -> str:
+    """What a cell came to, by name: ": accuracy 0.17", ": loss 0.5312", " failed: ..."."""
+    if "error" in result:
+        return f" failed: {result['error']}"
+    if "busy" in result:
+        return f" left to another process: {result['busy']}"
+    metric = runner.config.metric
+    value = result.get("metrics", {}).get(metric)
+    if value is not None:
+        return f": {runner.context.prepared.task.describe(metric).title} {value:#.3g}"
+    return f": loss {result['loss']:.4f}" if result.get("loss") is not None else ""
+
+
+def _at_once(runner: Runner, cells: Sequence[Cell], cluster: Cluster, told: Told) -> None:
+    """Pretraining before the cells that start from it. As without Ray, a cell that fails is marked, those that start
+    from it fail with its error, and all others are run."""
+    from whymask.studies.seats import Crew, Job, Ran
+
+    todo = list(told.unfinished)
+    for cell in cells:
+        if cell not in todo:
+            told(cell, runner.run(cell), 0.0)  # finished before
+    by_name = {cell.name: cell for cell in todo}
+    jobs = [Job(cell.name, cell.title, run_there, (cell,), runner.starts_from(cell)) for cell in todo]
+
+    def done(job: Job, ran: Ran) -> None:
+        cell = by_name[job.name]
+        for line in ran.said:
+            say(f"{cell.title}: {line}")
+        told(cell, ran.result if ran.lost is None else runner.mark_failed(cell, ran.lost), ran.seconds)
+
+    def show(running: dict[str, str]) -> None:
+        bar.show(told.ended, f"[{told.ended}/{len(cells)}] {' | '.join([*running.values(), 'all cells'])}{told.left()}")
+
+    with Steps("cells", len(cells)) as bar:
+        Crew(cluster, runner, jobs).run(done, show)
+
+
+def run_there(runner: Runner, cell: Cell, *, wait: bool) -> dict[str, Any]:
+    """A cell, in a process of the cluster."""
+    return runner.run(cell, wait=wait)

@@ -1,0 +1,218 @@
+"""Starts from given weights, each an arm of its own architecture, and which of all is the road to take."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from scipy.stats import ttest_rel
+
+from pages import words_of
+from tiny import GLYPHS, new_encoder, tiny_settings
+from whymask import cli, predict, study
+from whymask.data.prepare import prepare
+from whymask.data.settings import DataSettings
+from whymask.disk import read_json
+from whymask.encoders import EncoderSettings, save_encoder
+from whymask.errors import WhymaskError
+from whymask.flags import flags_of
+from whymask.mistakes import method_of
+from whymask.stages.record import read_record
+from whymask.studies.page import write_study_page
+from whymask.studies.roads import LEVEL, holm, p_over_images, p_over_seeds, road_text, roads
+from whymask.studies.settings import StudySettings
+from whymask.tasks import Classification
+
+MEAN, STD = (0.25,), (0.5,)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two starts: own/, a run's encoder that is scratch's of seed 0, and vit/, a folder as timm leaves it."""
+    root = tmp_path_factory.mktemp("weights")
+    prep = prepare(GLYPHS, DataSettings(), multiple_of=4).images.preprocessing
+    save_encoder(new_encoder(EncoderSettings(width=4), prep.size, prep.channels), prep, root / "own")
+    torch.manual_seed(1)
+    net = timm.create_model("test_vit", num_classes=3, in_chans=1, img_size=32, patch_size=8)
+    (root / "vit").mkdir()
+    save_file(net.state_dict(), root / "vit" / "model.safetensors")
+    cfg = {"input_size": [1, 32, 32], "mean": MEAN, "std": STD, "license": "cc-by-4.0"}
+    about = {"architecture": "test_vit", "pretrained_cfg": cfg, "model_args": {"img_size": 32, "patch_size": 8}}
+    (root / "vit" / "config.json").write_text(json.dumps(about))
+    return root
+
+
+@pytest.fixture(scope="module")
+def out(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study of one seed with all kinds of starts."""
+    out = tmp_path_factory.mktemp("starts") / "study"
+    starts = ("scratch", "mae", f"init={weights / 'own'}", f"continue={weights / 'vit'}", f"frozen={weights / 'vit'}")
+    settings = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), scratch_long="none", starts=starts)
+    study(GLYPHS, out=out, settings=settings, explain=False)
+    return out
+
+
+@pytest.fixture(scope="module")
+def table(out: Path) -> dict[str, Any]:
+    return read_json(out / "study.json")
+
+
+def predictions(folder: Path) -> np.ndarray:
+    return np.load(folder / "predictions.npz")["log_probabilities"]
+
+
+def test_every_start_is_an_arm(table: dict[str, Any]) -> None:
+    arms = [cell["arm"] for cell in table["cells"]]
+    assert arms == ["scratch", "mae", "init=own", "continue=vit", "frozen=vit"]
+    assert [row["method"] for row in table["pretraining"]] == ["mae", "continue=vit"]
+    assert {row["arm"] for row in table["pairs"]} == {"mae", "init=own", "continue=vit", "frozen=vit"}
+    about = table["setting"]["arms"]
+    assert {name: row["network"] for name, row in about.items()} == {
+        **dict.fromkeys(("scratch", "mae", "init=own"), "plain_cnn"),
+        **dict.fromkeys(("continue=vit", "frozen=vit"), "test_vit"),
+    }
+    assert "cc-by-4.0" in about["frozen=vit"]["weights"]
+    assert about["frozen=vit"]["train"] == "head" != about["continue=vit"]["train"]
+
+
+def test_weights_that_are_scratchs_give_what_scratch_gives(out: Path) -> None:
+    cells = out / "cells"
+    assert np.array_equal(predictions(cells / "init=own-2-0"), predictions(cells / "scratch-2-0"))
+
+
+def test_a_frozen_start_keeps_its_weights_and_its_own_standardisation(out: Path, weights: Path) -> None:
+    there = load_file(weights / "vit" / "model.safetensors")
+    left = load_file(out / "cells" / "frozen=vit-2-0" / "encoder" / "encoder.safetensors")
+    assert left.keys() == there.keys() - {"head.weight", "head.bias"}
+    assert all(torch.equal(tensor, there[name]) for name, tensor in left.items())
+    prep = read_json(out / "cells" / "frozen=vit-2-0" / "encoder" / "encoder.json")["preprocessing"]
+    assert (tuple(prep["mean"]), tuple(prep["std"])) == (MEAN, STD)
+    assert set(read_json(out / "cells" / "frozen=vit-2-0" / "result.json")["knn"]) >= {"accuracy", "balanced_accuracy"}
+
+
+def test_a_continued_start_is_pretrained_further_first(out: Path, weights: Path) -> None:
+    pretrained = read_record(out / "cells" / "pretrain-continue=vit-0")
+    assert (pretrained.origin, pretrained.method) == (str(weights / "vit"), "mae")
+    finetuned = read_record(out / "cells" / "continue=vit-2-0")
+    assert (finetuned.origin, finetuned.method) == ("../pretrain-continue=vit-0", "mae")
+    there = load_file(weights / "vit" / "model.safetensors")
+    left = load_file(out / "cells" / "pretrain-continue=vit-0" / "encoder" / "encoder.safetensors")
+    moved = [float((left[name] - there[name]).abs().max()) for name in left]
+    assert 0 < max(moved) < 0.1
+
+
+def test_the_page_says_which_road_and_hides_the_names_of_files(table: dict[str, Any], out: Path) -> None:
+    (road,) = table["roads"]
+    assert road["labels_per_class"] == 2 and len(road["comparisons"]) == 10
+    assert not any(row["counts"] for row in road["comparisons"])  # of one seed nothing is known
+    assert set(road["neighbours"]) == {"frozen=vit"}
+    page = words_of((out / "report.html").read_text(encoding="utf-8"))
+    assert road["text"] in page and "test_vit" in page
+    hidden = write_study_page(out, names=False).read_text(encoding="utf-8")
+    write_study_page(out)
+    assert "continue=1" in hidden and "=vit" not in hidden and "=own" not in hidden
+
+
+def test_given_weights_alone_are_a_study_and_speak_for_it(weights: Path, tmp_path: Path) -> None:
+    starts = (f"frozen={weights / 'vit'}",)
+    settings = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), starts=starts)
+    found = study(GLYPHS, out=tmp_path / "study", settings=settings, explain=False)
+    assert [cell["arm"] for cell in found["cells"]] == ["scratch", "frozen=vit"] and not found["pretraining"]
+    assert found["setting"]["leading"] == "frozen=vit"
+    rows = predict(tmp_path / "study", GLYPHS, out=tmp_path / "found.csv")
+    assert len(rows) and read_record(tmp_path / "study" / "cells" / "frozen=vit-2-0").arm == "frozen=vit"
+    with pytest.raises(WhymaskError, match="--hours 1 was given; it fits how long to pretrain"):
+        study(GLYPHS, out=tmp_path / "other", settings=settings, hours=1)
+
+
+@pytest.mark.parametrize(
+    ("starts", "said"),
+    [
+        (("maae",), "--starts maae: expected scratch, a method"),
+        (("finish=x",), "--starts finish=x: expected"),
+        (("init=",), "--starts init=: expected"),
+        (("mae", "spark"), "one method was expected"),
+        (("scratch",), "nothing to compare with it"),
+        (("init=a/x", "init=b/x"), "names init=x twice"),
+    ],
+)
+def test_starts_that_are_none_are_refused(starts: tuple[str, ...], said: str) -> None:
+    with pytest.raises(WhymaskError, match=said):
+        StudySettings(starts=starts)
+
+
+def test_a_method_among_the_starts_is_the_studys() -> None:
+    assert StudySettings(starts=("scratch", "data2vec")).method == "data2vec"
+    assert StudySettings(starts=("init=x",)).pretrains is False
+    flags = flags_of(cli.COMMANDS["study"])
+    assert method_of(flags, ["study", "x", "--starts", "scratch", "data2vec", "--seeds", "3"]) == "data2vec"
+    assert method_of(flags, ["study", "x", "--starts", "init=y", "--out", "mae"]) == "mae"
+
+
+def test_weights_that_are_not_there_or_do_not_fit_are_told_before_anything_is_written(
+    weights: Path, tmp_path: Path
+) -> None:
+    for starts, said in (
+        ((f"init={tmp_path / 'none'}",), "--starts init=.*none.*no such"),
+        ((f"frozen={weights / 'vit'}",), "--starts frozen=.*do not fit"),
+    ):
+        with pytest.raises(WhymaskError, match=said):
+            settings = tiny_settings(starts=starts, data=DataSettings(channels=3, size=40))
+            study(GLYPHS, out=tmp_path / "study", settings=settings)
+        assert not (tmp_path / "study").exists()
+
+
+# the statistics ------------------------------------------------------------------------------------------------
+
+
+def test_holm_on_a_worked_example() -> None:
+    """By hand: 4 x 0.005, 3 x 0.01, 2 x 0.03, then 0.04, which may not be smaller than the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == [] and holm([0.7, 0.9]) == [1.0, 1.0]
+
+
+def test_p_over_seeds_is_students() -> None:
+    random = np.random.default_rng(0)
+    arm, other = (dict(enumerate(random.normal(size=5))) for _ in range(2))
+    expected = ttest_rel(list(arm.values()), list(other.values())).pvalue
+    assert p_over_seeds(arm, other) == pytest.approx(expected)
+    assert p_over_seeds({0: 1.0, 1: 1.0}, {0: 0.0, 1: 0.1}) == 1.0
+    assert p_over_seeds(dict.fromkeys(range(3), 0.5), dict.fromkeys(range(3), 0.5)) == 1.0
+
+
+def test_p_over_images_is_how_often_the_sign_changes() -> None:
+    drawn = np.array([0.1] * 990 + [-0.1] * 10)
+    assert p_over_images(drawn) == p_over_images(-drawn) == pytest.approx(2 * 11 / 1001)
+    assert p_over_images(np.zeros(100)) == 1.0
+
+
+def test_chance_is_seldom_taken_for_a_difference() -> None:
+    """Of 400 studies of five starts that are all alike, at most some 5 % have any pair that counts."""
+    random, about = np.random.default_rng(0), Classification(("a", "b")).describe("accuracy")
+    wrong = 0
+    for _ in range(400):
+        arms = {name: dict(enumerate(0.8 + 0.02 * random.normal(size=5))) for name in "abcde"}
+        pairs = {(one, other): None for one in arms for other in arms}
+        wrong += any(row["counts"] for row in roads(arms, about, pairs)["comparisons"])
+    assert wrong / 400 < LEVEL + 0.03
+
+
+def test_the_best_start_is_named_with_what_it_beats_and_what_it_does_not() -> None:
+    task = Classification(("a", "b"))
+    about, seeds = task.describe("accuracy"), range(5)
+    arms = {
+        "scratch": {seed: 0.5 + 0.01 * seed for seed in seeds},
+        "mae": {seed: 0.8 + 0.011 * seed for seed in seeds},
+        "init=x": {seed: 0.81 + 0.01 * ((3 * seed) % 5) for seed in seeds},
+    }
+    pairs = {(one, other): np.full(2000, 0.1) for one in arms for other in arms}
+    road = roads(arms, about, pairs) | {"labels_per_class": 10}
+    said = road_text(road, about, task)
+    assert "At 10 labels a class init=x has the best mean, 0.83 accuracy; it is better than scratch (0.52);" in said
+    assert "that it is better than mae (0.822) may be chance" in said and "for 3 comparisons" in said
+    images = {key: np.random.default_rng(0).normal(size=2000) for key in pairs}
+    assert not any(row["counts"] for row in roads(arms, about, images)["comparisons"])
