@@ -12,7 +12,8 @@ from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
 from whymask.disk import read_arrays
 from whymask.encoders import Encoder, EncoderSettings, build_encoder, load_encoder, resolve
-from whymask.encoders.checkpoints import Described, described, is_run, load_checkpoint
+from whymask.encoders.checkpoints import is_run, load_checkpoint
+from whymask.encoders.described import Described, described
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding, say
 from whymask.runs import folder_with
