@@ -73,7 +73,7 @@ def _setting(cast: Cast, shown: Shown) -> dict[str, Any]:
         "size": list(cast.preprocessing.size),
         "cells": list(shown.cells),
         "regions": settings.regions,
-        "batch": BATCH,
+        "batch": None if cast.fabric.device.type == "cuda" else BATCH,  # there, what fits
         "measures": list(settings.measures),
         "seeds": sorted(cast.networks["pretrained"]),
         "pretrained": cast.pretrained,
