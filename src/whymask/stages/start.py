@@ -57,8 +57,8 @@ class Start:
         encoder = about.merged(asked)
         if encoder.name == "auto":
             raise WhymaskError(
-                f"--from {origin}: nothing beside the weights says of which network they are; name it with --encoder, "
-                "such as --encoder vit_base_patch16_224"
+                f"--from {origin}: {about.unknown or 'nothing beside the weights says of which network they are'}; "
+                "name it with --encoder, such as --encoder vit_base_patch16_224"
             )
         return cls(path, encoder, None, about, partial)
 
