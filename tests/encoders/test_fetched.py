@@ -42,7 +42,13 @@ def lay_out(hub: Path, repository: str, weights: bool = True) -> Path:
     snapshot.mkdir(parents=True)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text(snapshot.name)
-    cfg = {"input_size": [1, 32, 32], "mean": [0.25], "std": [0.5], "license": "apache-2.0"}
+    cfg = {
+        "input_size": [1, 32, 32],
+        "mean": [0.25],
+        "std": [0.5],
+        "license": "apache-2.0",
+        "interpolation": "bilinear",
+    }
     args = {"img_size": 32, "patch_size": 8}
     config = {"architecture": "test_vit", "pretrained_cfg": cfg, "model_args": args}
     (snapshot / "config.json").write_text(json.dumps(config))
@@ -154,6 +160,7 @@ def test_stages_take_names(hub: Path, tmp_path: Path, whymask: Any, capsys: pyte
     out = tmp_path / "run"
     assert whymask("finetune", GLYPHS, "--from", "test_vit.r160_in1k", *small, "--out", out) == 0
     said = " ".join(capsys.readouterr().err.split())
+    assert "these weights were trained on bilinear resized images; here they are bicubic" in said
     assert f"weights from hf-hub:timm/test_vit.r160_in1k@{snapshot.name}, all" in said and "licence: apache-2.0" in said
     assert read_record(out).origin == str(snapshot)
     prep = read_json(out / "encoder" / "encoder.json")["preprocessing"]

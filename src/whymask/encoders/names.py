@@ -79,8 +79,8 @@ def to_timm(state: State, net: Any, origin: Any) -> tuple[State, set[str]]:
     """
     if any(key.startswith("modality_encoders.") for key in state):
         raise WhymaskError(
-            f"{origin} holds an encoder of data2vec 2.0, whose blocks normalise behind each sum, as none of timm's do, "
-            "so its weights cannot be used. Give those of data2vec 1.0 (transformers' facebook/data2vec-vision-base), or "
+            f"{origin} holds an encoder of data2vec 2.0, whose blocks normalise behind each sum, as none of timm's do: "
+            "its weights cannot be used. Give those of data2vec 1.0 (transformers' facebook/data2vec-vision-base), or "
             "pretrain by --method data2vec2"
         )
     state = without_prefixes(state)

@@ -75,6 +75,8 @@ class Start:
             left_out = reader_left_out(run_of(Path(str(self.origin))), reader or config.reader)
             for line in [*inherited_text(seen, self.origin), *left_out]:
                 say(line)
+        if self.about.interpolation not in (None, "bicubic"):
+            say(f"these weights were trained on {self.about.interpolation} resized images; here they are bicubic")
         size, channels = self.about.size, self.about.channels
         if config.size is None:
             config = replace(config, size=size)
