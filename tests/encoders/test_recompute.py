@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from method_cases import build
 from tiny import GLYPHS, digits, new_encoder
@@ -17,6 +17,7 @@ from whymask.errors import WhymaskError
 from whymask.methods import Method
 from whymask.randomness import torch_generator
 
+SWIN = "swin_tiny_patch4_window7_224"
 NAMES = ["mae-vit", "mae-vit-cross", "data2vec-vit", "simmim-vit"]
 
 
@@ -77,8 +78,13 @@ def test_whole_images_are_computed_again_too() -> None:
     assert all(torch.equal(a.grad, b.grad) for a, b in pairs if a.grad is not None and b.grad is not None)
 
 
-def test_a_run_counts_operations_once_and_ends_with_the_same_weights(tmp_path: Path, whymask: Any) -> None:
-    size = ("--encoder", "vit", "--width", 16, "--depth", 2, "--patch", 8, "--epochs", 1, "--device", "cpu")
+@pytest.mark.parametrize(
+    "encoder", [("--encoder", "vit", "--width", 16, "--depth", 2, "--patch", 8), ("--encoder", "cnn", "--width", 4)]
+)
+def test_a_run_counts_operations_once_and_ends_with_the_same_weights(
+    encoder: tuple[Any, ...], tmp_path: Path, whymask: Any
+) -> None:
+    size = (*encoder, "--epochs", 1, "--device", "cpu")
     for name, flags in (("plain", ()), ("again", ("--recompute",))):
         assert whymask("pretrain", GLYPHS, *size, *flags, "--threads", 1, "--out", tmp_path / name) == 0
     plain, again = (read_json(tmp_path / name / "result.json") for name in ("plain", "again"))
@@ -87,7 +93,53 @@ def test_a_run_counts_operations_once_and_ends_with_the_same_weights(tmp_path: P
     assert (tmp_path / "plain" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
 
 
+@pytest.mark.parametrize("asked", ["cnn", "resnet18", "convnext_atto", "efficientnet_b0", "regnety_002", SWIN])
+def test_a_cnn_counts_a_batch_once_and_has_the_same_bits(asked: str) -> None:
+    """Masked and whole images; statistics of batch norms, gradients, and weights after a step."""
+    encoder = new_encoder(EncoderSettings(asked, **({"width": 8} if asked == "cnn" else {})), channels=3)
+    drop_branches(encoder.net, 0.3)
+    again = copy.deepcopy(encoder)
+    again.use_recomputing()
+    hidden = torch.rand(4, *encoder.grid, generator=torch_generator(0)) < 0.5
+    images, kept = digits(4).expand(-1, 3, -1, -1), []
+    token = nn.Parameter(encoder.mask_token().detach()) if asked == SWIN else None
+    for each in (encoder, again):
+        torch.manual_seed(0)
+        optimiser = torch.optim.SGD(each.parameters(), lr=0.1)
+        total = 0
+
+        def keep(tensor: Tensor) -> Tensor:
+            nonlocal total
+            total += tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = each(images, hidden, token).square().mean() + each(images).square().mean()
+        loss.backward()
+        optimiser.step()
+        kept.append(total)
+    assert kept[1] < kept[0] / 2
+    found, expected = again.state_dict(), encoder.state_dict()
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+    pairs = zip(encoder.parameters(), again.parameters(), strict=True)
+    assert all(torch.equal(a.grad, b.grad) for a, b in pairs if a.grad is not None and b.grad is not None)
+
+
+@pytest.mark.parametrize("by_sums", [False, True])
+@pytest.mark.parametrize("name", ["spark-cnn", "data2vec-cnn"])
+def test_a_method_on_a_cnn_does_too(name: str, by_sums: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whymask.encoders.masked_norm.GATHERED", () if by_sums else ("cpu",))
+    model = build(name)
+    again = copy.deepcopy(model)
+    again.encoder.use_recomputing()
+    (_, expected), (_, found) = (learnt(each, digits(8)) for each in (model, again))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert all(torch.equal(again.state_dict()[key], value) for key, value in model.state_dict().items())
+
+
 def test_a_network_that_cannot_is_refused() -> None:
-    with pytest.raises(WhymaskError, match="encoder 'cnn' cannot compute its layers again; leave --recompute out"):
-        new_encoder(EncoderSettings(width=4)).use_recomputing()
-    new_encoder(EncoderSettings(width=4)).use_recomputing(False)
+    with pytest.raises(
+        WhymaskError, match="encoder 'two-layer' cannot compute its layers again; leave --recompute out"
+    ):
+        new_encoder(EncoderSettings("two-layer", width=4)).use_recomputing()
+    new_encoder(EncoderSettings("two-layer", width=4)).use_recomputing(False)

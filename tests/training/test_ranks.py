@@ -1,5 +1,6 @@
 """Two processes that share each batch learn what one learns: every method, fine-tuning, and the probe."""
 
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,9 @@ from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, resolve
+from whymask.errors import WhymaskError
 from whymask.methods import METHODS, resolve_method
-from whymask.stages.classify import ClassifierJob, train_classifier
+from whymask.stages.classify import ClassifierJob, classifier_training, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.pretrain import PretrainJob, pretrain_encoder
 from whymask.stages.recipes import resolve_finetuning
@@ -26,7 +28,7 @@ from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.training.device import make_fabric
 from whymask.training.optimisation import TrainingConfig
 
-TRAINING = TrainingConfig(epochs=2, batch_size=16, learning_rate=3e-4, beta2=0.95)
+TRAINING = TrainingConfig(epochs=2, batch_size=16, learning_rate=3e-4, beta2=0.95, checkpoint_every=2)
 """Four steps. Of a larger rate's, AdamW makes more than the tolerance of rounding alone."""
 PRETRAINED = {name: case for name, case in CASES.items() if case.encoder != "swin" and name != "crossmae-vit"}
 """Every method; a Swin counts over a batch what a ViT does, at three times the time."""
@@ -39,6 +41,7 @@ FINETUNED: dict[str, tuple[EncoderSettings, dict[str, Any]]] = {
     "cnn, head": (SMALL["cnn"], {"train": "head"}),
     "vit, head": (SMALL["vit"], {"train": "head"}),
 }
+SHARDED = ("mae-vit-cross", "data2vec-vit", "data2vec2-vit", "ijepa-vit", "vit, drop path", "vit, head")
 
 
 def pretrained(case: Case, context: Context, folder: Path) -> None:
@@ -55,9 +58,9 @@ def pretrained(case: Case, context: Context, folder: Path) -> None:
     pretrain_encoder(Context(context.fabric, small), job, folder, "test", keep_checkpoints=True)
 
 
-def finetuned(asked: EncoderSettings, settings: dict[str, Any], context: Context, folder: Path) -> None:
+def classified(asked: EncoderSettings, settings: dict[str, Any], context: Context) -> ClassifierJob:
     encoder = new_encoder(asked)
-    job = ClassifierJob(
+    return ClassifierJob(
         arm="scratch",
         seed=0,
         budget="4",
@@ -73,7 +76,10 @@ def finetuned(asked: EncoderSettings, settings: dict[str, Any], context: Context
         ),
         augment="none",
     )
-    train_classifier(context, job, folder, "test")
+
+
+def finetuned(asked: EncoderSettings, settings: dict[str, Any], context: Context, folder: Path) -> None:
+    train_classifier(context, classified(asked, settings, context), folder, "test")
 
 
 def train_all(prepared: Prepared, out: Path) -> None:
@@ -93,6 +99,27 @@ def prepared() -> Prepared:
     return prepare(GLYPHS, DataSettings(), multiple_of=4)
 
 
+def train_in_shards(prepared: Prepared, out: Path) -> None:
+    """What a ViT can, and what cannot be."""
+    context = Context(make_fabric(replace(runtime(), shard=True)), prepared)
+    for name in SHARDED:
+        if name in PRETRAINED:
+            pretrained(PRETRAINED[name], context, out / name)
+        else:
+            finetuned(*FINETUNED[name], context, out / name)
+    for refused in ("cnn", "vit, mixed, averaged"):
+        with pytest.raises(WhymaskError, match=r"--shard with (encoder cnn|--ema); a ViT .* was expected"):
+            classifier_training(context, classified(*FINETUNED[refused], context))
+
+
+def shorten(run: Path, to: Path) -> None:
+    """A copy of a run that was stopped after its second step."""
+    shutil.copytree(run, to)
+    (to / "result.json").unlink()
+    for last in to.glob("checkpoints/step-00000004.*"):
+        last.unlink()
+
+
 @pytest.fixture(scope="module")
 def trained(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """What one process has trained, and what two have."""
@@ -104,13 +131,40 @@ def trained(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 @pytest.mark.parametrize("name", [*PRETRAINED, *FINETUNED, "study"])
 def test_two_processes_learn_what_one_learns(name: str, trained: tuple[Path, Path]) -> None:
-    files = sorted(path.relative_to(trained[0]) for path in (trained[0] / name).rglob("*.safetensors"))
+    assert_equal(*(folder / name for folder in trained))
+
+
+def assert_equal(one_run: Path, other_run: Path) -> None:
+    """All weights, statistics and moments, to rounding."""
+    files = sorted(path.relative_to(one_run) for path in one_run.rglob("*.safetensors"))
     assert files
     for file in files:
-        one, two = (load_file(folder / file) for folder in trained)
+        one, two = (load_file(folder / file) for folder in (one_run, other_run))
         assert one.keys() == two.keys()
         for key in one:
             torch.testing.assert_close(two[key], one[key], atol=1e-4, rtol=0, msg=partial("{}: {}".format, key))
+
+
+@pytest.fixture(scope="module")
+def sharded(prepared: Prepared, trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes have trained in shards; the run ijepa-vit goes on from a checkpoint of one process."""
+    out = tmp_path_factory.mktemp("shards")
+    shorten(trained[0] / "ijepa-vit", out / "ijepa-vit")
+    assert on_ranks(2, train_in_shards, prepared, out) == [0, 0]
+    return out
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_shards_learn_what_one_process_learns(name: str, sharded: Path, trained: tuple[Path, Path]) -> None:
+    assert_equal(trained[0] / name, sharded / name)
+
+
+def test_a_checkpoint_of_shards_is_continued_by_one_process(
+    sharded: Path, trained: tuple[Path, Path], prepared: Prepared, tmp_path: Path
+) -> None:
+    shorten(sharded / "data2vec-vit", tmp_path / "run")
+    pretrained(PRETRAINED["data2vec-vit"], Context(make_fabric(runtime()), prepared), tmp_path / "run")
+    assert_equal(trained[0] / "data2vec-vit", tmp_path / "run")
 
 
 def test_a_study_of_two_processes_is_that_of_one(trained: tuple[Path, Path]) -> None:

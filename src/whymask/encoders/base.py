@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders.branches import branches_of
+from whymask.encoders.recomputing import blocks_of, recompute
 from whymask.encoders.settings import EncoderSettings, Pool
 from whymask.encoders.timm_names import sketch
 from whymask.errors import WhymaskError
@@ -160,10 +161,13 @@ class Encoder(nn.Module):
         raise WhymaskError(f"encoder {self.config.name!r} pools in one way; leave 'pool' out (given: {pool})")
 
     def use_recomputing(self, on: bool = True) -> None:
-        """Makes layers compute again, on the way back, what they would keep for it: less memory, the same bits, about a
+        """Makes blocks compute again, on the way back, what they would keep for it: less memory, the same bits, about a
         third more time. Raises WhymaskError where the network cannot."""
-        if on:
+        blocks = blocks_of(self.net)
+        if on and not blocks:
             raise WhymaskError(f"encoder {self.config.name!r} cannot compute its layers again; leave --recompute out")
+        for block in blocks:
+            recompute(block, getattr(self.net, "masking", None), on)
 
     def features_by(self, point: nn.Module, images: Tensor) -> Tensor:
         """Features of whole images, as `forward` gives them, by way of `point`, a module that changes nothing: it is

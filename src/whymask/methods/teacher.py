@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from whymask.encoders import Encoder
 from whymask.encoders.base import Size
@@ -42,13 +43,18 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def follow(self, encoder: nn.Module, decay: float) -> None:
         """weights <- decay * weights + (1 - decay) * the student's; integers are copied."""
-        own, student = ([*module.parameters(), *module.buffers()] for module in (self.encoder, encoder))
+        own, student = ([*map(_here, (*of.parameters(), *of.buffers()))] for of in (self.encoder, encoder))
         pairs = list(zip(own, student, strict=True))
         floats = [pair for pair in pairs if pair[0].is_floating_point()]
         torch._foreach_lerp_([mine for mine, _ in floats], [theirs.data for _, theirs in floats], 1 - decay)
         for mine, theirs in pairs:
             if not mine.is_floating_point():
                 mine.copy_(theirs)
+
+
+def _here(tensor: Tensor) -> Tensor:
+    """The shard of this process, where processes have a shard each: the teacher's is divided as the student's."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def decay_at(step: int, steps: int, start: float, end: float, fixed: float | None) -> float:

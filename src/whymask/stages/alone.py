@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from whymask.data.batches import check_divides
 from whymask.data.prepare import Prepared
 from whymask.data.sources import Reader
 from whymask.disk import check_folder, read_arrays, write_arrays
@@ -92,7 +91,7 @@ def pretrain(
     )
     for warning in prepared.warnings():
         say(f"warning: {warning}")
-    if job.origin is not None or fabric.world_size > 1:
+    if not (Path(out) / "result.json").exists():
         pretraining(context, job)  # what does not fit is told before a folder is made
     result = pretrain_encoder(
         context,
@@ -153,13 +152,13 @@ def finetune(
     job = job_of(
         with_batch_size(settings.training, context, out, lambda asked: classifier_training(context, job_of(asked)))
     )
-    check_divides(min(job.training.batch_size, len(rows)), fabric.world_size, job.training.accumulate)
     say(job.training.text())
     finished = (out / "result.json").exists()
     if not finished:
         for doubt in prepared.doubts():
             say(f"warning: {doubt}")
         warn_of_seen(origin, prepared)
+        classifier_training(context, job)  # what does not fit is told before a folder is made
     result = train_classifier(context, job, out, "finetune", alone=True)
     seen = hashes_seen(start.origin)
     if seen is not None and fabric.is_global_zero and not (out / POOL).exists():

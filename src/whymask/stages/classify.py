@@ -32,6 +32,7 @@ from whymask.tasks import Objective, Task, task_from
 from whymask.tasks.balance import balanced_order
 from whymask.training.device import batches_on, placed
 from whymask.training.loop import VALIDATIONS, LossOf, Training, fit
+from whymask.training.sharding import check_shardable
 
 EVALUATION_BATCH = 256
 HEAD = "head.safetensors"
@@ -191,6 +192,7 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
         )
     objective = objective_of(context, job)
     model = Classifier(encoder, objective.width, job.seed, frozen=config.train == "head")
+    check_shardable(context.fabric, model, config.ema)
     model = placed(model, context.fabric.device, config.recompute)
     loss = job.change(loss_of(config, objective))
     training = Training(model, loss, batches, config.epochs * batches.steps_per_epoch)

@@ -31,6 +31,7 @@ from whymask.stages.start import POOL, hashes_seen
 from whymask.training.device import batches_on, placed
 from whymask.training.loop import Training, fit
 from whymask.training.optimisation import TrainingConfig
+from whymask.training.sharding import check_shardable
 
 GALLERY_IMAGES = 8
 
@@ -91,6 +92,7 @@ def pretraining(context: Context, job: PretrainJob, tell: Callable[[str], None] 
         return wrapped(batch.images, *batch.masks)
 
     steps = job.training.epochs * batches.steps_per_epoch
+    check_shardable(context.fabric, model, job.training.ema)
     return Training(placed(model, context.fabric.device, job.training.recompute), loss_of, batches, steps, collapse)
 
 

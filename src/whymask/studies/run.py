@@ -21,6 +21,7 @@ from whymask.methods import SETTINGS, encoder_for
 from whymask.methods.settings import with_method
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder, command
+from whymask.stages.classify import classifier_training
 from whymask.stages.context import Context
 from whymask.stages.pretrain import pretraining
 from whymask.stages.recipes import resolve_finetuning
@@ -153,19 +154,27 @@ def _resolve(
         context.labelled_rows(budget, config.first_seed)
     for start in config.given:
         say(f"{start.arm}: {start.build(context.preprocessing, config.first_seed).origin}")
-        if start.kind == "continue":
-            pretraining(runner.context_of(start.arm), config.pretraining(config.first_seed, start.arm))
-    if context.fabric.world_size > 1:
-        pretraining(context, config.pretraining(config.first_seed))
-        for cell in all_cells(config):
-            if cell.budget is not None:
-                check_divides(runner.schedule_of(cell)[1], context.fabric.world_size, config.finetune.accumulate)
+    _check_fits(runner)
     if hours is not None:
         fitted = fit_hours(runner, list(all_cells(config)), hours, explain, planned(runner, final))
         runner = replace(runner, config=fitted)
     for warning in prepared.warnings():
         say(f"warning: {warning}")
     return runner
+
+
+def _check_fits(runner: Runner) -> None:
+    """Raise WhymaskError, before a folder is made, where a network, a batch or how it is computed does not fit."""
+    config, seed = runner.config, runner.config.first_seed
+    for arm in config.pretrainings:
+        pretraining(runner.context_of(arm), config.pretraining(seed, arm))
+    smallest = Cell(SCRATCH, config.budgets[0], seed)
+    rows = runner.rows_of(smallest)
+    job = runner.job(smallest, rows, runner.context.prepared.test, runner.training_of(SCRATCH, len(rows)))
+    classifier_training(runner.context, job)
+    for cell in all_cells(config):
+        if cell.budget is not None:
+            check_divides(runner.schedule_of(cell)[1], runner.context.fabric.world_size, config.finetune.accumulate)
 
 
 def _begin(runner: Runner, hours: float | None) -> RunFolder:

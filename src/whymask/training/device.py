@@ -20,6 +20,7 @@ from whymask.fabric import Fabric
 from whymask.progress import say
 from whymask.training.launch import launched_by
 from whymask.training.settings import RuntimeSettings
+from whymask.training.sharding import sharding
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -46,7 +47,14 @@ def make_fabric(config: RuntimeSettings, *, alone: bool = False) -> Fabric:
             "--precision 16-mixed was given for a CPU, which computes fp16 slowly or not at all; a GPU was expected. "
             "Use --precision 32-true, or --device cuda."
         )
-    fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, precision=precision, plugins=[environment])
+    fabric = Fabric(
+        accelerator=device,
+        strategy=sharding(devices * nodes) if config.shard and devices * nodes > 1 else "auto",
+        devices=devices,
+        num_nodes=nodes,
+        precision=precision,
+        plugins=[environment],
+    )
     with _without_infos("lightning_fabric"):
         fabric.launch()
     if config.threads is not None:

@@ -28,6 +28,7 @@ from whymask.training.device import products_for, scaler_of
 from whymask.training.log import Given, Log
 from whymask.training.memory import told
 from whymask.training.optimisation import TrainingConfig, ema_at, make_optimiser, rate_at
+from whymask.training.sharding import beside_shards, gather_into, is_sharded, whole
 from whymask.training.state import State, resume
 from whymask.training.stopping import Asked, Meeting, Stop, stop_signal
 from whymask.training.stopping import Interrupted as Interrupted
@@ -89,10 +90,12 @@ def fit(
     and WhymaskError on a non-finite loss or gradient: the last good checkpoint stays, and nonfinite.json names the
     images and the seed of the step.
     """
-    model: Any = training.model
+    sharded = is_sharded(fabric)
+    model: Any = copy.deepcopy(training.model.cpu()) if sharded else training.model
     batches, steps = training.batches, training.steps
+    wrapped = fabric.setup_module(model)
     optimiser = make_optimiser(model, config)
-    wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
+    wrapped_optimiser: Any = fabric.setup_optimizers(optimiser)
     average = {} if config.ema is None else {k: v.clone() for k, v in model.state_dict().items()}
     scaler = scaler_of(fabric)
     state = State(model, optimiser, average, scaler)
@@ -119,7 +122,7 @@ def fit(
             values, waited = forward.step(partial(_gradients, fabric, wrapped, training, step, seed, forward))
             if scaler is not None:
                 scaler.unscale_(optimiser)
-            norm = clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], config.clip)
+            norm = whole(clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], config.clip))
             done = step + 1
             values = meeting.means(values, partial(_asked, stop, log, done, last_saved, config))
             log.keep(Given(step, rate, batches.rows_of(step), values, norm, scaler is not None))
@@ -127,7 +130,8 @@ def fit(
                 optimiser.found_inf = (~(values["loss"].isfinite() & norm.isfinite())).float()  # type: ignore[attr-defined]
             elif scaler is None:
                 _read(log, run, seed, is_timed=True)
-            wrapped_optimiser.step()  # a scaler leaves out such a step by itself
+            with beside_shards(fabric):
+                wrapped_optimiser.step()  # a scaler leaves out such a step by itself
             wrapped_optimiser.zero_grad()
             if hasattr(model, "after_step"):
                 model.after_step(step, steps)
@@ -144,17 +148,23 @@ def fit(
                 if training.watch is not None and log.means:
                     log.warn(training.watch(log.first, log.means))
             bar.update(done, _note(log))
+            if sharded and validates:
+                gather_into(training.model, model, fabric.device)
             if fabric.is_global_zero and training.validate is not None and validates:
                 with forward.aside():
                     log.validated(done, training.validate())
                 model.train()
-            if fabric.is_global_zero and saves:
-                run.save_checkpoint(state.checkpoint(done, log))
+            if saves and (fabric.is_global_zero or sharded):
+                checkpoint = state.checkpoint(done, log)
+                if fabric.is_global_zero:
+                    run.save_checkpoint(checkpoint)
                 last_saved = time.monotonic()
             if agreed.stop:
                 fabric.barrier()  # a process that ends ends the others, who may be writing
                 raise Interrupted(f"stopped after step {done} of {steps}; the same command continues {run.path}")
     state.use_average()
+    if sharded:
+        gather_into(training.model, model, fabric.device)
     return {
         **({"compiled": forward.plan.text} if forward.plan.text else {}),
         "loss": log.last_loss,

@@ -63,7 +63,7 @@ def _groups(model: nn.Module, config: TrainingConfig) -> Iterator[dict[str, Any]
         scale = 1.0
         if name.startswith("encoder."):
             scale = config.layer_decay ** (encoder.layers - encoder.layer_of(name.removeprefix("encoder.")))
-        decays = parameter.squeeze().ndim > 1 and not name.endswith(("pos_embed", "token"))
+        decays = sum(side > 1 for side in parameter.shape) > 1 and not name.endswith(("pos_embed", "token"))
         decay = config.weight_decay if decays else 0.0
         groups.setdefault((scale, decay), []).append(parameter)
     for (scale, decay), parameters in groups.items():

@@ -23,6 +23,8 @@ class RuntimeSettings:
     """How many GPUs (or CPU processes) of each node share each batch, by distributed data parallel."""
     nodes: int = 1
     """On how many nodes (machines), started by torchrun or srun: docs/cluster.md."""
+    shard: bool = False
+    """Divide weights, gradients and moments of a ViT among the processes (FSDP2), where one GPU has no room for all."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """auto: bf16-mixed on a GPU that has it, else 32-true: most CPUs multiply bf16 far slower than fp32. 16-mixed, with
     a scaled loss, is for GPUs that have no bf16. In both, what stays fp32 is multiplied in tf32, in 32-true nothing."""
@@ -71,8 +73,8 @@ class TrainingSettings:
     """In how many parts a batch is computed, one after another, for less memory: the same step to rounding, where
     nothing is counted over a batch, as batch norm does, and nothing is drawn in it, as drop path is."""
     recompute: bool = field(default=False, metadata=LATER)
-    """Of a ViT: compute on the way back again what blocks would keep for it. Less memory, the same bits, about a third
-    more time."""
+    """Compute on the way back again what blocks would keep for it. Less memory, the same bits, about a third more time
+    of a ViT. Of the two-layer encoder it is refused."""
 
     @property
     def peak(self) -> float:

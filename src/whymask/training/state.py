@@ -5,10 +5,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from whymask.fabric import Fabric
 from whymask.runs import Checkpoint, RunFolder
 from whymask.training.log import Log
+from whymask.training.sharding import divided_as, whole
 
 
 class State:
@@ -30,12 +32,13 @@ class State:
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
         for parameter, moments in self.optimiser.state.items():
             tensors |= {f"optimiser.{key}.{self._names[parameter]}": moments[key] for key in moments}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        tensors = {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in tensors.items()}
         notes = {"clock": vars(log.clock), "log": log.unwritten()}
         return Checkpoint(step, tensors, notes | ({"scaler": self.scaler.state_dict()} if self.scaler else {}))
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        self.model.load_state_dict(_under("model.", checkpoint.tensors))
+        own, stored = self.model.state_dict(), _under("model.", checkpoint.tensors)
+        self.model.load_state_dict({k: divided_as(own[k], v) if k in own else v for k, v in stored.items()})
         if self.scaler is not None:
             self.scaler.load_state_dict(checkpoint.notes["scaler"])
         for name, tensor in _under("average.", checkpoint.tensors).items():
@@ -62,9 +65,12 @@ class State:
 
 
 def _like(parameter: Tensor, moments: Tensor) -> Tensor:
-    """On the parameter's device, and of moments of its shape in its memory format, which a fused AdamW expects."""
+    """On the parameter's device, and of moments of its shape in its memory format, which a fused AdamW expects, or
+    divided as it is."""
     if moments.shape != parameter.shape:
         return moments.to(parameter.device)
+    if isinstance(parameter, DTensor):
+        return divided_as(parameter, moments)
     return torch.empty_like(parameter, dtype=moments.dtype, requires_grad=False).copy_(moments)
 
 
