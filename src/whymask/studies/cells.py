@@ -131,8 +131,8 @@ class Runner:
 
     def run(self, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:
         """The cell's result; {"busy": who runs it} where another process does, unless this is to `wait` for it. A cell
-        that fails is marked with its error and raises nothing but Interrupted, that the GPU was lost or another process has ended, and what
-        others do not fail of.
+        that fails is marked with its error and raises nothing but Interrupted, that the GPU is lost or another process
+        has ended, and what others do not fail of.
 
         `place` stands before the cell's title where its progress is shown: "[3/24] "."""
         if is_first():
