@@ -31,5 +31,6 @@ try:
     from lightning_fabric.plugins.environments import LightningEnvironment as LightningEnvironment
     from lightning_fabric.plugins.environments import SLURMEnvironment as SLURMEnvironment
     from lightning_fabric.plugins.environments import TorchElasticEnvironment as TorchElasticEnvironment
+    from lightning_fabric.strategies import ModelParallelStrategy as ModelParallelStrategy
 finally:
     _imports.compare_version = _by_import
