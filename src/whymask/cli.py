@@ -91,6 +91,8 @@ def study(
         parse_share(cells)
     check_cluster(settings, cells)
     origin = None if settings.init is None else str(settings.init)
+    for weights in settings.given:
+        check_origin(weights.origin, f"--starts {weights.kind}=")
     begin("study", data, settings.data.labels, out=None if plan else out, origin=origin)
     whymask.study(
         data,

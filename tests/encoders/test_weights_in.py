@@ -22,7 +22,8 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.disk import read_json
 from whymask.encoders import Encoder, EncoderSettings, load_encoder, save_encoder
-from whymask.encoders.checkpoints import described, load_checkpoint
+from whymask.encoders.checkpoints import load_checkpoint
+from whymask.encoders.described import described
 from whymask.errors import WhymaskError
 from whymask.methods.files import load_method
 from whymask.methods.settings import MAESettings

@@ -23,7 +23,8 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, load_encoder
-from whymask.encoders.checkpoints import described, load_checkpoint
+from whymask.encoders.checkpoints import load_checkpoint
+from whymask.encoders.described import described
 from whymask.errors import WhymaskError
 from whymask.exports.card import named
 from whymask.exports.network import gather

@@ -1,8 +1,8 @@
 """Key names of other projects' checkpoints, brought to timm's.
 
-A ViT of transformers (ViTModel, ViTForImageClassification, ViTMAE...) is timm's under other names, with queries, keys
-and values in separate matrices. Official checkpoints of MAE have timm's names already; those of SparK have them behind
-a prefix; ConvNeXt's, and FCMAE's after pretraining with sparse convolutions, have names of their own.
+Those of transformers: `transformers_names`. Official checkpoints of MAE, DINOv2, EVA, BEiT and data2vec have timm's
+names, or nearly; those of SparK have them behind a prefix; ConvNeXt's, and FCMAE's after pretraining with sparse
+convolutions, have names of their own.
 """
 
 import re
@@ -11,40 +11,24 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from whymask.errors import WhymaskError
-
-State = dict[str, Tensor]
+from whymask.encoders.transformers_names import State, from_transformers
 
 WRAPPERS = ("model", "state_dict", "module", "teacher", "student", "model_state")
 """Under which key of a file the weights may lie."""
 
-PREFIXES = ("module.", "timm_model.", "vit.", "backbone.", "sparse_encoder.sp_cnn.", "encoder.")
+PREFIXES = (
+    *("module.", "timm_model.", "model.", "backbone.", "sparse_encoder.sp_cnn.", "vision_model.", "vit.", "resnet."),
+    *("convnext.", "convnextv2.", "swin.", "swinv2.", "dinov2.", "dinov2_with_registers.", "beit.", "data2vec_vision."),
+    "encoder.",
+)
 
 NOT_ENCODER = re.compile(
     r"(?:embeddings\.)?(?:"
-    r"(head(?!\.norm)|head_dist|fc(?!_norm)|classifier|pooler|mask_tokens?|proj|pred|imn_[ms]|norm_black)(?:\.|$)"
+    r"(head(?!\.norm)|head_dist|fc(?!_norm)|classifier|pooler|mask_tokens?|proj|pred|imn_[ms]|norm_black|lm_head"
+    r"|text_model|text_projection|visual_projection|logit_scale|logit_bias)(?:\.|$)"
     r"|(decoder|dense_decoder|densify)[._]|relative_position_index$|.*\.(?:relative_position_index|attn_mask)$)"
 )
 """Heads, decoders, mask tokens and constants: a checkpoint may have them, an encoder does not."""
-
-LAYER = r"(?:encoder\.layer|layers)\.(\d+)\."
-FROM_TRANSFORMERS = {
-    r"embeddings\.cls_token": "cls_token",
-    r"embeddings\.position_embeddings": "pos_embed",
-    r"embeddings\.patch_embeddings\.projection\.": "patch_embed.proj.",
-    LAYER + r"layernorm_before\.": r"blocks.\1.norm1.",
-    LAYER + r"layernorm_after\.": r"blocks.\1.norm2.",
-    LAYER + r"attention\.(?:output\.dense|o_proj)\.": r"blocks.\1.attn.proj.",
-    LAYER + r"(?:intermediate\.dense|mlp\.fc1)\.": r"blocks.\1.mlp.fc1.",
-    LAYER + r"(?:output\.dense|mlp\.fc2)\.": r"blocks.\1.mlp.fc2.",
-    r"layernorm\.": "norm.",
-}
-"""The names in its files, and those that version 5 uses in memory."""
-
-ATTENTION = LAYER + r"attention\.(?:attention\.)?(q|k|v)(?:uery|ey|alue|_proj)\.(weight|bias)"
 
 
 @dataclass(frozen=True)
@@ -75,7 +59,10 @@ PROJECTS = (
 )
 
 
-TIMMS_FILTERS = tuple(f"timm.models.{name}" for name in ("convnext", "swin_transformer", "swin_transformer_v2"))
+TIMMS_FILTERS = tuple(
+    f"timm.models.{name}"
+    for name in ("convnext", "swin_transformer", "swin_transformer_v2", "eva", "beit", "vision_transformer")
+)
 
 
 def project_of(state: State) -> Project | None:
@@ -90,10 +77,12 @@ def to_timm(state: State, net: Any, origin: Any) -> tuple[State, set[str]]:
         WhymaskError: where queries, keys and values do not belong together.
     """
     state = without_prefixes(state)
+    state = from_transformers(from_sparse(state), net, origin)
     left_out = {key: match[1] or match[2] or "constants" for key in state if (match := NOT_ENCODER.match(key))}
+    if not hasattr(net, "attn_pool") or net.attn_pool is None:
+        left_out |= {key: "attn_pool" for key in state if key.startswith("attn_pool.")}
     state = {key: tensor for key, tensor in state.items() if key not in left_out}
-    state = from_transformers(from_sparse(state), origin)
-    return by_timms_filter(state, net), set(left_out.values())
+    return with_registers(by_timms_filter(state, net), net), set(left_out.values())
 
 
 def without_prefixes(state: State) -> State:
@@ -109,24 +98,14 @@ def without_prefixes(state: State) -> State:
     return state
 
 
-def from_transformers(state: State, origin: Any) -> State:
-    """Names of transformers' ViT as timm's, queries, keys and values stacked; names that are timm's already stay."""
-    renamed: State = {}
-    attention: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in state.items():
-        if match := re.fullmatch(ATTENTION, key):
-            layer, part, kind = match.groups()
-            attention.setdefault(f"blocks.{layer}.attn.qkv.{kind}", {})[part] = tensor
-            continue
-        for pattern, name in FROM_TRANSFORMERS.items():
-            key = re.sub(f"^{pattern}", name, key)
-        renamed[key] = tensor
-    for key, parts in attention.items():
-        if parts.keys() != {"q", "k", "v"} or len({tensor.shape for tensor in parts.values()}) > 1:
-            found = ", ".join(f"{part} {tuple(tensor.shape)}" for part, tensor in sorted(parts.items()))
-            raise WhymaskError(f"{origin} has {found} for {key}; q, k and v of one shape belong there. Check the file.")
-        renamed[key] = torch.cat([parts["q"], parts["k"], parts["v"]])
-    return renamed
+def with_registers(state: State, net: Any) -> State:
+    """DINOv2's first position added to the class token, where timm's network embeds the places of patches alone."""
+    positions, token, own = state.get("pos_embed"), state.get("cls_token"), net.state_dict().get("pos_embed")
+    if not getattr(net, "no_embed_class", False) or positions is None or token is None or own is None:
+        return state
+    if round((positions.shape[1] - 1) ** 0.5) ** 2 != positions.shape[1] - 1:
+        return state
+    return state | {"cls_token": token + positions[:, :1], "pos_embed": positions[:, 1:]}
 
 
 def from_sparse(state: State) -> State:
@@ -144,7 +123,8 @@ def from_sparse(state: State) -> State:
 
 
 def by_timms_filter(state: State, net: Any) -> State:
-    """What timm makes of the official names of a ConvNeXt or Swin, whose windows' tables it also brings to size."""
+    """What timm makes of official names, of ConvNeXt, Swin, EVA, DINOv3, BEiT (data2vec) or CLIP say. Tables of windows
+    and of relative positions are brought to size too; positions that are added are left to whoever loads them."""
     module = import_module(type(net).__module__)
     own = net.state_dict()
     patch = "patch_embed.proj.weight"
@@ -153,7 +133,8 @@ def by_timms_filter(state: State, net: Any) -> State:
     fits = all(key in own and tensor.shape == own[key].shape for key, tensor in state.items())
     if fits or module.__name__ not in TIMMS_FILTERS:
         return state
+    positions = {key: tensor for key, tensor in state.items() if key == "pos_embed"}
     try:
-        return module.checkpoint_filter_fn(dict(state), net)
-    except (KeyError, RuntimeError, AttributeError):  # of names that are not this network's
+        return module.checkpoint_filter_fn({k: v for k, v in state.items() if k not in positions}, net) | positions
+    except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, ValueError):  # not this network's names
         return state

@@ -7,6 +7,11 @@ import tyro
 
 from whymask.flags import readable
 
+HUB = "hf-hub:"
+"""Before the name of a repository of the Hugging Face hub, as timm writes it."""
+OF_TIMM = r"[a-z][a-z0-9_]*(\d[a-z0-9_]*|\.\w+)"
+"""What names of timm's weights look like: "resnet18.a1_in1k"."""
+
 Pool = Literal["mean", "token", "attention", "normed-mean"]
 
 

@@ -11,7 +11,7 @@ from timm.models import VisionTransformer
 from torch import Tensor
 
 from whymask.disk import read_json, write_json
-from whymask.encoders.names import ATTENTION, FROM_TRANSFORMERS
+from whymask.encoders.transformers_names import ATTENTION, TRANSFORMER, named
 from whymask.errors import WhymaskError
 from whymask.exports.network import Exported
 from whymask.exports.to_timm import data_config, licence_of, write_timm
@@ -179,13 +179,10 @@ def _renamed(theirs: Any, own: dict[str, Tensor]) -> dict[str, Tensor]:
     result = {}
     for key in theirs:
         if match := re.fullmatch(ATTENTION, key):
-            layer, part, kind = match.groups()
-            result[key] = own[f"blocks.{layer}.attn.qkv.{kind}"].chunk(3)["qkv".index(part)]
-            continue
-        name = key
-        for pattern, ours in FROM_TRANSFORMERS.items():
-            name = re.sub(f"^{pattern}", ours, name)
-        result[key] = own[name]
+            stacked = own[f"blocks.{match['block']}.attn.qkv.{match['kind']}"]
+            result[key] = stacked.chunk(3)["qkv".index(match["part"])]
+        else:
+            result[key] = own[named(key, TRANSFORMER)]
     return result
 
 

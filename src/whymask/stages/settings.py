@@ -1,6 +1,7 @@
 """What is asked of the stages: how to pretrain, how to fine-tune, what to probe."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +10,7 @@ import tyro
 
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
+from whymask.encoders.settings import HUB, OF_TIMM
 from whymask.errors import WhymaskError
 from whymask.flags import Flat, readable
 from whymask.later import LATER
@@ -149,7 +151,7 @@ class FinetuneSettings:
     """Train a classifier on labelled images, from a pretrained encoder or from scratch."""
 
     origin: Annotated[str, tyro.conf.arg(name="from")] = SCRATCH
-    """A run, a study or its cell, a local checkpoint of timm or transformers, or scratch."""
+    """A run, a study or its cell, a checkpoint or name of timm or the Hugging Face hub, or scratch."""
     cell: str | None = None
     """Which network of the study that --from names; default: the first seed's pretrained encoder."""
     like: str | None = None
@@ -224,7 +226,7 @@ def check_confidence(asked: float) -> None:
         raise WhymaskError(f"--confidence {asked:g}: expected a share of right images between 0 and 1, such as {SURE}")
 
 
-def check_origin(origin: str) -> None:
-    """Raises WhymaskError where there is nothing that weights could be read from."""
-    if not Path(origin).exists():
-        raise WhymaskError(f"--from {origin}: no such file or folder; {A_RUN}, or a checkpoint{instead_of(origin)}")
+def check_origin(origin: str, flag: str = "--from ") -> None:
+    """Raises WhymaskError where there is nothing that weights could be read from, nor a name that they may have."""
+    if not Path(origin).exists() and not origin.startswith(HUB) and not re.fullmatch(OF_TIMM, origin):
+        raise WhymaskError(f"{flag}{origin}: no such file or folder; {A_RUN}, or a checkpoint{instead_of(origin)}")

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from whymask.data.source import Reader
 from whymask.disk import read_arrays, read_json
 from whymask.encoders.checkpoints import is_run
+from whymask.encoders.fetched import fetched
+from whymask.encoders.weight_files import file_in
 from whymask.errors import WhymaskError
 from whymask.missing import instead_of
 from whymask.progress import say
@@ -39,8 +41,8 @@ def encoder_of(run: Path, cell: str | None = None) -> Path:
 
 
 def weights_of(origin: str | None, cell: str | None) -> str | None:
-    """Where weights named by --from and --cell lie: of a study by default the first seed's pretraining, which no label
-    has shaped; else as given; None for new ones.
+    """Where weights named by --from and --cell lie: those of a name in the hub's cache (see `fetched`); of a study by
+    default the first seed's pretraining, which no label has shaped; else as given; None for new ones.
 
     Raises WhymaskError for a folder that holds none, and for a cell of what is no study.
     """
@@ -48,10 +50,12 @@ def weights_of(origin: str | None, cell: str | None) -> str | None:
         if cell is not None:
             raise WhymaskError(f"--cell {cell}: it names a network of the study that --from gives; give that too")
         return None
+    if cell is None:
+        origin = fetched(origin)
     path = Path(origin)
     if cell is not None or is_study(path):
         return str(checked(_speaker(path, cell, _pretrained_of), "encoder"))
-    if path.is_dir() and not (path / "model.safetensors").exists():  # else a checkpoint of timm or transformers
+    if path.is_dir() and not file_in(path).exists():  # else a checkpoint of timm or transformers
         checked(path, "encoder")
     return origin
 

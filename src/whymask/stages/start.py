@@ -12,7 +12,9 @@ from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
 from whymask.disk import read_arrays
 from whymask.encoders import Encoder, EncoderSettings, build_encoder, load_encoder, resolve
-from whymask.encoders.checkpoints import Described, described, is_run, load_checkpoint
+from whymask.encoders.checkpoints import is_run, load_checkpoint
+from whymask.encoders.described import Described, described
+from whymask.encoders.weight_files import file_in
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding, say
 from whymask.runs import folder_with
@@ -45,7 +47,7 @@ class Start:
             return cls(None, asked)
         check_origin(origin)
         path = Path(origin)
-        if is_run(path) or (path.is_dir() and not (path / "model.safetensors").exists()):
+        if is_run(path) or (path.is_dir() and not file_in(path).exists()):
             run = load_encoder(path.parent if path.is_file() else path)
             _check_same(origin, run, asked)
             if asked.pool is not None:

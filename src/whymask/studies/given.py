@@ -7,7 +7,9 @@ from typing import Literal, cast
 from whymask.data.prepare import Moments
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import Encoder, EncoderConfig, EncoderSettings, build_encoder, resolve
-from whymask.encoders.checkpoints import described, is_run, load_checkpoint
+from whymask.encoders.checkpoints import is_run, load_checkpoint
+from whymask.encoders.described import described
+from whymask.encoders.fetched import fetched
 from whymask.errors import WhymaskError
 from whymask.methods import MethodConfig, asked_of, encoder_for, resolve_method
 from whymask.stages.context import Context
@@ -65,7 +67,7 @@ def given_starts(asked: StudySettings, encoder: EncoderConfig, prep: Preprocessi
     Raises WhymaskError, which names the start, for weights that are not there, or do not fit."""
     starts = [_given(weights, asked, encoder, prep) for weights in asked.given]
     if asked.init is not None:
-        starts.append(GivenStart(INIT, "init", str(asked.init), asked.init_partial, encoder))
+        starts.append(GivenStart(INIT, "init", fetched(str(asked.init)), asked.init_partial, encoder))
     return tuple(starts)
 
 
