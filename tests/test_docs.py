@@ -22,6 +22,7 @@ DOCUMENTS = (
     "docs/architecture.md",
     "docs/advice.md",
     "docs/cells.md",
+    "docs/cluster.md",
     "docs/near-copies.md",
     "docs/results/README.md",
 )

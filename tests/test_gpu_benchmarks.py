@@ -119,7 +119,11 @@ def test_a_row_that_hangs_or_dies_is_given_up_and_the_others_are_measured(
     monkeypatch.setattr(type(rows["demo"]), "limit", 0.5)
     hangs = "time.sleep(60) if name == 'mae-large' and not tell(begins=name) else None; "
     dies = "os.kill(os.getpid(), 9) if name == 'demo' and not tell(begins=name) else None; "
-    found = measured(run, tmp_path, hangs + dies + "figures(name)", ["bf16-product", "mae-large", "demo", "theory"])
+    places = f"open({str(tmp_path / 'places')!r}, 'a').write(os.environ['TMPDIR'] + ' ')"
+    scratch = f"open(os.environ['TMPDIR'] + '/left', 'w'); {places}; "
+    code = scratch + hangs + dies + "figures(name)"
+    found = measured(run, tmp_path, code, ["bf16-product", "mae-large", "demo", "theory"])
+    assert not any(Path(place).exists() for place in (tmp_path / "places").read_text().split())
     assert list(found.rows) == ["bf16-product", "theory"] and found.device == "a stand-in"
     assert found.given_up == {"mae-large": "given up after 0 s", "demo": "its process ended with -9"}
 

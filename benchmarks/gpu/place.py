@@ -13,8 +13,8 @@ from torch import nn
 
 from benchmarks.gpu.scale import Scale
 
-WARM_UP, BLOCKS = 3, 3
-STEPS = range(2, 50)
+WARM_UP, BLOCKS = 2, 3
+STEPS = range(1, 50)
 """Of a block: at least, and below."""
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -74,7 +75,8 @@ def ratio_of(row: dict[str, Any], other: dict[str, Any] | None) -> float | None:
 class Worker:
     """A process that measures, and what it tells; it is ended with all that it started."""
 
-    def __init__(self, command: list[str], log: Path) -> None:
+    def __init__(self, command: list[str], log: Path, scratch: str) -> None:
+        """Its stderr is added to `log`, its temporary files lie in `scratch`."""
         ways = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
         with log.open("a", encoding="utf-8") as errors:
             self.process = subprocess.Popen(
@@ -82,7 +84,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=os.environ | {"PYTHONPATH": ways},
+                env=os.environ | {"PYTHONPATH": ways, "TMPDIR": scratch},
                 start_new_session=True,
             )
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -113,11 +115,12 @@ def rows_within(names: Sequence[str], command: Command, found: Found, log: Path,
     """Measures rows, within `total` seconds together, and puts them into `found`; gives each name when it is done."""
     deadline, waiting = time.monotonic() + total, list(names)
     while waiting and deadline - time.monotonic() >= FEWEST:
-        worker = Worker(command(waiting), log)
-        try:
-            yield from _by_one(worker, waiting, found, deadline)
-        finally:
-            worker.end()
+        with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+            worker = Worker(command(waiting), log, scratch)
+            try:
+                yield from _by_one(worker, waiting, found, deadline)
+            finally:
+                worker.end()
     for name in waiting:
         found.given_up[name] = f"no time was left of {total:.0f} s"
         yield name

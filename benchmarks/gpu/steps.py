@@ -78,13 +78,19 @@ def our_step(place: Place, method: str, network: Network, compiles: bool = False
         with place.half():
             plain = our_loss(model, images, *turns[0]).detach()
         with patch.object(compiling, "BACKEND", place.scale.compiler), compiling.compiled(model, plan) as forward:
-            if compiles:
-                with place.half():
-                    fast = forward.step(lambda: our_loss(model, images, *turns[0]).detach().clone())
-                checked.append(check("compiled off plain by", relative(fast, plain), HALF))
 
             def loss_of(masks: Any) -> Tensor:
                 return our_loss(model, images, *masks)
+
+            def first() -> Tensor:
+                with place.half():
+                    loss = loss_of(turns[0])
+                loss.backward()
+                return loss.detach().clone()
+
+            if compiles:
+                checked.append(check("compiled off plain by", relative(forward.step(first), plain), HALF))
+                model.zero_grad()
 
             return timed(place, model, len(images), loss_of, turns, checked, operations, forward.step)
 

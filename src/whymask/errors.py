@@ -15,3 +15,7 @@ class DamagedError(WhymaskError):
 
 class BusyError(WhymaskError):
     """Another process writes the folder now; the message names it."""
+
+
+class DeviceLostError(WhymaskError):
+    """The GPU computes no more for this process; the message says what is kept, and where."""

@@ -204,6 +204,10 @@ class RunFolder:
                 say(f"damaged checkpoint {path.stem} in {self.path} passed over: {error}")
         return None
 
+    def last_step(self) -> int | None:
+        """After which step the newest checkpoint was written; None without one."""
+        return next((int(path.stem.partition("-")[2]) for path in self._checkpoints()), None)
+
     def drop_checkpoints(self) -> None:
         """Remove what only an unfinished run needs."""
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)

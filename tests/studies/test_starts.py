@@ -22,6 +22,7 @@ from whymask.errors import WhymaskError
 from whymask.flags import flags_of
 from whymask.mistakes import method_of
 from whymask.stages.record import read_record
+from whymask.studies.given import square_of
 from whymask.studies.page import write_study_page
 from whymask.studies.roads import LEVEL, holm, p_over_images, p_over_seeds, road_text, roads
 from whymask.studies.settings import StudySettings
@@ -92,6 +93,11 @@ def test_a_frozen_start_keeps_its_weights_and_its_own_standardisation(out: Path,
     prep = read_json(out / "cells" / "frozen=vit-2-0" / "encoder" / "encoder.json")["preprocessing"]
     assert (tuple(prep["mean"]), tuple(prep["std"])) == (MEAN, STD)
     assert set(read_json(out / "cells" / "frozen=vit-2-0" / "result.json")["knn"]) >= {"accuracy", "balanced_accuracy"}
+
+
+def test_images_are_of_whole_patches_of_every_start(weights: Path) -> None:
+    asked = tiny_settings(encoder=EncoderSettings("vit", patch=6), starts=("mae", f"frozen={weights / 'vit'}"))
+    assert square_of(asked) == 24 and square_of(tiny_settings()) == 4
 
 
 def test_a_continued_start_is_pretrained_further_first(out: Path, weights: Path) -> None:

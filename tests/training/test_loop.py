@@ -29,7 +29,7 @@ from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, resolve
-from whymask.errors import WhymaskError
+from whymask.errors import DeviceLostError, WhymaskError
 from whymask.methods import resolve_method
 from whymask.methods.settings import MAESettings
 from whymask.progress import console
@@ -430,6 +430,32 @@ def test_a_step_that_does_not_fit_is_told_with_what_fits(
     with pytest.raises(WhymaskError, match=f"a step with 8 images of 32x32 does not fit .*{advice}"):
         fabric = make_fabric(runtime(threads=None))
         fit(fabric, replace(task, loss_of=limited), training, seed=0, run=RunFolder(tmp_path), label="test")
+
+
+def test_a_gpu_that_is_lost_is_told_with_what_is_kept_and_the_same_command_goes_on(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PyTorch tells it, in the sixth step; another error stays what it is."""
+    original, said = Batches.__call__, "CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA"
+
+    def losing(self: Batches, step: int) -> Any:
+        if step == 5:
+            raise RuntimeError(said)
+        return original(self, step)
+
+    pretraining(tmp_path / "whole", prepared)
+    monkeypatch.setattr(Batches, "__call__", losing)
+    expected = (
+        r"GPU was lost .*\(CUDA error: unspecified launch failure\); the checkpoint after step 4 is kept in .*lost"
+    )
+    with pytest.raises(DeviceLostError, match=expected):
+        pretraining(tmp_path / "lost", prepared)
+    said = "mat1 and mat2 shapes cannot be multiplied"
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        pretraining(tmp_path / "lost", prepared)
+    monkeypatch.undo()
+    pretraining(tmp_path / "lost", prepared)
+    assert weights(tmp_path / "lost") == weights(tmp_path / "whole")
 
 
 def test_an_error_while_the_next_batch_is_made_comes_after_the_steps_before_it(

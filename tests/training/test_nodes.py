@@ -1,6 +1,7 @@
 """Several machines, as network namespaces: torchrun on each, a disk each, and the weights of one process."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -121,3 +122,41 @@ def test_what_was_started_otherwise_than_asked_is_refused(
 def test_what_one_process_does_is_refused_to_several() -> None:
     with pytest.raises(WhymaskError, match=r"2 processes .*for what one does alone"):
         make_fabric(RuntimeSettings(device="cpu", devices=2), alone=True)
+
+
+SRUN = """#!/bin/bash
+# Slurm's srun for one node and two tasks, as far as they see of it.
+export SLURM_STEP_ID=0 SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=2 SLURM_STEP_NUM_NODES=1 SLURM_NODEID=0
+export SLURM_JOB_ID=$$ SLURM_NODELIST=127.0.0.1 SLURM_JOB_NODELIST=127.0.0.1 MASTER_ADDR=127.0.0.1
+for task in 0 1; do SLURM_PROCID=$task SLURM_LOCALID=$task "$@" $SMALL & tasks+=($!); done
+for task in "${tasks[@]}"; do wait "$task" || exit 1; done
+"""
+
+
+def test_the_page_on_clusters_runs_as_written(pictures: Path, tmp_path: Path) -> None:
+    """The line for torchrun on one machine, and the script for Slurm, with an srun of two tasks in its place."""
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL)
+    line = next(block for block in blocks if block.startswith("torchrun"))
+    script = next(block for block in blocks if block.startswith("#!/bin/bash"))
+    own = tmp_path / "bin"
+    own.mkdir()
+    for name, text in (
+        ("srun", SRUN),
+        ("torchrun", f'#!/bin/bash\nexec {sys.executable} -m torch.distributed.run "$@"'),
+    ):
+        (own / name).write_text(text)
+        (own / name).chmod(0o755)
+    (own / "python").symlink_to(sys.executable)
+    small = "--width 4 --epochs 1 --batch-size 8 --device cpu --threads 1"
+    python = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = python | {"PATH": f"{own}{os.pathsep}{os.environ['PATH']}", "SMALL": small}
+    encoders = []
+    for name, written in (("torchrun", f"{line.strip()} {small}"), ("slurm", script)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "photos").symlink_to(pictures / "photos")
+        done = subprocess.run(["bash", "-ec", written], cwd=tmp_path / name, env=environment, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        assert b"2 processes share each batch" in done.stderr
+        encoders.append(load_file(tmp_path / name / "runs/encoder/encoder/encoder.safetensors"))
+    assert all(torch.equal(tensor, encoders[1][key]) for key, tensor in encoders[0].items())

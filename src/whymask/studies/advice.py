@@ -131,12 +131,11 @@ TRY: tuple[Rule, ...] = (
     ),
     Rule(
         "public weights",
-        f"fewer than {count(FEW_UNLABELLED)} images to pretrain on, no start from given weights, and not the two-layer "
-        "encoder",
-        lambda f: f.few_unlabelled and not f.given_arms and f.has_public_like,
+        f"fewer than {count(FEW_UNLABELLED)} images to pretrain on, and no start from given weights",
+        lambda f: f.few_unlabelled and not f.given_arms,
         f"Only {{pool}} images to pretrain on; a gain is seldom seen below about {count(FEW_UNLABELLED)}. Try public "
-        "weights as a further arm (--init: a checkpoint of that encoder on this machine), or add unlabelled images.",
-        "{again_with_another} --encoder {public}{in_colour} --init WEIGHTS.safetensors --out {folder}-init",
+        "weights beside it, fine-tuned and frozen, or add unlabelled images.",
+        "{again}{in_colour} --starts {method} init={public} frozen={public} --out {folder}-starts",
     ),
     Rule(
         "longer pretraining",

@@ -12,7 +12,7 @@ import numpy as np
 from whymask.devices import lost_another
 from whymask.disk import check, read_json, write_record
 from whymask.encoders import Encoder, build_encoder, load_encoder
-from whymask.errors import BusyError, DamagedError, WhymaskError
+from whymask.errors import BusyError, DamagedError, DeviceLostError, WhymaskError
 from whymask.methods import settings_for
 from whymask.progress import is_first, say
 from whymask.ranks import all_come
@@ -131,15 +131,15 @@ class Runner:
 
     def run(self, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:
         """The cell's result; {"busy": who runs it} where another process does, unless this is to `wait` for it. A cell
-        that fails is marked with its error and raises nothing but Interrupted, that another process has ended, and what
-        others do not fail of.
+        that fails is marked with its error and raises nothing but Interrupted, that the GPU is lost or another process
+        has ended, and what others do not fail of.
 
         `place` stands before the cell's title where its progress is shown: "[3/24] "."""
         if is_first():
             (self.folder(cell) / "error.json").unlink(missing_ok=True)  # of an earlier attempt
         try:
             return self.pretrain(cell, place, wait) if cell.budget is None else self.train(cell, place, wait)
-        except Interrupted:
+        except (Interrupted, DeviceLostError):
             raise
         except BusyError as busy:
             return {"busy": str(busy)}

@@ -21,8 +21,8 @@ Row = dict[str, Any]
 
 NOT_EXPORTED = ("cnn", "plain_cnn", "two-layer", "two_layer")
 """Encoders that timm does not know, so that they are written as plain tensors."""
-PUBLIC = {"cnn": "resnet18", "plain_cnn": "resnet18", "vit": "vit_small_patch16_224"}
-"""A network of timm like whymask's own, which has no public weights."""
+PUBLIC = "resnet18.a1_in1k"
+"""Public weights to begin with: of a small network, from ImageNet with labels."""
 
 
 class Facts:
@@ -182,13 +182,8 @@ class Facts:
         return (self.setting.get("encoder") or {}).get("name") or "cnn"
 
     @property
-    def has_public_like(self) -> bool:
-        return self.encoder not in NOT_EXPORTED or self.encoder in PUBLIC
-
-    @property
     def public(self) -> str:
-        """An encoder that has public weights: the study's own, where timm has it by that name."""
-        return PUBLIC.get(self.encoder) or shlex.quote(self.encoder)
+        return PUBLIC
 
     @property
     def in_colour(self) -> str:
@@ -221,12 +216,6 @@ class Facts:
     def beside_seeds(self) -> str:
         """What has to come beside more seeds."""
         return ", and more test images as said above," if self.asks_for_images else ""
-
-    @property
-    def again_with_another(self) -> str:
-        """The same, without what is said of whymask's own encoders alone."""
-        sizes = ("--width", "--depth", "--heads", "--patch") if self.encoder in PUBLIC else ()
-        return _without(self.again, sizes) if self.again else ""
 
     @cached_property
     def same(self) -> str:

@@ -1,5 +1,6 @@
 """Starts from weights of elsewhere, public ones or those of another run, each an arm of its own architecture."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -65,17 +66,30 @@ def given_starts(asked: StudySettings, encoder: EncoderConfig, prep: Preprocessi
     """The starts from given weights that a study with this `encoder` compares, on images of this preprocessing.
 
     Raises WhymaskError, which names the start, for weights that are not there, or do not fit."""
-    starts = [_given(weights, asked, encoder, prep) for weights in asked.given]
+    starts = [_given(weights, asked, prep) for weights in asked.given]
     if asked.init is not None:
         starts.append(GivenStart(INIT, "init", fetched(str(asked.init)), asked.init_partial, encoder))
     return tuple(starts)
 
 
-def _given(weights: Weights, asked: StudySettings, encoder: EncoderConfig, prep: Preprocessing) -> GivenStart:
+def square_of(asked: StudySettings) -> int:
+    """Pixels that the sides of the study's images must be multiples of, so that every start's patches fit."""
+    return math.lcm(asked.encoder.square, *(_start(weights, asked).encoder.square for weights in asked.given))
+
+
+def _start(weights: Weights, asked: StudySettings) -> Start:
+    """Where they lie, and the encoder that lies beside them; else the study's."""
     try:
         origin = str(weights_of(weights.origin, None))
         knows = is_run(Path(origin)) or described(Path(origin)).encoder.name != "auto"
-        start = Start.of(origin, EncoderSettings() if knows else encoder.asked(), asked.init_partial)
+        return Start.of(origin, EncoderSettings() if knows else asked.encoder, asked.init_partial)
+    except WhymaskError as error:
+        raise WhymaskError(f"--starts {weights.kind}={weights.origin}: {error}") from None
+
+
+def _given(weights: Weights, asked: StudySettings, prep: Preprocessing) -> GivenStart:
+    start = _start(weights, asked)
+    try:
         fits = encoder_for(asked.method, start.encoder) if weights.kind == "continue" else start.encoder
         config = resolve(fits, prep.size, prep.channels)
         method = None
@@ -84,6 +98,8 @@ def _given(weights: Weights, asked: StudySettings, encoder: EncoderConfig, prep:
         moments = start.about.moments if start.run is None else (start.run.transform.mean, start.run.transform.std)
         if moments is not None and len(moments[0]) != prep.channels:
             moments = None
-        return GivenStart(weights.arm, cast(Kind, weights.kind), origin, asked.init_partial, config, moments, method)
+        return GivenStart(
+            weights.arm, cast(Kind, weights.kind), str(start.origin), asked.init_partial, config, moments, method
+        )
     except WhymaskError as error:
         raise WhymaskError(f"--starts {weights.kind}={weights.origin}: {error}") from None

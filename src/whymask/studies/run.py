@@ -30,6 +30,7 @@ from whymask.studies.cells import Cell, Runner, all_cells, share_of
 from whymask.studies.cluster import check_cluster, joined, with_threads
 from whymask.studies.config import resolve_study
 from whymask.studies.final import add_final, is_wanted, planned
+from whymask.studies.given import square_of
 from whymask.studies.growth import begun_with, grown, note_growth
 from whymask.studies.hours import fit_hours
 from whymask.studies.page import write_study_page
@@ -129,9 +130,7 @@ def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
     encoder_for(asked.method, asked.encoder)  # what does not fit is told before an image is opened
     fabric = make_fabric(asked.runtime)
     with fabric.rank_zero_first():
-        prepared = prepare(
-            data, asked.data, multiple_of=asked.encoder.square, reader=reader, say=say, progress=Decoding()
-        )
+        prepared = prepare(data, asked.data, multiple_of=square_of(asked), reader=reader, say=say, progress=Decoding())
     prepared.require_labels()
     return Context(fabric, prepared, asked.runtime.compile)
 

@@ -110,7 +110,7 @@ def fit(
         Steps(label, steps, quiet=not fabric.is_global_zero) as bar,
         stop_signal() as stop,
         batches.ahead(range(first, steps)),
-        told(fabric, training),
+        told(fabric, training, run),
         products_for(fabric),
         compiled(model, planned(compiling, fabric.device.type, training)) as forward,
     ):

@@ -1,6 +1,7 @@
 """How many images of a step fit the device's memory: found beforehand, or told where a step did not fit."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,10 +9,14 @@ from typing import Any
 import torch
 
 from whymask.data.batches import Batches
-from whymask.errors import WhymaskError
+from whymask.devices import lost_another
+from whymask.errors import DeviceLostError, WhymaskError
 from whymask.fabric import Fabric
+from whymask.runs import RunFolder
 
 GIB = 2**30
+LOST = r"CUDA error|CUDA driver error|cuDNN error|CUBLAS_STATUS"
+"""In what PyTorch says of a GPU that computes no more; a process cannot use it again."""
 ASKED = ("cuda",)
 """Types of devices whose memory is asked. A CPU's is not: what does not fit there is swapped, or ends the process."""
 RESERVE = 0.2
@@ -27,8 +32,9 @@ FEWEST_STEPS = 20
 
 
 @contextmanager
-def told(fabric: Fabric, training: Any) -> Iterator[None]:
-    """Within, a device that runs out of memory is a WhymaskError that says of what batch, and what fits."""
+def told(fabric: Fabric, training: Any, run: RunFolder) -> Iterator[None]:
+    """Within, a device that runs out of memory is a WhymaskError that says of what batch, and what fits; one that is
+    lost, one that says what is kept in `run`."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -37,6 +43,15 @@ def told(fabric: Fabric, training: Any) -> Iterator[None]:
         raise WhymaskError(
             f"a step with {batches.share} images of {height}x{width} does not fit the memory of {device_text(fabric)}; "
             f"{_advice(fabric, training)}; --recompute, a smaller --batch-size or encoder need less too"
+        ) from error
+    except RuntimeError as error:
+        if lost_another(error) or not re.search(LOST, str(error)):
+            raise
+        step = run.last_step()
+        kept = "no checkpoint was written yet" if step is None else f"the checkpoint after step {step} is kept"
+        raise DeviceLostError(
+            f"the GPU was lost while it trained ({str(error).splitlines()[0]}); {kept} in {run.path}. The same command "
+            f"goes on from there; nvidia-smi, and the system's log (Xid), say whether the GPU is well"
         ) from error
 
 
