@@ -60,7 +60,8 @@ def support_of(name: str) -> Support:
     kind = config_class(name).kind
     try:
         channels, *size = sketch(name).pretrained_cfg["input_size"]
-        resolve(EncoderSettings(name), (size[0], size[1]), channels)
+        side = sketch(name).patch_embed.patch_size[0] if kind == "vit" else 1
+        resolve(EncoderSettings(name), (size[0] // side * side, size[1] // side * side), channels)
     except WhymaskError as error:
         return Support(name, kind, "unusable", str(error))
     if why := why_whole(name):
