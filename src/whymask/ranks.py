@@ -4,8 +4,8 @@ Each process, a rank, has its own share of every batch. In one process all of th
 """
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch
@@ -14,10 +14,24 @@ from torch import Tensor
 
 SECONDS_TO_COME = 60
 SECONDS_TO_ASK = 3
+_is_apart = False
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within, this process computes as if it were alone, whatever the others do meanwhile."""
+    global _is_apart
+    _is_apart = True
+    try:
+        yield
+    finally:
+        _is_apart = False
 
 
 def world() -> int:
     """How many processes compute together."""
+    if _is_apart:
+        return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

@@ -38,6 +38,8 @@ SCHEMA = 1
 CONFIG_SCHEMA = 2
 """Of config.json: from 2 on it is a typed record of what the run is (`whymask.stages.record`)."""
 KEPT_CHECKPOINTS = 2
+TELLING = frozenset({"nonfinite.json"})
+"""What a failed run leaves, for people."""
 
 
 def provenance(device: str = "cpu", precision: str = "32-true") -> dict[str, Any]:
@@ -132,13 +134,17 @@ class RunFolder:
                 say(f"{error}; it is written anew from the settings that are given")
         elif run.path.is_file():
             raise WhymaskError(f"{run.path} is a file; a new or empty folder was expected. Choose another --out.")
-        elif run.path.exists() and any(p for p in run.path.iterdir() if not p.name.startswith(".")):
+        elif run.path.exists() and run._names() - TELLING:
             raise WhymaskError(
                 f"{run.path} is not empty and holds no whymask run; a new or empty folder was expected. "
                 "Choose another --out."
             )
         write_record(run._config_path, {"schema": CONFIG_SCHEMA, "config": config, "provenance": origin})
         return run
+
+    def _names(self) -> set[str]:
+        """Of all that is in the folder."""
+        return {path.name for path in self.path.iterdir() if not path.name.startswith(".")}
 
     @property
     def _config_path(self) -> Path:
@@ -151,6 +157,15 @@ class RunFolder:
             for left in leftovers(self.path):
                 left.unlink(missing_ok=True)
             yield
+
+    def withdraw(self) -> None:
+        """Of a run that failed before its first checkpoint, leave nothing but what tells why: other settings may then
+        take its folder."""
+        own = {"config.json", "skipped.csv", "metrics.jsonl"}
+        there = self._names()
+        if there <= own | TELLING:
+            for name in own & there:
+                (self.path / name).unlink()
 
     @property
     def provenance(self) -> dict[str, Any]:

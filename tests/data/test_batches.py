@@ -8,11 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
 
 from whymask.data.batches import Batches, Images, in_order
-from whymask.data.crops import SMALL, Augment, Crops, crop_bytes, draw_crops, resized_crops
+from whymask.data.crops import SMALL, Augment, Crops, crop_bytes, draw_crops, resized_crops, resized_in_turn
 from whymask.data.derive import derive
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.sources import open_source
@@ -202,6 +203,33 @@ def test_bytes_are_cropped_as_numbers_are_but_for_rounding(stored, size, channel
     difference = made.movedim(-1, 1).float() - resized_crops(images.movedim(-1, 1).float(), crops, size)
     assert difference.abs().max() < 1.05
     assert difference.abs().mean() < 0.4
+
+
+class Largest(TorchDispatchMode):
+    """Within, `floats` becomes the number of values of the largest tensor of floats that is made."""
+
+    floats = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.is_floating_point():
+            self.floats = max(self.floats, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_of_stored_images_a_few_at_a_time_are_floats(dtype, monkeypatch):
+    """As a GPU crops them: equal to all at once."""
+    scale, size = np.iinfo(dtype).max // 255, (40, 44)
+    stored = np.stack([photo(90, 100)[:, ::step] for step in (1, -1)] * 12)
+    images = torch.from_numpy(stored.astype(dtype) * dtype(scale))
+    crops = crops_of((90, 100))
+    whole = resized_crops(images.movedim(-1, 1).float(), crops, size)
+    monkeypatch.setattr("whymask.data.crops.CHUNK", 5 * 4 * 3 * 90 * 100)  # of 24 images the last turn has 4
+    with Largest() as largest:
+        made = resized_in_turn(images, crops, size)
+    torch.testing.assert_close(made, whole, rtol=1e-6, atol=1e-3 * scale)
+    assert largest.floats == 5 * 3 * 90 * 100
 
 
 @pytest.mark.parametrize(("stored", "size"), [((24, 30), (21, 26)), ((40, 50), (35, 44))])

@@ -1,6 +1,7 @@
 """--batch-size auto: the largest batch that fits is found by trial, said, recorded and kept."""
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from ranks import on_ranks
 from tiny import DEVICE, GLYPHS
 from whymask import finetune, pretrain
 from whymask.disk import read_json
@@ -87,6 +89,21 @@ def test_the_trial_leaves_weights_as_they_were(monkeypatch: Any, tmp_path: Path)
     finetune(GLYPHS, out=tmp_path / "plain", training={"batch_size": 32, "epochs": 1}, **SMALL)
     for file in ("encoder/encoder.safetensors", "head.safetensors"):
         assert (tmp_path / "auto" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
+
+
+def try_on_a_rank(out: Path) -> None:
+    """Of two, whose GPUs hold 100 and 20 images: what each one takes is written."""
+    rank = os.environ["RANK"]
+    with pytest.MonkeyPatch.context() as patch, fitting({"0": 100, "1": 20}[rank], patch) as tried:
+        patch.setattr("whymask.stages.alone.pretrain_encoder", lambda *given, **more: {"loss": 0.0, "steps": given[1]})
+        job = pretrain(MANY, out=out / "run", training={"batch_size": "auto"}, **SMALL)["steps"]
+    (out / rank).write_text(f"{tried} {job.training.batch_size}")
+
+
+def test_processes_agree_on_the_smallest(own_store: Any, tmp_path: Path) -> None:
+    """Each tries as if alone: the network's batch norms count over all processes, of which some may try no more."""
+    assert on_ranks(2, try_on_a_rank, tmp_path) == [0, 0]
+    assert (tmp_path / "0").read_text() == "[64, 128] 32" and (tmp_path / "1").read_text() == "[64, 32, 16] 32"
 
 
 def test_nothing_that_fits_is_an_error_before_a_folder_is_made(monkeypatch: Any, tmp_path: Path) -> None:

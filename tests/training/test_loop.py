@@ -29,6 +29,7 @@ from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, resolve
+from whymask.encoders.cnn import CNNEncoder
 from whymask.errors import DeviceLostError, WhymaskError
 from whymask.methods import resolve_method
 from whymask.methods.settings import MAESettings
@@ -59,6 +60,7 @@ def pretraining(
     training: TrainingConfig = TRAINING,
     name: str = "cnn",
     keep_checkpoints: bool = True,
+    alone: bool = False,
 ) -> dict[str, Any]:
     """A pretraining of STEPS steps on 128 images, as a stage runs it."""
     torch.set_num_threads(1)
@@ -73,9 +75,8 @@ def pretraining(
         seed=3,
     )
     small = replace(prepared, pool=prepared.pool[:128])
-    return pretrain_encoder(
-        Context(make_fabric(runtime(threads=None)), small), job, folder, "test", keep_checkpoints=keep_checkpoints
-    )
+    context = Context(make_fabric(runtime(threads=None)), small)
+    return pretrain_encoder(context, job, folder, "test", keep_checkpoints=keep_checkpoints, alone=alone)
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -430,6 +431,33 @@ def test_a_step_that_does_not_fit_is_told_with_what_fits(
     with pytest.raises(WhymaskError, match=f"a step with 8 images of 32x32 does not fit .*{advice}"):
         fabric = make_fabric(runtime(threads=None))
         fit(fabric, replace(task, loss_of=limited), training, seed=0, run=RunFolder(tmp_path), label="test")
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_leaves_its_folder_to_mended_settings(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit, where operations are counted; a loss that is not finite."""
+    full, forward = tmp_path / "full", CNNEncoder.forward
+
+    def limited(self: CNNEncoder, images: torch.Tensor, *others: Any) -> torch.Tensor:
+        if len(images) > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return forward(self, images, *others)
+
+    monkeypatch.setattr(CNNEncoder, "forward", limited)
+    with pytest.raises(WhymaskError, match="16 at a time fit: give --accumulate 2"):
+        pretraining(full, prepared, alone=True)
+    pretraining(full, prepared, replace(TRAINING, accumulate=2), alone=True)
+    monkeypatch.undo()
+
+    wild = tmp_path / "wild"
+    with pytest.raises(WhymaskError, match="not finite at step"):
+        pretraining(wild, prepared, replace(TRAINING, learning_rate=1e30, clip=1e30, checkpoint_every=100), alone=True)
+    assert [path.name for path in wild.iterdir() if path.name[0] != "."] == ["nonfinite.json"]
+    pretraining(wild, prepared, alone=True)
+    with pytest.raises(WhymaskError, match="holds a run with other settings"):
+        pretraining(wild, prepared, replace(TRAINING, learning_rate=1e-4), alone=True)
+    assert (wild / "result.json").exists()
 
 
 def test_a_gpu_that_is_lost_is_told_with_what_is_kept_and_the_same_command_goes_on(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from whymask.data.ahead import DEPTH, Ahead
-from whymask.data.crops import SMALL, Augment, Crops, crop_bytes, draw_crops, resized_crops
+from whymask.data.crops import SMALL, Augment, Crops, crop_bytes, draw_crops, resized_crops, resized_in_turn
 from whymask.data.moving import Moves, Resident, Staging, arrive, fits
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.strong import Strong
@@ -224,8 +224,7 @@ def _pixels(raw: torch.Tensor, crops: Crops | None, preprocessing: Preprocessing
         return preprocessing.normalise(preprocessing.centre_crop(raw.movedim(-1, 1)).movedim(1, -1))
     if raw.device.type != "cpu":
         crops = Crops(*map(moves, crops.tensors()))
-        floats = raw.movedim(-1, 1).to(torch.float32)
-        return preprocessing.scaled(resized_crops(floats, crops, preprocessing.size), raw.dtype)
+        return preprocessing.scaled(resized_in_turn(raw, crops, preprocessing.size), raw.dtype)
     if raw.dtype == torch.uint8 and raw.shape[1] * raw.shape[2] > SMALL:
         return preprocessing.normalise(crop_bytes(raw, crops, preprocessing.size))
     return resized_crops(preprocessing.normalise(raw), crops, preprocessing.size)

@@ -11,6 +11,7 @@ from whymask.errors import WhymaskError
 
 ASPECTS = (3 / 4, 4 / 3)  # width / height of a crop
 SMALL = 36 * 36  # pixels of an image up to which a CPU crops faster by matrices than image by image
+CHUNK = 64 * 2**20  # bytes of stored images that are floats at a time
 ATTEMPTS = 10  # crops proposed until one fits into the image, as in torchvision
 
 
@@ -91,6 +92,18 @@ def resized_crops(images: torch.Tensor, crops: Crops, size: tuple[int, int]) -> 
     columns = torch.where(crops.flip[:, None, None], columns.flip(1), columns)
     across = images.reshape(batch, channels * height, width) @ columns.mT
     return rows[:, None] @ across.view(batch, channels, height, size[1])
+
+
+def resized_in_turn(images: torch.Tensor, crops: Crops, size: tuple[int, int]) -> torch.Tensor:
+    """`resized_crops` of stored images (B, H, W, C) of integers, of a few at a time: those alone are floats, as large
+    as they are stored, beside what is made; float32 (B, C, h, w)."""
+    batch, height, width, channels = images.shape
+    made = torch.empty((batch, channels, *size), device=images.device)
+    each = max(1, CHUNK // (4 * channels * height * width))
+    for start in range(0, batch, each):
+        rows = slice(start, start + each)
+        made[rows] = resized_crops(images[rows].movedim(-1, 1).to(torch.float32), crops[rows], size)
+    return made
 
 
 def _resize_matrix(start: torch.Tensor, length: torch.Tensor, full: int, out: int) -> torch.Tensor:

@@ -32,6 +32,7 @@ from whymask.tasks import Objective, Task, task_from
 from whymask.tasks.balance import balanced_order
 from whymask.training.device import batches_on, placed
 from whymask.training.loop import VALIDATIONS, LossOf, Training, fit
+from whymask.training.memory import told
 from whymask.training.sharding import check_shardable
 
 EVALUATION_BATCH = 256
@@ -143,7 +144,8 @@ def _trained(context: Context, job: ClassifierJob, run: RunFolder, label: str) -
     fabric, prepared, task = context.fabric, context.prepared, context.prepared.task
     objective = objective_of(context, job)
     training = with_validation(classifier_training(context, job), context, job)
-    per_image = training.operations_per_image()
+    with told(fabric, training, run):
+        per_image = training.operations_per_image()
     fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
     model: Any = training.model
     predictions = predict(model, task, objective, prepared, job.test)

@@ -67,7 +67,12 @@ class Context:
         with self.holding(run, wait):
             if alone and self.fabric.is_global_zero:
                 write_csv(folder / "skipped.csv", ["image", "reason"], self.prepared.images.skipped)
-            yield run
+            try:
+                yield run
+            except WhymaskError:
+                if alone and self.fabric.is_global_zero:
+                    run.withdraw()
+                raise
 
     @contextmanager
     def holding(self, run: RunFolder, wait: bool = False) -> Iterator[None]:

@@ -30,6 +30,7 @@ from whymask.stages.settings import TEACHER, AugmentName, no_teacher
 from whymask.stages.start import POOL, hashes_seen
 from whymask.training.device import batches_on, placed
 from whymask.training.loop import Training, fit
+from whymask.training.memory import told
 from whymask.training.optimisation import TrainingConfig
 from whymask.training.sharding import check_shardable
 
@@ -144,7 +145,8 @@ def _pretrained(
 ) -> dict[str, Any]:
     fabric, prepared = context.fabric, context.prepared
     training = pretraining(context, job, tell=say)
-    per_image = training.operations_per_image()
+    with told(fabric, training, run):
+        per_image = training.operations_per_image()
     fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
     result = {
         "stage": "pretrain",

@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from whymask.errors import WhymaskError
 from whymask.progress import say
 from whymask.stages.context import Context
 from whymask.stages.record import read_record
 from whymask.training.loop import Training
 from whymask.training.memory import ASKED, device_text, largest_batch
 from whymask.training.settings import TrainingSettings
+from whymask.training.sharding import is_sharded
 
 T = TypeVar("T", bound=TrainingSettings)
 
@@ -23,11 +25,13 @@ def with_batch_size(asked: T, context: Context, out: Path, trial: Callable[[T], 
     default, fabric = int(type(asked).batch_size), context.fabric
     together = asked.accumulate * fabric.world_size
     default = max(together, default - default % together)
-    begun = _begun_with(out)
+    begun = context.by_first(lambda: _begun_with(out))
     if begun is not None:
         found, reason = begun, f"as in {out}"
     elif fabric.device.type not in ASKED:
         found, reason = default, f"the default: the memory of a {fabric.device.type} is not asked"
+    elif is_sharded(fabric):
+        raise WhymaskError("--batch-size auto with --shard: what fits is not tried of a divided network; give a number")
     else:
         training = trial(replace(asked, batch_size=default))
         masks = getattr(training.model, "masks_per_image", 1)

@@ -12,6 +12,7 @@ from whymask.data.batches import Batches
 from whymask.devices import lost_another
 from whymask.errors import DeviceLostError, WhymaskError
 from whymask.fabric import Fabric
+from whymask.ranks import apart
 from whymask.runs import RunFolder
 
 GIB = 2**30
@@ -70,7 +71,7 @@ def largest_batch(fabric: Fabric, training: Any, default: int, masks: int = 1) -
     unit = masks * batches.world * batches.parts
     most = min(LARGEST, masks * len(batches.rows) // FEWEST_STEPS)
     size = unit * 2 ** max(0, int(math.log2(default / unit)))
-    with _held(fabric, model):
+    with _held(fabric, model), apart():  # of several processes some may be at the end of their memory
         if _fits(fabric, training, batches.cut(batch_size=size // masks)):
             while 2 * size <= most and _fits(fabric, training, batches.cut(batch_size=2 * size // masks)):
                 size *= 2
