@@ -43,24 +43,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_store(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Decoded images go to a temporary folder, not to the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WHYMASK_STORE", str(tmp_path_factory.mktemp("store")))
-        yield
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all processes that share the tests."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that the first of the processes which share the tests makes, for all of them."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    """A folder that the first of these processes makes, for all of them."""
+    folder = shared(tmp_path_factory) / name
     whole = folder.with_suffix(".whole")
     with FileLock(folder.with_suffix(".lock")):
         if not whole.exists():
             make(folder)
             whole.touch()
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_store(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Decoded images go to a temporary folder, not to the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHYMASK_STORE", str(shared(tmp_path_factory) / "store"))
+        yield
 
 
 @pytest.fixture(scope="session")

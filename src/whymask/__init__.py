@@ -39,7 +39,7 @@ __getattr__, __dir__, __all__ = attach(
         ],
         "studies.result": ["StudyResult"],
         "studies.run": ["study"],
-        "studies.settings": ["StudySettings"],
+        "studies.settings": ["ClusterSettings", "StudySettings"],
         "theory.settings": ["TheorySettings"],
         "training.settings": ["RuntimeSettings"],
         "version": ["__version__"],
@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from whymask.stages.settings import ProbeSettings as ProbeSettings
     from whymask.studies.result import StudyResult as StudyResult
     from whymask.studies.run import study as study
+    from whymask.studies.settings import ClusterSettings as ClusterSettings
     from whymask.studies.settings import StudySettings as StudySettings
     from whymask.theory.settings import TheorySettings as TheorySettings
     from whymask.training.settings import RuntimeSettings as RuntimeSettings

@@ -40,7 +40,7 @@ VIEW = Preprocessing((32, 32), (32, 32), 1, mean=(0.5,), std=(0.25,))
 class Bright(nn.Module):
     """An encoder whose one feature is the brightest of 8 x 8 cells of a 32 x 32 image."""
 
-    dim, grid, size, channels, transform = 1, CELLS, (32, 32), 1, VIEW
+    kind, dim, grid, size, channels, transform = "cnn", 1, CELLS, (32, 32), 1, VIEW
 
     def forward(self, images: Tensor) -> Tensor:
         return F.avg_pool2d(images, 4)

@@ -16,6 +16,7 @@ from timm.models.eva import Eva
 
 from whymask.encoders.base import Encoder
 from whymask.encoders.described import NO_LICENCE, config_beside, described, licence_of
+from whymask.encoders.fetched import told
 from whymask.encoders.files import DESCRIPTION, WEIGHTS, load_encoder, load_strictly
 from whymask.encoders.names import project_of, to_timm
 from whymask.encoders.timm_names import sketch
@@ -67,7 +68,7 @@ def load_checkpoint(encoder: Encoder, path: Path, partial: bool = False) -> str:
     licence = licence_of(file, metadata, about)
     if licence == NO_LICENCE and project is not None:
         licence = f"licence: {project.licence}, as its key names are those of {project.name}"
-    return f"weights from {file}, {', '.join([matched, *said])}; {licence}"
+    return f"weights from {told(file)}, {', '.join([matched, *said])}; {licence}"
 
 
 def is_run(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Weights by name: timm's, with its tag, or a repository of the Hugging Face hub. They are fetched once; then the hub's
 cache on this machine is read, and nobody is asked."""
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,21 @@ BESIDE = ("config.json", "preprocessor_config.json", "README.md")
 
 
 def fetched(origin: str) -> str:
-    """The path of weights: `origin` itself where it is one, or the folder in the hub's cache of what it names.
+    """The path of weights: `origin` itself where it is one, or the folder in the hub's cache of what it names: weights
+    of timm, or hf-hub:ORG/MODEL, which may end in @REVISION.
 
     Raises WhymaskError for a name that nobody knows, and where the weights are not here and cannot be fetched, with
     what to fetch where."""
     if Path(origin).exists():
         return origin
-    repository = _repository(origin)
-    return _here(repository) or _download(origin, repository)
+    repository, _, revision = _repository(origin).partition("@")
+    return _here(repository, revision or None) or _download(origin, repository, revision or None)
+
+
+def told(file: Path) -> str:
+    """The file as a run remembers it: one of the hub's cache by repository and revision, the same on any machine."""
+    match = re.search(r"/models--([^/]+?)--([^/]+)/snapshots/([^/]+)/[^/]+$", file.absolute().as_posix())
+    return f"{HUB}{match[1]}/{match[2]}@{match[3]}" if match else str(file)
 
 
 def _repository(origin: str) -> str:
@@ -38,6 +46,11 @@ def _repository(origin: str) -> str:
     cfg = timm.models.get_pretrained_cfg(origin) if is_known else None
     if cfg is not None and cfg.hf_hub_id:
         return cfg.hf_hub_id
+    if cfg is not None and cfg.url:
+        raise WhymaskError(
+            f"{origin}: timm has these weights not on the hub, but at {cfg.url}; download that file, and give it "
+            f"together with --encoder {name}"
+        )
     known = timm.list_pretrained(f"{name}.*") or get_close_matches(origin, timm.list_pretrained())
     near = f"; timm has {', '.join(known[:4])}" if known else ""
     raise WhymaskError(
@@ -46,28 +59,29 @@ def _repository(origin: str) -> str:
     )
 
 
-def _here(repository: str) -> str | None:
+def _here(repository: str, revision: str | None) -> str | None:
     """The folder of the cache that holds their description and the weights; None where there is none."""
     from huggingface_hub import try_to_load_from_cache
 
-    described = try_to_load_from_cache(repository, BESIDE[0])
+    described = try_to_load_from_cache(repository, BESIDE[0], revision=revision)
     if not isinstance(described, str):
         return None
     folder = Path(described).parent
     return str(folder) if file_in(folder).exists() else None
 
 
-def _download(origin: str, repository: str) -> str:
+def _download(origin: str, repository: str, revision: str | None) -> str:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        info: Any = HfApi().model_info(repository, timeout=SECONDS)
+        info: Any = HfApi().model_info(repository, revision=revision, timeout=SECONDS)
         there = {file.rfilename for file in info.siblings}
         whole = next((name for name in (WHOLE[0], SHARDS, *WHOLE[1:]) if name in there), WHOLE[0])
         say(f"{origin} is fetched from {repository} of the Hugging Face hub")
         folder = snapshot_download(
             repository,
+            revision=info.sha,
             allow_patterns=[*BESIDE, whole, *(["model-*.safetensors"] if whole == SHARDS else [])],
             etag_timeout=SECONDS,
         )

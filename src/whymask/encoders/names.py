@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from whymask.encoders.transformers_names import State, from_transformers
+from whymask.errors import WhymaskError
 
 WRAPPERS = ("model", "state_dict", "module", "teacher", "student", "model_state")
 """Under which key of a file the weights may lie."""
@@ -74,8 +75,14 @@ def to_timm(state: State, net: Any, origin: Any) -> tuple[State, set[str]]:
     """The encoder's part of `state` under the names of the timm network `net`, and what was left out of it.
 
     Raises:
-        WhymaskError: where queries, keys and values do not belong together.
+        WhymaskError: where queries, keys and values do not belong together, and for what timm has no network for.
     """
+    if any(key.startswith("modality_encoders.") for key in state):
+        raise WhymaskError(
+            f"{origin} holds an encoder of data2vec 2.0, whose blocks normalise behind each sum, as none of timm's do: "
+            "its weights cannot be used. Give those of data2vec 1.0 (transformers' facebook/data2vec-vision-base), or "
+            "pretrain by --method data2vec2"
+        )
     state = without_prefixes(state)
     state = from_transformers(from_sparse(state), net, origin)
     left_out = {key: match[1] or match[2] or "constants" for key in state if (match := NOT_ENCODER.match(key))}

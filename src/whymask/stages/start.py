@@ -57,8 +57,8 @@ class Start:
         encoder = about.merged(asked)
         if encoder.name == "auto":
             raise WhymaskError(
-                f"--from {origin}: nothing beside the weights says of which network they are; name it with --encoder, "
-                "such as --encoder vit_base_patch16_224"
+                f"--from {origin}: {about.unknown or 'nothing beside the weights says of which network they are'}; "
+                "name it with --encoder, such as --encoder vit_base_patch16_224"
             )
         return cls(path, encoder, None, about, partial)
 
@@ -75,6 +75,8 @@ class Start:
             left_out = reader_left_out(run_of(Path(str(self.origin))), reader or config.reader)
             for line in [*inherited_text(seen, self.origin), *left_out]:
                 say(line)
+        if self.about.interpolation not in (None, "bicubic"):
+            say(f"these weights were trained on {self.about.interpolation} resized images; here they are bicubic")
         size, channels = self.about.size, self.about.channels
         if config.size is None:
             config = replace(config, size=size)
