@@ -38,6 +38,7 @@ FINETUNED: dict[str, tuple[EncoderSettings, dict[str, Any]]] = {
     "cnn": (SMALL["cnn"], {}),
     "cnn, in parts": (SMALL["cnn"], {"accumulate": 2}),
     "resnet, drop path": (EncoderSettings("resnet10t", output_stride=8), {"drop_path": 0.4, "batch_size": 16}),
+    "whole images": (EncoderSettings("efficientvit_b0"), {"batch_size": 16, "learning_rate": 3e-5}),
     "cnn, head": (SMALL["cnn"], {"train": "head"}),
     "vit, head": (SMALL["vit"], {"train": "head"}),
 }

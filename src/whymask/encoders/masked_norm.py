@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from whymask.ranks import gathered, total, world
 
@@ -95,6 +96,13 @@ class BatchNorm1d(OverRanks, nn.BatchNorm1d):
 
 class BatchNorm2d(OverRanks, nn.BatchNorm2d):
     """(B, C, H, W)."""
+
+
+def count_over_ranks(net: nn.Module) -> None:
+    """Let every batch norm of `net`, such as of a network without masked forms, be an `OverRanks`, in place."""
+    for layer in net.modules():
+        if isinstance(layer, _BatchNorm) and not isinstance(layer, OverRanks):
+            layer.__class__ = type(type(layer).__name__, (OverRanks, type(layer)), {})
 
 
 def _normalised(x: Tensor, visible: Tensor | None, norm: Any) -> Tensor:

@@ -15,9 +15,11 @@ from whymask.data.batches import Batches, Draw, Images, Order
 from whymask.data.crops import Augment
 from whymask.data.strong import Strong
 from whymask.devices import best_device, check_device
+from whymask.encoders.masked_norm import count_over_ranks
 from whymask.errors import WhymaskError
 from whymask.fabric import Fabric
 from whymask.progress import say
+from whymask.ranks import world
 from whymask.training.launch import launched_by
 from whymask.training.settings import RuntimeSettings
 from whymask.training.sharding import sharding
@@ -114,6 +116,8 @@ def placed(model: M, device: torch.device, recompute: bool = False) -> M:
     encoder: Any = model.encoder
     if recompute:
         encoder.use_recomputing()
+    if world() > 1:
+        count_over_ranks(model)
     if device.type in CHANNELS_LAST and encoder.config.channels_last:
         return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)
