@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -521,39 +520,6 @@ def test_a_signal_while_the_loop_waits_for_a_batch_stops_after_its_step(
     monkeypatch.setattr(Batches, "made", slow)
     with pytest.raises(Interrupted, match="after step 6 of 8"):
         pretraining(tmp_path, prepared)
-
-
-def test_two_processes_share_each_batch_and_learn_what_one_learns(tmp_path: Path, whymask: Callable[..., int]) -> None:
-    size = [
-        "--encoder",
-        "vit",
-        "--width",
-        "16",
-        "--depth",
-        "1",
-        "--patch",
-        "8",
-        "--epochs",
-        "2",
-        "--batch-size",
-        "32",
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-    ]
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert whymask("pretrain", GLYPHS, *size, "--out", one) == 0
-    command = [sys.executable, "-m", "whymask.cli", "pretrain", GLYPHS, *size, "--devices", "2", "--out", str(two)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    ours, theirs = (read_json(folder / "result.json") for folder in (one, two))
-    same = ("steps", "images_seen", "operations")
-    assert [ours[key] for key in same] == [theirs[key] for key in same]
-    losses = [[line["loss"] for line in lines(folder)] for folder in (one, two)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    states = [load_file(folder / "encoder/encoder.safetensors") for folder in (one, two)]
-    assert all(torch.allclose(states[0][name], states[1][name], atol=1e-4) for name in states[0])
 
 
 def test_operations_are_counted_per_image_and_leave_the_model_alone(prepared: Prepared) -> None:
