@@ -1,9 +1,9 @@
 """`python -m experiments.photos`: studies of real photos. Which road to take, and does scratch learn one part of two?
 
 *roads*: CIFAR-10 (JPEG q75) and 50 classes of Tiny-ImageNet, each with own pretraining beside weights that were
-pretrained on the other set, which stand for public ones: fine-tuned, pretrained further, frozen. *composites*: images of
-two parts, each of which tells the class. Every study is a `whymask study`, whose folder goes on where it was stopped, on
-whatever device: what a lent GPU did in its minutes is copied into --out, and the same command here does the rest.
+pretrained on the other set, which stand for public ones: fine-tuned, pretrained further, frozen. *composites*: images
+of two parts, each of which tells the class. Every study is a `whymask study`; its folder goes on where it was stopped,
+on whatever device: what a lent GPU did in its minutes is copied into --out, and the same command here does the rest.
 """
 
 import shutil
