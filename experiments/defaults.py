@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -121,7 +122,7 @@ def main(
         shared: the folder of the data sets.
         jobs: trials at a time, one thread each.
         operations: the most that a pretraining of those that are run may cost.
-        minutes: begin no further trial after so many; 0 for as long as it takes.
+        minutes: stop after so many, what is begun to be continued; 0 for as long as it takes.
         trial: run this one alone, in this process, and write no table.
     """
     if trial is not None:
@@ -130,18 +131,16 @@ def main(
     table = results / "trials.json"
     known = {row_name(row): row for row in read_json(table)["trials"]} if table.exists() else {}
     waiting = [each for each in all_trials() if each.name not in known and each.operations <= operations]
-    ends = time.monotonic() + 60 * minutes if minutes else float("inf")
+    ends = time.monotonic() + 60 * minutes if minutes else None
 
     def alone(each: Trial) -> dict[str, Any] | None:
-        measured = out / each.name / "measured.json"
-        if not measured.exists():
-            if time.monotonic() > ends:
-                return None
+        measured, left = out / each.name / "measured.json", None if ends is None else ends - time.monotonic()
+        if not measured.exists() and (left is None or left > 0):
             measured.parent.mkdir(parents=True, exist_ok=True)
             given = ["--out", str(out), "--shared", str(shared), "--device", device, "--trial", each.name]
-            with (measured.parent / "log").open("w") as log:
-                command = [sys.executable, "-m", "experiments.defaults", *given]
-                subprocess.run(command, stdout=log, stderr=log, check=False)
+            command = [sys.executable, "-m", "experiments.defaults", *given]
+            with (measured.parent / "log").open("w") as log, suppress(subprocess.TimeoutExpired):
+                subprocess.run(command, stdout=log, stderr=log, check=False, timeout=left)
         return read_json(measured) if measured.exists() else None
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -150,7 +149,7 @@ def main(
                 known[each.name] = row
                 write_json(table, {"schema": 1, "trials": list(known.values())})
                 print(each.name, row.get("left_out") or f"{row['balanced_accuracy']:.3f}", flush=True)
-            elif time.monotonic() <= ends:
+            elif ends is None or time.monotonic() < ends:
                 print(f"{each.name} failed, see {out / each.name}/log", flush=True)
     write_results(list(known.values()), results)
 

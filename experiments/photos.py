@@ -125,7 +125,7 @@ def main(
         folder = out / step.name
         images = ["--no-images"] if step.arguments[0] == "study" else []
         command = [sys.executable, "-m", "whymask.cli", *step.arguments, "--threads", str(threads), *images]
-        if not stopped_by(ends, [*command, "--out", str(folder)], out / f"{step.name}.log"):
+        if not finished_by(ends, [*command, "--out", str(folder)], out / f"{step.name}.log"):
             print(f"{step.name}: to be continued by the same command", flush=True)
             return
         print(f"{step.name}: finished", flush=True)
@@ -135,7 +135,7 @@ def main(
                 shutil.copy(folder / name, results / step.name / name)
 
 
-def stopped_by(ends: float | None, command: list[str], log: Path) -> bool:
+def finished_by(ends: float | None, command: list[str], log: Path) -> bool:
     """Whether the command finished before `ends`; it is asked to stop then, which saves where it is.
 
     Raises CalledProcessError for one that failed."""

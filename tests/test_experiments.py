@@ -1,21 +1,43 @@
 """The methods experiment: its cells, its table from cells that are there, and one small cell that runs."""
 
+import io
 import json
+import subprocess
+import sys
+import time
+import typing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
+from PIL import Image
+from pyarrow import parquet
 
-from experiments import bccd, methods, methods_table, recipes, scaling
+import whymask
+from experiments import (
+    bccd,
+    defaults,
+    defaults_table,
+    defaults_trials,
+    methods,
+    methods_table,
+    photos,
+    recipes,
+    scaling,
+)
 from experiments.methods_cells import ENCODER_SETTINGS, IMAGES, SCRATCH, VARIANTS, Cell, all_cells
 from pages import shares_in_percent
 from tiny import GLYPHS
+from whymask import cli
+from whymask.data.composite_settings import parse_composites
 from whymask.encoders import resolve
 from whymask.intervals import mean_interval
 from whymask.methods import METHODS, resolve_method
+from whymask.studies.settings import StudySettings
 
 CELLS = list(all_cells())
 
@@ -116,3 +138,87 @@ def test_bccds_boxes_become_classes_and_counts(tmp_path: Path) -> None:
 
 def test_what_scaling_costs_stands_in_its_document_as_it_is_printed() -> None:
     assert scaling.table() in (Path(scaling.__file__).parents[1] / "docs" / "scaling.md").read_text()
+
+
+@pytest.mark.parametrize("size", [28, 32, 64, 96])
+def test_every_encoder_and_method_that_may_become_a_default_fits_the_images(size: int) -> None:
+    for encoder in defaults_trials.ENCODERS:
+        resolved = resolve(defaults_trials.ENCODERS[encoder], (size, size), 3)
+        for name in (method for method, tried in defaults_trials.METHODS.items() if encoder in tried):
+            if name != SCRATCH:
+                resolve_method(name, METHODS[name].Settings(), resolved, (size, size))
+
+
+def test_trials_have_names_of_their_own_and_a_table_of_means() -> None:
+    trials = list(defaults_trials.all_trials())
+    assert len({trial.name for trial in trials}) == len(trials)
+    assert all(defaults_trials.Trial.of(trial.name) == trial for trial in trials[::100])
+    rows = [
+        vars(defaults_trials.Trial("clothing-small", "cnn", method, 1e13, seed)) | {"balanced_accuracy": accuracy}
+        for method, accuracies in {SCRATCH: (0.2, 0.3), "mae": (0.5,)}.items()
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    left_out = vars(defaults_trials.Trial("clothing-small", "vit-s", "mae", 1e13, 0)) | {"left_out": "dear"}
+    assert [defaults.row_name(row) for row in rows[:1]] == ["1e13/clothing-small/cnn/scratch/0"]
+    table = defaults_table.table_of([*rows, left_out], 1e13).splitlines()
+    assert table[2:] == [
+        "| encoder | method | clothing-small |",
+        "| --- | --- | ---: |",
+        "| cnn | mae | 0.500 (1) |",
+        "| cnn | scratch | 0.250 (2) |",
+    ]
+
+
+def test_a_trial_costs_what_it_may_and_is_left_out_where_fine_tuning_costs_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = defaults_trials.DataSet("small", 2, 60)
+    monkeypatch.setitem(defaults_trials.DATA, "small", small)
+    monkeypatch.setitem(defaults_trials.ENCODERS, "cnn", replace(ENCODER_SETTINGS["cnn"], width=4))
+    monkeypatch.setenv("WHYMASK_STORE", str(tmp_path / "store"))
+    folder = tmp_path / "small"
+    folder.mkdir()
+    for part, count in {"train": 80, "test": 20}.items():
+        images = [{"bytes": png(i), "path": f"{part}{i}"} for i in range(count)]
+        labels = pyarrow.array([f"class {i % 2}" for i in range(count)])
+        parquet.write_table(pyarrow.table({"image": images, "label": labels}), folder / f"{part}.parquet")
+    torch.set_num_threads(1)
+
+    def measured(method: str, operations: float) -> dict[str, Any]:
+        trial = defaults_trials.Trial("small", "cnn", method, operations, 0)
+        return defaults.run_trial(trial, tmp_path, tmp_path / "out", "cpu")
+
+    scratch, mae = measured(SCRATCH, 1e9), measured("mae", 1e9)
+    assert 0 <= scratch["balanced_accuracy"] <= 1 and 0 <= mae["balanced_accuracy"] <= 1
+    assert mae["pretraining_operations"] == pytest.approx(1e9, rel=0.3)
+    assert "left_out" in measured(SCRATCH, 1e5) and "left_out" in measured(SCRATCH, 1e14)
+
+
+def png(seed: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(256, size=(32, 32, 3), dtype=np.uint8)).save(file, "png")
+    return file.getvalue()
+
+
+def test_photos_asks_for_what_whymask_understands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(cli, "begin", lambda *given, **more: None)
+    monkeypatch.setattr(cli, "check_origin", lambda *given: None)
+    for command in ("study", "pretrain"):
+        monkeypatch.setattr(whymask, command, lambda data, settings, **more: asked.append((data, settings)))
+    for scale in typing.get_args(photos.Scale):
+        steps = [*photos.roads(tmp_path, tmp_path, scale, 3), *photos.composites(tmp_path, tmp_path, scale, 5)]
+        assert len({step.name for step in steps}) == len(steps) == 16
+        for step in steps:
+            cli.run([*step.arguments, "--out", str(tmp_path / step.name)])
+    studies = [settings for _, settings in asked if isinstance(settings, StudySettings)]
+    assert sum(bool(settings.starts) for settings in studies) == 8
+    assert [parse_composites(data) for data, _ in asked if data.startswith("composites:")]
+
+
+def test_a_command_that_is_not_done_in_time_is_stopped_and_one_that_fails_is_an_error(tmp_path: Path) -> None:
+    sleeping = [sys.executable, "-c", "import time; time.sleep(60)"]
+    assert not photos.finished_by(time.monotonic() + 0.5, sleeping, tmp_path / "log")
+    assert photos.finished_by(None, [sys.executable, "-c", "print(1)"], tmp_path / "log")
+    with pytest.raises(subprocess.CalledProcessError):
+        photos.finished_by(None, [sys.executable, "-c", "import sys; sys.exit(2)"], tmp_path / "log")
