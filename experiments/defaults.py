@@ -5,6 +5,7 @@ labels, with one seed. Each runs in a process of its own on one thread. Finished
 results, and are not run again: so the table grows from day to day, and from a GPU's machine to this one.
 """
 
+import re
 import subprocess
 import sys
 import time
@@ -111,6 +112,7 @@ def main(
     device: Literal["cpu", "cuda"] = "cpu",
     jobs: int = 2,
     operations: float = 1e13,
+    only: tuple[str, ...] = ("",),
     minutes: float = 0,
     trial: str | None = None,
 ) -> None:
@@ -122,6 +124,7 @@ def main(
         shared: the folder of the data sets.
         jobs: trials at a time, one thread each.
         operations: the most that a pretraining of those that are run may cost.
+        only: regular expressions: those whose names match the first one, then the next, and no others.
         minutes: stop after so many, what is begun to be continued; 0 for as long as it takes.
         trial: run this one alone, in this process, and write no table.
     """
@@ -131,6 +134,7 @@ def main(
     table = results / "trials.json"
     known = {row_name(row): row for row in read_json(table)["trials"]} if table.exists() else {}
     waiting = [each for each in all_trials() if each.name not in known and each.operations <= operations]
+    waiting = list(dict.fromkeys(each for pattern in only for each in waiting if re.search(pattern, each.name)))
     ends = time.monotonic() + 60 * minutes if minutes else None
 
     def alone(each: Trial) -> dict[str, Any] | None:
