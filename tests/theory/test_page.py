@@ -306,7 +306,7 @@ def test_every_picture_is_there(page: Page, folder: Path) -> None:
     assert names == {
         "theory-growth-own", "theory-growth-common", "theory-kernels-start", "theory-kernels-own",
         "theory-kernels-learned-own", "theory-kernels-common", "theory-lottery", "theory-accuracy-multi",
-        "theory-accuracy-single", "theory-phases-1", "theory-phases-2", "theory-scale-shares",
+        "theory-accuracy-single", "theory-phases-equal-1", "theory-phases-equal-2", "theory-scale-shares",
         "theory-scale-networks", "theory-scale-seconds", "theory-covered-accuracy", "theory-covered-captured",
         "theory-ensembles-members", "theory-ensembles-gain",
     }  # fmt: skip

@@ -326,5 +326,5 @@ def test_an_ensemble_gains_what_its_mean_output_gains():
 
 def test_the_crossing_lies_between_two_factors():
     shares = np.array([0, 0, 0, 0.25, 0.75, 1, 1, 1])
-    assert _crossing(2, 0.5, shares)["crossing"] == pytest.approx(0.925)
-    assert _crossing(2, 0.5, np.zeros(8))["crossing"] is None
+    assert _crossing("equal", 2, 0.5, shares)["crossing"] == pytest.approx(0.925)
+    assert _crossing("equal", 2, 0.5, np.zeros(8))["crossing"] is None

@@ -105,14 +105,14 @@ class Lab:
 
     # what is trained ----------------------------------------------------------------------------------------
 
-    def pretrained(self, clock: Clock, objective: TeacherStudent | None = None, name: str = "") -> Trained:
-        """Kernels after teacher-student pretraining; another `objective` needs a `name` of its own."""
+    def pretrained(self, clock: Clock) -> Trained:
+        """Kernels after teacher-student pretraining."""
         s = self.regime
         kind, size = (OwnClock, s.own_step) if clock == "own" else (CommonClock, s.common_step)
         descent = kind(s.horizon, relative_step=size, batches=s.together)
-        objective = objective or TeacherStudent(s.theta, s.teacher)
+        objective = TeacherStudent(s.theta, s.teacher)
         return self._trained(
-            name or clock,
+            clock,
             self.start,
             lambda network, seeds: descent.run(network, objective, self.images(seeds, True), self.features),
         )

@@ -22,6 +22,10 @@ Gradients = dict[str, Tensor]
 class Trainable(Protocol):
     """What a descent asks of an objective."""
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether what a kernel is pulled by depends on no other kernel, nor on its place among them."""
+
     def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
         """Loss of each seed, (S,), the mean over images; and its gradient by each tensor that is trained."""
 
@@ -30,6 +34,7 @@ class Objective:
     """The base of one's own objectives: give `loss`, and autograd gives the gradients."""
 
     trained: tuple[str, ...] = ("kernels",)
+    is_apart = False
 
     def loss(self, network: Network, batch: Sample) -> Tensor:
         """Mean over images, (S,)."""
@@ -62,6 +67,10 @@ class TeacherStudent:
 
     def __post_init__(self) -> None:
         check_theta(self.theta)
+
+    @property
+    def is_apart(self) -> bool:
+        return not isinstance(self.theta, Tensor) and not isinstance(self.tau, Tensor)
 
     def loss(self, network: Network, batch: Sample) -> Tensor:
         """Mean over images, (S,); the teacher is not differentiated."""
@@ -119,6 +128,7 @@ class PixelReconstruction:
 
     theta: float = 0.5
     """Share of patches kept, in (0, 1)."""
+    is_apart = False
 
     def __post_init__(self) -> None:
         check_theta(self.theta)
@@ -170,6 +180,7 @@ class CrossEntropy:
 
     learned_head: bool = True
     train_kernels: bool = True
+    is_apart = False
 
     def loss(self, network: Network, batch: Sample) -> Tensor:
         """Mean over images, (S,)."""

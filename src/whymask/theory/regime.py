@@ -10,10 +10,12 @@ from whymask.theory.data import MultiView
 from whymask.theory.descent import horizon_of
 from whymask.theory.network import SmoothedReLU
 from whymask.theory.settings import RegimeSettings
+from whymask.theory.shares import effective_patches
 
 IDEALISATIONS = (
-    "Own clock: each kernel stops at its own horizon <w, v> = rho C_p / 1.2. That is this lab's idealisation, not a "
-    "statement of the paper. The rows of the common clock stop all kernels when the first of them reaches its horizon.",
+    "Own clock: each kernel stops at its own horizon <w, v> = rho C_p / (1.2 tau). That is this lab's idealisation, "
+    "not a statement of the paper. The rows of the common clock stop all kernels when the first of them reaches its "
+    "horizon.",
     "Own clock: a kernel whose winner has lost a tenth of its overlap stops too, as one that did not grow.",
     "Gradients are those of the expectation over masks in closed form, as if every image were masked infinitely often.",
     "The features and the test images are the same for every seed; seeds differ in first kernels and training images. "
@@ -51,7 +53,7 @@ class Regime(RegimeSettings):
 
     @property
     def horizon(self) -> float:
-        return horizon_of(self.rho, self.data.C_p)
+        return horizon_of(self.rho, self.data.C_p, self.teacher)
 
     @property
     def teacher(self) -> float:
@@ -64,8 +66,13 @@ class Regime(RegimeSettings):
 
     @property
     def threshold(self) -> float:
-        """(1/theta - 1)/C_p: what tau^q - 1 must exceed for a kernel to grow, without kappa [D]."""
-        return (1 / self.theta - 1) / self.data.C_p
+        """(1/theta - 1)/C_eff: what tau^q - 1 must exceed for a kernel to grow, without kappa [D]."""
+        return (1 / self.theta - 1) / self.C_eff
+
+    @property
+    def C_eff(self) -> float:
+        """Patches of equal shares that a feature's patches are worth."""
+        return effective_patches(self.data.split, self.data.C_p, self.q)
 
     def rate(self, name: str) -> float:
         """A step size, the default resolved."""

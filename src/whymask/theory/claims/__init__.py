@@ -2,6 +2,7 @@
 
 from whymask.theory.claims.claim import Claim
 from whymask.theory.claims.controls import CONTROLS
+from whymask.theory.claims.coupons import COUPONS
 from whymask.theory.claims.coverage import COVERAGE
 from whymask.theory.claims.data_coverage import DATA_COVERAGE
 from whymask.theory.claims.downstream import DOWNSTREAM
@@ -26,6 +27,7 @@ CLAIMS: dict[str, Claim] = {
     "ensembles": ENSEMBLES,
     "scale": SCALE,
     "reconstruction": RECONSTRUCTION,
+    "coupons": COUPONS,
 }
 """By the ids of claims.json, in the order of the page."""
 
