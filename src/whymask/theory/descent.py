@@ -272,6 +272,30 @@ class CommonClock:
 
 
 @dataclass(frozen=True)
+class PlainDescent:
+    """Gradient descent with one constant step size for all kernels, and one stop."""
+
+    rate: float
+    steps: int
+    record: int = 4
+    """Steps between records."""
+    batches: int = 1
+    """Batches averaged in a step."""
+
+    def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Trajectory:
+        path = Trajectory(network)
+        path.taken = torch.full(network.kernels.shape[:1], self.steps, device=network.kernels.device)
+        for step in range(self.steps + 1):
+            if step % self.record == 0 or step == self.steps:
+                path.record(step, largest_overlap(network, features))
+            if step < self.steps:
+                gradient = mean_gradients(objective, network, samples, step, self.batches)["kernels"]
+                network = network.having(kernels=network.kernels - self.rate * gradient)
+        path.network = network
+        return path
+
+
+@dataclass(frozen=True)
 class MiniBatchDescent:
     """Mini-batch gradient descent to a training loss, with a step size for each tensor.
 

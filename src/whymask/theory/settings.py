@@ -15,6 +15,7 @@ Split = Literal["random", "equal", "simplex"]
 ClaimId = Literal[
     "coverage", "purity", "kernel-lottery", "supervised-lottery", "downstream", "retention", "growth", "data-coverage",
     "ensembles", "scale", "reconstruction", "coupons",
+    "masks", "augmentation", "norms",
 ]  # fmt: skip
 NAMES: tuple[ClaimId, ...] = get_args(ClaimId)
 QUICK: tuple[ClaimId, ...] = (
@@ -124,6 +125,9 @@ class RegimeSettings:
     """Images a step. In the papers: all of them, or the expectation."""
     own_step: float = 0.03
     """Own clock: length of a step of pretraining, relative to each kernel."""
+    decay: float | None = None
+    """Normalised clock: weight decay of the kernels; by default that at which an overlap of `scale` neither grows nor
+    shrinks."""
     common_step: float = 0.05
     """Common clock: the same, relative to the fastest kernel."""
     batches: int | None = None
@@ -163,6 +167,8 @@ class RegimeSettings:
             given = getattr(self, name)
             if given is not None and not 0 < given < math.inf:
                 raise WhymaskError(f"{name}={given}: a number above 0 was expected.")
+        if self.decay is not None and not 0 <= self.decay < math.inf:
+            raise WhymaskError(f"decay={self.decay}: a number of at least 0 was expected.")
         if self.images % self.batch:
             raise WhymaskError(f"N={self.images} images do not divide into batches of {self.batch}. Give a multiple.")
 

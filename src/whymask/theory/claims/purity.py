@@ -114,6 +114,7 @@ def heat_maps(told: Told) -> list[Picture]:
         "own": "After pretraining, own clock",
         "learned-own": "After fine-tuning, own clock",
         "common": "After pretraining, common clock",
+        "normalised": "After pretraining on normalised targets",
     }
     features = told.array("features", 2)
     kernels = {stage: told.array(f"{stage}/kernels", 3) for stage in stages}
