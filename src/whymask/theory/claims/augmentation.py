@@ -11,15 +11,15 @@ from whymask.theory.lab import Lab
 from whymask.theory.objectives import Trainable
 
 ID = "augmentation"
-LONG_SEEDS = 5
+SEEDS = 5
 Augmented = Callable[[Sequence[int]], Trainable]
 
 
 def augmentation(lab: Lab) -> list[Finding]:
     """Learned heads from scratch, of which each image is masked or mixed at each step, to the same loss on whole
     images; and for all epochs."""
-    s = lab.regime
-    objectives: dict[str, Augmented] = {"masked": partial(Masked, s.theta), "mixed": Mixed}
+    lab = lab.sub(lab.name, lab.regime, lab.seeds[:SEEDS])
+    objectives: dict[str, Augmented] = {"masked": partial(Masked, lab.regime.theta), "mixed": Mixed}
     pretrained, scratch = lab.classifier("learned", "own"), lab.classifier("learned", "random")
     rows = [
         mean_share("single-view accuracy, pretrained", lab.accuracy(pretrained.network, "single")),
@@ -40,15 +40,14 @@ def augmentation(lab: Lab) -> list[Finding]:
 
 def _long(lab: Lab, masked: Augmented) -> list[Row]:
     """All epochs, whatever the loss."""
-    few = lab.sub(lab.name, lab.regime, lab.seeds[:LONG_SEEDS])
     nets = {
-        "masked": few.classifier("learned", "random", tag="-masked-long", augmented=masked, target=0.0),
-        "whole": few.classifier("learned", "random", tag="-long", target=0.0),
+        "masked": lab.classifier("learned", "random", tag="-masked-long", augmented=masked, target=0.0),
+        "whole": lab.classifier("learned", "random", tag="-long", target=0.0),
     }
     return [
         mean_share(
             f"single-view accuracy, {lab.regime.epochs} epochs from scratch on {name} images",
-            few.accuracy(net.network, "single"),
+            lab.accuracy(net.network, "single"),
         )
         for name, net in nets.items()
     ]

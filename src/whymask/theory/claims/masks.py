@@ -14,7 +14,7 @@ from whymask.theory.store import numpy
 
 ID = "masks"
 NO_MASKS = 0.999
-SEEDS = 10
+SEEDS = 5
 DECAYS = (0.0, 1 / 3, 1.0, 10 / 3)
 """As multiples of the derived one."""
 

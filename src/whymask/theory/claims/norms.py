@@ -13,13 +13,14 @@ from whymask.theory.store import numpy
 
 ID = "norms"
 SCALES = (0.03, 0.1, 0.3)
-SCALE_SEEDS = 5
+SEEDS = 5
 PATIENCE = 5
 """Times the epochs after which a classifier stops anyway: at fine-tuning's small steps random kernels need more."""
 
 
 def norms(lab: Lab) -> list[Finding]:
     """Fine-tuned alike: kernels that pretraining made, and random ones, each brought to the norm of one of these."""
+    lab = lab.sub(lab.name, lab.regime, lab.seeds[:SEEDS])
     pretrained = lab.classifier("learned", "own")
     resized = lab.classifier("learned", "resized", epochs=PATIENCE * lab.regime.epochs)
     lengths = {"first": lab.start().kernels, "pretrained": lab.pretrained("own").network.kernels}
@@ -41,7 +42,7 @@ def _by_scale(lab: Lab) -> list[Row]:
     for scale in SCALES:
         own = scale == lab.regime.scale
         name = lab.name if own else f"region-{scale:g}"
-        there = lab.sub(name, replace(lab.regime, scale=scale), lab.seeds[:SCALE_SEEDS])
+        there = lab.sub(name, replace(lab.regime, scale=scale), lab.seeds)
         scratch, pretrained = there.classifier("learned", "random"), there.classifier("learned", "own")
         found = [
             mean_share("single-view accuracy from scratch", there.accuracy(scratch.network, "single")),
