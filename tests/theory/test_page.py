@@ -177,7 +177,7 @@ def rows_of(page: Page, label: str) -> list[str]:
 
 def test_the_top_says_what_holds_and_what_does_not(page: Page) -> None:
     told = "4 hold, 2 fail, 1 undecided, 1 not measured"
-    assert f"k = 4, 3 seeds; 6 claims, 2 of them on two clocks: {told}." in page.text
+    assert f"k = 4, 3 seeds; 6 claims, 2 of them on several clocks: {told}." in page.text
     top = page.text[: page.text.index("The regime")]
     assert "0.432 (0.412 to 0.452), threshold 0.95" in top
     assert TITLES["supervised-lottery"] in top and "0.712" in top and "common clock" in top

@@ -126,7 +126,8 @@ class Lab:
         """Kernels after plain descent on normalised targets; on those of another image if `shifted`."""
         s = self.regime
         nu, decay, rate = s.normalised
-        descent, objective = PlainDescent(rate, PLAIN_STEPS, batches=s.together), NormalisedTargets(s.theta, nu, decay, shifted)
+        descent = PlainDescent(rate, PLAIN_STEPS, batches=s.together)
+        objective = NormalisedTargets(s.theta, nu, decay, shifted)
         return self._trained(
             "normalised-shifted" if shifted else "normalised",
             self.start,
