@@ -1,7 +1,9 @@
 """Every measure against plain loops over seeds, kernels, images and patches."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -18,13 +20,17 @@ from whymask.theory.measures import (
     feature_power,
     kappa,
     largest_overlap,
+    overlaps,
     own_overlap,
     predicted_to_grow,
     purification,
+    ratio_at,
     second_to_first,
 )
 from whymask.theory.network import Network, SmoothedReLU
 from whymask.theory.objectives import TeacherStudent
+from whymask.theory.settings import Split
+from whymask.theory.shares import companionship, effective_patches
 
 S, K, CLASSES, L, D = 3, 6, 3, 2, 8
 DATA = MultiView(k=CLASSES, L=L, d=D, C_p=2, sigma=0.0, split="equal", mu=0.3)
@@ -180,18 +186,15 @@ def test_accuracy_is_the_share_of_images_whose_largest_output_is_right(key: int)
 
 
 def slow_kappa(network: Network, batch: Sample, seed: int, r: int) -> float:
-    """The definition of theory.md, claim 7: z is a feature's weight on each of its patches."""
+    """The definition of claim 7: z is a feature's weight on each of its patches, A the sum of its powers."""
     now, q = overlap(network, seed, r), network.sigma.q
     v = now.index(max(now))
     weighted = weights = 0.0
     for patches in batch.patches[seed]:
-        z = [max(dot(patch, feature) for patch in patches) for feature in DATA.features]
-        if z[v] < 1e-6:
-            continue
-        helped = sum((max(now[j], 0) * z[j] / (now[v] * z[v])) ** q for j in range(len(now)) if j != v)
-        weighted += z[v] ** (2 * q) * helped
-        weights += z[v] ** (2 * q)
-    return weighted / weights if weights else 0.0
+        A = [sum(max(dot(patch, feature), 0) ** q for patch in patches) for feature in DATA.features]
+        weighted += A[v] * sum((max(now[j], 0) / now[v]) ** q * A[j] for j in range(len(now)) if j != v)
+        weights += A[v] ** 2
+    return weighted / weights if weights > 1e-12 else 0.0
 
 
 @settings(max_examples=10, deadline=None)
@@ -227,6 +230,15 @@ def test_kernels_grow_at_first_exactly_where_it_is_predicted():
     assert shares[0] < 0.2 and 0.2 < shares[2] < 0.8 and shares[-1] == 1
 
 
+def test_kappa_is_the_same_in_single_and_double_precision_at_q_4():
+    network = replace(random_network(1, 0.03), sigma=SmoothedReLU(4, 0.5))
+    data = MultiView(k=CLASSES, L=L, d=D, C_p=1, sigma=0.0, split="equal", mu=0.3)
+    batch = random_batch(0, 100, data)
+    single = kappa(network.to("cpu", torch.float32), batch.to("cpu", torch.float32), data.features)
+    torch.testing.assert_close(single.double(), kappa(network, batch, data.features), rtol=1e-3, atol=1e-4)
+    assert single.isfinite().all()
+
+
 def largest_of_each_kernel(network: Network) -> Tensor:
     return torch.tensor([[max(overlap(network, seed, r)) for r in range(K)] for seed in range(S)])
 
@@ -242,7 +254,7 @@ def test_pure_kernels_rise_above_the_threshold_and_shrink_below(factor: float, g
     samples = Samples(DATA, range(S), 200, 200, dtype=torch.float64)
     tau = (1 + factor * (1 / 0.5 - 1) / DATA.C_p) ** (1 / 3)
     predicted = predicted_to_grow(network, samples[0], DATA.features, 0.5, tau, DATA.C_p)
-    path = OwnClock(horizon_of(0.5, 2)).run(network, TeacherStudent(0.5, tau), samples, DATA.features)
+    path = OwnClock(horizon_of(0.5, 2, 1)).run(network, TeacherStudent(0.5, tau), samples, DATA.features)
     assert predicted.tolist() == path.rose.tolist() == [[grows] * CLASSES * L] * S
 
 
@@ -261,11 +273,33 @@ def test_purification_is_what_the_gradient_does_to_the_sibling(ratio: float, fac
     speed = float(pull[1] / (w * ratio) - pull[0] / w)
     unit = C_p * penalty * w ** (2 * q - 2) * z ** (2 * q) / (q * rho ** (2 * q - 2))
     assert tau * w * z <= rho
-    assert speed / unit == pytest.approx(purification(ratio, factor, q), abs=1e-9)
+    assert speed / unit == pytest.approx(purification(ratio, factor, q, 1), abs=1e-9)
 
 
-def test_siblings_are_lost_above_the_factor_q_minus_1_over_q_minus_2():
-    for q in (3, 4, 6):
-        critical = (q - 1) / (q - 2)
-        assert purification(0.99, critical + 0.1, q) < 0 < purification(0.99, critical - 0.1, q)
-    assert all(purification(0.99, factor, 2) > 0 for factor in (1.5, 3, 100))
+@pytest.mark.parametrize("q", [3, 4, 6])
+@pytest.mark.parametrize("c", [1, 0.9256])
+def test_siblings_are_lost_above_the_limit_of_purification(q: float, c: float):
+    critical = (q - 1) / (q - 1 - c)
+    assert purification(0.99, critical + 0.1, q, c) < 0 < purification(0.99, critical - 0.1, q, c)
+
+
+def test_at_q_2_features_that_always_come_together_are_never_told_apart():
+    assert all(purification(0.99, factor, 2, 1) > 0 for factor in (1.5, 3, 100))
+
+
+@pytest.mark.parametrize(("split", "factor"), [("equal", 3.0), ("random", 2.0)])
+def test_the_path_of_two_kernels_equation_is_that_of_descent(split: Split, factor: float):
+    """Of kernels between a winner and its sibling, from noise-free images of a class alone."""
+    data = MultiView(k=2, C_p=2, d=8, s=0, mu=0, sigma=0.0, split=split)
+    sigma, ratios = SmoothedReLU(3, 0.5), torch.tensor([0.3, 0.6, 0.9], dtype=torch.float64)
+    C_eff, c = effective_patches(split, 2, 3), companionship(split, 2, 3)
+    tau = (1 + factor / C_eff) ** (1 / 3)
+    horizon = horizon_of(0.5, 2, tau)
+    first, second = data.features[0], data.features[1]
+    network = Network(0.05 * (first + ratios[:, None] * second)[None], sigma=sigma)
+    samples = Samples(data, [0], 4000, 4000, dtype=torch.float64)
+    path = OwnClock(horizon, 0.01, 2000, shrunk=0.2).run(network, TeacherStudent(0.5, tau), samples, data.features)
+    assert path.grown.all()
+    now = overlaps(path.network, data.features)[0].numpy()
+    told = ratio_at(horizon, np.full(3, 0.05), ratios.numpy(), factor, 3, c)
+    np.testing.assert_allclose(now[:, 1] / now[:, 0], told, atol=0.02)

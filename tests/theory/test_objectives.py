@@ -9,10 +9,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from whymask.errors import WhymaskError
+from whymask.randomness import torch_generator
 from whymask.theory import data, sampled
+from whymask.theory.augmented import Masked, Mixed
 from whymask.theory.data import MultiView, Sample
 from whymask.theory.network import Network, SmoothedReLU
-from whymask.theory.objectives import CrossEntropy, Gradients, Objective, PixelReconstruction, TeacherStudent
+from whymask.theory.objectives import (
+    CrossEntropy,
+    Gradients,
+    NormalisedTargets,
+    Objective,
+    PixelReconstruction,
+    TeacherStudent,
+)
 
 CLASSES = 3
 OBJECTIVES = [
@@ -22,6 +31,7 @@ OBJECTIVES = [
     CrossEntropy(learned_head=False),
     CrossEntropy(train_kernels=False),
 ]
+NORMALISED = NormalisedTargets(0.4, 0.7, 0.03)
 
 
 @dataclass
@@ -93,6 +103,65 @@ def test_pixel_reconstruction_equals_the_expectation_over_every_mask(shape: dict
     torch.testing.assert_close(objective.loss(network, batch), expected[0], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+def test_normalised_targets_equal_the_expectation_over_every_mask(copies: int):
+    network, batch = drawn(P=3, copies=copies)
+    codes = network.codes(batch)
+    targets = 0.7 * codes / codes.square().mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(NORMALISED.targets(codes), targets)
+    expected, gradients = sampled.to_targets(network, batch, 0.4, targets, sampled.every_mask(batch, 0.4))
+    decay = 0.03 / 2 * network.kernels.square().sum((1, 2))
+    decayed = {"kernels": gradients["kernels"] + 0.03 * network.kernels}
+    assert_same(NORMALISED.gradients(network, batch), (expected + decay, decayed))
+
+
+def test_shifted_targets_are_those_of_the_next_image():
+    network, batch = drawn()
+    codes = network.codes(batch)
+    own, other = NORMALISED.targets(codes), replace(NORMALISED, shifted=True).targets(codes)
+    torch.testing.assert_close(other[:, 1:], own[:, :-1])
+    torch.testing.assert_close(other[:, 0], own[:, -1])
+
+
+def test_masked_training_is_cross_entropy_of_the_visible_patches_and_tells_the_loss_of_whole_images():
+    network, batch = drawn(seeds=2, images=40)
+    loss, gradients = Masked(0.4, [3, 4]).gradients(network, batch)
+    torch.testing.assert_close(loss, CrossEntropy().loss(network, batch))
+    masks = [torch.rand(40, 4, generator=torch_generator(seed, "hidden", 0)) < 0.4 for seed in (3, 4)]
+
+    def masked(moved: Network) -> Tensor:
+        active = moved.sigma(batch.correlate(moved.kernels)) * torch.stack(masks)[..., None]
+        logits = active.sum(2) / 0.4 @ moved.own_head.mT
+        return -logits.log_softmax(2).gather(2, batch.labels[..., None])[..., 0].mean(1)
+
+    for name, gradient in gradients.items():
+        away = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        expected = slopes(masked, network, name, away)
+        torch.testing.assert_close((gradient * away).sum((1, 2)), expected, rtol=1e-6, atol=1e-7)
+    alone = Masked(0.4, [4]).gradients(network.of(slice(1, 2)), batch.part(slice(1, 2), slice(None)))[1]
+    torch.testing.assert_close(alone["kernels"][0], gradients["kernels"][1])
+
+
+def test_mixed_training_is_cross_entropy_of_mixed_images_with_both_labels():
+    network, batch = drawn(seeds=2, images=10)
+    loss, gradients = Mixed([3, 4]).gradients(network, batch)
+    torch.testing.assert_close(loss, CrossEntropy().loss(network, batch))
+    drawn_shares = [float(torch.rand((), generator=torch_generator(seed, "mixed", 0))) for seed in (3, 4)]
+    share = torch.tensor(drawn_shares, dtype=torch.float64)[:, None, None]
+    patches = share[..., None] * batch.patches + (1 - share[..., None]) * batch.patches.roll(1, 1)
+    onehot = torch.nn.functional.one_hot(batch.labels, CLASSES).double()
+    soft = share * onehot + (1 - share) * onehot.roll(1, 1)
+
+    def mixed(moved: Network) -> Tensor:
+        logits = moved.logits(replace(batch, patches=patches))
+        return -(soft * logits.log_softmax(2)).sum(2).mean(1)
+
+    for name, gradient in gradients.items():
+        away = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        expected = slopes(mixed, network, name, away)
+        torch.testing.assert_close((gradient * away).sum((1, 2)), expected, rtol=1e-6, atol=1e-7)
+
+
 def test_probabilities_of_every_mask_sum_to_one_and_keep_the_share_theta():
     _, batch = drawn(P=3, copies=2)
     chances, masks = zip(*sampled.every_mask(batch, 0.3), strict=True)
@@ -128,7 +197,7 @@ def flattened(result: tuple[Tensor, Gradients]) -> Tensor:
     return torch.cat([result[0].flatten(), *(gradient.flatten() for gradient in result[1].values())])
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+@pytest.mark.parametrize("objective", [*OBJECTIVES, NORMALISED], ids=str)
 @pytest.mark.parametrize("q", [2, 3, 4])
 def test_gradients_equal_autograd(objective: Any, q: float):
     network, batch = drawn(q=q)
@@ -136,7 +205,7 @@ def test_gradients_equal_autograd(objective: Any, q: float):
     assert_same(objective.gradients(network, batch), expected)
 
 
-@pytest.mark.parametrize("objective", [TeacherStudent(0.4, 1.5), CrossEntropy()], ids=str)
+@pytest.mark.parametrize("objective", [TeacherStudent(0.4, 1.5), CrossEntropy(), NORMALISED], ids=str)
 def test_gradients_equal_autograd_where_patches_have_copies(objective: Any):
     network, batch = drawn(copies=3)
     expected = ByAutograd(objective, trained_by(objective)).gradients(network, batch)
@@ -244,7 +313,7 @@ def test_theta_outside_0_to_1_is_an_error(theta: Any):
             objective(theta)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+@pytest.mark.parametrize("objective", [*OBJECTIVES, NORMALISED], ids=str)
 @pytest.mark.parametrize("elements", [1, 2 * 4 * 7, 2 * 5 * 4 * 7])  # an image, 2 of 5 images, 2 of 3 seeds at once
 def test_batch_in_parts_equals_the_batch_at_once(objective: Any, elements: int, monkeypatch: pytest.MonkeyPatch):
     network, batch = drawn(seeds=3)

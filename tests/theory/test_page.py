@@ -177,7 +177,7 @@ def rows_of(page: Page, label: str) -> list[str]:
 
 def test_the_top_says_what_holds_and_what_does_not(page: Page) -> None:
     told = "4 hold, 2 fail, 1 undecided, 1 not measured"
-    assert f"k = 4, 3 seeds; 6 claims, 2 of them on two clocks: {told}." in page.text
+    assert f"k = 4, 3 seeds; 6 claims, 2 of them on several clocks: {told}." in page.text
     top = page.text[: page.text.index("The regime")]
     assert "0.432 (0.412 to 0.452), threshold 0.95" in top
     assert TITLES["supervised-lottery"] in top and "0.712" in top and "common clock" in top
@@ -306,7 +306,7 @@ def test_every_picture_is_there(page: Page, folder: Path) -> None:
     assert names == {
         "theory-growth-own", "theory-growth-common", "theory-kernels-start", "theory-kernels-own",
         "theory-kernels-learned-own", "theory-kernels-common", "theory-lottery", "theory-accuracy-multi",
-        "theory-accuracy-single", "theory-phases-1", "theory-phases-2", "theory-scale-shares",
+        "theory-accuracy-single", "theory-phases-equal-1", "theory-phases-equal-2", "theory-scale-shares",
         "theory-scale-networks", "theory-scale-seconds", "theory-covered-accuracy", "theory-covered-captured",
         "theory-ensembles-members", "theory-ensembles-gain",
     }  # fmt: skip

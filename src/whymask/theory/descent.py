@@ -6,11 +6,12 @@ Sources: common clock [P, A]; own clock derived for this project [D].
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from whymask.theory.data import Samples
+from whymask.theory.data import Sample, Samples
 from whymask.theory.measures import captured, largest_overlap, overlaps
 from whymask.theory.network import Network
 from whymask.theory.objectives import Trainable
@@ -23,13 +24,24 @@ BLOCKS = {"cpu": 1, "cuda": 8, "mps": 8}
 steps that are taken in vain change nothing, as nothing moves."""
 
 
-def horizon_of(rho: float, C_p: int) -> float:
-    """The correlation <w, v> = rho·C_p / 1.2 at which sigma turns linear on a kernel's winner [D]."""
-    return rho * C_p / OWN_WEIGHT
+CLEARED, FULL = 10, 0.8
+"""So many steps after one another kernels that stopped leave the product, where less than this share still move."""
+
+
+class Batches(Protocol):
+    """Batch after batch, round and round."""
+
+    def __getitem__(self, number: int) -> Sample: ...
+
+
+def horizon_of(rho: float, C_p: int, tau: float) -> float:
+    """The correlation <w, v> = rho·C_p / (1.2 max(1, tau)) at which sigma turns linear on a kernel's winner, for the
+    teacher, whose kernels are tau times as large, or for the student if that comes first [D]."""
+    return rho * C_p / (OWN_WEIGHT * max(1.0, tau))
 
 
 def mean_gradients(
-    objective: Trainable, network: Network, samples: Samples, step: int, batches: int
+    objective: Trainable, network: Network, samples: Batches, step: int, batches: int
 ) -> dict[str, Tensor]:
     """The gradients of step `step`, averaged over its `batches` batches."""
     parts = [objective.gradients(network, samples[step * batches + place])[1] for place in range(batches)]
@@ -57,6 +69,17 @@ class Trajectory:
     """`MiniBatchDescent`: the loss of the last network over all samples, (S,)."""
     most: Tensor = field(default_factory=lambda: torch.empty(0))
     """`CommonClock`: the most features captured at any recorded time, (S,)."""
+
+    @classmethod
+    def joined(cls, paths: Sequence["Trajectory"]) -> "Trajectory":
+        """Paths of `OwnClock`, of other seeds each: of those that ended earlier, what is seen stays as it was then."""
+        network = paths[0].network.having(kernels=torch.cat([path.network.kernels for path in paths]))
+        steps = max((path.steps for path in paths), key=lambda taken: (len(taken), taken[-1]))
+        seen = [path.growth + path.growth[-1:] * (len(steps) - len(path.growth)) for path in paths]
+        named: dict[str, Any] = {
+            name: torch.cat([getattr(path, name) for path in paths]) for name in ("grown", "rose", "taken")
+        }
+        return cls(network, steps, [torch.cat(at) for at in zip(*seen, strict=True)], **named)
 
     def record(self, step: int, growth: Tensor) -> None:
         """Write down what is seen at a step."""
@@ -116,30 +139,94 @@ class OwnClock:
 
     def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Trajectory:
         """`samples` gives batch after batch; with one batch it is the full-batch gradient. `features` (n, d)."""
+        if BLOCKS[network.kernels.device.type] > 1 or not objective.is_apart:
+            return self._walk(network, objective, samples, features, math.inf)
+        seeds = range(len(network.kernels))  # each alone, so that no seed's numbers depend on what has left of another
+        paths = []
+        for seed in seeds:
+            one = slice(seed, seed + 1)
+            paths.append(self._walk(network.of(one), objective, _OfSeeds(samples, one), features, CLEARED))
+        return Trajectory.joined(paths)
+
+    def _walk(
+        self, network: Network, objective: Trainable, samples: Batches, features: Tensor, cleared: float
+    ) -> Trajectory:
+        """`run`, in which every `cleared` steps kernels that stopped leave the product."""
         first, winner = overlaps(network, features).max(2, keepdim=True)
         moving = torch.ones_like(winner[..., 0], dtype=torch.bool)
-        path = Trajectory(network, grown=torch.zeros_like(moving), rose=torch.zeros_like(moving))
+        path = Trajectory(network.map(torch.clone), grown=torch.zeros_like(moving), rose=torch.zeros_like(moving))
         path.taken = torch.full(moving.shape[:1], self.steps, device=moving.device)
-        ending = Ending(moving, self.steps)
+        ending, of_stopped = Ending(moving, self.steps), first.new_zeros(len(first), len(features))
+        left = _Left.all_of(network.kernels)
         for step in range(self.steps + 1):
-            now = overlaps(network, features)
-            path.grown |= moving & (now.amax(2) >= self.horizon)
-            of_winner = now.gather(2, winner)
-            path.rose |= moving & ((of_winner >= first / self.shrunk) & (first > 0))[..., 0]
-            moving &= (now.amax(2) < self.horizon) & (of_winner > self.shrunk * first)[..., 0]
+            now = overlaps(network.having(kernels=left.kernels), features)
+            ahead, of_winner = now.amax(2), now.gather(2, left.of(winner))[..., 0]
+            began, moves = left.of(first)[..., 0], left.of(moving)
+            left.put(path.grown, left.of(path.grown) | (moves & (ahead >= self.horizon)))
+            left.put(path.rose, left.of(path.rose) | (moves & (of_winner >= began / self.shrunk) & (began > 0)))
+            moves &= (ahead < self.horizon) & (of_winner > self.shrunk * began)
+            left.put(moving, moves)
             path.taken = path.taken.clamp_max(step).where(~moving.any(1), path.taken)
             over = ending.at(step, moving)
             if over or step % self.record == 0:
-                path.record(step, now.amax(1).clamp_min(0))
+                path.record(step, now.amax(1).maximum(of_stopped))
             if over:
                 break
-            kernels = network.kernels
-            gradient = mean_gradients(objective, network, samples, step, self.batches)["kernels"]
+            if step and step % cleared == 0 and moves.sum(1).amax() < FULL * moves.shape[1]:
+                left.put(path.network.kernels, left.kernels)
+                of_stopped = now.masked_fill(moves[..., None], 0).amax(1).maximum(of_stopped)
+                left = left.where(moves)
+                moves = left.of(moving)
+            small = network.having(kernels=left.kernels)
+            gradient = mean_gradients(objective, small, samples, step, self.batches)["kernels"]
             length = gradient.norm(dim=2, keepdim=True).clamp_min(TINY)
-            away = self.relative_step * kernels.norm(dim=2, keepdim=True) / length * gradient
-            network = replace(network, kernels=kernels - moving[..., None] * away)
-        path.network = network
+            away = self.relative_step * left.kernels.norm(dim=2, keepdim=True) / length * gradient
+            left = replace(left, kernels=left.kernels - moves[..., None] * away)
+        left.put(path.network.kernels, left.kernels)
         return path.until(ending.step())
+
+
+@dataclass(frozen=True)
+class _OfSeeds:
+    """Some seeds' batches."""
+
+    samples: Batches
+    seeds: slice
+
+    def __getitem__(self, number: int) -> Sample:
+        return self.samples[number].part(self.seeds, slice(None))
+
+
+@dataclass(frozen=True)
+class _Left:
+    """Kernels that are still computed, equally many of each seed."""
+
+    kernels: Tensor
+    """(S, K', d)."""
+    places: Tensor
+    """(S, K'), their places among all kernels."""
+
+    @classmethod
+    def all_of(cls, kernels: Tensor) -> "_Left":
+        return cls(kernels, torch.arange(kernels.shape[1], device=kernels.device).expand(kernels.shape[:2]))
+
+    def of(self, values: Tensor) -> Tensor:
+        """Theirs of all kernels' values, (S, K, ...)."""
+        return values.gather(1, self._index(values))
+
+    def put(self, values: Tensor, own: Tensor) -> None:
+        """Writes their own into all kernels' values."""
+        values.scatter_(1, self._index(values), own)
+
+    def where(self, moves: Tensor) -> "_Left":
+        """Those that move, and of seeds with fewer than another one some that do not."""
+        kept = moves.int().argsort(dim=1, descending=True, stable=True)[:, : max(1, int(moves.sum(1).amax()))]
+        chosen = kept[..., None].expand(-1, -1, self.kernels.shape[2])
+        return _Left(self.kernels.gather(1, chosen), self.places.gather(1, kept))
+
+    def _index(self, values: Tensor) -> Tensor:
+        rest = values.shape[2:]
+        return self.places.view(*self.places.shape, *(1 for _ in rest)).expand(*self.places.shape, *rest)
 
 
 @dataclass(frozen=True)
@@ -182,6 +269,30 @@ class CommonClock:
             network = replace(network, kernels=kernels - (moving * size)[:, None, None] * gradient)
         path.network = path.network.having(kernels=stopped)
         return path.until(ending.step())
+
+
+@dataclass(frozen=True)
+class PlainDescent:
+    """Gradient descent with one constant step size for all kernels, and one stop."""
+
+    rate: float
+    steps: int
+    record: int = 4
+    """Steps between records."""
+    batches: int = 1
+    """Batches averaged in a step."""
+
+    def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Trajectory:
+        path = Trajectory(network)
+        path.taken = torch.full(network.kernels.shape[:1], self.steps, device=network.kernels.device)
+        for step in range(self.steps + 1):
+            if step % self.record == 0 or step == self.steps:
+                path.record(step, largest_overlap(network, features))
+            if step < self.steps:
+                gradient = mean_gradients(objective, network, samples, step, self.batches)["kernels"]
+                network = network.having(kernels=network.kernels - self.rate * gradient)
+        path.network = network
+        return path
 
 
 @dataclass(frozen=True)

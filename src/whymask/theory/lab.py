@@ -12,20 +12,23 @@ from torch import Tensor
 
 from whymask.randomness import torch_generator
 from whymask.theory.data import Sample, Samples
-from whymask.theory.descent import CommonClock, Ending, MiniBatchDescent, OwnClock, Trajectory
+from whymask.theory.descent import CommonClock, Ending, MiniBatchDescent, OwnClock, PlainDescent, Trajectory
 from whymask.theory.measures import accuracy
 from whymask.theory.network import Network
-from whymask.theory.objectives import CrossEntropy, PixelReconstruction, TeacherStudent
+from whymask.theory.objectives import CrossEntropy, NormalisedTargets, PixelReconstruction, TeacherStudent, Trainable
 from whymask.theory.regime import Regime
 from whymask.theory.store import Arrays, Store, numpy
 
-Clock = Literal["own", "common"]
-CLOCKS: tuple[Clock, Clock] = ("own", "common")
-Start = Literal["random", "own", "common", "pixels"]
-"""Where kernels come from: drawn at random; teacher-student pretraining on own clocks or a common one; pixel
-reconstruction."""
+Clock = Literal["own", "common", "normalised"]
+CLOCKS: tuple[Clock, ...] = ("own", "common", "normalised")
+"""Teacher-student pretraining with a stop for each kernel or one for all; plain descent on normalised targets."""
+Start = Literal["random", "own", "common", "normalised", "pixels", "resized"]
+"""Where kernels come from: drawn at random; pretrained on one of the clocks; by pixel reconstruction; or drawn at
+random and each brought to the norm of the own clock's kernel in its place."""
 Head = Literal["fixed", "learned"]
 READ_OUT_STEPS = 3000
+PLAIN_STEPS = 500
+"""Of plain descent on normalised targets."""
 EXTRAS = ("grown", "taken", "loss", "most")
 
 
@@ -105,14 +108,28 @@ class Lab:
 
     # what is trained ----------------------------------------------------------------------------------------
 
-    def pretrained(self, clock: Clock, objective: TeacherStudent | None = None, name: str = "") -> Trained:
-        """Kernels after teacher-student pretraining; another `objective` needs a `name` of its own."""
+    def pretrained(self, clock: Clock) -> Trained:
+        """Kernels after pretraining."""
         s = self.regime
+        if clock == "normalised":
+            return self.normalised()
         kind, size = (OwnClock, s.own_step) if clock == "own" else (CommonClock, s.common_step)
         descent = kind(s.horizon, relative_step=size, batches=s.together)
-        objective = objective or TeacherStudent(s.theta, s.teacher)
+        objective = TeacherStudent(s.theta, s.teacher)
         return self._trained(
-            name or clock,
+            clock,
+            self.start,
+            lambda network, seeds: descent.run(network, objective, self.images(seeds, True), self.features),
+        )
+
+    def normalised(self, shifted: bool = False) -> Trained:
+        """Kernels after plain descent on normalised targets; on those of another image if `shifted`."""
+        s = self.regime
+        nu, decay, rate = s.normalised
+        descent = PlainDescent(rate, PLAIN_STEPS, batches=s.together)
+        objective = NormalisedTargets(s.theta, nu, decay, shifted)
+        return self._trained(
+            "normalised-shifted" if shifted else "normalised",
             self.start,
             lambda network, seeds: descent.run(network, objective, self.images(seeds, True), self.features),
         )
@@ -131,24 +148,35 @@ class Lab:
             ),
         )
 
-    def classifier(self, head: Head, start: Start, rates: tuple[float, float] | None = None, tag: str = "") -> Trained:
+    def classifier(
+        self,
+        head: Head,
+        start: Start,
+        rates: tuple[float, float] | None = None,
+        tag: str = "",
+        augmented: Callable[[Sequence[int]], Trainable] | None = None,
+        target: float | None = None,
+        epochs: int | None = None,
+    ) -> Trained:
         """Trained to the target loss from random or pretrained kernels.
 
         `rates` are the step sizes of kernels and head; by default those of training from scratch, or of fine-tuning for
-        a learned head on pretrained kernels.
+        a learned head on pretrained kernels. `augmented`: an objective of the seeds in place of cross-entropy of whole
+        images. `target` and `epochs` instead of the regime's. What is not the default needs a `tag`.
         """
         s = self.regime
         if rates is None:
             tuned = "tuning_" if start != "random" and head == "learned" else ""
             rates = s.rate(f"{tuned}kernel_rate"), s.rate(f"{tuned}head_rate")
-        training = MiniBatchDescent({"kernels": rates[0], "head": rates[1]}, s.target, s.epochs)
+        training = MiniBatchDescent(
+            {"kernels": rates[0], "head": rates[1]}, s.target if target is None else target, epochs or s.epochs
+        )
+        objective = augmented or (lambda seeds: CrossEntropy(head == "learned"))
         begin = self._beginning(start)
         return self._trained(
             f"{head}-{start}{tag}",
             lambda seeds: begin(seeds).with_head(self.data.k, head),
-            lambda network, seeds: training.run(
-                network, CrossEntropy(head == "learned"), self.images(seeds), self.features
-            ),
+            lambda network, seeds: training.run(network, objective(seeds), self.images(seeds), self.features),
         )
 
     def read_out(self) -> Trained:
@@ -159,9 +187,15 @@ class Lab:
         """The kernels that training begins with, as a function of the seeds; pretrained ones are made now."""
         if start == "random":
             return self.start
-        network = self.reconstructed().network if start == "pixels" else self.pretrained(start).network
+        if start == "pixels":
+            kernels = self.reconstructed().network.kernels
+        else:
+            kernels = self.pretrained("own" if start == "resized" else start).network.kernels
+        if start == "resized":
+            drawn = self.start().kernels
+            kernels = drawn * (kernels.norm(dim=2) / drawn.norm(dim=2))[..., None]
         places = {seed: place for place, seed in enumerate(self.seeds)}
-        return lambda seeds: Network(network.kernels[[places[seed] for seed in seeds]], sigma=network.sigma)
+        return lambda seeds: Network(kernels[[places[seed] for seed in seeds]], sigma=self.regime.sigma)
 
     def _with_decoder(self, seeds: Sequence[int]) -> Network:
         """Random kernels, and a decoder drawn at the same scale."""

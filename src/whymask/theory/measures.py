@@ -1,11 +1,16 @@
 """What a network captured, what it should have captured, and how well it classifies."""
 
+from typing import TypeVar
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from whymask.theory.data import Sample
 from whymask.theory.network import Network
 
+PATH_STEPS = 400
+Ratio = TypeVar("Ratio", float, np.ndarray)
 PURE = 0.3
 """Largest second/first overlap of a kernel that counts as having captured its first."""
 
@@ -27,10 +32,15 @@ def second_to_first(network: Network, features: Tensor) -> Tensor:
 
 
 def captured(network: Network, features: Tensor, horizon: float, pure: float = PURE) -> Tensor:
-    """Features that are the first of some pure kernel, which has them at half the horizon or more: (S, n) bool."""
+    """Features that some kernel finds: (S, n) bool."""
+    return finds(network, features, horizon, pure).any(1)
+
+
+def finds(network: Network, features: Tensor, horizon: float, pure: float = PURE) -> Tensor:
+    """Which feature each kernel has as its first, if it is pure and has it at half the horizon or more: (S, K, n)."""
     now = overlaps(network, features)
     good = (now >= horizon / 2) & (second_to_first(network, features) <= pure)[..., None]
-    return (good & (now == now.amax(2, keepdim=True))).any(1)
+    return good & (now == now.amax(2, keepdim=True))
 
 
 def favourites(network: Network, features: Tensor, among: Tensor | None = None) -> Tensor:
@@ -82,40 +92,61 @@ ABSENT = 1e-6
 def kappa(network: Network, batch: Sample, features: Tensor) -> Tensor:
     """What a kernel's winner v is helped by features that come with it, (S, K) [D, claim 7].
 
-    The mean over images with v, weighted by v's part z^(2q) in its own gradient, of the sum over other features of
-    (<w_r, v'>+ z' / (<w_r, v> z))^q. Needs noise-free, equally split images: z is then read off as <x_p, v>.
+    With A_j = sum_p z_jp^q of each feature j in an image, and T = sum_j <w_r, v_j>+^q A_j, what the kernel responds to
+    the image: E[A_v T] / (<w_r, v>^q E[A_v^2]) - 1. Needs noise-free images: z_jp is then read off as <x_p, v_j>.
     """
     q = network.sigma.q
-    z = (batch.patches @ features.to(batch.patches).mT).amax(2).clamp_min(0)  # (S, B, n), one patch of each feature
+    z = batch.patches @ features.to(batch.patches).mT  # (S, B, P, n)
+    z = z.masked_fill_(z < ABSENT, 0)
+    shown = batch.copies * z.pow_(q).sum(2)  # A, (S, B, n)
     now = overlaps(network, features).clamp_min(0)
-    total = z**q @ now.mT**q  # (S, B, K): the sum over all features of (<w, v'>+ z')^q
-    z_winner = z.gather(2, now.argmax(2)[:, None].expand(-1, z.shape[1], -1))
-    z_winner = z_winner.masked_fill(z_winner < ABSENT, 0)
-    own = (now.amax(2)[:, None] * z_winner) ** q
-    ratio = torch.where(own > 0, total / own - 1, torch.zeros_like(own))
-    weight = z_winner ** (2 * q)
-    return (weight * ratio).sum(1) / weight.sum(1).clamp_min(1e-30)
+    response = shown @ now.mT**q  # T, (S, B, K)
+    of_winner = shown.gather(2, now.argmax(2)[:, None].expand(-1, shown.shape[1], -1))
+    alone = of_winner.square().sum(1)
+    helped = (of_winner * response).sum(1) / (now.amax(2) ** q).clamp_min(torch.finfo(now.dtype).tiny) - alone
+    return torch.where((alone > 0) & (now.amax(2) > 0), helped / alone, torch.zeros_like(alone))
 
 
 def predicted_to_grow(
-    network: Network, batch: Sample, features: Tensor, theta: float | Tensor, tau: float | Tensor, C_p: int
+    network: Network, batch: Sample, features: Tensor, theta: float | Tensor, tau: float | Tensor, C_eff: float
 ) -> Tensor:
-    """Whether the winner of each kernel will grow, (S, K) bool: tau^q - 1 > (1/theta - 1)/(C_p (1 + kappa_r)) [D]."""
-    enough = tau**network.sigma.q - 1 > (1 / theta - 1) / (C_p * (1 + kappa(network, batch, features)))
+    """Whether the winner of each kernel will grow, (S, K) bool: tau^q - 1 > (1/theta - 1)/(C_eff (1 + kappa_r)) [D]."""
+    enough = tau**network.sigma.q - 1 > (1 / theta - 1) / (C_eff * (1 + kappa(network, batch, features)))
     return enough & (overlaps(network, features).amax(2) > 0)
 
 
-def purification(ratio: float, factor: float, q: float) -> float:
+def purification(ratio: Ratio, factor: float, q: float, c: float) -> Ratio:
     """How fast a kernel frees itself of its winner's sibling, the other feature of the class: d log r / dt, up to a
     positive factor; negative is purer [D].
 
-    `ratio` r = <w, sibling> / <w, winner>; `factor` f = (tau^q - 1) over the growth threshold without kappa. Where both
-    come together with equal weights, equally split and below rho, gradient flow gives, with w = <w, winner>,
+    `ratio` r = <w, sibling> / <w, winner>; `factor` f = (tau^q - 1) over the growth threshold without kappa; c as of
+    `companionship`. Where both come together, below rho, gradient flow gives, with w = <w, winner>,
 
-        d log r / dt = w^(2q-2) [(f - 1) r^(2q-2) + f r^(q-2) - (f - 1) - f r^q]
+        d log r / dt = w^(2q-2) [(f - 1) r^(2q-2) + f c r^(q-2) - (f - 1) - f c r^q]
 
-    Near r = 1 this is negative only for f > (q - 1)/(q - 2): masks penalise the winner's own activations and leave the
-    sibling's free. At q = 3 that is f = 2; at q = 2 no f will do.
+    Near r = 1 this is negative only for f > (q - 1)/(q - 1 - c): masks penalise the winner's own activations and leave
+    the sibling's free. At q = 3 that is 1.86 with equal shares, whose c is 0.93.
     """
     r, f = ratio, factor
-    return (f - 1) * r ** (2 * q - 2) + f * r ** (q - 2) - (f - 1) - f * r**q
+    return (f - 1) * r ** (2 * q - 2) + f * c * r ** (q - 2) - (f - 1) - f * c * r**q
+
+
+def ratio_at(horizon: float, overlap: np.ndarray, ratio: np.ndarray, factor: float, q: float, c: float) -> np.ndarray:
+    """r of kernels at the horizon, by the equation of `purification` along the path of a kernel that grows [D]:
+
+        dr / d ln w = r [purification] / (f (1 + c r^q) - 1)
+
+    from `ratio` (N,) at a winner's `overlap` w (N,), in `PATH_STEPS` steps of Runge and Kutta's fourth order.
+    """
+
+    def slope(r: np.ndarray) -> np.ndarray:
+        return r * purification(r, factor, q, c) / (factor * (1 + c * r**q) - 1)
+
+    step, r = np.log(horizon / overlap) / PATH_STEPS, ratio
+    for _ in range(PATH_STEPS):
+        a = slope(r)
+        b = slope(r + step / 2 * a)
+        d = slope(r + step / 2 * b)
+        e = slope(r + step * d)
+        r = np.maximum(r + step / 6 * (a + 2 * b + 2 * d + e), 0)
+    return r

@@ -6,6 +6,7 @@ against every mask of small images, against drawn masks, and against autograd); 
 """
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 import torch
@@ -22,6 +23,10 @@ Gradients = dict[str, Tensor]
 class Trainable(Protocol):
     """What a descent asks of an objective."""
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether what a kernel is pulled by depends on no other kernel, nor on its place among them."""
+
     def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
         """Loss of each seed, (S,), the mean over images; and its gradient by each tensor that is trained."""
 
@@ -30,6 +35,7 @@ class Objective:
     """The base of one's own objectives: give `loss`, and autograd gives the gradients."""
 
     trained: tuple[str, ...] = ("kernels",)
+    is_apart = False
 
     def loss(self, network: Network, batch: Sample) -> Tensor:
         """Mean over images, (S,)."""
@@ -63,6 +69,10 @@ class TeacherStudent:
     def __post_init__(self) -> None:
         check_theta(self.theta)
 
+    @property
+    def is_apart(self) -> bool:
+        return not isinstance(self.theta, Tensor) and not isinstance(self.tau, Tensor)
+
     def loss(self, network: Network, batch: Sample) -> Tensor:
         """Mean over images, (S,); the teacher is not differentiated."""
         z = batch.correlate(network.kernels)
@@ -89,6 +99,60 @@ class TeacherStudent:
             gradient[seeds] += part.collect(pull.mul_(slope))
         scale = 1 / len(batch)
         return loss * scale, {"kernels": gradient.mul_(batch.copies * scale)}
+
+
+@dataclass(frozen=True)
+class NormalisedTargets:
+    """Reconstruct the student's own codes of the whole image at one size, without gradient, from visible patches [D].
+
+    y_r = nu h_r / rms(h_r), the root mean square over the step's images, as data2vec normalises its targets; and decay:
+
+        E_e loss = 1/2 sum_r (y_r - S_r)^2 + (1 - theta)/(2 theta) sum_r sum_p a_pr^2 + decay/2 ||W||^2
+
+    exactly, as for `TeacherStudent`. Kernels share no term. It is not the objective of [P].
+    """
+
+    theta: float
+    """Share of patches kept, in (0, 1)."""
+    nu: float
+    """Root mean square of the targets."""
+    decay: float
+    """Of the kernels, at least 0."""
+    shifted: bool = False
+    """A control: targets of the next image of the batch."""
+    is_apart = True
+
+    def __post_init__(self) -> None:
+        check_theta(self.theta)
+
+    def targets(self, codes: Tensor) -> Tensor:
+        """y of the codes of a step's images, (S, B, K) both."""
+        size = codes.square().mean(1, keepdim=True).sqrt().clamp_min(torch.finfo(codes.dtype).tiny)
+        return (codes.roll(1, 1) if self.shifted else codes) * (self.nu / size)
+
+    def loss(self, network: Network, batch: Sample) -> Tensor:
+        """Mean over images, (S,); the targets are not differentiated."""
+        active = network.sigma(batch.correlate(network.kernels))
+        codes = batch.copies * active.sum(2)
+        penalty = ((1 / self.theta - 1) * batch.copies * active.square()).sum((2, 3))
+        decay = self.decay * network.kernels.square().sum((1, 2))
+        return (((self.targets(codes.detach()) - codes).square().sum(2) + penalty).mean(1) + decay) / 2
+
+    def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
+        kernels, strength = network.kernels, 1 / self.theta - 1
+        gradient, loss = torch.zeros_like(kernels), kernels.new_zeros(len(kernels))
+        for _, parts in groupby(batch.parts(kernels.shape[1]), key=lambda of: of[0].start):
+            blocks = [(at, part, *network.sigma.with_slope(part.correlate(kernels[at]))) for at, part in parts]
+            codes = [batch.copies * active.sum(2) for _, _, active, _ in blocks]  # of all images of these seeds
+            missing = (self.targets(torch.cat(codes, 1)) - torch.cat(codes, 1)).split(
+                [code.shape[1] for code in codes], 1
+            )
+            for (seeds, part, active, slope), left in zip(blocks, missing, strict=True):
+                squares = batch.copies * strength * active.square().sum((1, 2, 3))
+                loss[seeds] += (left.square().sum((1, 2)) + squares) / 2
+                gradient[seeds] += part.collect(active.mul_(strength).sub_(left[:, :, None]).mul_(slope))
+        decayed = self.decay * kernels.square().sum((1, 2)) / 2
+        return loss / len(batch) + decayed, {"kernels": gradient * (batch.copies / len(batch)) + self.decay * kernels}
 
 
 class Room:
@@ -119,6 +183,7 @@ class PixelReconstruction:
 
     theta: float = 0.5
     """Share of patches kept, in (0, 1)."""
+    is_apart = False
 
     def __post_init__(self) -> None:
         check_theta(self.theta)
@@ -170,6 +235,7 @@ class CrossEntropy:
 
     learned_head: bool = True
     train_kernels: bool = True
+    is_apart = False
 
     def loss(self, network: Network, batch: Sample) -> Tensor:
         """Mean over images, (S,)."""

@@ -1,19 +1,23 @@
 """The regime of an experiment: what was asked for, with every default resolved."""
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 
 from whymask.devices import check_device
+from whymask.randomness import torch_generator
 from whymask.theory.data import MultiView
 from whymask.theory.descent import horizon_of
 from whymask.theory.network import SmoothedReLU
 from whymask.theory.settings import RegimeSettings
+from whymask.theory.shares import effective_patches
 
 IDEALISATIONS = (
-    "Own clock: each kernel stops at its own horizon <w, v> = rho C_p / 1.2. That is this lab's idealisation, not a "
-    "statement of the paper. The rows of the common clock stop all kernels when the first of them reaches its horizon.",
+    "Own clock: each kernel stops at its own horizon <w, v> = rho C_p / (1.2 tau). That is this lab's idealisation, "
+    "not a statement of the paper. The rows of the common clock stop all kernels when the first of them reaches its "
+    "horizon.",
     "Own clock: a kernel whose winner has lost a tenth of its overlap stops too, as one that did not grow.",
     "Gradients are those of the expectation over masks in closed form, as if every image were masked infinitely often.",
     "The features and the test images are the same for every seed; seeds differ in first kernels and training images. "
@@ -22,6 +26,17 @@ IDEALISATIONS = (
     "k, m, N and the number of steps are finite: where the theorems say 'with high probability, for large k', the "
     "table says what was seen at this k.",
 )
+
+
+IMAGES_OF_CONSTANTS = 8000
+
+
+class Normalised(NamedTuple):
+    """Constants of plain descent on normalised targets."""
+
+    nu: float
+    decay: float
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,7 @@ class Regime(RegimeSettings):
 
     @property
     def horizon(self) -> float:
-        return horizon_of(self.rho, self.data.C_p)
+        return horizon_of(self.rho, self.data.C_p, self.teacher)
 
     @property
     def teacher(self) -> float:
@@ -64,8 +79,13 @@ class Regime(RegimeSettings):
 
     @property
     def threshold(self) -> float:
-        """(1/theta - 1)/C_p: what tau^q - 1 must exceed for a kernel to grow, without kappa [D]."""
-        return (1 / self.theta - 1) / self.data.C_p
+        """(1/theta - 1)/C_eff: what tau^q - 1 must exceed for a kernel to grow, without kappa [D]."""
+        return (1 / self.theta - 1) / self.C_eff
+
+    @property
+    def C_eff(self) -> float:
+        """Patches of equal shares that a feature's patches are worth."""
+        return effective_patches(self.data.split, self.data.C_p, self.q)
 
     def rate(self, name: str) -> float:
         """A step size, the default resolved."""
@@ -94,6 +114,25 @@ class Regime(RegimeSettings):
     @property
     def dtype(self) -> torch.dtype:
         return torch.float32 if self.precision == "32" else torch.float64
+
+    @cached_property
+    def normalised(self) -> "Normalised":
+        """The constants of plain descent on normalised targets, all of which follow from the setting [D].
+
+        On noise-free multi-view images: M, the root mean square of a feature's sum_p z_p^q, and R, that of the code of
+        a kernel at the student's horizon. nu is where such a kernel rests; at the decay an overlap of the first scale
+        neither grows nor shrinks; the rate moves a kernel at the horizon by 15 % a step.
+        """
+        clean = replace(self.data, sigma=0.0, gamma=0.0, copied=False, covered=1.0)
+        patches = clean.draw(torch_generator("constants"), IMAGES_OF_CONSTANTS, "multi").patches[0].double()
+        z = (patches @ clean.features.mT).clamp_min(0)  # (B, P, n)
+        M = float((z**self.q).sum(1).square().mean().sqrt())
+        horizon = horizon_of(self.rho, self.data.C_p, 1)
+        R = float(self.sigma(horizon * z).sum(1).square().mean().sqrt())
+        nu = (1 + (1 / self.theta - 1) / self.C_eff) * R
+        pull = nu * M / self.rho ** (self.q - 1)  # what a kernel of overlap 1 is pulled by at the start, of its overlap
+        decay = pull * self.scale ** (self.q - 2) if self.decay is None else self.decay
+        return Normalised(nu, decay, 0.15 / (pull * horizon ** (self.q - 2)))
 
     def with_data(self, **changes: Any) -> "Regime":
         """The same with other images."""

@@ -23,6 +23,8 @@ from whymask.theory.regime import IDEALISATIONS, Regime
 from whymask.theory.settings import TheorySettings, parse_seeds
 from whymask.theory.store import Store, numpy
 
+EDITION = 2
+"""Of the lab: what an earlier one computed under equal settings is not mixed with this one's."""
 NETWORKS = (*CLOCKS, *(f"{head}-{start}" for head in ("fixed", "learned") for start in ("random", *CLOCKS)))
 """Whose arrays are kept for those who plot themselves."""
 
@@ -40,7 +42,7 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
         regime.with_data(k=k)  # a k that cannot be run is told now, not after hours
     if regime.q < 3:
         say(f"warning: q={regime.q:g} lies outside the theorems, which need q >= 3")
-    compared = asdict(replace(regime, device="auto", threads=None, budget=1.0))
+    compared = asdict(replace(regime, device="auto", threads=None, budget=1.0)) | {"edition": EDITION}
     folder = RunFolder.open(out, compared, provenance(regime.torch_device.type, f"{regime.precision}-true"))
     done, store = _Done(out / "seeds"), Store(out / "arrays", regime.workers)
     for id in ids:

@@ -41,11 +41,19 @@ def teacher_student(
 
     The teacher h^ sees the whole image with the kernels tau·w_r and gets no gradient.
     """
+    teacher = _active(network, expanded(batch), tau * network.kernels.detach()).sum(2)  # h^, (S, B, K)
+    return to_targets(network, batch, theta, teacher, masks)
+
+
+def to_targets(
+    network: Network, batch: Sample, theta: float, targets: Tensor, masks: WeightedMasks
+) -> tuple[Tensor, Gradients]:
+    """1/2 E_e sum_r (y_r - h'_r(eX))^2 for targets y (S, B, K), the mean over images, (S,), and its gradient by the
+    kernels (S, K, d)."""
     patches = expanded(batch)
-    teacher = _active(network, patches, tau * network.kernels.detach()).sum(2)  # h^, (S, B, K)
 
     def loss(leaves: Network, mask: Tensor) -> Tensor:
-        return (teacher - _code(leaves, patches, mask, theta)).square().sum(2).mean(1) / 2
+        return (targets - _code(leaves, patches, mask, theta)).square().sum(2).mean(1) / 2
 
     return _averaged(loss, network, ("kernels",), masks)
 

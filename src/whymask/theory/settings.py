@@ -11,9 +11,11 @@ from typing import Annotated, Literal, get_args
 from whymask.errors import WhymaskError
 from whymask.flags import Flat, readable
 
+Split = Literal["random", "equal", "simplex"]
 ClaimId = Literal[
     "coverage", "purity", "kernel-lottery", "supervised-lottery", "downstream", "retention", "growth", "data-coverage",
-    "ensembles", "scale", "reconstruction",
+    "ensembles", "scale", "reconstruction", "coupons",
+    "masks", "augmentation", "norms",
 ]  # fmt: skip
 NAMES: tuple[ClaimId, ...] = get_args(ClaimId)
 QUICK: tuple[ClaimId, ...] = (
@@ -56,7 +58,7 @@ class ImageSettings:
     """Weight of other classes' features in a single-view image. Asymptotically: 1/polylog(k)."""
     rho_single: float = 0.05
     """Weight of the other features of the class in a single-view image. Asymptotically: k^-0.01."""
-    split: Literal["random", "equal", "simplex"] = "random"
+    split: Split = "random"
     """How a feature's weight is split over its patches: in random shares, proportional to draws from [0.5, 1.5];
     equally; or uniformly on the simplex, where one patch has nearly all and C_p counts for little."""
     covered: float = 1.0
@@ -102,25 +104,30 @@ class RegimeSettings:
 
     data: Annotated[ImageSettings, Flat] = field(default_factory=ImageSettings)
     """The images."""
-    m: int = 10
-    """Kernels a class; the network has K = k·m. Asymptotically: polylog(k)."""
+    m: int = 20
+    """Kernels a class; the network has K = k·m. To find all k·L features it must grow with log k, as coupons are
+    collected (claim coupons). Asymptotically: polylog(k)."""
     q: float = 3
     """Degree of the smoothed ReLU. Asymptotically: a constant of at least 3; 2 is allowed, outside the theorems."""
     rho: float = 0.5
     """Where the smoothed ReLU turns linear. Asymptotically: 1/polylog(k)."""
     scale: float = 0.03
-    """Standard deviation of a kernel's first numbers. Asymptotically: 1/sqrt(k) up to logarithms."""
+    """Standard deviation of a kernel's first numbers. Asymptotically: sigma^(q-2) = 1/k [A] (memory), which at the
+    defaults is 0.1."""
     theta: float = 0.5
     """Share of patches that a mask keeps. Asymptotically: a constant in (0, 1)."""
     tau: float | None = None
-    """Scale of the teacher's kernels; by default at twice the growth threshold: tau^q = 1 + 2 (1/theta - 1)/C_p.
-    Asymptotically: a constant above 1."""
+    """Scale of the teacher's kernels; by default at twice the growth threshold: tau^q = 1 + 2 (1/theta - 1)/C_eff,
+    C_eff being as many patches as C_p unequal ones are worth. Asymptotically: a constant above 1."""
     N: int | None = None
     """Training images a seed; 200·k by default. Asymptotically: poly(k), at least k^1.2/mu."""
     batch: int = 200
     """Images a step. In the papers: all of them, or the expectation."""
     own_step: float = 0.03
     """Own clock: length of a step of pretraining, relative to each kernel."""
+    decay: float | None = None
+    """Normalised clock: weight decay of the kernels; by default that at which an overlap of `scale` neither grows nor
+    shrinks."""
     common_step: float = 0.05
     """Common clock: the same, relative to the fastest kernel."""
     batches: int | None = None
@@ -160,6 +167,8 @@ class RegimeSettings:
             given = getattr(self, name)
             if given is not None and not 0 < given < math.inf:
                 raise WhymaskError(f"{name}={given}: a number above 0 was expected.")
+        if self.decay is not None and not 0 <= self.decay < math.inf:
+            raise WhymaskError(f"decay={self.decay}: a number of at least 0 was expected.")
         if self.images % self.batch:
             raise WhymaskError(f"N={self.images} images do not divide into batches of {self.batch}. Give a multiple.")
 

@@ -1,13 +1,17 @@
 """The claims of the paper and its models, each in a file: what was predicted, how it is tested, what the page draws."""
 
+from whymask.theory.claims.augmentation import AUGMENTATION
 from whymask.theory.claims.claim import Claim
 from whymask.theory.claims.controls import CONTROLS
+from whymask.theory.claims.coupons import COUPONS
 from whymask.theory.claims.coverage import COVERAGE
 from whymask.theory.claims.data_coverage import DATA_COVERAGE
 from whymask.theory.claims.downstream import DOWNSTREAM
 from whymask.theory.claims.ensembles import ENSEMBLES
 from whymask.theory.claims.growth import GROWTH
 from whymask.theory.claims.kernel_lottery import KERNEL_LOTTERY
+from whymask.theory.claims.masks import MASKS
+from whymask.theory.claims.norms import NORMS
 from whymask.theory.claims.purity import PURITY
 from whymask.theory.claims.reconstruction import RECONSTRUCTION
 from whymask.theory.claims.retention import RETENTION
@@ -26,6 +30,10 @@ CLAIMS: dict[str, Claim] = {
     "ensembles": ENSEMBLES,
     "scale": SCALE,
     "reconstruction": RECONSTRUCTION,
+    "coupons": COUPONS,
+    "masks": MASKS,
+    "augmentation": AUGMENTATION,
+    "norms": NORMS,
 }
 """By the ids of claims.json, in the order of the page."""
 

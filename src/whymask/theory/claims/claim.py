@@ -10,7 +10,7 @@ from whymask.report.text import known
 from whymask.theory.claims.record import Finding, Row
 from whymask.theory.lab import Lab
 
-CLOCK_NAMES = {"own": "own clock", "common": "common clock"}
+CLOCK_NAMES = {"own": "own clock", "common": "common clock", "normalised": "normalised targets"}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Negative controls: what must not happen, or must happen only by chance. Always run."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from whymask.intervals import clopper_pearson
@@ -11,7 +13,6 @@ from whymask.theory.claims.purity import grown_row, pure_row
 from whymask.theory.claims.record import Finding, by_number, finding, pooled
 from whymask.theory.lab import Lab, Trained
 from whymask.theory.measures import favourites
-from whymask.theory.objectives import TeacherStudent
 from whymask.theory.store import numpy
 
 NO_PENALTY = 0.999
@@ -21,19 +22,25 @@ SMALL = 0.2
 
 def _no_teacher(lab: Lab) -> list[Finding]:
     """tau = 1: the teacher is the student, and masks only shrink."""
-    row = grown_row(lab, lab.pretrained("own", TeacherStudent(lab.regime.theta, 1.0), "control-tau"))
+    other = lab.sub(f"{lab.name}-control-tau", replace(lab.regime, tau=1.0), lab.seeds)
+    row = grown_row(other, other.pretrained("own"))
     return [finding("control-tau", "[D]", "tau = 1: no kernel grows", by_number(row, 0.0, row["measured"] == 0.0), [])]
 
 
 def _no_penalty(lab: Lab) -> list[Finding]:
     """theta near 1: no mask, no penalty, no threshold."""
-    s = lab.regime
-    tau = s.tau_at(SMALL)
-    masked = grown_row(lab, lab.pretrained("own", TeacherStudent(s.theta, tau), "control-masked"))
-    free = lab.pretrained("own", TeacherStudent(NO_PENALTY, tau), "control-theta")
-    row = grown_row(lab, free)
+    s = replace(lab.regime, tau=lab.regime.tau_at(SMALL))
+    masking = lab.sub(f"{lab.name}-control-masked", s, lab.seeds)
+    masked = grown_row(masking, masking.pretrained("own"))
+    without = lab.sub(f"{lab.name}-control-theta", replace(s, theta=NO_PENALTY), lab.seeds)
+    free = without.pretrained("own")
+    row = grown_row(without, free)
     row = by_number(row, 1.0, row["measured"] == 1.0) | {"what": f"kernels that grew, theta = {NO_PENALTY}"}
-    rows = [masked | {"what": f"the same tau, theta = {s.theta:g}"}, captured_row(lab, free), pure_row(lab, free)]
+    rows = [
+        masked | {"what": f"the same tau, theta = {s.theta:g}"},
+        captured_row(without, free),
+        pure_row(without, free),
+    ]
     predicted = f"theta -> 1, tau^q - 1 at {SMALL:g} of the threshold: without the penalty every kernel grows"
     return [finding("control-theta", "[D]", predicted, row, rows)]
 

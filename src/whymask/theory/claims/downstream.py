@@ -11,7 +11,7 @@ from whymask.report.text import known, number
 from whymask.theory.claims.claim import Claim, Picture, Section, Told
 from whymask.theory.claims.record import Finding, Row, averaged, finding, mean_share, pooled
 from whymask.theory.claims.supervised_lottery import lottery
-from whymask.theory.lab import Clock, Head, Lab, Start, Trained
+from whymask.theory.lab import CLOCKS, Clock, Head, Lab, Start, Trained
 from whymask.theory.page.figures import BLUE, GREEN, ORANGE
 
 ID = "downstream"
@@ -26,7 +26,7 @@ VIEWS = ("multi", "single", "mixed")
 
 def downstream(lab: Lab) -> list[Finding]:
     """Head {fixed, learned} x kernels {random, pretrained}, and frozen random kernels with a learned head."""
-    return [_downstream(lab, "own", _region(lab)), _downstream(lab, "common", [])]
+    return [_downstream(lab, clock, _region(lab) if clock == "own" else []) for clock in CLOCKS]
 
 
 def _downstream(lab: Lab, clock: Clock, region: list[Row]) -> Finding:
@@ -114,6 +114,8 @@ _STARTS = {
     "random": ("from scratch", ORANGE),
     "own": ("pretrained, own clock", BLUE),
     "common": ("pretrained, common clock", GREEN),
+    "normalised": ("pretrained, normalised targets", BLUE),
+    "resized": ("random kernels of the pretrained ones' norms", ORANGE),
 }
 _HEADS = {"fixed": "fixed head", "learned": "learned head", "frozen": "learned head, random kernels frozen"}
 

@@ -1,4 +1,7 @@
-"""Claim 7 [D]: at the start, a kernel's winner grows if and only if tau^q - 1 > (1/theta - 1) / (C_p (1 + kappa))."""
+"""Claim 7 [D]: at the start, a kernel's winner grows if and only if tau^q - 1 > (1/theta - 1) / (C_eff (1 + kappa)).
+
+C_eff is as many patches as a feature's C_p are worth, whose shares of its weight may differ; see `shares`.
+"""
 
 from dataclasses import replace
 from functools import partial
@@ -21,13 +24,15 @@ from whymask.theory.measures import predicted_to_grow
 from whymask.theory.network import Network
 from whymask.theory.objectives import TeacherStudent
 from whymask.theory.page.figures import BLUE, GREEN, ORANGE, log_scale
+from whymask.theory.settings import Split
+from whymask.theory.shares import effective_patches
 from whymask.theory.store import Arrays, numpy
 
 ID = "growth"
 AGREEMENT = 0.95
 CROSSING = (0.9, 1.05)
 THETAS = (0.25, 0.375, 0.5, 0.625, 0.75)
-PATCHES = (1, 2, 4)
+PATCHES: tuple[tuple[Split, int], ...] = (("equal", 1), ("equal", 2), ("equal", 4), ("random", 2), ("random", 4))
 FACTORS = (0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.2)
 """tau^q - 1 as multiples of the threshold without kappa."""
 KERNELS = 20
@@ -43,65 +48,85 @@ INK: Any = [(*to_rgb(BLUE), share) for share in np.linspace(0, 1, 101)]
 
 
 def growth(lab: Lab) -> list[Finding]:
-    """Every cell of theta x C_p x factor; those of one C_p are the kernels of one wide network."""
+    """Every cell of theta x C_p x factor; those of one way of sharing are the kernels of one wide network."""
     cells, agreement, crossings = [], [], []
-    for C_p in PATCHES:
-        arrays = lab.store.get(f"{lab.name}/growth-{C_p}", lab.seeds, SEEDS_AT_ONCE, partial(_grow, lab, C_p))
+    for split, C_p in PATCHES:
+        name = f"{lab.name}/growth-{split}-{C_p}"
+        arrays = lab.store.get(name, lab.seeds, SEEDS_AT_ONCE, partial(_grow, lab, split, C_p))
         for place, theta in enumerate(THETAS):
             grown, predicted = arrays["grown"][:, place], arrays["predicted"][:, place]  # (S, factors, KERNELS)
             cells += [
-                _cell(lab, C_p, theta, factor, grown[:, at], predicted[:, at]) for at, factor in enumerate(FACTORS)
+                _cell(lab, split, C_p, theta, factor, grown[:, at], predicted[:, at])
+                for at, factor in enumerate(FACTORS)
             ]
-            agreement.append(_agreement(lab, C_p, theta, grown == predicted))
-            crossings.append(_crossing(C_p, theta, grown.mean((0, 2))))
+            agreement.append(_agreement(lab, split, C_p, theta, grown == predicted))
+            crossings.append(_crossing(split, C_p, theta, grown.mean((0, 2))))
     main = dict(min(agreement, key=lambda row: row["measured"]))
     main["state"] = worst([row["state"] for row in (*agreement, *crossings)])
     main["what"] = f"worst of {len(agreement)} cells of theta x C_p: {main['what']}"
-    rule = "a kernel grows if and only if tau^q - 1 > (1/theta - 1) / (C_p (1 + kappa))"
+    rule = "a kernel grows if and only if tau^q - 1 > (1/theta - 1) / (C_eff (1 + kappa))"
     return [finding(ID, "[D]", rule, main, [*agreement, *crossings, *cells])]
 
 
-def _grow(lab: Lab, C_p: int, seeds: list[int]) -> Arrays:
+def _grow(lab: Lab, split: Split, C_p: int, seeds: list[int]) -> Arrays:
     """Whether each kernel grew and was predicted to: (S, thetas, factors, KERNELS) bool."""
     s = lab.regime
-    data = replace(lab.data, C_p=C_p, P=None, split="equal", sigma=0.0, gamma=0.0, covered=1.0, copied=True)
+    data = replace(lab.data, C_p=C_p, P=None, split=split, sigma=0.0, gamma=0.0, covered=1.0, copied=True)
     samples = Samples(
-        data, seeds, IMAGES, IMAGES, f"growth-{C_p}", s.budget * 2**30 / lab.store.workers, s.torch_device, s.dtype
+        data,
+        seeds,
+        IMAGES,
+        IMAGES,
+        f"growth-{split}-{C_p}",
+        s.budget * 2**30 / lab.store.workers,
+        s.torch_device,
+        s.dtype,
     )
     one = Network.random(KERNELS, data.width, seeds, s.scale, s.sigma)
     cells = len(THETAS) * len(FACTORS)
     network = one.having(kernels=one.kernels.repeat(1, cells, 1)).to(s.torch_device, s.dtype)
     theta = torch.tensor(THETAS).repeat_interleave(len(FACTORS) * KERNELS)
     factor = torch.tensor(FACTORS).repeat_interleave(KERNELS).repeat(len(THETAS))
-    tau = (1 + factor * (1 / theta - 1) / C_p) ** (1 / s.q)
+    C_eff = effective_patches(split, C_p, s.q)
+    tau = (1 + factor * (1 / theta - 1) / C_eff) ** (1 / s.q)
     theta, tau = theta.to(network.kernels), tau.to(network.kernels)
     features = data.features.to(network.kernels)
-    predicted = predicted_to_grow(network, samples[0], features, theta, tau, C_p)
-    descent = OwnClock(horizon_of(s.rho, C_p), s.own_step, STEPS, shrunk=1 - CHANGE)
+    predicted = predicted_to_grow(network, samples[0], features, theta, tau, C_eff)
+    descent = OwnClock(horizon_of(s.rho, C_p, float(tau.max())), s.own_step, STEPS, shrunk=1 - CHANGE)
     path = descent.run(network, TeacherStudent(theta, tau), samples, features)
     shape = (len(seeds), len(THETAS), len(FACTORS), KERNELS)
     return {"grown": numpy(path.rose).reshape(shape), "predicted": numpy(predicted).reshape(shape)}
 
 
-def _cell(lab: Lab, C_p: int, theta: float, factor: float, grown: np.ndarray, predicted: np.ndarray) -> Row:
+def _cell(
+    lab: Lab, split: Split, C_p: int, theta: float, factor: float, grown: np.ndarray, predicted: np.ndarray
+) -> Row:
     """`grown` and `predicted` (S, KERNELS)."""
-    what = f"theta {theta:g}, C_p {C_p}, tau^q - 1 at {factor:g} of the threshold: agreement"
+    C_eff = effective_patches(split, C_p, lab.regime.q)
+    what = f"{_place(split, C_p, theta)}, tau^q - 1 at {factor:g} of the threshold: agreement"
     return pooled(what, (grown == predicted).sum(1), KERNELS, lab.seeds) | {
         "theta": theta,
         "C_p": C_p,
+        "split": split,
+        "C_eff": C_eff,
         "factor": factor,
-        "excess": factor * (1 / theta - 1) / C_p,
+        "excess": factor * (1 / theta - 1) / C_eff,
         "grown": float(grown.mean()),
         "predicted_grown": float(predicted.mean()),
     }
 
 
-def _agreement(lab: Lab, C_p: int, theta: float, agrees: np.ndarray) -> Row:
+def _place(split: Split, C_p: int, theta: float) -> str:
+    return f"theta {theta:g}, C_p {C_p}{'' if split == 'equal' else f' in {split} shares'}"
+
+
+def _agreement(lab: Lab, split: Split, C_p: int, theta: float, agrees: np.ndarray) -> Row:
     """`agrees` (S, factors, KERNELS)."""
-    return pooled(f"theta {theta:g}, C_p {C_p}: agreement", agrees.sum((1, 2)), agrees[0].size, lab.seeds, AGREEMENT)
+    what = f"{_place(split, C_p, theta)}: agreement"
+    return pooled(what, agrees.sum((1, 2)), agrees[0].size, lab.seeds, AGREEMENT)
 
 
-def _crossing(C_p: int, theta: float, grown: np.ndarray) -> Row:
+def _crossing(split: Split, C_p: int, theta: float, grown: np.ndarray) -> Row:
     """The factor at which half of the kernels grow, linear between the measured ones; `grown` (factors,) shares.
 
     It has no interval: the number itself says whether it lies within `CROSSING`, as it does not where half of them grow
@@ -114,25 +139,34 @@ def _crossing(C_p: int, theta: float, grown: np.ndarray) -> Row:
         part = (0.5 - grown[at - 1]) / (grown[at] - grown[at - 1])
         crossing = float(FACTORS[at - 1] + part * (FACTORS[at] - FACTORS[at - 1]))
     holds = crossing is not None and CROSSING[0] <= crossing <= CROSSING[1]
-    what = f"theta {theta:g}, C_p {C_p}: half of the kernels grow at this factor of the threshold without kappa"
+    what = f"{_place(split, C_p, theta)}: half of the kernels grow at this factor of the threshold without kappa"
     row: Row = {"what": what, "measured": crossing, "low": None, "high": None}
-    return row | {"theta": theta, "C_p": C_p, "crossing": crossing, "state": "holds" if holds else "fails"}
+    told = {"theta": theta, "C_p": C_p, "split": split, "crossing": crossing}
+    return row | told | {"state": "holds" if holds else "fails"}
 
 
 def phases(told: Told) -> list[Picture]:
     placed = [row for row in told.rows if known(row.get("theta")) and 0 < row["theta"] < 1 and known(row.get("C_p"))]
     cells = [row for row in placed if known(row.get("grown")) and known(row.get("excess")) and row["excess"] > 0]
+    cells = [row for row in cells if known(row.get("C_eff", 1)) and row.get("C_eff", 1) > 0]
     crossings = [row for row in placed if known(row.get("crossing")) and row["crossing"] > 0]
     pictures = []
-    for C_p in sorted({row["C_p"] for row in cells if row["C_p"] > 0}):
-        name = f"theory-phases-{count(C_p)}".replace(".", "-")
-        panel = [[row for row in part if row["C_p"] == C_p] for part in (cells, crossings)]
-        caption = f"C_p = {count(C_p)}: {count(C_p)} patch{'es' if C_p != 1 else ''} a feature"
-        pictures.append(Picture(name, caption, _phase(name, C_p, *panel)))
+    for split, C_p in sorted({_sharing(row) for row in cells if row["C_p"] > 0}):
+        name = f"theory-phases-{split}-{count(C_p)}".replace(".", "-")
+        panel = [[row for row in part if _sharing(row) == (split, C_p)] for part in (cells, crossings)]
+        shares = f" of {split} shares" if C_p != 1 else ""
+        caption = f"C_p = {count(C_p)}: {count(C_p)} patch{'es' if C_p != 1 else ''} a feature{shares}"
+        found: Any = panel[0][0].get("C_eff", C_p)
+        pictures.append(Picture(name, caption, _phase(name, found, *panel)))
     return pictures
 
 
-def _phase(name: str, C_p: float, cells: list[Row], crossings: list[Row]) -> str:
+def _sharing(row: Row) -> tuple[str, float]:
+    """How a feature is shared out over how many patches; equally where a row of an earlier version does not say."""
+    return str(row.get("split", "equal")), row["C_p"]
+
+
+def _phase(name: str, C_eff: float, cells: list[Row], crossings: list[Row]) -> str:
     thetas = sorted({row["theta"] for row in cells})
     gap = min(np.diff(thetas), default=0.2)
     wing = 0.3 * gap * np.array([-1, 1])
@@ -147,8 +181,8 @@ def _phase(name: str, C_p: float, cells: list[Row], crossings: list[Row]) -> str
                 face = colours(min(1.0, max(0.0, float(column[level]))))
                 axes.fill_between(theta + wing, low, high, facecolor=face, edgecolor=NEUTRAL, linewidth=0.5)
         across = np.linspace(max(0.01, thetas[0] - gap / 2), min(0.99, thetas[-1] + gap / 2), 60)
-        axes.plot(across, (1 / across - 1) / C_p, color=ORANGE, label="predicted boundary")
-        half = [(row["theta"], row["crossing"] * (1 / row["theta"] - 1) / C_p) for row in crossings]
+        axes.plot(across, (1 / across - 1) / C_eff, color=ORANGE, label="predicted boundary")
+        half = [(row["theta"], row["crossing"] * (1 / row["theta"] - 1) / C_eff) for row in crossings]
         if half:
             axes.plot(*zip(*half, strict=True), "D", color=GREEN, markersize=5, label="half of the kernels grow")
         log_scale(axes)
@@ -183,9 +217,9 @@ GROWTH = Claim(
         id="phases",
         title="Which kernels grow",
         reading="Each cell is a setting of θ (the share of patches a mask keeps) and of the teacher's scale τ; the "
-        "fuller its colour, the more of its kernels grew. The line is the predicted boundary (1/θ − 1)/C_p without κ: "
-        "above it kernels grow, below they shrink. κ, what a kernel gains from features that come together, lets some "
-        "grow a little below the line. Diamonds: where half of the kernels grow.",
+        "fuller its colour, the more of its kernels grew. The line is the predicted boundary (1/θ − 1)/C_eff without "
+        "κ: above it kernels grow, below they shrink. κ, what a kernel gains from features that come together, lets "
+        "some grow a little below the line. Diamonds: where half of the kernels grow.",
         draw=phases,
     ),
 )

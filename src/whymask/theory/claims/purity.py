@@ -1,5 +1,7 @@
 """Claim 2 [P Theorem 1]: kernels that grew are pure, each has nearly nothing of any feature but its first."""
 
+from dataclasses import replace
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -8,10 +10,11 @@ from whymask.report.figures import NEUTRAL, draw
 from whymask.theory.claims.claim import Claim, Picture, Section, Told
 from whymask.theory.claims.coverage import captured_row
 from whymask.theory.claims.record import Finding, Row, finding, mean_share, pooled
+from whymask.theory.descent import TINY
 from whymask.theory.lab import CLOCKS, Lab, Trained
-from whymask.theory.measures import overlaps, second_to_first
-from whymask.theory.objectives import TeacherStudent
+from whymask.theory.measures import overlaps, ratio_at, second_to_first
 from whymask.theory.page.figures import BLUE
+from whymask.theory.shares import companionship
 from whymask.theory.store import numpy
 
 ID = "purity"
@@ -19,6 +22,7 @@ THRESHOLD = 0.9
 PURE_AT_HORIZON = 0.2
 FACTORS = (1.5, 3.0, 6.0)
 """tau^q - 1 as multiples of the growth threshold, besides the regime's own."""
+PATH_AGREEMENT = 0.95
 LABELLED = 12
 """Most classes that are named on an axis."""
 
@@ -28,7 +32,7 @@ def purity(lab: Lab) -> list[Finding]:
     findings = []
     for clock in CLOCKS:
         trained = lab.pretrained(clock)
-        rows = purity_details(lab, trained) + (_by_factor(lab) if clock == "own" else [])
+        rows = purity_details(lab, trained) + ([*_path(lab, trained), *_by_factor(lab)] if clock == "own" else [])
         predicted = f"a kernel that grew has second/first <= {PURE_AT_HORIZON} at the horizon"
         findings.append(finding(ID, "[P] Theorem 1", predicted, pure_row(lab, trained, THRESHOLD), rows, clock))
     return findings
@@ -38,11 +42,34 @@ def _by_factor(lab: Lab) -> list[Row]:
     """Purity and coverage against tau: see `purification` for why kernels near the threshold keep their siblings."""
     s, rows = lab.regime, []
     for factor in FACTORS:
-        teacher = TeacherStudent(s.theta, s.tau_at(factor))
-        trained = lab.pretrained("own", teacher, f"own-factor-{factor:g}")
-        for row in (pure_row(lab, trained), captured_row(lab, trained)):
+        other = lab.sub(f"{lab.name}-factor-{factor:g}", replace(s, tau=s.tau_at(factor)), lab.seeds)
+        trained = other.pretrained("own")
+        for row in (pure_row(other, trained), captured_row(other, trained)):
             rows.append(row | {"what": f"tau^q - 1 at {factor:g} of the threshold: {row['what']}", "factor": factor})
     return rows
+
+
+def _path(lab: Lab, trained: Trained) -> list[Row]:
+    """Whether the two-kernel equation of `ratio_at` tells which grown kernels are pure of their sibling, of those that
+    keep their winner; for two features a class, and where every feature is shown."""
+    s, L = lab.regime, lab.data.L
+    if L != 2 or not lab.pretraining.shown.all() or s.teacher <= 1:
+        return []
+    start, end = (numpy(overlaps(network, lab.features)) for network in (lab.start(), trained.network))
+    winner = start.argmax(2)
+    kept = grown(lab, trained) & (end.argmax(2) == winner)
+    first, then = (
+        np.take_along_axis(now, np.stack([winner, winner ^ 1], 2), 2).clip(0) for now in (start, end)
+    )  # (S, K, 2): of the winner and its sibling
+    factor, c = (s.teacher**s.q - 1) / s.threshold, companionship(lab.data.split, lab.data.C_p, s.q)
+    told = np.zeros(kept.shape)
+    told[kept] = ratio_at(s.horizon, first[kept][:, 0], first[kept][:, 1] / first[kept][:, 0], factor, s.q, c)
+    seen = then[..., 1] / np.maximum(then[..., 0], TINY)
+    agrees = kept & ((told <= PURE_AT_HORIZON) == (seen <= PURE_AT_HORIZON))
+    what = (
+        f"kernels that keep their winner of which the path's equation tells whether sibling/first <= {PURE_AT_HORIZON}"
+    )
+    return [pooled(what, agrees.sum(1), kept.sum(1), lab.seeds, PATH_AGREEMENT)]
 
 
 def pure_row(lab: Lab, trained: Trained, threshold: float | None = None) -> Row:
@@ -87,6 +114,7 @@ def heat_maps(told: Told) -> list[Picture]:
         "own": "After pretraining, own clock",
         "learned-own": "After fine-tuning, own clock",
         "common": "After pretraining, common clock",
+        "normalised": "After pretraining on normalised targets",
     }
     features = told.array("features", 2)
     kernels = {stage: told.array(f"{stage}/kernels", 3) for stage in stages}

@@ -160,19 +160,43 @@ def summary(run: Row) -> Row:
         "badge": badge,
         "mark": mark,
         "text": f"{_where(run)}; {_tested(run)}{title}.",
+        "reading": _reading(run["claims"]),
         "claims": rows,
         "controls": len(run["controls"]),
         "broken": [control for control in run["controls"] if control["state"] == "fails"],
     }
 
 
+READINGS = {
+    ("coverage", "own"): "Features captured where every kernel stops on its own, which no algorithm of the paper does",
+    ("coverage", "common"): "Features captured by gradient descent with one stop for all",
+    ("coverage", "normalised"): "Features captured by plain descent on normalised targets, which is not the paper's",
+    ("downstream", "own"): "What pretraining adds downstream, on images that show one feature of their class",
+    ("augmentation", None): "What is left of that beside networks trained on labels with patches hidden",
+    ("norms", None): "What is left of it beside random kernels of equal norms",
+    ("masks", "normalised"): "What hiding itself adds to the features captured, on normalised targets",
+    ("masks", "own"): "The same where every kernel stops on its own",
+}
+"""The numbers that answer the question of the page, by claim and clock, in words without the paper's."""
+
+
+def _reading(claims: list[Row]) -> list[Row]:
+    """{"text", "claim"}: the numbers of `READINGS` that there are."""
+    found = {(claim["id"], claim.get("clock")): claim for claim in claims}
+    return [
+        {"text": text, "claim": found[key]}
+        for key, text in READINGS.items()
+        if key in found and known(found[key].get("measured"))
+    ]
+
+
 def _tested(run: Row) -> str:
-    """ "9 claims, 5 of them on two clocks: "; nothing where none was judged."""
+    """ "9 claims, 5 of them on several clocks: "; nothing where none was judged."""
     judged = Counter(claim["id"] for claim in run["claims"] if claim["state"] is not None)
     if not judged:
         return ""
-    twice = sum(tests > 1 for tests in judged.values())
-    clocks = f", {twice} of them on two clocks" if twice else ""
+    several = sum(tests > 1 for tests in judged.values())
+    clocks = f", {several} of them on several clocks" if several else ""
     return f"{len(judged)} claim{'s' if len(judged) != 1 else ''}{clocks}: "
 
 
