@@ -1,6 +1,8 @@
 """Starts from given weights, each an arm of its own architecture, and which of all is the road to take."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from scipy.stats import ttest_rel
 
 from pages import words_of
 from tiny import GLYPHS, new_encoder, tiny_settings
-from whymask import cli, predict, study
+from whymask import cli, finetune, predict, study
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
 from whymask.disk import read_json
@@ -159,17 +161,34 @@ def test_a_method_among_the_starts_is_the_studys() -> None:
     assert method_of(flags, ["study", "x", "--starts", "init=y", "--out", "mae"]) == "mae"
 
 
-def test_weights_that_are_not_there_or_do_not_fit_are_told_before_anything_is_written(
-    weights: Path, tmp_path: Path
+def test_weights_that_are_not_there_or_do_not_fit_are_told_before_an_image_is_decoded(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (partial := tmp_path / "partial").mkdir()
+    shutil.copy(weights / "vit" / "config.json", partial)
+    there = load_file(weights / "vit" / "model.safetensors")
+    save_file({name: there[name] for name in there if "blocks.1" not in name}, partial / "model.safetensors")
+    (unknown := tmp_path / "unknown").mkdir()
+    save_file(there, unknown / "model.safetensors")
+
+    def decodes(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr("whymask.data.prepare.open_images", decodes)
     for starts, said in (
-        ((f"init={tmp_path / 'none'}",), "--starts init=.*none.*no such"),
-        ((f"frozen={weights / 'vit'}",), "--starts frozen=.*do not fit"),
+        (f"init={tmp_path / 'none'}", "--starts init=X: no such file or folder"),
+        (f"frozen={weights / 'vit'}", "--starts frozen=X: .* for images of 1 channels, and these have 3"),
+        (f"init={partial}", "--starts init=X: weights in .* missing: blocks.1"),
+        (f"init={unknown}", "--starts init=X: nothing beside the weights says"),
     ):
-        with pytest.raises(WhymaskError, match=said):
-            settings = tiny_settings(starts=starts, data=DataSettings(channels=3, size=40))
+        origin = starts.partition("=")[2]
+        settings = tiny_settings(starts=(starts,), data=DataSettings(channels=3 if "frozen" in starts else 1))
+        with pytest.raises(WhymaskError) as refused:
             study(GLYPHS, out=tmp_path / "study", settings=settings)
-        assert not (tmp_path / "study").exists()
+        assert re.match(said, str(refused.value).replace(origin, "X", 1)), str(refused.value)
+        assert f"{origin}: {origin}:" not in str(refused.value) and not (tmp_path / "study").exists()
+    with pytest.raises(WhymaskError, match="missing: blocks.1"):
+        finetune(GLYPHS, origin=partial, out=tmp_path / "run")
 
 
 # the statistics ------------------------------------------------------------------------------------------------

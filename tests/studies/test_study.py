@@ -646,7 +646,7 @@ def test_labels_from_a_second_folder_and_a_page_without_names_or_images(pictures
     about = table["data"]
     assert about["classes"] == list(CLASSES)
     assert (about["images"], about["labelled"], about["test"], about["skipped"]) == (43, 20, 10, 1)
-    assert about["pool"] == 33 and "seldom seen" in about["warnings"][0]
+    assert about["pool"] == 33 and "not expected to win" in about["warnings"][0]
     assert "broken.jpg" in (out / "skipped.csv").read_text()
     assert table["verdict"]["metric"] == "balanced_accuracy"
     page = (out / "report.html").read_text()

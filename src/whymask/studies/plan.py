@@ -34,7 +34,8 @@ VIEWS_AN_IMAGE, ASKED_AN_IMAGE = 110, 8
 
 @dataclass(frozen=True)
 class Plan:
-    """Cells still to be run, and seconds that they would take; `parts` are what the seconds are made of."""
+    """Cells still to be run, and seconds that they would take; `parts` are what the seconds are made of. `few`: that
+    own pretraining is not expected to win on so few images, or ""."""
 
     cells: dict[str, int]
     images: int
@@ -44,6 +45,7 @@ class Plan:
     pretraining_seconds: float
     other_seconds: float
     parts: dict[str, float]
+    few: str = ""
 
     @property
     def seconds(self) -> float:
@@ -62,6 +64,7 @@ class Plan:
     def text(self) -> str:
         cells = ", ".join(f"{count} {arm}" for arm, count in self.cells.items())
         return (
+            f"{self.few}{chr(10) * bool(self.few)}"
             f"to run: {cells or 'nothing, all cells are finished'}\n"
             f"images: {self.images:,}; decoded: {self.store_bytes / 2**20:,.0f} MiB\n"
             f"speed: {self.pretraining_images_per_second:,.0f} images/s in pretraining, "
@@ -127,6 +130,7 @@ def make_plan(runner: Runner, cells: list[Cell], explain: bool = False, final: S
         pretraining_seconds=dear + long,
         other_seconds=sum(parts.values()) - dear - long,
         parts=parts,
+        few=context.prepared.few if config.pretrains else "",
     )
 
 

@@ -30,7 +30,7 @@ from whymask.studies.cells import Cell, Runner, all_cells, share_of
 from whymask.studies.cluster import check_cluster, joined, with_threads
 from whymask.studies.config import resolve_study
 from whymask.studies.final import add_final, is_wanted, planned
-from whymask.studies.given import square_of
+from whymask.studies.given import check_given, square_of
 from whymask.studies.growth import begun_with, grown, note_growth
 from whymask.studies.hours import fit_hours
 from whymask.studies.page import write_study_page
@@ -43,6 +43,7 @@ from whymask.studies.settings import SCRATCH, StudySettings
 from whymask.studies.table import assemble, labels_per_class
 from whymask.studies.verdict import settled_by
 from whymask.studies.why import explain_study
+from whymask.tasks.budgets import auto_budgets_text
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
 
@@ -98,6 +99,8 @@ def study(
             say(drawn.text())
             return StudyResult(plan=drawn.to_dict())
 
+        if runner.config.pretrains and context.prepared.few:
+            say(f"warning: {context.prepared.few}")
         folder = context.by_first(lambda: _begin(runner, hours))
         context.check_shared(runner.out)
         if runner.config.search:
@@ -130,7 +133,15 @@ def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
     encoder_for(asked.method, asked.encoder)  # what does not fit is told before an image is opened
     fabric = make_fabric(asked.runtime)
     with fabric.rank_zero_first():
-        prepared = prepare(data, asked.data, multiple_of=square_of(asked), reader=reader, say=say, progress=Decoding())
+        prepared = prepare(
+            data,
+            asked.data,
+            multiple_of=square_of(asked),
+            reader=reader,
+            fits=partial(check_given, asked),
+            say=say,
+            progress=Decoding(),
+        )
     prepared.require_labels()
     return Context(fabric, prepared, asked.runtime.compile)
 
@@ -142,6 +153,8 @@ def _resolve(
     prepared = context.prepared
     config = resolve_study(asked, prepared)
     say(config.text(prepared.task))
+    if asked.budgets is None:
+        say(auto_budgets_text(prepared.stock))
     say(resolution_text(prepared, config.metric, smallest_difference(prepared, config.metric)))
     for note in config.encoder.notes(context.preprocessing.size):
         say(note)
@@ -151,13 +164,11 @@ def _resolve(
         say(f"{budget.name} {prepared.task.budget_counts}, {runner.training_of(SCRATCH, labels).text()}")
     for budget in config.worth_budgets:
         context.labelled_rows(budget, config.first_seed)
-    for start in config.given:
-        say(f"{start.arm}: {start.build(context.preprocessing, config.first_seed).origin}")
     _check_fits(runner)
     if hours is not None:
         fitted = fit_hours(runner, list(all_cells(config)), hours, explain, planned(runner, final))
         runner = replace(runner, config=fitted)
-    for warning in prepared.warnings():
+    for warning in prepared.doubts():
         say(f"warning: {warning}")
     return runner
 

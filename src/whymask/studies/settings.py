@@ -60,6 +60,10 @@ class Weights(NamedTuple):
     origin: str
 
     @property
+    def asked(self) -> str:
+        return f"--starts {self.kind}={self.origin}"
+
+    @property
     def arm(self) -> str:
         """ "init=resnet18.a1_in1k", "frozen=encoder": a name without folders."""
         name = re.split(r"[/\\:]", self.origin.rstrip("/\\"))[-1].removesuffix(".safetensors")
@@ -77,7 +81,8 @@ class StudySettings(PerMethod):
     """Seeds are first_seed, first_seed + 1, ..."""
     budgets: tuple[str, ...] | None = None
     """Labels to fine-tune on: a number a class (10; of all images, where an image has not one class), a share (1%) or
-    all. Default: two, from the smallest class, or from all."""
+    all. Default: about a fifth of the median class, at least 5, and all (20% and all where the smallest class has not
+    as many); the first lines say why."""
     worth_budgets: tuple[str, ...] | None = None
     """Further budgets at which only scratch is trained, to tell what pretraining is worth in labels. Default: twice
     and four times the smallest budget, where there are as many labels."""
