@@ -187,7 +187,7 @@ def test_weights_that_are_not_there_or_do_not_fit_are_told_before_an_image_is_de
             study(GLYPHS, out=tmp_path / "study", settings=settings)
         assert re.match(said, str(refused.value).replace(origin, "X", 1)), str(refused.value)
         assert f"{origin}: {origin}:" not in str(refused.value) and not (tmp_path / "study").exists()
-    with pytest.raises(WhymaskError, match="missing: blocks.1"):
+    with pytest.raises(WhymaskError, match=r"missing: blocks\.1"):
         finetune(GLYPHS, origin=partial, out=tmp_path / "run")
 
 

@@ -45,7 +45,8 @@ def load_checkpoint(encoder: Encoder, path: Path, partial: bool = False) -> str:
     `path` is a run folder of whymask, a folder that timm or transformers saved, or a file: safetensors, or a pickle of
     tensors (.pt, .pth, .bin), which is read without executing what it holds. Position embeddings, and the tables of
     Swin's windows, of another grid are interpolated. A first layer of three colours is summed over them for grey
-    images, and repeated for other numbers of channels, as timm does it. With `partial`, what does not match stays as it is.
+    images, and repeated for other numbers of channels, as timm does it. With `partial`, what does not
+    match stays as it is.
 
     Returns one line: how much matched, what was left out (a classifier's head, a decoder), and the licence, if it is
     stated beside the file or known of the project whose key names the file has. Raises WhymaskError, naming the keys,
