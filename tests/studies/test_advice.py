@@ -128,8 +128,8 @@ def test_what_is_said_of_few_images_is_what_was_measured() -> None:
     means = {row["arm"]: f"{row['mean']:.3f}" for row in rows}
     assert measured["data"]["pool"] == 980 < FEW_UNLABELLED
     assert MEASURED.startswith(
-        f"with 980 photos mae reached {means['mae']} where training from scratch reached {means['scratch']}, and "
-        f"{means['scratch-long']} with the same compute"
+        f"with 980 images of clothes mae reached {means['mae']} where training from scratch reached "
+        f"{means['scratch']}, and {means['scratch-long']} with the same compute"
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,13 @@ from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, save_encoder
 from whymask.errors import WhymaskError
 from whymask.flags import flags_of
+from whymask.methods.settings import SparKSettings
 from whymask.mistakes import method_of
 from whymask.stages.record import read_record
+from whymask.stages.settings import PretrainTrainingSettings
+from whymask.studies.equal_compute import unequal_compute
 from whymask.studies.given import square_of
+from whymask.studies.own import study_encoder
 from whymask.studies.page import write_study_page
 from whymask.studies.roads import LEVEL, holm, p_over_images, p_over_seeds, road_text, roads
 from whymask.studies.settings import StudySettings
@@ -137,13 +142,44 @@ def test_given_weights_alone_are_a_study_and_speak_for_it(weights: Path, tmp_pat
         study(GLYPHS, out=tmp_path / "other", settings=settings, hours=1)
 
 
+def test_several_methods_are_arms_as_dear_as_each_other_and_as_scratch_long(tmp_path: Path) -> None:
+    pretrain = PretrainTrainingSettings(epochs=6, batch_size=32)
+    settings = tiny_settings(seeds=1, budgets=("5",), worth_budgets=(), scratch_long="all", pretrain=pretrain)
+    settings = replace(settings, starts=("simmim", "spark"), spark=SparKSettings(mask_ratio=0.5))
+    table = study(GLYPHS, out=tmp_path / "study", settings=settings, explain=False)
+    assert [cell["arm"] for cell in table["cells"]] == ["scratch", "simmim", "spark", "scratch-long"]
+    assert table["verdict"]["text"].count("simmim") and len(table["roads"][0]["comparisons"]) == 3
+    first, other = (read_record(tmp_path / "study" / row["folder"]) for row in table["pretraining"])
+    assert (first.method, other.method) == ("simmim", "spark") and other.method_settings["mask_ratio"] == 0.5
+    assert first.training["epochs"] == 6 != other.training["epochs"]
+    spent = [row["operations"] for row in table["pretraining"]]
+    assert abs(spent[1] - spent[0]) <= spent[1] / other.training["epochs"] / 2
+    assert read_record(tmp_path / "study" / "cells" / "spark-5-0").method == "spark"
+    assert unequal_compute(table, by_hours=False) is None
+    again = study(GLYPHS, out=tmp_path / "study", settings=settings, explain=False)
+    assert again["levels"] == table["levels"]
+
+
+@pytest.mark.parametrize(
+    ("starts", "encoder", "said"),
+    [
+        (("spark", "ijepa"), "auto", "no kind of encoder fits all of them: spark pretrains cnn; ijepa pretrains vit"),
+        (("mae", "spark"), "vit", "method 'spark' does not fit encoder 'vit'"),
+    ],
+)
+def test_methods_of_no_common_encoder_are_refused(starts: tuple[str, ...], encoder: str, said: str) -> None:
+    with pytest.raises(WhymaskError, match=said):
+        study_encoder(StudySettings(starts=starts, encoder=EncoderSettings(encoder)))
+    assert study_encoder(StudySettings(starts=("mae", "ijepa"))).name == "vit"
+
+
 @pytest.mark.parametrize(
     ("starts", "said"),
     [
         (("maae",), "--starts maae: expected scratch, a method"),
         (("finish=x",), "--starts finish=x: expected"),
         (("init=",), "--starts init=: expected"),
-        (("mae", "spark"), "one method was expected"),
+        (("mae", "spark", "mae"), "names mae twice"),
         (("scratch",), "nothing to compare with it"),
         (("init=a/x", "init=b/x"), "names init=x twice"),
     ],
@@ -155,7 +191,8 @@ def test_starts_that_are_none_are_refused(starts: tuple[str, ...], said: str) ->
 
 def test_a_method_among_the_starts_is_the_studys() -> None:
     assert StudySettings(starts=("scratch", "data2vec")).method == "data2vec"
-    assert StudySettings(starts=("init=x",)).pretrains is False
+    assert StudySettings(starts=("init=x",)).methods == [] and StudySettings(method="spark").methods == ["spark"]
+    assert StudySettings(starts=("simmim", "init=x", "mae")).methods == ["simmim", "mae"]
     flags = flags_of(cli.COMMANDS["study"])
     assert method_of(flags, ["study", "x", "--starts", "scratch", "data2vec", "--seeds", "3"]) == "data2vec"
     assert method_of(flags, ["study", "x", "--starts", "init=y", "--out", "mae"]) == "mae"

@@ -24,8 +24,8 @@ FEW_UNLABELLED = 3_000
 """Below some thousand images own pretraining is not expected to win. Measured were 292 and 980, where it gained
 nothing, and 10,000 drawn and 50,000 small ones, where it did (docs/results); nothing between."""
 MEASURED = (
-    "with 980 photos mae reached 0.147 where training from scratch reached 0.144, and 0.175 with the same compute "
-    "(docs/results)"
+    "with 980 images of clothes mae reached 0.147 where training from scratch reached 0.144, and 0.175 with the same "
+    "compute (docs/results)"
 )
 
 TEST = " test "

@@ -19,6 +19,7 @@ from whymask.progress import say
 from whymask.stages.context import Context
 from whymask.stages.speaking import weights_of
 from whymask.stages.start import Start
+from whymask.studies.own import study_encoder
 from whymask.studies.settings import INIT, StudySettings, Weights
 
 Kind = Literal["init", "continue", "frozen"]
@@ -76,7 +77,7 @@ def given_starts(asked: StudySettings, encoder: EncoderConfig, prep: Preprocessi
 def check_given(asked: StudySettings, prep: Preprocessing) -> None:
     """Raise WhymaskError where a study's given weights do not fit images of this preprocessing; else say what they
     are."""
-    encoder = resolve(encoder_for(asked.method, asked.encoder), prep.size, prep.channels)
+    encoder = resolve(study_encoder(asked), prep.size, prep.channels)
     for start in given_starts(asked, encoder, prep):
         say(f"{start.arm}: {start.build(prep, asked.first_seed).origin}")
 
