@@ -24,6 +24,7 @@ from tiny import new_encoder
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import Encoder, EncoderSettings, save_encoder
 from whymask.encoders.checkpoints import NO_LICENCE, load_checkpoint
+from whymask.encoders.described import moments_for
 from whymask.errors import WhymaskError
 
 PREPROCESSING = Preprocessing((32, 32), (32, 32), 3, mean=(0.5,) * 3, std=(0.2,) * 3)
@@ -288,6 +289,7 @@ def test_a_first_layer_of_three_colours_sees_a_grey_image_as_three_equal_ones(na
     grey, images = new_encoder(asked, (32, 32), 1, seed=1).eval(), torch.rand(2, 1, 32, 32)
     assert "its first layer summed over three colours for one channel" in load_checkpoint(grey, path)
     assert torch.allclose(grey(images), coloured(images.expand(-1, 3, -1, -1)), atol=1e-5)
+    assert moments_for(((0.4, 0.5, 0.6), (0.1, 0.2, 0.3)), 1) == ((pytest.approx(0.5),), (pytest.approx(0.2),))
     five = new_encoder(asked, (32, 32), 5, seed=1).eval()
     assert "repeated for 5 channels" in load_checkpoint(five, path)
     assert five(images.expand(-1, 5, -1, -1)).shape == grey(images).shape

@@ -28,7 +28,7 @@ from whymask.mistakes import method_of
 from whymask.stages.record import read_record
 from whymask.stages.settings import PretrainTrainingSettings
 from whymask.studies.equal_compute import unequal_compute
-from whymask.studies.given import square_of
+from whymask.studies.given import interpolation_of, square_of
 from whymask.studies.own import study_encoder
 from whymask.studies.page import write_study_page
 from whymask.studies.roads import LEVEL, holm, p_over_images, p_over_seeds, road_text, roads
@@ -105,6 +105,23 @@ def test_a_frozen_start_keeps_its_weights_and_its_own_standardisation(out: Path,
 def test_images_are_of_whole_patches_of_every_start(weights: Path) -> None:
     asked = tiny_settings(encoder=EncoderSettings("vit", patch=6), starts=("mae", f"frozen={weights / 'vit'}"))
     assert square_of(asked) == 24 and square_of(tiny_settings()) == 4
+
+
+def test_images_are_resized_as_all_given_weights_were_trained(weights: Path, tmp_path: Path, capsys: Any) -> None:
+    folders = []
+    for name in ("bilinear", "lanczos"):
+        folder = shutil.copytree(weights / "vit", tmp_path / name)
+        about = json.loads((folder / "config.json").read_text())
+        about["pretrained_cfg"]["interpolation"] = name
+        (folder / "config.json").write_text(json.dumps(about))
+        folders.append(folder)
+    one, other = folders
+    assert interpolation_of(tiny_settings(starts=(f"init={one}", f"frozen={one}", "mae"))) == "bilinear"
+    assert interpolation_of(tiny_settings(starts=(f"init={one}", f"frozen={weights / 'vit'}"))) == "bilinear"
+    assert capsys.readouterr().err == ""
+    assert interpolation_of(tiny_settings(starts=(f"init={one}", f"frozen={other}"))) is None
+    assert "trained on images resized bilinear and lanczos; here all see them bicubic" in capsys.readouterr().err
+    assert interpolation_of(tiny_settings()) is None
 
 
 def test_a_continued_start_is_pretrained_further_first(out: Path, weights: Path) -> None:

@@ -12,7 +12,7 @@ from whymask.data.forms import FORMS, Form
 from whymask.data.lost import lost, other_depth
 from whymask.data.near import NONE, NearCopies, near_copies
 from whymask.data.parts import in_parts
-from whymask.data.preprocessing import Preprocessing
+from whymask.data.preprocessing import INTERPOLATIONS, Preprocessing
 from whymask.data.settings import DataSettings, default_store
 from whymask.data.sources import Reader, Source, open_asked
 from whymask.data.splits import USUAL_SHARE, counts_of, groups_of, leaking_rows, raised_text, share_for, test_rows
@@ -174,6 +174,7 @@ def prepare(
     multiple_of: int = 1,
     preprocessing: Preprocessing | None = None,
     moments: Moments | None = None,
+    interpolation: str | None = None,
     like: str | None = None,
     reader: Reader | str | None = None,
     fits: Callable[[Preprocessing], None] = lambda prep: None,
@@ -184,7 +185,8 @@ def prepare(
 
     `multiple_of`: a patch's or mask square's side, which the image size must be a multiple of.
     `preprocessing`: that of an encoder which is given; by default it is derived, and its mean and std are measured.
-    `moments`: mean and std that are taken instead, where there is one for each channel.
+    `moments`: mean and std that are taken instead, where there is one for each channel; `interpolation`: by which
+    images are resized, likewise.
     `like`: the `identity` of a run whose test images are to be these, unless other images or another share are given.
     `fits`: asked before an image is decoded whether what is to see them fits; raises WhymaskError where not.
     `say` is told what was derived before anything slow begins. Raises WhymaskError where `data` cannot be used.
@@ -197,6 +199,9 @@ def prepare(
     prep = preprocessing or derive(source, config, multiple_of, seen)
     if moments is not None and preprocessing is None and len(moments[0]) == prep.channels:
         prep = replace(prep, mean=moments[0], std=moments[1])
+    if preprocessing is None and interpolation in INTERPOLATIONS[1:]:
+        prep = replace(prep, interpolation=str(interpolation))
+        say(f"images are resized {interpolation}, as the weights were trained to see them")
     store = config.store or default_store()
     height, width = prep.size
     say(f"{source.name}: {len(source.keys):,} images, seen at {height}x{width} pixels, {prep.channels} channels")

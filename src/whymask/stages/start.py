@@ -76,8 +76,6 @@ class Start:
             left_out = reader_left_out(run_of(Path(str(self.origin))), reader or config.reader)
             for line in [*inherited_text(seen, self.origin), *left_out]:
                 say(line)
-        if self.about.interpolation not in (None, "bicubic"):
-            say(f"these weights were trained on {self.about.interpolation} resized images; here they are bicubic")
         size, channels = self.about.size, self.about.channels
         if config.size is None:
             config = replace(config, size=size)
@@ -89,6 +87,7 @@ class Start:
             multiple_of=self.encoder.square,
             preprocessing=None if self.run is None else self.run.transform,
             moments=moments_for(self.about.moments, config.channels),
+            interpolation=self.about.interpolation,
             like=None if self.origin is None else identity_of(self.origin),
             reader=reader,
             fits=self._check_loads,

@@ -82,6 +82,17 @@ def check_given(asked: StudySettings, prep: Preprocessing) -> None:
         say(f"{start.arm}: {start.build(prep, asked.first_seed).origin}")
 
 
+def interpolation_of(asked: StudySettings) -> str | None:
+    """How the study's images are resized, for all arms: as its given weights were trained to see them, where all tell
+    the same; None for as usual, which is said where it is not what they were trained with."""
+    starts = [_start(weights, asked) for weights in asked.given]
+    named = [s.about.interpolation if s.run is None else s.run.transform.interpolation for s in starts]
+    told = {name for name in named if name is not None}
+    if len(told) > 1:
+        say(f"starts were trained on images resized {' and '.join(sorted(told))}; here all see them bicubic")
+    return told.pop() if len(told) == 1 else None
+
+
 def square_of(asked: StudySettings) -> int:
     """Pixels that the sides of the study's images must be multiples of, so that every start's patches fit."""
     return math.lcm(asked.encoder.square, *(_start(weights, asked).encoder.square for weights in asked.given))

@@ -25,7 +25,7 @@ from whymask.studies.cells import Cell, Runner, all_cells, share_of
 from whymask.studies.cluster import check_cluster, joined, with_threads
 from whymask.studies.config import resolve_study
 from whymask.studies.final import add_final, is_wanted, planned
-from whymask.studies.given import check_given, square_of
+from whymask.studies.given import check_given, interpolation_of, square_of
 from whymask.studies.growth import begun_with, grown, note_growth
 from whymask.studies.hours import Deadline, fit_hours, seconds_timed
 from whymask.studies.own import at_equal_operations, study_encoder
@@ -149,6 +149,7 @@ def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
             data,
             asked.data,
             multiple_of=square_of(asked),
+            interpolation=interpolation_of(asked),
             reader=reader,
             fits=partial(check_given, asked),
             say=say,
