@@ -173,6 +173,10 @@ def test_several_methods_are_arms_as_dear_as_each_other_and_as_scratch_long(tmp_
     assert abs(spent[1] - spent[0]) <= spent[1] / other.training["epochs"] / 2
     assert read_record(tmp_path / "study" / "cells" / "spark-5-0").method == "spark"
     assert unequal_compute(table, by_hours=False) is None
+    epochs = {record.method: record.training["epochs"] for record in (first, other)}
+    assert table["setting"]["method_epochs"] == epochs
+    with pytest.raises(WhymaskError, match=r"1 epochs of spark cost .* times what 1 of simmim cost; give more"):
+        study(GLYPHS, settings=replace(settings, pretrain=replace(pretrain, epochs=1)), out=tmp_path / "none")
     again = study(GLYPHS, out=tmp_path / "study", settings=settings, explain=False)
     assert again["levels"] == table["levels"]
 

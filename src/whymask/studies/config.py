@@ -138,11 +138,16 @@ class StudyConfig:
             del content["margin"]
         return content
 
+    @property
+    def method_epochs(self) -> dict[str, int]:
+        """Of each method that pretrains from new weights."""
+        return {start.method: self.epochs_of(start.method) for start in self.own}
+
     def epochs_text(self) -> str:
         """ "mae, 50 epochs", of several methods "mae 50, spark 12 epochs, as dear in counted operations"."""
         if len(self.own) < 2:
             return f"{self.method}, {self.pretrain.epochs} epochs"
-        each = ", ".join(f"{start.method} {self.epochs_of(start.method)}" for start in self.own)
+        each = ", ".join(f"{method} {epochs}" for method, epochs in self.method_epochs.items())
         return f"{each} epochs, as dear in counted operations"
 
     def text(self, task: Task) -> str:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from whymask.studies.config import StudyConfig
 
 
+NEARLY = 0.25
+"""By which share of the operations of the first method those of another may differ: half an epoch of two."""
+
+
 @dataclass(frozen=True)
 class OwnStart:
     """An arm of the method's name; `dear`: operations of an epoch to those of an epoch of the study's first method."""
@@ -66,3 +70,15 @@ def at_equal_operations(runner: "Runner") -> "StudyConfig":
     first, *others = (epoch.operations() for epoch in epochs)
     further = [replace(start, dear=dear / first) for start, dear in zip(config.own[1:], others, strict=True)]
     return replace(config, own=(config.own[0], *further))
+
+
+def check_as_dear(config: "StudyConfig") -> None:
+    """Raise WhymaskError where whole epochs cannot make a further method nearly as dear as the first."""
+    for start in config.own:
+        share = config.epochs_of(start.method) * start.dear / config.pretrain.epochs
+        if abs(share - 1) > NEARLY:
+            raise WhymaskError(
+                f"--starts {' '.join(own.method for own in config.own)}: methods are compared at equal operations, and "
+                f"{config.epochs_of(start.method)} epochs of {start.method} cost {share:.2g} times what "
+                f"{config.pretrain.epochs} of {config.method} cost; give more --pretrain.epochs or --hours"
+            )

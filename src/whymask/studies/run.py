@@ -28,7 +28,7 @@ from whymask.studies.final import add_final, is_wanted, planned
 from whymask.studies.given import check_given, interpolation_of, square_of
 from whymask.studies.growth import begun_with, grown, note_growth
 from whymask.studies.hours import Deadline, fit_hours, seconds_timed
-from whymask.studies.own import at_equal_operations, study_encoder
+from whymask.studies.own import at_equal_operations, check_as_dear, study_encoder
 from whymask.studies.page import write_study_page
 from whymask.studies.plan import Plan, make_plan
 from whymask.studies.resolution import resolution_text, smallest_difference
@@ -99,6 +99,7 @@ def study(
         deadline = None
         if hours is not None:
             fitted, after = fit_hours(runner, hours, asked.seeds, planned_of, time.monotonic() - began)
+            check_as_dear(fitted)
             runner = replace(runner, config=fitted)
             deadline = Deadline(began, hours, after) if cluster is None and cells is None else None
         everything = list(all_cells(runner.config))
@@ -177,6 +178,7 @@ def _resolve(context: Context, asked: StudySettings, out: Path) -> Runner:
     for budget in config.worth_budgets:
         context.labelled_rows(budget, config.first_seed)
     _check_fits(runner)
+    check_as_dear(config)
     for warning in prepared.doubts():
         say(f"warning: {warning}")
     return runner

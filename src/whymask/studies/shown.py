@@ -34,6 +34,7 @@ def describe(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
     return {
         **config.to_dict(),
         **({} if config.leading == config.method else {"leading": config.leading}),
+        **({"method_epochs": config.method_epochs} if len(config.own) > 1 else {}),
         "command": command(),
         "seeds": config.seed_list,
         "smallest_difference": smallest_difference(prepared, config.metric),
