@@ -422,7 +422,7 @@ def test_a_plan_counts_neither_other_work_nor_its_threads_one_by_one(
     monkeypatch.setattr(timing.time, "perf_counter", lambda: 1 + clock)
     monkeypatch.setattr(timing.time, "process_time", lambda: 1 + processor)
     nobody: Any = None
-    times = timing.Times(nobody)
+    times = timing.Times(nobody, at_least=1.0)
     assert times._since((1.0, 1.0)) == 2 and times.load == clock / 2
 
 

@@ -45,8 +45,8 @@ class Times:
 
     @property
     def load(self) -> float:
-        """Seconds by the clock to those on a quiet machine; 1 or more."""
-        return self._clock / self._quiet if self._quiet else 1.0
+        """Seconds by the clock to those on a quiet machine; 1 where too little was timed to tell."""
+        return self._clock / self._quiet if self._quiet and self.at_least else 1.0
 
     def pretraining(self, arm: str) -> Timed:
         runner, config = self.runner, self.runner.config
