@@ -275,5 +275,5 @@ def test_predicting_with_an_encoder(whymask: Command, capsys: Any, encoder: Path
 def test_a_checkpoint_that_does_not_fit(whymask: Command, capsys: Any, encoder: Path, out: Path) -> None:
     weights = encoder / "encoder" / "encoder.safetensors"
     message = refuses(whymask, capsys, "study", GLYPHS, *TINY, "--init", weights, "--out", out)
-    assert "another architecture: in_chans 3 instead of 1" in message
+    assert "another architecture: strides [2, 2, 1, 1] instead of [2, 2, 2, 1]" in message
     assert not out.exists()

@@ -50,9 +50,9 @@ _OF: Mapping[str, Mapping[str, str]] = {
         "--hours": "Pretrain for as long as makes the study take so many hours. Default: no limit.",
         "--explain": "Leave out why pretraining helped or did not.",
         "--final": "Leave a network to use, trained on all labels. Default: auto, where pretraining helps.",
-        "--seeds": "Independent repetitions; a verdict needs 3.",
-        "--budgets": "Labels to fine-tune on: numbers a class (10), shares (1%) or all. Default: two, chosen by the "
-        "smallest class.",
+        "--seeds": "Independent repetitions; a verdict needs 3. Default: 5, or 3 in few hours.",
+        "--budgets": "Labels to fine-tune on: numbers a class (10), shares (1%) or all. Default: about a fifth of the "
+        "median class, and all.",
         "--metric": "What the verdict is about. Default: balanced accuracy, mean average precision or mean absolute "
         "error, as the labels are.",
         "--margin": "The smallest difference that matters, as a share of the metric's range.",

@@ -16,7 +16,7 @@ from whymask.data.near import LIKENESS, contours, likenesses, near_copies
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.studies.page.pictures import near_copies as shown_on_the_page
-from whymask.studies.run import _save_near_copies
+from whymask.studies.shown import save_near_copies
 
 SIDE, PHOTOS = 64, 36
 
@@ -230,7 +230,7 @@ def test_what_shares_a_test_images_group_is_no_near_copy_besides(photos: list[Im
 def test_the_pairs_of_a_page_are_the_pixels_that_were_compared(photos: list[Image.Image], tmp_path: Path) -> None:
     prepared = prepared_of(photos, tmp_path / "store")
     pairs = prepared.describe()["near_pairs"]
-    _save_near_copies(tmp_path, prepared)
+    save_near_copies(tmp_path, prepared)
     with np.load(tmp_path / "near.npz") as saved:
         for number, pair in enumerate(pairs):
             for side in ("image", "test"):

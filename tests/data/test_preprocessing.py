@@ -12,7 +12,7 @@ from PIL import Image
 
 from whymask.data.derive import derive, statistics
 from whymask.data.pixels import native_pixels
-from whymask.data.preprocessing import Preprocessing
+from whymask.data.preprocessing import INTERPOLATIONS, Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.data.source import Source
 from whymask.data.sources import open_source
@@ -145,10 +145,11 @@ def test_constant_numbers_can_be_scaled():
 # Size
 
 
-def test_resize_equals_pillow_and_centre_crop():
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_resize_equals_pillow_and_centre_crop(interpolation):
     image = Image.fromarray(noise(60, 90, 3))
-    decoded = Preprocessing((20, 20), (20, 20), 3).decode(image)
-    whole = np.asarray(image.resize((30, 20), Image.Resampling.BICUBIC))
+    decoded = Preprocessing((20, 20), (20, 20), 3, interpolation=interpolation).decode(image)
+    whole = np.asarray(image.resize((30, 20), Image.Resampling[interpolation.upper()]))
     assert np.array_equal(decoded, whole[:, 5:25])
 
 

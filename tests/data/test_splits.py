@@ -15,7 +15,7 @@ from whymask.data.splits import groups_of, hold_out, leaking_rows
 from whymask.data.store import ImageSet, open_images
 from whymask.errors import WhymaskError
 from whymask.tasks import Classification, Multilabel, Regression
-from whymask.tasks.budgets import Budget, auto_budgets, parse_budget
+from whymask.tasks.budgets import Budget, auto_budgets, auto_budgets_text, parse_budget
 
 seeds = st.integers(0, 10_000)
 budgets = st.one_of(
@@ -313,25 +313,29 @@ def test_counts():
 
 
 @pytest.mark.parametrize(
-    ("counts", "expected"),
+    ("counts", "expected", "why"),
     [
-        ([100, 100], ["20", "100"]),
-        ([500, 80, 90], ["10", "50"]),
-        ([4, 9], ["1", "2"]),
-        ([1, 9], ["1"]),
-        ([5000], ["1000", "5000"]),
-        ([0, 12], ["2", "10"]),
+        ([100, 100], ["20", "all"], "20, about a fifth of the 100 labelled images of the median class"),
+        ([24] * 81, ["5", "all"], "5, about a fifth of the 24 "),  # not 2, which nobody has
+        ([500, 80, 90], ["10", "all"], "10, about a fifth of the 90 "),
+        ([3, 60, 70], ["20%", "all"], "20% of each class, as the smallest has only 3 where the median class has 60"),
+        ([4, 9], ["all"], "all labels, as a fifth of the 4 labelled images of the median class would be fewer than 5"),
+        ([5000], ["1000", "all"], "1,000, about a fifth of the 5,000 labelled images, where"),
+        ([0, 12], ["5", "all"], "5, about a fifth of the 12 "),
     ],
 )
-def test_derived_budgets(counts, expected):
+def test_derived_budgets_are_where_labels_are_and_say_why(counts, expected, why):
     assert [b.name for b in auto_budgets(counts)] == expected
+    assert auto_budgets_text(counts).startswith(f"budgets: {why}")
 
 
 @given(counts=st.lists(st.integers(1, 100_000), min_size=1, max_size=5))
-def test_derived_budgets_can_be_met(counts):
-    values = [b.value for b in auto_budgets(counts)]
-    assert values == sorted(set(values))
-    assert 1 <= values[0] <= max(1, min(counts) / 5) and min(counts) / 2.5 < values[-1] <= min(counts)
+def test_derived_budgets_can_be_met_and_the_smaller_is_at_most_half(counts):
+    budgets = auto_budgets(counts)
+    assert budgets[-1] == Budget("all") and all(b.count(n) <= n for b in budgets for n in counts)
+    if len(budgets) == 2:
+        median = sorted(counts)[(len(counts) - 1) // 2]
+        assert min(5, median * 0.08) <= budgets[0].count(median) <= median / 2
 
 
 def test_no_labels_no_budgets():

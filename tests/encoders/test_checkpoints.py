@@ -24,6 +24,7 @@ from tiny import new_encoder
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import Encoder, EncoderSettings, save_encoder
 from whymask.encoders.checkpoints import NO_LICENCE, load_checkpoint
+from whymask.encoders.described import moments_for
 from whymask.errors import WhymaskError
 
 PREPROCESSING = Preprocessing((32, 32), (32, 32), 3, mean=(0.5,) * 3, std=(0.2,) * 3)
@@ -121,7 +122,7 @@ def test_the_norms_of_transformers_differ_by_little(tmp_path: Path) -> None:
         ("hidden_size", 64, "embed_dim 64 instead of 32"),
         ("intermediate_size", 64, r"blocks\.0\.mlp\.fc1\.weight \(64, 32\) instead of \(128, 32\)"),
         ("patch_size", 4, r"patch_embed\.proj\.weight \(32, 3, 4, 4\) instead of \(32, 3, 8, 8\)"),
-        ("num_channels", 1, r"patch_embed\.proj\.weight \(32, 1, 8, 8\) instead of \(32, 3, 8, 8\)"),
+        ("num_channels", 1, "for images of 1 channels, and these have 3; give --channels 1"),
         ("qkv_bias", False, r"2 missing: blocks\.0\.attn\.qkv\.bias, blocks\.1\.attn\.qkv\.bias"),
     ],
 )
@@ -274,3 +275,21 @@ def test_damaged_files_are_named(saved: Path) -> None:
     whole = (saved / "model.safetensors").read_bytes()
     (saved / "model.safetensors").write_bytes(whole[:-100])
     refuse(saved, r"model\.safetensors is not a whole safetensors file")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "test_vit", "whymask"])
+def test_a_first_layer_of_three_colours_sees_a_grey_image_as_three_equal_ones(name: str, tmp_path: Path) -> None:
+    asked = EncoderSettings("cnn", width=4) if name == "whymask" else EncoderSettings(name)
+    coloured = new_encoder(asked, (32, 32), 3).eval()
+    path = tmp_path / "model.safetensors"
+    if name == "whymask":
+        save_encoder(coloured, PREPROCESSING, path := tmp_path / "run")
+    else:
+        save_file(coloured.net.state_dict(), path)
+    grey, images = new_encoder(asked, (32, 32), 1, seed=1).eval(), torch.rand(2, 1, 32, 32)
+    assert "its first layer summed over three colours for one channel" in load_checkpoint(grey, path)
+    assert torch.allclose(grey(images), coloured(images.expand(-1, 3, -1, -1)), atol=1e-5)
+    assert moments_for(((0.4, 0.5, 0.6), (0.1, 0.2, 0.3)), 1) == ((pytest.approx(0.5),), (pytest.approx(0.2),))
+    five = new_encoder(asked, (32, 32), 5, seed=1).eval()
+    assert "repeated for 5 channels" in load_checkpoint(five, path)
+    assert five(images.expand(-1, 5, -1, -1)).shape == grey(images).shape

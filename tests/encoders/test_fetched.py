@@ -160,11 +160,11 @@ def test_stages_take_names(hub: Path, tmp_path: Path, whymask: Any, capsys: pyte
     out = tmp_path / "run"
     assert whymask("finetune", GLYPHS, "--from", "test_vit.r160_in1k", *small, "--out", out) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "these weights were trained on bilinear resized images; here they are bicubic" in said
+    assert "images are resized bilinear, as the weights were trained to see them" in said
     assert f"weights from hf-hub:timm/test_vit.r160_in1k@{snapshot.name}, all" in said and "licence: apache-2.0" in said
     assert read_record(out).origin == str(snapshot)
     prep = read_json(out / "encoder" / "encoder.json")["preprocessing"]
-    assert (prep["mean"], prep["std"]) == ([0.25], [0.5])
+    assert (prep["mean"], prep["std"], prep["interpolation"]) == ([0.25], [0.5], "bilinear")
     shutil.rmtree(hub)
     assert whymask("probe", GLYPHS, "--from", "test_vit.r160_in1k", "--out", tmp_path / "probe") != 0
     assert "hf download timm/test_vit.r160_in1k" in capsys.readouterr().err

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 import whymask as package
+from whymask.data.prepare import FEW_UNLABELLED, MEASURED
 from whymask.data.settings import check_there
+from whymask.disk import read_json
 from whymask.stages.speaking import network_of
 from whymask.studies.advice import TRY, USE, Rule, advice, advice_text
 from whymask.studies.page.results import task_of
@@ -96,11 +98,11 @@ def test_a_folder_with_a_space_is_one_word() -> None:
     assert command is not None and shlex.split(command) == ["whymask", "predict", "my runs/a'b", "IMAGES"]
 
 
-def test_below_a_thousand_images_public_weights_are_named_with_the_command(
+def test_below_some_thousand_images_public_weights_are_named_with_the_command(
     whymask: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "public weights" not in rules_of(told(pool=1000))
-    few = told("hurts", pool=999)
+    assert "public weights" not in rules_of(told(pool=3000))
+    few = told("hurts", pool=2999)
     command = command_of(few, "public weights")
     assert command is not None
     given = ["mae", "init=resnet18.a1_in1k", "frozen=resnet18.a1_in1k"]
@@ -115,10 +117,20 @@ def test_below_a_thousand_images_public_weights_are_named_with_the_command(
     monkeypatch.setattr(package, "study", lambda data, **rest: asked.update(rest, data=data))
     assert whymask(*shlex.split(command)[1:]) == 0
     assert (asked["data"], asked["settings"].starts) == ("my photos", tuple(given))
-    grey = command_of(few | {"data": few["data"] | {"channels": 1}}, "public weights") or ""
-    assert "--channels 3 --starts mae init=" in grey
     few["setting"]["arms"]["init"] = {}
     assert "public weights" not in rules_of(few)
+
+
+def test_what_is_said_of_few_images_is_what_was_measured() -> None:
+    measured = read_json(Path(__file__).parents[2] / "docs" / "results" / "clothing-small" / "study.json")
+    labels, metric = measured["verdict"]["labels_per_class"], measured["verdict"]["metric"]
+    rows = [row for row in measured["levels"] if (row["labels_per_class"], row["metric"]) == (labels, metric)]
+    means = {row["arm"]: f"{row['mean']:.3f}" for row in rows}
+    assert measured["data"]["pool"] == 980 < FEW_UNLABELLED
+    assert MEASURED.startswith(
+        f"with 980 images of clothes mae reached {means['mae']} where training from scratch reached "
+        f"{means['scratch']}, and {means['scratch-long']} with the same compute"
+    )
 
 
 def test_an_open_verdict_asks_for_the_seeds_that_it_needs() -> None:

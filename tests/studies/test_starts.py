@@ -1,6 +1,9 @@
 """Starts from given weights, each an arm of its own architecture, and which of all is the road to take."""
 
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,20 @@ from scipy.stats import ttest_rel
 
 from pages import words_of
 from tiny import GLYPHS, new_encoder, tiny_settings
-from whymask import cli, predict, study
+from whymask import cli, finetune, predict, study
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
 from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, save_encoder
 from whymask.errors import WhymaskError
 from whymask.flags import flags_of
+from whymask.methods.settings import SparKSettings
 from whymask.mistakes import method_of
 from whymask.stages.record import read_record
-from whymask.studies.given import square_of
+from whymask.stages.settings import PretrainTrainingSettings
+from whymask.studies.equal_compute import unequal_compute
+from whymask.studies.given import interpolation_of, square_of
+from whymask.studies.own import study_encoder
 from whymask.studies.page import write_study_page
 from whymask.studies.roads import LEVEL, holm, p_over_images, p_over_seeds, road_text, roads
 from whymask.studies.settings import StudySettings
@@ -100,6 +107,23 @@ def test_images_are_of_whole_patches_of_every_start(weights: Path) -> None:
     assert square_of(asked) == 24 and square_of(tiny_settings()) == 4
 
 
+def test_images_are_resized_as_all_given_weights_were_trained(weights: Path, tmp_path: Path, capsys: Any) -> None:
+    folders = []
+    for name in ("bilinear", "lanczos"):
+        folder = shutil.copytree(weights / "vit", tmp_path / name)
+        about = json.loads((folder / "config.json").read_text())
+        about["pretrained_cfg"]["interpolation"] = name
+        (folder / "config.json").write_text(json.dumps(about))
+        folders.append(folder)
+    one, other = folders
+    assert interpolation_of(tiny_settings(starts=(f"init={one}", f"frozen={one}", "mae"))) == "bilinear"
+    assert interpolation_of(tiny_settings(starts=(f"init={one}", f"frozen={weights / 'vit'}"))) == "bilinear"
+    assert capsys.readouterr().err == ""
+    assert interpolation_of(tiny_settings(starts=(f"init={one}", f"frozen={other}"))) is None
+    assert "trained on images resized bilinear and lanczos; here all see them bicubic" in capsys.readouterr().err
+    assert interpolation_of(tiny_settings()) is None
+
+
 def test_a_continued_start_is_pretrained_further_first(out: Path, weights: Path) -> None:
     pretrained = read_record(out / "cells" / "pretrain-continue=vit-0")
     assert (pretrained.origin, pretrained.method) == (str(weights / "vit"), "mae")
@@ -135,13 +159,48 @@ def test_given_weights_alone_are_a_study_and_speak_for_it(weights: Path, tmp_pat
         study(GLYPHS, out=tmp_path / "other", settings=settings, hours=1)
 
 
+def test_several_methods_are_arms_as_dear_as_each_other_and_as_scratch_long(tmp_path: Path) -> None:
+    pretrain = PretrainTrainingSettings(epochs=6, batch_size=32)
+    settings = tiny_settings(seeds=1, budgets=("5",), worth_budgets=(), scratch_long="all", pretrain=pretrain)
+    settings = replace(settings, starts=("simmim", "spark"), spark=SparKSettings(mask_ratio=0.5))
+    table = study(GLYPHS, out=tmp_path / "study", settings=settings, explain=False)
+    assert [cell["arm"] for cell in table["cells"]] == ["scratch", "simmim", "spark", "scratch-long"]
+    assert table["verdict"]["text"].count("simmim") and len(table["roads"][0]["comparisons"]) == 3
+    first, other = (read_record(tmp_path / "study" / row["folder"]) for row in table["pretraining"])
+    assert (first.method, other.method) == ("simmim", "spark") and other.method_settings["mask_ratio"] == 0.5
+    assert first.training["epochs"] == 6 != other.training["epochs"]
+    spent = [row["operations"] for row in table["pretraining"]]
+    assert abs(spent[1] - spent[0]) <= spent[1] / other.training["epochs"] / 2
+    assert read_record(tmp_path / "study" / "cells" / "spark-5-0").method == "spark"
+    assert unequal_compute(table, by_hours=False) is None
+    epochs = {record.method: record.training["epochs"] for record in (first, other)}
+    assert table["setting"]["method_epochs"] == epochs
+    with pytest.raises(WhymaskError, match=r"1 epochs of spark cost .* times what 1 of simmim cost; give more"):
+        study(GLYPHS, settings=replace(settings, pretrain=replace(pretrain, epochs=1)), out=tmp_path / "none")
+    again = study(GLYPHS, out=tmp_path / "study", settings=settings, explain=False)
+    assert again["levels"] == table["levels"]
+
+
+@pytest.mark.parametrize(
+    ("starts", "encoder", "said"),
+    [
+        (("spark", "ijepa"), "auto", "no kind of encoder fits all of them: spark pretrains cnn; ijepa pretrains vit"),
+        (("mae", "spark"), "vit", "method 'spark' does not fit encoder 'vit'"),
+    ],
+)
+def test_methods_of_no_common_encoder_are_refused(starts: tuple[str, ...], encoder: str, said: str) -> None:
+    with pytest.raises(WhymaskError, match=said):
+        study_encoder(StudySettings(starts=starts, encoder=EncoderSettings(encoder)))
+    assert study_encoder(StudySettings(starts=("mae", "ijepa"))).name == "vit"
+
+
 @pytest.mark.parametrize(
     ("starts", "said"),
     [
         (("maae",), "--starts maae: expected scratch, a method"),
         (("finish=x",), "--starts finish=x: expected"),
         (("init=",), "--starts init=: expected"),
-        (("mae", "spark"), "one method was expected"),
+        (("mae", "spark", "mae"), "names mae twice"),
         (("scratch",), "nothing to compare with it"),
         (("init=a/x", "init=b/x"), "names init=x twice"),
     ],
@@ -153,23 +212,41 @@ def test_starts_that_are_none_are_refused(starts: tuple[str, ...], said: str) ->
 
 def test_a_method_among_the_starts_is_the_studys() -> None:
     assert StudySettings(starts=("scratch", "data2vec")).method == "data2vec"
-    assert StudySettings(starts=("init=x",)).pretrains is False
+    assert StudySettings(starts=("init=x",)).methods == [] and StudySettings(method="spark").methods == ["spark"]
+    assert StudySettings(starts=("simmim", "init=x", "mae")).methods == ["simmim", "mae"]
     flags = flags_of(cli.COMMANDS["study"])
     assert method_of(flags, ["study", "x", "--starts", "scratch", "data2vec", "--seeds", "3"]) == "data2vec"
     assert method_of(flags, ["study", "x", "--starts", "init=y", "--out", "mae"]) == "mae"
 
 
-def test_weights_that_are_not_there_or_do_not_fit_are_told_before_anything_is_written(
-    weights: Path, tmp_path: Path
+def test_weights_that_are_not_there_or_do_not_fit_are_told_before_an_image_is_decoded(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (partial := tmp_path / "partial").mkdir()
+    shutil.copy(weights / "vit" / "config.json", partial)
+    there = load_file(weights / "vit" / "model.safetensors")
+    save_file({name: there[name] for name in there if "blocks.1" not in name}, partial / "model.safetensors")
+    (unknown := tmp_path / "unknown").mkdir()
+    save_file(there, unknown / "model.safetensors")
+
+    def decodes(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr("whymask.data.prepare.open_images", decodes)
     for starts, said in (
-        ((f"init={tmp_path / 'none'}",), "--starts init=.*none.*no such"),
-        ((f"frozen={weights / 'vit'}",), "--starts frozen=.*do not fit"),
+        (f"init={tmp_path / 'none'}", "--starts init=X: no such file or folder"),
+        (f"frozen={weights / 'vit'}", "--starts frozen=X: .* for images of 1 channels, and these have 3"),
+        (f"init={partial}", "--starts init=X: weights in .* missing: blocks.1"),
+        (f"init={unknown}", "--starts init=X: nothing beside the weights says"),
     ):
-        with pytest.raises(WhymaskError, match=said):
-            settings = tiny_settings(starts=starts, data=DataSettings(channels=3, size=40))
+        origin = starts.partition("=")[2]
+        settings = tiny_settings(starts=(starts,), data=DataSettings(channels=3 if "frozen" in starts else 1))
+        with pytest.raises(WhymaskError) as refused:
             study(GLYPHS, out=tmp_path / "study", settings=settings)
-        assert not (tmp_path / "study").exists()
+        assert re.match(said, str(refused.value).replace(origin, "X", 1)), str(refused.value)
+        assert f"{origin}: {origin}:" not in str(refused.value) and not (tmp_path / "study").exists()
+    with pytest.raises(WhymaskError, match=r"missing: blocks\.1"):
+        finetune(GLYPHS, origin=partial, out=tmp_path / "run")
 
 
 # the statistics ------------------------------------------------------------------------------------------------

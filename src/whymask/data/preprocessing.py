@@ -10,8 +10,8 @@ The rules, in order:
 3. values: 8 bit by 0..255; anything else by `low`..`high`, clipped outside. `derive` takes 0 and the largest number of
    as many bits as 16-bit data use (12 bits: 4,095), and of other numbers the smallest and largest of its sample. For
    data of 8 bits, images of 16 count by 0..65535.
-4. size: the shorter side is resized (bicubic, antialiased) and the middle cut out, to the pixel as torchvision's
-   Resize and CenterCrop do it. An image that has the size already is not resampled.
+4. size: the shorter side is resized (antialiased; bicubic, or as given weights were trained) and the middle cut out,
+   to the pixel as torchvision's Resize and CenterCrop do it. An image that has the size already is not resampled.
 """
 
 from collections.abc import Mapping
@@ -29,6 +29,7 @@ from whymask.data.source import RawImage
 from whymask.errors import WhymaskError
 
 LUMINANCE = np.array([0.299, 0.587, 0.114])
+INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "nearest")
 TOP = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
 
 
@@ -51,6 +52,7 @@ class Preprocessing:
     frames: Frames = "first"
     tile: int | None = None  # side, pixels, of what each file is cut into
     overlap: int = 0  # of neighbouring tiles, pixels
+    interpolation: str = "bicubic"  # by which raw images are resized: one of INTERPOLATIONS
 
     @property
     def dtype(self) -> np.dtype:
@@ -69,12 +71,12 @@ class Preprocessing:
             return pixels
         if pixels.dtype == self.dtype == np.uint8 and self.channels in (1, 3):
             image = Image.fromarray(pixels[..., 0] if self.channels == 1 else pixels)
-            return np.asarray(_resize(image, self.store, self.size)).reshape(*self.store, self.channels)
+            return np.asarray(self._resize(image)).reshape(*self.store, self.channels)
         top = TOP[self.dtype]
         values = self._in_range(pixels, top)
         if not is_sized:
             planes = [Image.fromarray(np.ascontiguousarray(values[..., c])) for c in range(self.channels)]
-            values = np.stack([np.asarray(_resize(plane, self.store, self.size)) for plane in planes], axis=-1)
+            values = np.stack([np.asarray(self._resize(plane)) for plane in planes], axis=-1)
         return np.rint(values).clip(0, top).astype(self.dtype)
 
     def _in_range(self, pixels: np.ndarray, top: float) -> np.ndarray:
@@ -84,6 +86,25 @@ class Preprocessing:
             return pixels.astype(np.float32) * np.float32(top / TOP[pixels.dtype])
         unit = (pixels.astype(np.float64) - self.low) / (self.high - self.low)
         return (unit.clip(0, 1) * top).astype(np.float32)
+
+    def _resize(self, image: Image.Image) -> Image.Image:
+        """`image` resized (antialiased) until it just covers `store` (H, W), and of that the middle.
+
+        Sides are rounded, and the middle is placed, so that its centre crop of `size` is the one that torchvision's and
+        timm's Resize and CenterCrop make of the whole image in one step.
+        """
+        store, size = self.store, self.size
+        if store[0] == store[1]:  # torchvision: the shorter side, the other one cut off to a whole number
+            shorter = min(image.height, image.width)
+            height, width = (int(store[0] * side / shorter) for side in (image.height, image.width))
+        else:  # timm's ResizeKeepRatio
+            ratio = min(image.height / store[0], image.width / store[1])
+            height, width = (round(side / ratio) for side in (image.height, image.width))
+        if (height, width) != (image.height, image.width):
+            image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
+        top = _middle(height, size[0]) - _middle(store[0], size[0])
+        left = _middle(width, size[1]) - _middle(store[1], size[1])
+        return image.crop((left, top, left + store[1], top + store[0]))
 
     def normalise(self, batch: Tensor | np.ndarray) -> Tensor:
         """(B, H, W, C) uint8, uint16 or float in [0, 1] -> float32 (B, C, H, W): (x / max - mean) / std, no crop."""
@@ -139,25 +160,6 @@ def _match_channels(pixels: np.ndarray, channels: int, frames: Frames) -> np.nda
     raise WhymaskError(
         f"an image of {pixels.shape[2]} channels; {channels} were expected; only grey to colour and back is converted"
     )
-
-
-def _resize(image: Image.Image, store: tuple[int, int], size: tuple[int, int]) -> Image.Image:
-    """`image` resized (bicubic, antialiased) until it just covers `store` (H, W), and of that the middle.
-
-    Sides are rounded, and the middle is placed, so that its centre crop of `size` is the one that torchvision's and
-    timm's Resize and CenterCrop make of the whole image in one step.
-    """
-    if store[0] == store[1]:  # torchvision: the shorter side, the other one cut off to a whole number
-        shorter = min(image.height, image.width)
-        height, width = (int(store[0] * side / shorter) for side in (image.height, image.width))
-    else:  # timm's ResizeKeepRatio
-        ratio = min(image.height / store[0], image.width / store[1])
-        height, width = (round(side / ratio) for side in (image.height, image.width))
-    if (height, width) != (image.height, image.width):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    top = _middle(height, size[0]) - _middle(store[0], size[0])
-    left = _middle(width, size[1]) - _middle(store[1], size[1])
-    return image.crop((left, top, left + store[1], top + store[0]))
 
 
 def _middle(side: int, crop: int) -> int:

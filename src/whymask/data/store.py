@@ -111,6 +111,7 @@ def store_path(source: Source, preprocessing: Preprocessing, cache: Path, form: 
     """The folder that the store of `source` has, or will have, under `cache`."""
     prep = preprocessing
     geometry: tuple[Any, ...] = (prep.store, prep.size, prep.channels, prep.low, prep.high, prep.alpha, prep.frames)
+    geometry += () if prep.interpolation == "bicubic" else (prep.interpolation,)
     geometry += () if form is DECODED else (form.name, QUALITY)
     name = hashlib.blake2b(repr((VERSION, source.stamp, len(source), geometry)).encode(), digest_size=8).hexdigest()
     return Path(cache) / name

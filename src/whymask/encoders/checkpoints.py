@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from timm.layers import resample_abs_pos_embed
-from timm.models import VisionTransformer
+from timm.models import VisionTransformer, adapt_input_conv
 from timm.models.beit import Beit
 from timm.models.eva import Eva
 
@@ -36,6 +36,7 @@ ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_pytorch_tanh", "QuickGELU": "qu
 """timm's layers, as transformers calls them."""
 
 TABLE = "relative_position_bias_table"
+COLOURS = 3
 
 
 def load_checkpoint(encoder: Encoder, path: Path, partial: bool = False) -> str:
@@ -43,7 +44,9 @@ def load_checkpoint(encoder: Encoder, path: Path, partial: bool = False) -> str:
 
     `path` is a run folder of whymask, a folder that timm or transformers saved, or a file: safetensors, or a pickle of
     tensors (.pt, .pth, .bin), which is read without executing what it holds. Position embeddings, and the tables of
-    Swin's windows, of another grid are interpolated. With `partial`, what does not match stays as it is.
+    Swin's windows, of another grid are interpolated. A first layer of three colours is summed over them for grey
+    images, and repeated for other numbers of channels, as timm does it. With `partial`, what does not
+    match stays as it is.
 
     Returns one line: how much matched, what was left out (a classifier's head, a decoder), and the licence, if it is
     stated beside the file or known of the project whose key names the file has. Raises WhymaskError, naming the keys,
@@ -63,7 +66,7 @@ def load_checkpoint(encoder: Encoder, path: Path, partial: bool = False) -> str:
     said = [f"without its {', '.join(sorted(left_out))}"] if left_out else []
     if tables and not {tensor.shape for key, tensor in state.items() if key.endswith(TABLE)} <= tables:
         said.append("its windows' position tables interpolated to other windows")
-    said += _interpolate_positions(state, encoder, described(path).size)
+    said += _fit_channels(state, encoder, file) + _interpolate_positions(state, encoder, described(path).size)
     matched = _load(encoder, state, file, partial)
     licence = licence_of(file, metadata, about)
     if licence == NO_LICENCE and project is not None:
@@ -79,10 +82,10 @@ def is_run(path: Path) -> bool:
 
 def _load_run(encoder: Encoder, folder: Path) -> str:
     loaded = load_encoder(folder)
-    fitted = {key: encoder.timm_kwargs.get(key) for key in ("global_pool", "img_size", "output_stride")}
+    fitted = {key: encoder.timm_kwargs.get(key) for key in ("global_pool", "img_size", "in_chans", "output_stride")}
     _compare(folder, {"network": loaded.timm_name} | loaded.timm_kwargs | fitted, encoder)
     state = loaded.net.state_dict()
-    said = _interpolate_positions(state, encoder, loaded.size)
+    said = _fit_channels(state, encoder, folder) + _interpolate_positions(state, encoder, loaded.size)
     load_strictly(encoder.net, state, folder)
     began = f"which began as {loaded.origin}" if loaded.origin else NO_LICENCE
     return f"weights from {folder}, trained by whymask{''.join(f', {line}' for line in said)}; {began}"
@@ -105,6 +108,28 @@ def _load(encoder: Encoder, state: State, file: Path, partial: bool) -> str:
     fresh, ignored = ([key for key in a if key not in fitting] for a in (own, state))
     rest = [f"{what} {', '.join(keys)}" for what, keys in (("fresh:", fresh), ("ignored:", ignored)) if keys]
     return f"{len(fitting)} of {len(own)} tensors, {share:.1%} of the weights" + "".join(f" ({part})" for part in rest)
+
+
+def _fit_channels(state: State, encoder: Encoder, origin: Path) -> list[str]:
+    """Brings a first layer of three colours to the encoder's channels, in `state`; says so. Raises WhymaskError for
+    weights of another number of channels."""
+    own, channels = encoder.net.state_dict(), encoder.channels
+    for key, tensor in state.items():
+        here = own[key].shape if key in own else tensor.shape
+        if here == tensor.shape or (here[0], *here[2:]) != (tensor.shape[0], *tensor.shape[2:]):
+            continue
+        seen, rest = divmod(channels * tensor.shape[1], here[1])  # a stem may stack neighbouring pixels as channels
+        if rest or tensor.ndim != 4:
+            continue
+        if seen != COLOURS:
+            raise WhymaskError(
+                f"{origin} holds weights for images of {seen} channels, and these have {channels}; give "
+                f"--channels {seen}, or other weights"
+            )
+        state[key] = adapt_input_conv(channels, tensor)
+        how = "summed over three colours for one channel" if channels == 1 else f"repeated for {channels} channels"
+        return [f"its first layer {how}"]
+    return []
 
 
 def _interpolate_positions(state: State, encoder: Encoder, size: tuple[int, int] | None) -> list[str]:

@@ -4,10 +4,12 @@ import json
 import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import timm
 
+from whymask.data.prepare import Moments
 from whymask.encoders.build import config_class
 from whymask.encoders.names import to_timm
 from whymask.encoders.settings import EncoderSettings, Pool
@@ -58,8 +60,7 @@ class Described:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     size: tuple[int, int] | None = None
     channels: int | None = None
-    moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    """Mean and standard deviation of each channel, in units of [0, 1]."""
+    moments: Moments | None = None
     interpolation: str | None = None
     """How images were brought to size."""
     unknown: str = ""
@@ -186,7 +187,15 @@ def _size_of(processor: dict[str, Any]) -> tuple[int, int] | None:
     return (side, side) if side else None
 
 
-def _moments(mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def moments_for(moments: Moments | None, channels: int | None) -> Moments | None:
+    """Mean and deviation for images of so many channels: themselves, or of grey ones the mean over colours; None where
+    nothing tells."""
+    if moments is None or channels in (None, len(moments[0])):
+        return moments
+    return ((fmean(moments[0]),), (fmean(moments[1]),)) if channels == 1 else None
+
+
+def _moments(mean: Any, std: Any) -> Moments | None:
     return (tuple(mean), tuple(std)) if mean and std else None
 
 

@@ -68,9 +68,9 @@ def seeing(what: Exported) -> str:
     prep = what.encoder.transform
     mean, std = (", ".join(f"{value:.4f}" for value in moments) for moments in (prep.mean, prep.std))
     text = (
-        f"Raw images are resized to {prep.store[0]}x{prep.store[1]} pixels (bicubic, antialiased; the shorter side, "
-        f"then the middle), cropped to {prep.size[0]}x{prep.size[1]}, brought to 0 to 1, and normalised by mean "
-        f"({mean}) and standard deviation ({std})."
+        f"Raw images are resized to {prep.store[0]}x{prep.store[1]} pixels ({prep.interpolation}, antialiased; the "
+        f"shorter side, then the middle), cropped to {prep.size[0]}x{prep.size[1]}, brought to 0 to 1, and "
+        f"normalised by mean ({mean}) and standard deviation ({std})."
     )
     if prep.alpha == "white":
         text += " Transparent images are laid on white before that."

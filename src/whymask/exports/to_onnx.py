@@ -33,13 +33,13 @@ session = onnxruntime.InferenceSession("{folder}/model.onnx")
 SQUARE = """shorter = min(image.size)
 width, height = (int(about["store"][0] * side / shorter) for side in image.size)
 if (width, height) != image.size:
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    image = image.resize((width, height), Image.Resampling[about["interpolation"].upper()])
 """
 
 OBLONG = """ratio = min(image.height / about["store"][0], image.width / about["store"][1])
 width, height = (round(side / ratio) for side in image.size)
 if (width, height) != image.size:
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    image = image.resize((width, height), Image.Resampling[about["interpolation"].upper()])
 """
 
 
@@ -50,7 +50,7 @@ def write_onnx(what: Exported, folder: Path) -> str:
     images = what.sample()
     export_onnx(net, images, folder / "model.onnx", output)
     prep = what.encoder.transform
-    about = prep.to_dict() | {"resampling": "bicubic, antialiased", "input": "images", "output": output}
+    about = prep.to_dict() | {"resampling": f"{prep.interpolation}, antialiased", "input": "images", "output": output}
     write_json(folder / "preprocessing.json", about | (what.task.to_dict() if what.task else {}))
     _check(what, folder / "model.onnx")
     resize = SQUARE if prep.store[0] == prep.store[1] else OBLONG

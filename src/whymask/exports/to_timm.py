@@ -59,7 +59,7 @@ def data_config(what: Exported) -> dict[str, Any]:
         "input_size": (prep.channels, *prep.size),
         "mean": prep.mean,
         "std": prep.std,
-        "interpolation": "bicubic",
+        "interpolation": prep.interpolation,
         "crop_mode": "center",
         "crop_pct": 1.0 if prep.store == prep.size or not is_plain(what) else crop_share(prep.size, prep.store),
     }

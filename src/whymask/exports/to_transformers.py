@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from timm.models import VisionTransformer
 from torch import Tensor
 
@@ -199,7 +200,7 @@ def _write_processor(what: Exported, folder: Path) -> None:
         "image_processor_type": "BitImageProcessorPil",
         "do_resize": True,
         "size": {"shortest_edge": min(prep.store)},
-        "resample": 3,
+        "resample": int(Image.Resampling[prep.interpolation.upper()]),
         "do_center_crop": True,
         "crop_size": {"height": prep.size[0], "width": prep.size[1]},
         "do_rescale": True,

@@ -8,12 +8,13 @@ import numpy as np
 
 from whymask.data.inherited import check_inherited, inherited_text
 from whymask.data.prepare import Prepared, prepare
+from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader
 from whymask.disk import read_arrays
 from whymask.encoders import Encoder, EncoderSettings, build_encoder, load_encoder, resolve
 from whymask.encoders.checkpoints import is_run, load_checkpoint
-from whymask.encoders.described import Described, described
+from whymask.encoders.described import Described, described, moments_for
 from whymask.encoders.weight_files import file_in
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding, say
@@ -75,8 +76,6 @@ class Start:
             left_out = reader_left_out(run_of(Path(str(self.origin))), reader or config.reader)
             for line in [*inherited_text(seen, self.origin), *left_out]:
                 say(line)
-        if self.about.interpolation not in (None, "bicubic"):
-            say(f"these weights were trained on {self.about.interpolation} resized images; here they are bicubic")
         size, channels = self.about.size, self.about.channels
         if config.size is None:
             config = replace(config, size=size)
@@ -87,12 +86,25 @@ class Start:
             config,
             multiple_of=self.encoder.square,
             preprocessing=None if self.run is None else self.run.transform,
-            moments=self.about.moments,
+            moments=moments_for(self.about.moments, config.channels),
+            interpolation=self.about.interpolation,
             like=None if self.origin is None else identity_of(self.origin),
             reader=reader,
+            fits=self._check_loads,
             say=say,
             progress=Decoding(),
         )
+
+    def _check_loads(self, prep: Preprocessing) -> None:
+        """Raise WhymaskError where weights from elsewhere do not fit images of this preprocessing."""
+        if self.run is None and self.origin is not None:
+            self._loaded(prep, 0)
+
+    def _loaded(self, prep: Preprocessing, seed: int) -> Encoder:
+        encoder = build_encoder(resolve(self.encoder, prep.size, prep.channels), prep.size, prep.channels, seed)
+        if self.origin is not None:
+            encoder.origin = load_checkpoint(encoder, self.origin, self.partial)
+        return encoder
 
     def build(self, prepared: Prepared, seed: int) -> Encoder:
         """The encoder with its first weights."""
@@ -101,13 +113,9 @@ class Start:
                 say(f"weights from {self.origin}, which began as {self.run.origin}")
             return self.run
         prep = prepared.images.preprocessing
-        config = resolve(self.encoder, prep.size, prep.channels)
-        encoder = build_encoder(config, prep.size, prep.channels, seed)
-        for note in config.notes(prep.size):
-            say(note)
-        if self.origin is not None:
-            encoder.origin = load_checkpoint(encoder, self.origin, self.partial)
-            say(encoder.origin)
+        encoder = self._loaded(prep, seed)
+        for line in [*encoder.config.notes(prep.size), *([encoder.origin] if encoder.origin else [])]:
+            say(line)
         encoder.transform = prep
         return encoder
 

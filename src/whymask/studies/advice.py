@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from whymask.data.prepare import FEW_UNLABELLED
+from whymask.data.prepare import FEW_UNLABELLED, MEASURED
 from whymask.data.splits import LARGEST_SHARE
 from whymask.report.text import count, known
 from whymask.studies.facts import Facts, Row, said_once
@@ -133,9 +133,9 @@ TRY: tuple[Rule, ...] = (
         "public weights",
         f"fewer than {count(FEW_UNLABELLED)} images to pretrain on, and no start from given weights",
         lambda f: f.few_unlabelled and not f.given_arms,
-        f"Only {{pool}} images to pretrain on; a gain is seldom seen below about {count(FEW_UNLABELLED)}. Try public "
-        "weights beside it, fine-tuned and frozen, or add unlabelled images.",
-        "{again}{in_colour} --starts {method} init={public} frozen={public} --out {folder}-starts",
+        "Only {pool} images to pretrain on: below some thousand own pretraining is not expected to win: "
+        f"{MEASURED}. Try public weights beside it, fine-tuned and frozen, or add unlabelled images.",
+        "{again} --starts {method} init={public} frozen={public} --out {folder}-starts",
     ),
     Rule(
         "longer pretraining",

@@ -173,7 +173,7 @@ class Runner:
         config, arm, seed = self.config, cell.arm, cell.seed
         start, pretrained = config.start_of(arm), arm in config.pretrainings
         origin = None if start is None else start.origin
-        method = config.pretraining(seed, arm).method_config
+        method, method_config = config.method_of(arm)
         return ClassifierJob(
             arm=arm,
             seed=seed,
@@ -186,8 +186,8 @@ class Runner:
             augment=config.augment,
             origin=f"../{Cell(arm, None, seed).name}" if pretrained else origin,
             partial=start is not None and start.partial and not pretrained,
-            method=config.method if pretrained else None,
-            method_settings=asdict(settings_for(config.method, method)) if pretrained else None,
+            method=method if pretrained else None,
+            method_settings=asdict(settings_for(method, method_config)) if pretrained else None,
             further_operations=partial(self.pretraining_operations, seed) if arm == SCRATCH_LONG else None,
             beside=partial(self.neighbours_of, arm, rows, test) if start and start.kind == "frozen" else None,
         )

@@ -10,13 +10,14 @@ from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderConfig, resolve
 from whymask.errors import WhymaskError
 from whymask.later import recorded
-from whymask.methods import MethodConfig, asked_of, encoder_for, resolve_method, setting_of, settings_for
+from whymask.methods import MethodConfig, asked_of, resolve_method, setting_of, settings_for
 from whymask.stages.augment import resolve_augment
 from whymask.stages.pretrain import PretrainJob
 from whymask.stages.recipes import resolve_pretraining
 from whymask.stages.settings import AugmentName, FinetuneTrainingSettings
 from whymask.studies.given import GivenStart, given_starts
-from whymask.studies.settings import MARGIN, SCRATCH, SCRATCH_LONG, ScratchLong, StudySettings
+from whymask.studies.own import OwnStart, own_starts, study_encoder
+from whymask.studies.settings import MARGIN, SCRATCH, SCRATCH_LONG, SEEDS, ScratchLong, StudySettings
 from whymask.tasks import Task
 from whymask.tasks.budgets import Budget, auto_budgets, parse_budget
 from whymask.training.optimisation import TrainingConfig
@@ -27,9 +28,10 @@ OF_VIEWS = ("accuracy/single_view", "accuracy/worst_view")
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """`StudySettings` resolved, which says what each is; `given` are the starts from elsewhere. How classifiers are
-    trained (`finetune`) is resolved further for each number of labels; `layer_decay` is of the pretrained arms, None
-    for what is usual of the encoder."""
+    """`StudySettings` resolved, which says what each is. `own` are the starts that are pretrained from new weights,
+    `given` those from elsewhere; `method` is the first of `own`, and how given weights are pretrained further. How
+    classifiers are trained (`finetune`) is resolved further for each number of labels; `layer_decay` is of the
+    pretrained arms, None for what is usual of the encoder."""
 
     seeds: int
     first_seed: int
@@ -44,7 +46,7 @@ class StudyConfig:
     init_partial: bool
     starts: tuple[str, ...] | None
     given: tuple[GivenStart, ...]
-    pretrains: bool
+    own: tuple[OwnStart, ...]
     augment: AugmentName
     layer_decay: float | None
     search: bool
@@ -59,7 +61,7 @@ class StudyConfig:
 
     @property
     def pretrained_arms(self) -> list[str]:
-        return [self.method] * self.pretrains + [start.arm for start in self.given]
+        return [*(start.method for start in self.own), *(start.arm for start in self.given)]
 
     @property
     def leading(self) -> str:
@@ -69,7 +71,25 @@ class StudyConfig:
     @property
     def pretrainings(self) -> list[str]:
         """The arms that are pretrained in the study: from new weights, or further."""
-        return [self.method] * self.pretrains + [start.arm for start in self.given if start.kind == "continue"]
+        return [start.method for start in self.own] + [start.arm for start in self.given if start.kind == "continue"]
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether an arm is pretrained from new weights."""
+        return bool(self.own)
+
+    def method_of(self, arm: str | None) -> tuple[str, MethodConfig]:
+        """By which method the arm is pretrained, by default the study's."""
+        own = next((start for start in self.own if start.method == arm), None)
+        if own is not None:
+            return own.method, own.config
+        start = None if arm is None else self.start_of(arm)
+        return self.method, self.method_config if start is None or start.method is None else start.method
+
+    def epochs_of(self, arm: str | None) -> int:
+        """How many the arm is pretrained for: those of the study, or of a further method as many as cost the same."""
+        own = next((start for start in self.own if start.method == arm), None)
+        return self.pretrain.epochs if own is None else own.epochs(self.pretrain.epochs)
 
     def start_of(self, arm: str) -> GivenStart | None:
         """What the arm starts from; None for weights of the study's own."""
@@ -92,11 +112,12 @@ class StudyConfig:
     def pretraining(self, seed: int, arm: str | None = None) -> PretrainJob:
         """How the encoder of an arm, by default the method's, is pretrained."""
         start = None if arm is None else self.start_of(arm)
+        method, method_config = self.method_of(arm)
         return PretrainJob(
             config=self.encoder if start is None else start.encoder,
-            method=self.method,
-            method_config=self.method_config if start is None or start.method is None else start.method,
-            training=self.pretrain,
+            method=method,
+            method_config=method_config,
+            training=replace(self.pretrain, epochs=self.epochs_of(arm)),
             augment=self.augment,
             seed=seed,
             origin=None if start is None else start.origin,
@@ -105,16 +126,29 @@ class StudyConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """What must be equal for a study to be continued: all but where it computes and keeps its decoded images."""
-        left_out = {"method_config", "given", "pretrains"} | ({"starts"} if self.starts is None else set())
+        left_out = {"method_config", "given", "own"} | ({"starts"} if self.starts is None else set())
         content = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
         content |= {name: recorded(content[name]) for name in ("data", "pretrain", "finetune")}
         content["encoder"] = asdict(self.encoder.asked())
         content |= {name: [budget.name for budget in content[name]] for name in ("budgets", "worth_budgets")}
-        content[setting_of(self.method)] = asdict(settings_for(self.method, self.method_config))
+        methods = {self.method: self.method_config} | {start.method: start.config for start in self.own}
+        content |= {setting_of(name): asdict(settings_for(name, config)) for name, config in methods.items()}
         del content["data"]["store"]
         if self.margin == MARGIN:  # a setting that came later
             del content["margin"]
         return content
+
+    @property
+    def method_epochs(self) -> dict[str, int]:
+        """Of each method that pretrains from new weights."""
+        return {start.method: self.epochs_of(start.method) for start in self.own}
+
+    def epochs_text(self) -> str:
+        """ "mae, 50 epochs", of several methods "mae 50, spark 12 epochs, as dear in counted operations"."""
+        if len(self.own) < 2:
+            return f"{self.method}, {self.pretrain.epochs} epochs"
+        each = ", ".join(f"{method} {epochs}" for method, epochs in self.method_epochs.items())
+        return f"{each} epochs, as dear in counted operations"
 
     def text(self, task: Task) -> str:
         encoder = ", ".join(f"{key} {value}" for key, value in asdict(self.encoder).items() if value is not None)
@@ -123,7 +157,7 @@ class StudyConfig:
         starts = "".join(f"{start.arm}: {start.encoder.timm_name}\n" for start in self.given if self.starts)
         return (
             f"encoder: {encoder}\n{starts}"
-            f"pretraining: {self.method}, {self.pretrain.epochs} epochs, augmentation {self.augment}\n"
+            f"pretraining: {self.epochs_text()}, augmentation {self.augment}\n"
             f"{task.budget_counts}: {budgets}{further}\n"
             f"verdict: {self.metric} at {self.budgets[0].name}, {self.seeds} seeds"
         )
@@ -134,7 +168,7 @@ def resolve_study(asked: StudySettings, prepared: Prepared) -> StudyConfig:
 
     Raises WhymaskError for what does not fit the data, would say nothing, or would not be fair."""
     prep = prepared.images.preprocessing
-    encoder = resolve(encoder_for(asked.method, asked.encoder), prep.size, prep.channels)
+    encoder = resolve(study_encoder(asked), prep.size, prep.channels)
     budgets = _ascending(asked.budgets, prepared) if asked.budgets else auto_budgets(prepared.stock)
     if asked.worth_budgets is None:
         worth = _further_budgets(budgets, prepared)
@@ -144,11 +178,11 @@ def resolve_study(asked: StudySettings, prepared: Prepared) -> StudyConfig:
     _check(asked, metric, prepared)
     given = given_starts(asked, encoder, prep)
     return StudyConfig(
-        seeds=asked.seeds,
+        seeds=SEEDS if asked.seeds is None else asked.seeds,
         first_seed=asked.first_seed,
         budgets=tuple(budgets),
         worth_budgets=tuple(worth),
-        scratch_long=asked.scratch_long if asked.pretrains else "none",
+        scratch_long=asked.scratch_long if asked.methods else "none",
         metric=metric,
         margin=asked.margin,
         method=asked.method,
@@ -157,7 +191,7 @@ def resolve_study(asked: StudySettings, prepared: Prepared) -> StudyConfig:
         init_partial=asked.init_partial,
         starts=asked.starts,
         given=given,
-        pretrains=asked.pretrains,
+        own=own_starts(asked, encoder, prep.size),
         augment=resolve_augment(asked.augment, prepared.name),
         layer_decay=asked.layer_decay,
         search=asked.search,
@@ -192,10 +226,12 @@ def _ascending(names: Sequence[str], prepared: Prepared) -> list[Budget]:
 
 
 def _further_budgets(budgets: list[Budget], prepared: Prepared) -> list[Budget]:
-    """Twice and four times a smallest budget that is a number, where there are as many (in each class)."""
+    """Twice and four times a smallest budget that is a number, where there are as many (in each class), that buy others
+    than `budgets`."""
     smallest = budgets[0]
     if smallest.kind != "count":
         return []
-    largest = min(n for n in prepared.stock if n)
-    further = [Budget("count", smallest.value * factor) for factor in (2, 4) if smallest.value * factor <= largest]
-    return [budget for budget in further if budget not in budgets]
+    stock = [n for n in prepared.stock if n]
+    bought = {sum(budget.count(n) for n in stock) for budget in budgets}
+    further = [Budget("count", smallest.value * factor) for factor in (2, 4) if smallest.value * factor <= min(stock)]
+    return [budget for budget in further if sum(budget.count(n) for n in stock) not in bought]

@@ -10,7 +10,8 @@ def unequal_compute(study: dict[str, Any], by_hours: bool) -> str | None:
 
     Studies by --hours of the first versions are such: scratch-long was trained for the epochs before they were fitted.
     """
-    spent = {row["seed"]: row["operations"] for row in study["pretraining"] if row.get("operations")}
+    rows = [row for row in study["pretraining"] if row["method"] == study["setting"].get("method", row["method"])]
+    spent = {row["seed"]: row["operations"] for row in rows if row.get("operations")}
     cells = {(row["arm"], row.get("budget"), row["seed"]): row for row in study["cells"] if row.get("operations")}
     ratios = []
     for (arm, budget, seed), row in cells.items():

@@ -186,11 +186,6 @@ class Facts:
         return PUBLIC
 
     @property
-    def in_colour(self) -> str:
-        """A flag where images are grey: public weights see three channels."""
-        return " --channels 3" if self.data.get("channels") == 1 else ""
-
-    @property
     def epochs(self) -> int:
         return (self.setting.get("pretrain") or {}).get("epochs") or 0
 

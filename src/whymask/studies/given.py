@@ -1,6 +1,8 @@
 """Starts from weights of elsewhere, public ones or those of another run, each an arm of its own architecture."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -9,13 +11,15 @@ from whymask.data.prepare import Moments
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import Encoder, EncoderConfig, EncoderSettings, build_encoder, resolve
 from whymask.encoders.checkpoints import is_run, load_checkpoint
-from whymask.encoders.described import described
+from whymask.encoders.described import described, moments_for
 from whymask.encoders.fetched import fetched
 from whymask.errors import WhymaskError
 from whymask.methods import MethodConfig, asked_of, encoder_for, resolve_method
+from whymask.progress import say
 from whymask.stages.context import Context
 from whymask.stages.speaking import weights_of
 from whymask.stages.start import Start
+from whymask.studies.own import study_encoder
 from whymask.studies.settings import INIT, StudySettings, Weights
 
 Kind = Literal["init", "continue", "frozen"]
@@ -42,15 +46,13 @@ class GivenStart:
     def build(self, prep: Preprocessing, seed: int) -> Encoder:
         """The encoder with the weights, for images of this preprocessing; what they lack, drawn from `seed`."""
         encoder = build_encoder(self.encoder, prep.size, prep.channels, seed)
-        try:
+        with _naming(self.asked, self.origin):
             encoder.origin = load_checkpoint(encoder, Path(self.origin), self.partial)
-        except WhymaskError as error:
-            raise WhymaskError(f"{self.asked}: {error}") from None
         return encoder
 
     @property
     def asked(self) -> str:
-        return f"--init {self.origin}" if self.arm == INIT else f"--starts {self.kind}={self.origin}"
+        return f"--init {self.origin}" if self.arm == INIT else Weights(self.kind, self.origin).asked
 
     def seen_by(self, context: Context) -> Context:
         """The same images, standardised as the weights were trained to see them."""
@@ -72,6 +74,25 @@ def given_starts(asked: StudySettings, encoder: EncoderConfig, prep: Preprocessi
     return tuple(starts)
 
 
+def check_given(asked: StudySettings, prep: Preprocessing) -> None:
+    """Raise WhymaskError where a study's given weights do not fit images of this preprocessing; else say what they
+    are."""
+    encoder = resolve(study_encoder(asked), prep.size, prep.channels)
+    for start in given_starts(asked, encoder, prep):
+        say(f"{start.arm}: {start.build(prep, asked.first_seed).origin}")
+
+
+def interpolation_of(asked: StudySettings) -> str | None:
+    """How the study's images are resized, for all arms: as its given weights were trained to see them, where all tell
+    the same; None for as usual, which is said where it is not what they were trained with."""
+    starts = [_start(weights, asked) for weights in asked.given]
+    named = [s.about.interpolation if s.run is None else s.run.transform.interpolation for s in starts]
+    told = {name for name in named if name is not None}
+    if len(told) > 1:
+        say(f"starts were trained on images resized {' and '.join(sorted(told))}; here all see them bicubic")
+    return told.pop() if len(told) == 1 else None
+
+
 def square_of(asked: StudySettings) -> int:
     """Pixels that the sides of the study's images must be multiples of, so that every start's patches fit."""
     return math.lcm(asked.encoder.square, *(_start(weights, asked).encoder.square for weights in asked.given))
@@ -79,27 +100,31 @@ def square_of(asked: StudySettings) -> int:
 
 def _start(weights: Weights, asked: StudySettings) -> Start:
     """Where they lie, and the encoder that lies beside them; else the study's."""
-    try:
+    with _naming(weights.asked, weights.origin):
         origin = str(weights_of(weights.origin, None))
         knows = is_run(Path(origin)) or described(Path(origin)).encoder.name != "auto"
         return Start.of(origin, EncoderSettings() if knows else asked.encoder, asked.init_partial)
-    except WhymaskError as error:
-        raise WhymaskError(f"--starts {weights.kind}={weights.origin}: {error}") from None
 
 
 def _given(weights: Weights, asked: StudySettings, prep: Preprocessing) -> GivenStart:
     start = _start(weights, asked)
-    try:
+    with _naming(weights.asked, str(start.origin)):
         fits = encoder_for(asked.method, start.encoder) if weights.kind == "continue" else start.encoder
         config = resolve(fits, prep.size, prep.channels)
         method = None
         if weights.kind == "continue":
             method = resolve_method(asked.method, asked_of(asked), config, prep.size)
         moments = start.about.moments if start.run is None else (start.run.transform.mean, start.run.transform.std)
-        if moments is not None and len(moments[0]) != prep.channels:
-            moments = None
-        return GivenStart(
-            weights.arm, cast(Kind, weights.kind), str(start.origin), asked.init_partial, config, moments, method
-        )
+        own, kind = moments_for(moments, prep.channels), cast(Kind, weights.kind)
+        return GivenStart(weights.arm, kind, str(start.origin), asked.init_partial, config, own, method)
+
+
+@contextmanager
+def _naming(asked: str, origin: str) -> Iterator[None]:
+    """Within, a WhymaskError about these weights names the start, and them but once."""
+    try:
+        yield
     except WhymaskError as error:
-        raise WhymaskError(f"--starts {weights.kind}={weights.origin}: {error}") from None
+        text = str(error).removeprefix("--from ")
+        about = text.removeprefix(origin) if asked.endswith(origin) else text
+        raise WhymaskError(f"{asked}{about}" if about[:1] in (":", " ") else f"{asked}: {text}") from None

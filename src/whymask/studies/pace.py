@@ -8,9 +8,10 @@ from whymask.stages.classify import classifier_training
 from whymask.stages.pretrain import pretraining
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.settings import SCRATCH, SCRATCH_LONG
+from whymask.training.loop import Training
 
 PRETRAINING, CLASSIFYING = "pretraining", "classifying"
-"""Kinds of cells: an operation of the one takes another time than one of the other."""
+"""Kinds of cells: an operation of the one takes another time than one of the other, or of another method."""
 
 
 Kind = tuple[str, str]
@@ -18,7 +19,7 @@ Kind = tuple[str, str]
 
 
 def kind_of(cell: Cell) -> Kind:
-    return cell.arm if "=" in cell.arm else "", PRETRAINING if cell.budget is None else CLASSIFYING
+    return cell.arm if "=" in cell.arm else "", f"{PRETRAINING} {cell.arm}" if cell.budget is None else CLASSIFYING
 
 
 def operations_of(runner: Runner, cells: Sequence[Cell]) -> dict[str, float]:
@@ -49,14 +50,20 @@ def pretraining_operations(runner: Runner, arm: str) -> float:
 
 
 def classifying_operations(runner: Runner, arm: str) -> float:
-    """Of one image that the arm's classifier learns from. Weights do not matter: no pretraining is run for it."""
+    """Of one image that the arm's classifier learns from."""
+    return classifier_of(runner, arm).operations_per_image()
+
+
+def classifier_of(runner: Runner, arm: str) -> Training:
+    """How the arm's classifier is trained at the smallest budget. Weights do not matter: no pretraining is run for
+    it."""
     config, start = runner.config, runner.config.start_of(arm)
     smallest = Cell(SCRATCH if start is None else arm, config.budgets[0], config.first_seed)
     rows = runner.rows_of(smallest)
     job = runner.job(smallest, rows, runner.context.prepared.test, runner.training_of(smallest.arm, len(rows)))
     if start is not None:
         job = replace(job, build=partial(start.build, runner.context.preprocessing, config.first_seed))
-    return classifier_training(runner.context_of(smallest.arm), job).operations_per_image()
+    return classifier_training(runner.context_of(arm), job)
 
 
 class Pace:

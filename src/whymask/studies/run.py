@@ -1,52 +1,49 @@
 """`study`: the whole job, from a folder of images to a verdict and a page."""
 
+import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from whymask.data.batches import check_divides
-from whymask.data.near import SHOWN
-from whymask.data.prepare import Prepared, prepare
+from whymask.data.prepare import prepare
 from whymask.data.sources import Reader
 from whymask.data.splits import USUAL_SHARE
-from whymask.disk import check_folder, write_arrays, write_csv, write_record
-from whymask.encoders import build_encoder
+from whymask.disk import check_folder, write_csv, write_record
 from whymask.errors import BusyError
-from whymask.later import recorded
-from whymask.methods import SETTINGS, encoder_for
+from whymask.methods import SETTINGS
 from whymask.methods.settings import with_method
 from whymask.progress import Decoding, say
-from whymask.runs import RunFolder, command
+from whymask.runs import RunFolder
 from whymask.stages.classify import classifier_training
 from whymask.stages.context import Context
 from whymask.stages.pretrain import pretraining
-from whymask.stages.recipes import resolve_finetuning
 from whymask.studies.advice import advice, advice_text
 from whymask.studies.cells import Cell, Runner, all_cells, share_of
 from whymask.studies.cluster import check_cluster, joined, with_threads
 from whymask.studies.config import resolve_study
 from whymask.studies.final import add_final, is_wanted, planned
-from whymask.studies.given import square_of
+from whymask.studies.given import check_given, interpolation_of, square_of
 from whymask.studies.growth import begun_with, grown, note_growth
-from whymask.studies.hours import fit_hours
+from whymask.studies.hours import Deadline, fit_hours, seconds_timed
+from whymask.studies.own import at_equal_operations, check_as_dear, study_encoder
 from whymask.studies.page import write_study_page
-from whymask.studies.plan import make_plan
+from whymask.studies.plan import Plan, make_plan
 from whymask.studies.resolution import resolution_text, smallest_difference
 from whymask.studies.result import StudyResult
 from whymask.studies.running import run_cells
 from whymask.studies.search import search
 from whymask.studies.settings import SCRATCH, StudySettings
-from whymask.studies.table import assemble, labels_per_class
+from whymask.studies.shown import describe, save_near_copies, save_outcomes, save_samples
+from whymask.studies.table import assemble
+from whymask.studies.timing import Times
 from whymask.studies.verdict import settled_by
 from whymask.studies.why import explain_study
+from whymask.tasks.budgets import auto_budgets_text
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
-
-SAMPLES = 40
 
 
 def study(
@@ -71,7 +68,7 @@ def study(
         reader: opens a file that Pillow cannot: path -> PIL image or array (H, W) or (H, W, C).
         cells: "i/n", the share of the cells that this process runs; the page is made from what is there. Or, in
             `settings`, ``ray``: the cells run on a Ray cluster, several at once.
-        hours: fits the pretraining epochs to this much time on this machine.
+        hours: fits the pretraining epochs to this much time on this machine (the rule: `whymask.studies.hours`).
         plan: only say what would run; returns {"plan": ...}.
         explain: whether to say why, in short, once all cells are there: which features the networks captured.
         final: whether to leave a network to use, the best arm trained on all labels, in `out`/final; None where
@@ -88,26 +85,45 @@ def study(
     check_cluster(asked, cells)
     if not plan:
         check_folder(Path(out))
+    began = time.monotonic()
     with joined(asked) as cluster:
         context = _prepare(data, asked if cluster is None else replace(asked, runtime=cluster.own_runtime), reader)
-        runner = _resolve(context, asked, Path(out), hours, explain, final)
+        runner = _resolve(context, asked, Path(out))
+        times = Times(runner, seconds_timed(hours))
+
+        def planned_of(runner: Runner, cells: str | None = None) -> Plan:
+            at_once = 1 if cluster is None else cluster.at_once()
+            there = share_of(list(all_cells(runner.config)), cells)
+            return make_plan(runner, there, times, explain, planned(runner, final), at_once)
+
+        deadline = None
+        if hours is not None:
+            fitted, after = fit_hours(runner, hours, asked.seeds, planned_of, time.monotonic() - began)
+            check_as_dear(fitted)
+            runner = replace(runner, config=fitted)
+            deadline = Deadline(began, hours, after) if cluster is None and cells is None else None
         everything = list(all_cells(runner.config))
         mine = share_of(everything, cells)
         if plan:
-            drawn = make_plan(runner, mine, explain, planned(runner, final))
+            drawn = planned_of(runner, cells)
             say(drawn.text())
             return StudyResult(plan=drawn.to_dict())
 
+        if runner.config.pretrains and context.prepared.few:
+            say(f"warning: {context.prepared.few}")
         folder = context.by_first(lambda: _begin(runner, hours))
         context.check_shared(runner.out)
         if runner.config.search:
             runner = replace(runner, tuned=search(runner))
         try:
-            run_cells(runner, mine, cluster)
+            seeds = run_cells(runner, mine, cluster, deadline)
         except Interrupted:
             with suppress(BusyError), context.holding(folder):
                 context.by_first(lambda: _report(runner, everything, folder, images=images, names=names))
             raise
+        if seeds < runner.config.seeds:
+            runner = replace(runner, config=replace(runner.config, seeds=seeds))
+            everything = list(all_cells(runner.config))
     with context.holding(folder, wait=True):  # who comes last has all cells
         table = context.by_first(lambda: _report(runner, everything, folder, images=images, names=names))
         is_done = all(runner.is_done(cell) for cell in everything)
@@ -127,37 +143,43 @@ def study(
 
 
 def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
-    encoder_for(asked.method, asked.encoder)  # what does not fit is told before an image is opened
+    study_encoder(asked)  # what does not fit is told before an image is opened
     fabric = make_fabric(asked.runtime)
     with fabric.rank_zero_first():
-        prepared = prepare(data, asked.data, multiple_of=square_of(asked), reader=reader, say=say, progress=Decoding())
+        prepared = prepare(
+            data,
+            asked.data,
+            multiple_of=square_of(asked),
+            interpolation=interpolation_of(asked),
+            reader=reader,
+            fits=partial(check_given, asked),
+            say=say,
+            progress=Decoding(),
+        )
     prepared.require_labels()
     return Context(fabric, prepared, asked.runtime.compile)
 
 
-def _resolve(
-    context: Context, asked: StudySettings, out: Path, hours: float | None, explain: bool, final: bool | None
-) -> Runner:
+def _resolve(context: Context, asked: StudySettings, out: Path) -> Runner:
     """What is to be run, said and checked: what does not fit is told now, and not after hours."""
     prepared = context.prepared
-    config = resolve_study(asked, prepared)
+    runner = Runner(context, resolve_study(asked, prepared), out)
+    config = at_equal_operations(runner)
+    runner = replace(runner, config=config)
     say(config.text(prepared.task))
+    if asked.budgets is None:
+        say(auto_budgets_text(prepared.stock))
     say(resolution_text(prepared, config.metric, smallest_difference(prepared, config.metric)))
     for note in config.encoder.notes(context.preprocessing.size):
         say(note)
-    runner = Runner(context, config, out)
     for budget in config.budgets:
         labels = len(context.labelled_rows(budget, config.first_seed))
         say(f"{budget.name} {prepared.task.budget_counts}, {runner.training_of(SCRATCH, labels).text()}")
     for budget in config.worth_budgets:
         context.labelled_rows(budget, config.first_seed)
-    for start in config.given:
-        say(f"{start.arm}: {start.build(context.preprocessing, config.first_seed).origin}")
     _check_fits(runner)
-    if hours is not None:
-        fitted = fit_hours(runner, list(all_cells(config)), hours, explain, planned(runner, final))
-        runner = replace(runner, config=fitted)
-    for warning in prepared.warnings():
+    check_as_dear(config)
+    for warning in prepared.doubts():
         say(f"warning: {warning}")
     return runner
 
@@ -182,8 +204,8 @@ def _begin(runner: Runner, hours: float | None) -> RunFolder:
     config = {"settings": runner.config.to_dict(), "fingerprint": context.fingerprint, "hours": hours}
     folder = RunFolder.open(out, config, context.provenance(), read=partial(_as_before, config), mend=True)
     note_growth(folder, config)
-    _save_samples(out, context.prepared)
-    _save_near_copies(out, context.prepared)
+    save_samples(out, context.prepared)
+    save_near_copies(out, context.prepared)
     write_csv(out / "skipped.csv", ["image", "reason"], context.prepared.images.skipped)
     return folder
 
@@ -199,84 +221,12 @@ def _as_before(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]
 
 def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: bool, names: bool) -> dict[str, Any]:
     """study.json and the page, from the cells that are finished."""
-    table = assemble(runner.out, runner.context.prepared, runner.config, cells, _describe(runner, cells))
+    table = assemble(runner.out, runner.context.prepared, runner.config, cells, describe(runner, cells))
     table |= {"provenance": folder.provenance}
     if (before := begun_with(folder)) is not None:
         table["setting"] |= {"begun_with": before}
     table |= {"advice": advice(table, runner.context.prepared.task, str(runner.out))}
-    _save_outcomes(runner.out, runner.context.prepared, table["outcomes"])
+    save_outcomes(runner.out, runner.context.prepared, table["outcomes"])
     write_record(runner.out / "study.json", table)
     write_study_page(runner.out, images=images, names=names)
     return table
-
-
-# what the page needs ------------------------------------------------------------------------------------------
-
-
-def _describe(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
-    config, prepared = runner.config, runner.context.prepared
-    classified = [cell for cell in cells if cell.budget is not None]
-    arms = sorted({cell.arm for cell in classified}, key=lambda arm: (arm != SCRATCH, arm))
-    scratch = {cell.labels.name: cell for cell in classified if cell.arm == SCRATCH}
-    recipes = {
-        name: resolve_finetuning(config.finetune, len(runner.rows_of(cell)), prepared, config.encoder).text()
-        for name, cell in scratch.items()
-    }
-    return {
-        **config.to_dict(),
-        **({} if config.leading == config.method else {"leading": config.leading}),
-        "command": command(),
-        "seeds": config.seed_list,
-        "smallest_difference": smallest_difference(prepared, config.metric),
-        "verdict_labels_per_class": labels_per_class(classified[0], prepared),
-        "recipes": recipes,
-        "normalise_targets": getattr(config.method_config, "normalise_targets", None),
-        "arms": {arm: _shown(runner, arm, classified[0]) | {"augment": config.augment} for arm in arms},
-    }
-
-
-def _shown(runner: Runner, arm: str, smallest: Cell) -> dict[str, Any]:
-    """How the arm is trained at the smallest budget; the epochs are others at another one, unless they were given."""
-    training = recorded(runner.training_of(arm, len(runner.rows_of(smallest))))
-    shown = training | {"epochs": runner.finetuning_of(arm).epochs}
-    if runner.config.starts is not None:
-        shown |= _network(runner, arm)
-    return {key: value for key, value in shown.items() if value is not None}
-
-
-def _network(runner: Runner, arm: str) -> dict[str, Any]:
-    """Which network the arm has, and where its weights come from."""
-    start, prep, seed = runner.config.start_of(arm), runner.context.preprocessing, runner.config.first_seed
-    new = partial(build_encoder, runner.config.encoder, prep.size, prep.channels, seed)
-    encoder = new() if start is None else start.build(prep, seed)
-    weights = sum(parameter.numel() for parameter in encoder.parameters())
-    return {"network": encoder.timm_name, "parameters": weights, "weights": encoder.origin}
-
-
-def _save_samples(out: Path, prepared: Prepared) -> None:
-    """samples.npz: some labelled training images as they are stored, uint8 (n, H, W, C), and their labels."""
-    rows = prepared.train[np.linspace(0, len(prepared.train) - 1, min(SAMPLES, len(prepared.train))).astype(int)]
-    write_arrays(out / "samples.npz", {"images": _pixels(prepared, rows), "labels": prepared.images.labels[rows]})
-
-
-def _save_near_copies(out: Path, prepared: Prepared) -> None:
-    """near.npz, where there are near copies of test images: those that study.json's pairs show, uint8 (n, H, W, C)."""
-    near = prepared.near
-    if len(near):
-        pairs = {"image": near.rows[:SHOWN], "test": near.of[:SHOWN]}
-        write_arrays(out / "near.npz", {name: _pixels(prepared, rows) for name, rows in pairs.items()})
-
-
-def _save_outcomes(out: Path, prepared: Prepared, found: dict[str, Any] | None) -> None:
-    """outcomes.npz: of each kind the test images that study.json's outcomes show, uint8 (n, H, W, C), in its order."""
-    kinds = {} if found is None else {kind: [row["image"] for row in rows] for kind, rows in found["shown"].items()}
-    write_arrays(
-        out / "outcomes.npz",
-        {kind: _pixels(prepared, prepared.test[np.array(images, int)]) for kind, images in kinds.items()},
-    )
-
-
-def _pixels(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
-    """The images as they are stored, uint8."""
-    pixels = prepared.images.images[rows]
-    return pixels if pixels.dtype == np.uint8 else (pixels // 257).astype(np.uint8)

@@ -2,24 +2,37 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from whymask.progress import Steps, say, time_left
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.cluster import Cluster
+from whymask.studies.hours import Deadline
 from whymask.studies.pace import Pace, operations_of
 
 
-def run_cells(runner: Runner, cells: Sequence[Cell], cluster: Cluster | None = None) -> None:
-    """Run what is not finished; say what came out, what failed, and how long the others still take."""
+def run_cells(
+    runner: Runner, cells: Sequence[Cell], cluster: Cluster | None = None, deadline: Deadline | None = None
+) -> int:
+    """Run what is not finished; say what came out, what failed, and how long the others still take. Returns how many
+    seeds there are, which are fewer than asked where further ones would end after the deadline."""
     runner.context.by_first(lambda: runner.redo_damaged(cells))
     told = Told(runner, cells, cluster)
     if cluster is not None:
         _at_once(runner, cells, cluster, told)
-        return
+        return runner.config.seeds
     for position, cell in enumerate(cells, start=1):
+        if deadline is not None and runner.context.by_first(partial(deadline.is_late_for, cell, cells)):
+            seeds = runner.config.seed_list.index(cell.seed)
+            say(
+                f"{seeds} of {runner.config.seeds} seeds are run: another would end after {deadline.hours:g} hours and "
+                "a fifth, as the machine became busier; the same command goes on with it"
+            )
+            return seeds
         place, began = f"[{position}/{len(cells)}] ", time.monotonic()
         told(cell, runner.run(cell, place), time.monotonic() - began)
+    return runner.config.seeds
 
 
 class Told:

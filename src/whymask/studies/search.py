@@ -12,6 +12,7 @@ from whymask.stages.classify import train_classifier
 from whymask.stages.recipes import resolve_finetuning
 from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.studies.cells import Cell, Runner
+from whymask.studies.config import StudyConfig
 from whymask.studies.settings import SCRATCH
 from whymask.tasks import Task
 
@@ -45,6 +46,13 @@ def search(runner: Runner) -> dict[str, FinetuneTrainingSettings]:
     found = {"seed": seed, "budget": budget.name, "trials": trials}
     runner.context.by_first(lambda: write_record(runner.out / "search.json", found))
     return chosen
+
+
+def trials_of(config: StudyConfig) -> list[Cell]:
+    """What a search trains, as cells: each arm's trials, and before them pretrainings of its seed."""
+    seed, budget = config.first_seed - 1, config.budgets[0]
+    trials = [arm for arm in [SCRATCH, *config.pretrained_arms] for _ in _grid(config.finetuning_of(arm))]
+    return [Cell(arm, None, seed) for arm in config.pretrainings] + [Cell(arm, budget, seed) for arm in trials]
 
 
 def _grid(training: FinetuneTrainingSettings) -> list[FinetuneTrainingSettings]:

@@ -16,7 +16,7 @@ from whymask.training.settings import RuntimeSettings
 
 SCRATCH_LONG, INIT = "scratch-long", "init"
 ScratchLong = Literal["smallest", "all", "none"]
-MARGIN = 0.02
+SEEDS, MARGIN = 5, 0.02
 GIVEN = ("init", "continue", "frozen")
 """What is done with weights from elsewhere."""
 
@@ -60,6 +60,10 @@ class Weights(NamedTuple):
     origin: str
 
     @property
+    def asked(self) -> str:
+        return f"--starts {self.kind}={self.origin}"
+
+    @property
     def arm(self) -> str:
         """ "init=resnet18.a1_in1k", "frozen=encoder": a name without folders."""
         name = re.split(r"[/\\:]", self.origin.rstrip("/\\"))[-1].removesuffix(".safetensors")
@@ -71,13 +75,15 @@ class Weights(NamedTuple):
 class StudySettings(PerMethod):
     """Does pretraining help on these images, how much, and what is it worth in labels?"""
 
-    seeds: int = 5
-    """Independent repetitions. Each has its own pretraining, label subset, order and initial weights."""
+    seeds: int | None = None
+    """Independent repetitions. Each has its own pretraining, label subset, order and initial weights. Default: 5; with
+    --hours fewer, at least 3, where 5 would leave too little time to pretrain."""
     first_seed: int = 0
     """Seeds are first_seed, first_seed + 1, ..."""
     budgets: tuple[str, ...] | None = None
     """Labels to fine-tune on: a number a class (10; of all images, where an image has not one class), a share (1%) or
-    all. Default: two, from the smallest class, or from all."""
+    all. Default: about a fifth of the median class, at least 5, and all (20% and all where the smallest class has not
+    as many); the first lines say why."""
     worth_budgets: tuple[str, ...] | None = None
     """Further budgets at which only scratch is trained, to tell what pretraining is worth in labels. Default: twice
     and four times the smallest budget, where there are as many labels."""
@@ -101,10 +107,10 @@ class StudySettings(PerMethod):
     init_partial: bool = False
     """Let that checkpoint match in part; what does not match stays new."""
     starts: tuple[str, ...] | None = None
-    """What to compare with training from scratch, any number: the name of a method (own pretraining, by one method),
-    and weights from elsewhere: init=NAME fine-tunes them, continue=NAME pretrains them further by the method first,
-    frozen=NAME trains a linear classifier on their features. NAME: what --from takes; of whatever architecture. The
-    first is the verdict's arm. Default: the method's own pretraining."""
+    """What to compare with training from scratch, any number: names of methods (own pretraining, each as dear in
+    counted operations as the first), and weights from elsewhere: init=NAME fine-tunes them, continue=NAME pretrains
+    them further by the first method, frozen=NAME trains a linear classifier on their features. NAME: what --from takes;
+    of whatever architecture. The first is the verdict's arm. Default: the method's own pretraining."""
     augment: AugmentName = "auto"
     """Augmentation, the same in every arm and in pretraining. auto: random crops and flips; none for glyphs."""
     layer_decay: float | None = None
@@ -125,7 +131,7 @@ class StudySettings(PerMethod):
         for budget in (*(self.budgets or ()), *(self.worth_budgets or ())):
             parse_budget(budget)
         self._take_starts()
-        if self.seeds < 1:
+        if self.seeds is not None and self.seeds < 1:
             raise WhymaskError(f"--seeds {self.seeds}: at least 1 is needed, and 3 for a verdict.")
         if not 0 < self.margin < 1:
             raise WhymaskError(f"--margin {self.margin:g}: expected a share of the metric's range, such as {MARGIN}.")
@@ -164,12 +170,12 @@ class StudySettings(PerMethod):
         return [Weights(*start.split("=", 1)) for start in self.starts or () if "=" in start]
 
     @property
-    def pretrains(self) -> bool:
-        """Whether an arm of the study is pretrained by itself, from new weights."""
-        return self.starts is None or self.method in self.starts
+    def methods(self) -> list[str]:
+        """Each an arm of the study that is pretrained by it, from new weights."""
+        return [self.method] if self.starts is None else [start for start in self.starts if start in SETTINGS]
 
     def _take_starts(self) -> None:
-        """The method that --starts names is the study's. Raises WhymaskError for a start that is none."""
+        """The first method that --starts names is the study's. Raises WhymaskError for a start that is none."""
         methods = [start for start in self.starts or () if start in SETTINGS]
         for start in self.starts or ():
             kind, _, name = start.partition("=")
@@ -178,11 +184,6 @@ class StudySettings(PerMethod):
                     f"--starts {start}: expected {SCRATCH}, a method ({', '.join(SETTINGS)}), or weights from "
                     f"elsewhere as {', '.join(f'{known}=NAME' for known in GIVEN)}"
                 )
-        if len(set(methods)) > 1:
-            raise WhymaskError(
-                f"--starts {' '.join(methods)}: one method was expected, whose own pretraining is an arm; "
-                "run a study for each"
-            )
         if self.starts is not None and set(self.starts) <= {SCRATCH} and self.init is None:
             raise WhymaskError("--starts scratch: nothing to compare with it; name a method, or init=NAME")
         arms = [SCRATCH, SCRATCH_LONG, INIT, *methods, *(weights.arm for weights in self.given)]

@@ -4,9 +4,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Literal
 
 from whymask.errors import WhymaskError
+
+FIFTH = 0.2
+FEWEST = 5
+"""Labels of a class: who has some dozens does not ask what fewer are worth."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,38 @@ def parse_budget(given: str | int) -> Budget:
 
 
 def auto_budgets(stock: Sequence[int]) -> list[Budget]:
-    """Two budgets for stocks of these sizes: of 1, 2, 5, 10, ... the largest within a fifth of the smallest stock that
-    is not empty, and within all of it; one budget where they agree."""
+    """Where a person has labels, for stocks of these sizes: all that there are, and about a fifth of them.
+
+    The fifth is a number a class, of 1, 2, 5, 10, ... the largest within a fifth of the median stock, but at least
+    `FEWEST`; a share of each where the smallest stock has not as many; left out where it would be more than half.
+    """
+    few, smallest, median = _few(stock)
+    if few > median // 2:
+        return [Budget("all")]
+    return [Budget("count", few) if few <= smallest else Budget("fraction", FIFTH), Budget("all")]
+
+
+def auto_budgets_text(stock: Sequence[int]) -> str:
+    """Why `auto_budgets` are these, in a line."""
+    few, smallest, median = _few(stock)
+    has = f"{median:,} labelled images" if len(stock) == 1 else f"{median:,} labelled images of the median class"
+    given = "; --budgets gives others"
+    if few > median // 2:
+        return f"budgets: all labels, as a fifth of the {has} would be fewer than {FEWEST}{given}"
+    if few <= smallest:
+        part = f"{few:,}, about a fifth of the {has}"
+    else:
+        part = f"{FIFTH:.0%} of each class, as the smallest has only {smallest:,} where the median class has {median:,}"
+    return f"budgets: {part}, where labels are few, and all that there are{given}"
+
+
+def _few(stock: Sequence[int]) -> tuple[int, int, int]:
+    """About a fifth of the median stock that is not empty; the smallest stock; the median one."""
     counts = [int(n) for n in stock if n > 0]
     if not counts:
         raise WhymaskError("there are no labelled images to derive a budget from; give labels")
-    smallest = min(counts)
-    return [Budget("count", n) for n in sorted({_nice(max(1, smallest // 5)), _nice(smallest)})]
+    median = median_low(counts)
+    return max(FEWEST, _nice(max(1, int(median * FIFTH)))), min(counts), median
 
 
 def _nice(limit: int) -> int:
