@@ -110,7 +110,7 @@ def test_help_shows_settings_as_python_has_them() -> None:
     for name in (name for name in whymask.__all__ if name.endswith("Settings")):
         shown = pydoc.plain(pydoc.render_doc(getattr(whymask, name)))
         assert f"{name}(" in shown and "_ArgConfig" not in shown and "Annotated" not in shown
-    assert "seeds: int | None = None" in pydoc.plain(pydoc.render_doc(StudySettings))
+    assert "first_seed: int = 0" in pydoc.plain(pydoc.render_doc(StudySettings))
 
 
 def test_the_version_is_the_packages() -> None:
