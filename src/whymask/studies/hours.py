@@ -38,11 +38,11 @@ def seconds_timed(hours: float | None) -> float:
 
 
 def fit_hours(
-    runner: Runner, hours: float, seeds: int | None, planned: Callable[[Runner], Plan], spent: float
+    runner: Runner, hours: float, seeds: int | None, planned: Callable[[Runner], Plan], began: float
 ) -> tuple[StudyConfig, float]:
-    """The study with pretraining epochs, and with them scratch-long, that make what is `planned` take about `hours`, of
-    which `spent` seconds are over; and how many seconds it takes when its cells are done. `seeds`: how many were given,
-    None where as many as fit are run.
+    """The study with pretraining epochs, and with them scratch-long, that make what is `planned` take about `hours`
+    from `began` on, by the monotonic clock; and how many seconds it takes when its cells are done. `seeds`: how many
+    were given, None where as many as fit are run.
 
     A study that is continued keeps the epochs and seeds that it began with. Raises WhymaskError where fewer than
     `fewest_epochs` would be left, with what would fit.
@@ -58,11 +58,13 @@ def fit_hours(
         fitted = _with(config, settings["pretrain"]["epochs"], settings["seeds"] if seeds is None else config.seeds)
         say(f"{hours:g} hours: as begun, {fitted.seeds} seeds, pretraining {fitted.epochs_text()}")
         return fitted, 0.0
-    fewest, left = fewest_epochs(len(runner.context.prepared.pool)), hours * 3600 - spent
+    fewest = fewest_epochs(len(runner.context.prepared.pool))
     for count in range(config.seeds, min(config.seeds, config.seeds if seeds else MINIMUM_SEEDS) - 1, -1):
         fitted = _with(config, config.pretrain.epochs, count)
-        plan = runner.context.fabric.broadcast(planned(replace(runner, config=fitted)))  # one clock counts
-        epochs = plan.epochs_within(left, config.pretrain.epochs)
+        plan, spent = runner.context.fabric.broadcast(  # one clock counts
+            (planned(replace(runner, config=fitted)), time.monotonic() - began)
+        )
+        epochs = plan.epochs_within(hours * 3600 - spent, config.pretrain.epochs)
         if epochs >= fewest:
             fitted = _with(config, epochs, count)
             say(_rule(hours, fitted, plan, epochs / config.pretrain.epochs))

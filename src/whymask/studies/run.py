@@ -98,7 +98,7 @@ def study(
 
         deadline = None
         if hours is not None:
-            fitted, after = fit_hours(runner, hours, asked.seeds, planned_of, time.monotonic() - began)
+            fitted, after = fit_hours(runner, hours, asked.seeds, planned_of, began)
             check_as_dear(fitted)
             runner = replace(runner, config=fitted)
             deadline = Deadline(began, hours, after) if cluster is None and cells is None else None
