@@ -5,10 +5,12 @@ import re
 import shlex
 import shutil
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -273,7 +275,9 @@ def test_the_documented_commands_and_code_run_as_written(
     ):
         assert (tmp_path / path).exists(), path
 
-    names: dict[str, Any] = {"__name__": "readme"}
+    readme = ModuleType("readme")  # where its own network and augmentation are found by their names
+    monkeypatch.setitem(sys.modules, "readme", readme)
+    names = vars(readme)
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), names)
     assert names["features"].shape == (1, names["encoder"].dim)

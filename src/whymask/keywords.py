@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from typeguard import TypeCheckError, check_type
 
 from whymask.errors import WhymaskError
+from whymask.functions import lasting_name
 
 S = TypeVar("S")
 
@@ -57,6 +58,8 @@ def _with(settings: Any, tree: Mapping[str, Any]) -> Any:
         now = getattr(settings, name)
         if is_dataclass(now) and isinstance(value, str) and hasattr(now, "name"):
             value = {"name": value}  # encoder="vit"
+        if is_dataclass(now) and callable(value) and hasattr(now, "name"):
+            value = {"name": lasting_name(value, name)}  # encoder=MyNetwork
         is_part = is_dataclass(now) and isinstance(value, Mapping)
         changes[name] = _with(now, value) if is_part else _fitted(name, value, hints[name])
     return replace(settings, **changes)
@@ -75,6 +78,8 @@ def _fitted(name: str, given: Any, hint: Any) -> Any:
         value = Path(value)
     elif isinstance(value, Path) and Path not in kinds:
         value = str(value)
+    if name == "augment" and callable(value):
+        return lasting_name(value, name)
     if name == "method" and isinstance(value, str):  # of a program's own it may be, which no type knows
         return value
     try:

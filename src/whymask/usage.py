@@ -24,7 +24,8 @@ _OF_IMAGES = {
     "--encoder": "The network: cnn, vit, or one of timm's names (see whymask list).",
     "--method": "How to pretrain (see whymask list).",
     "--width": "Width of the network. Default: 32 channels (cnn), 192 numbers a token (vit).",
-    "--augment": "Changes to the training images. auto: random crops and flips, none for glyphs.",
+    "--augment": "Changes to the training images: auto, none, crop, crop-flip or MODULE:FUNCTION. auto: random crops "
+    "and flips, none for glyphs.",
     "--seed": "Seed of every random draw.",
     "--pretrain.epochs": "Passes over the images in pretraining. Default: chosen by the number of images, 10 to 50.",
     "--pretrain.batch-size": "Images a step of pretraining.",

@@ -129,7 +129,7 @@ def small(seed: int = 0) -> Encoder:
 
 
 def test_it_is_listed_and_its_settings_are_its_own() -> None:
-    assert kinds() == ["cnn", "vit", "swin", "two-layer", "mixer"]
+    assert kinds() == ["cnn", "vit", "swin", "two-layer", "mixer", "own"]
     assert small().config == MixerConfig("mixer", width=32, depth=2, patch=4)
     with pytest.raises(WhymaskError, match=r"encoder 'mixer' has no setting 'heads' .* it has width, depth, patch;"):
         new_encoder(EncoderSettings("mixer", heads=2))

@@ -16,6 +16,7 @@ import torch
 from whymask.data.ahead import DEPTH, Ahead
 from whymask.data.crops import SMALL, Augment, Crops, crop_bytes, draw_crops, resized_crops, resized_in_turn
 from whymask.data.moving import Moves, Resident, Staging, arrive, fits
+from whymask.data.own_augment import OwnAugment
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.strong import Strong
 from whymask.errors import WhymaskError
@@ -69,7 +70,7 @@ class Batches:
     Args:
         rows: rows of `images` to train on.
         batch_size: images of a step, over all ranks.
-        augment: None for the centre crop of evaluation.
+        augment: None for the centre crop of evaluation; with one's own, no batch is made ahead.
         strong: what is done beyond that.
         order: epoch -> its rows, as many as `rows`, of which some may come more than once; by default a permutation.
         draw: the masks of a step, where it has any.
@@ -85,7 +86,7 @@ class Batches:
         *,
         batch_size: int,
         seed: int,
-        augment: Augment | None,
+        augment: Augment | OwnAugment | None,
         strong: Strong | None = None,
         order: Order | None = None,
         draw: Draw | None = None,
@@ -133,7 +134,7 @@ class Batches:
 
         On a GPU they are brought there meanwhile, on a stream of their own, or made there of images that all lie there.
         """
-        if depth == 0 or self.device.type not in ("cpu", "cuda"):
+        if depth == 0 or self.device.type not in ("cpu", "cuda") or isinstance(self.augment, OwnAugment):
             yield
             return
         if fits(self.images.images, self.rows, self.device):
@@ -153,15 +154,20 @@ class Batches:
         mine = slice(first, first + self.share)
         rows = self.rows_of(step)[mine]
         crops = None
-        if self.augment is not None:
+        if isinstance(self.augment, Augment):
             generator = torch_generator(self.seed, "augment", step)
             crops = draw_crops(self.batch_size, self.images.images.shape[1:3], self.augment, generator)[mine]
-        strong = self.strong
-        if strong is None or not strong.rand_augment:
+        strong, own = self.strong, self.augment if isinstance(self.augment, OwnAugment) else None
+        if own is None and (strong is None or not strong.rand_augment):
             pixels = _pixels(self._stored(rows, moves), crops, self.images.preprocessing, moves)
         else:
-            cropped = _cropped_bytes(self.images, rows, crops)
-            changed = strong.augment(cropped, self.seed, step, first)
+            if own is None:
+                changed = _cropped_bytes(self.images, rows, crops)
+            else:
+                stored = torch.from_numpy(self.images.images[rows])
+                changed = own(stored, self.images.preprocessing.size, self.seed, step, first)
+            if strong is not None:
+                changed = strong.augment(changed, self.seed, step, first)
             pixels = self.images.preprocessing.normalise(moves(changed))
         if strong is not None:
             strong.erase(pixels, self.seed, step, first, moves)

@@ -2,10 +2,8 @@
 `reader_text` tells one from another, as two that see other pixels must not share decoded images."""
 
 import hashlib
-import importlib
 import inspect
 import pickle
-import sys
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
@@ -14,7 +12,7 @@ from uuid import uuid4
 
 from whymask.data.settings import check_reader
 from whymask.data.source import Reader, Source
-from whymask.errors import WhymaskError
+from whymask.functions import name_of, named
 
 
 def reader_named(name: str) -> Reader:
@@ -23,35 +21,19 @@ def reader_named(name: str) -> Reader:
     Raises WhymaskError where there is none.
     """
     check_reader(name)
-    module, _, function = name.partition(":")
-    sys.path.insert(0, "")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise WhymaskError(
-            f"--reader {name}: {error}; a function in a module that can be imported, or lies in the working directory, "
-            "was expected"
-        ) from error
-    finally:
-        sys.path.remove("")
-    if not callable(found):
-        raise WhymaskError(f"--reader {name}: it is no function; one that takes a path was expected")
-    reader: Reader = found
+    reader: Reader = named(name, f"--reader {name}", "a function that takes a path")
     return reader
 
 
 def of_reader(source: Source, reader: Reader | str | None) -> Source:
     """`source`, whose files `reader` opens, with its name; as it is where there is none."""
-    return source if reader is None else replace(source, reader=name_of(reader))
+    return source if reader is None else replace(source, reader=_name_of(reader))
 
 
-def name_of(reader: Reader | str) -> str:
-    """ "scans:read"."""
+def _name_of(reader: Reader | str) -> str:
     if isinstance(reader, str):
         return reader
-    function: Any = reader.func if isinstance(reader, partial) else reader
-    function = function if hasattr(function, "__qualname__") else type(function)
-    return f"{function.__module__}:{function.__qualname__}"
+    return name_of(reader.func if isinstance(reader, partial) else reader)
 
 
 def why_unread(source: Source, tried: int, reasons: list[str]) -> str:

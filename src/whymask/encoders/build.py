@@ -9,6 +9,7 @@ import timm
 from whymask.encoders.base import Encoder, EncoderConfig, Size, check_known
 from whymask.encoders.cnn import PlainCNNConfig, TimmCNNConfig, check_masked_forms
 from whymask.encoders.eva import EvaConfig
+from whymask.encoders.own import OwnTokensConfig, config_of
 from whymask.encoders.settings import EncoderSettings
 from whymask.encoders.swin import SwinConfig
 from whymask.encoders.timm_names import form_of, is_timm, sketch
@@ -16,6 +17,7 @@ from whymask.encoders.two_layer import TwoLayerConfig
 from whymask.encoders.vit import ViTConfig, check_tokens
 from whymask.encoders.whole import WholeConfig
 from whymask.errors import WhymaskError
+from whymask.functions import is_named
 from whymask.randomness import seeded
 
 ENCODERS: dict[str, type[EncoderConfig]] = {"cnn": PlainCNNConfig, "vit": ViTConfig, "two-layer": TwoLayerConfig}
@@ -33,11 +35,14 @@ OF_TIMM: dict[str, type[EncoderConfig]] = {
 
 def kinds() -> list[str]:
     """The names of all kinds that can be pretrained."""
-    return list(dict.fromkeys(config.kind for config in [*OF_TIMM.values(), *ENCODERS.values()]))
+    every: list[type[EncoderConfig]] = [*OF_TIMM.values(), *ENCODERS.values(), OwnTokensConfig]
+    return list(dict.fromkeys(config.kind for config in every))
 
 
 def config_class(name: str) -> type[EncoderConfig]:
     """The kind of the encoder `name`. Raises WhymaskError, with the nearest names, for one that does not exist."""
+    if is_named(name):
+        return config_of(name)
     if name in ENCODERS or name == "auto":
         return ENCODERS["cnn" if name == "auto" else name]
     if is_timm(name):

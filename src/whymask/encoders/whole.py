@@ -37,8 +37,12 @@ class WholeConfig(EncoderConfig):
     def square(self) -> int:
         return self.unit
 
+    def shapes(self, size: Size) -> "Shapes":
+        """Of the network's features."""
+        return shapes(self.name, size)
+
     def layers(self, size: Size) -> list[tuple[int, int]]:
-        found = shapes(self.name, size)
+        found = self.shapes(size)
         return [(found.width, -(-max(size) // max(found.grid)))]
 
     def timm_kwargs(self, size: Size, channels: int) -> dict[str, Any]:
@@ -56,7 +60,7 @@ class WholeEncoder(Encoder):
 
     def __init__(self, config: WholeConfig, size: Size, channels: int) -> None:
         super().__init__(config, size, channels)
-        self.shapes = shapes(config.name, size)
+        self.shapes = config.shapes(size)
         try:
             groups = group_parameters(self.net, self.net.group_matcher(coarse=False), reverse=True)
             self.group_of: dict[str, int] = dict(groups)

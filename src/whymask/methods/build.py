@@ -7,6 +7,7 @@ from typing import Any
 from whymask.encoders import Encoder, EncoderConfig, EncoderSettings, config_class
 from whymask.encoders.base import Size
 from whymask.encoders.build import why_whole
+from whymask.encoders.own import OwnTokensConfig
 from whymask.encoders.whole import WholeConfig
 from whymask.errors import WhymaskError
 from whymask.methods.base import Method, MethodConfig
@@ -71,7 +72,8 @@ def check_fits(name: str, encoder: str, kind: str) -> None:
             f"fine-tuned, probed and applied, from scratch or from public weights"
         )
     if kind not in fitting:
-        of_kind = "" if kind == encoder else f", a {kind}"
+        own = kind == OwnTokensConfig.kind
+        of_kind = ", which can be shown mask tokens alone" if own else "" if kind == encoder else f", a {kind}"
         raise WhymaskError(
             f"method {name!r} does not fit encoder {encoder!r}{of_kind}; it pretrains {' or '.join(fitting)}: give "
             f"one of these as the encoder, or another method ('whymask list' shows which fit)"

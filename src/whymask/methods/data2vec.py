@@ -52,7 +52,7 @@ class Data2Vec(Method):
 
     Settings = Data2VecSettings
     Config = Data2VecConfig
-    encoders = ("cnn", "vit", "swin")
+    encoders = ("cnn", "vit", "swin", "own")
     one_graph = ("vit",)
     source = "2202.03555"
     config: Data2VecConfig

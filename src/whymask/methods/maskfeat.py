@@ -48,7 +48,7 @@ class MaskFeat(Method):
 
     Settings = MaskFeatSettings
     Config = MaskFeatConfig
-    encoders = ("cnn", "vit", "swin")
+    encoders = ("cnn", "vit", "swin", "own")
     source = "2112.09133"
     config: MaskFeatConfig
 

@@ -35,7 +35,7 @@ class SimMIM(Method):
 
     Settings = SimMIMSettings
     Config = SimMIMConfig
-    encoders = ("cnn", "vit", "swin")
+    encoders = ("cnn", "vit", "swin", "own")
     one_graph = ("vit",)
     source = "2111.09886"
     config: SimMIMConfig

@@ -13,6 +13,7 @@ from whymask.encoders import EncoderSettings
 from whymask.encoders.settings import HUB, OF_TIMM
 from whymask.errors import WhymaskError
 from whymask.flags import Flat, readable
+from whymask.functions import is_named
 from whymask.later import LATER
 from whymask.methods import SETTINGS, PerMethod
 from whymask.methods.settings import TeacherSettings
@@ -31,9 +32,20 @@ A_RUN = "give the folder of a finished run, of a study, or of a study's cell"
 AsPretrain, AsFinetune = tyro.conf.arg(name="pretrain"), tyro.conf.arg(name="finetune")
 """Flags of training have the same names in a study and in the command that does it alone: --pretrain.epochs."""
 
-AugmentName = Literal["auto", "none", "crop", "crop-flip"]
-"""crop: a random crop of 40 to 100 % of the area, resized; crop-flip: and mirrored half the time.
-auto: crop-flip, but none for glyphs, whose features are patterns of fixed size and orientation."""
+AUGMENTS = ("auto", "none", "crop", "crop-flip")
+AugmentName = str
+"""One of AUGMENTS, or MODULE:FUNCTION of one's own. crop: a random crop of 40 to 100 % of the area, resized; crop-flip:
+and mirrored half the time. auto: crop-flip, but none for glyphs, whose features are patterns of fixed size and
+orientation."""
+
+
+def check_augment(name: AugmentName) -> None:
+    """Raises WhymaskError for a name that is none."""
+    if name not in AUGMENTS and not is_named(name):
+        raise WhymaskError(
+            f"--augment {name}: expected {', '.join(AUGMENTS)}, or MODULE:FUNCTION of your own, which makes of an "
+            "image, uint8 (C, H, W), what the network sees"
+        )
 
 
 @readable
@@ -138,11 +150,15 @@ class PretrainSettings(PerMethod):
     seed: int = 0
     """Seed of weights, order, augmentation and masks."""
     augment: AugmentName = "auto"
-    """Augmentation. auto: random crops and flips; none for glyphs."""
+    """Augmentation: auto, none, crop, crop-flip, or MODULE:FUNCTION of your own. auto: random crops and flips; none for
+    glyphs."""
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
     encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
     training: Annotated[PretrainTrainingSettings, AsPretrain] = field(default_factory=PretrainTrainingSettings)
     runtime: Annotated[RuntimeSettings, Flat] = field(default_factory=RuntimeSettings)
+
+    def __post_init__(self) -> None:
+        check_augment(self.augment)
 
 
 @readable
@@ -164,7 +180,8 @@ class FinetuneSettings:
     seed: int = 0
     """Seed of the label subset, order, augmentation and initial weights."""
     augment: AugmentName = "auto"
-    """Augmentation. auto: random crops and flips; none for glyphs."""
+    """Augmentation: auto, none, crop, crop-flip, or MODULE:FUNCTION of your own. auto: random crops and flips; none for
+    glyphs."""
     data: Annotated[DataSettings, Flat] = field(default_factory=DataSettings)
     encoder: Annotated[EncoderSettings, Flat] = field(default_factory=EncoderSettings)
     training: Annotated[FinetuneTrainingSettings, AsFinetune] = field(default_factory=FinetuneTrainingSettings)
@@ -172,6 +189,7 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         parse_budget(self.budget)
+        check_augment(self.augment)
 
 
 @readable

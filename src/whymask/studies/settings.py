@@ -10,7 +10,13 @@ from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
 from whymask.flags import Flat, readable
 from whymask.methods import SETTINGS, PerMethod
-from whymask.stages.settings import SCRATCH, AugmentName, FinetuneTrainingSettings, PretrainTrainingSettings
+from whymask.stages.settings import (
+    SCRATCH,
+    AugmentName,
+    FinetuneTrainingSettings,
+    PretrainTrainingSettings,
+    check_augment,
+)
 from whymask.tasks.budgets import parse_budget
 from whymask.training.settings import RuntimeSettings
 
@@ -112,7 +118,8 @@ class StudySettings(PerMethod):
     them further by the first method, frozen=NAME trains a linear classifier on their features. NAME: what --from takes;
     of whatever architecture. The first is the verdict's arm. Default: the method's own pretraining."""
     augment: AugmentName = "auto"
-    """Augmentation, the same in every arm and in pretraining. auto: random crops and flips; none for glyphs."""
+    """Augmentation, the same in every arm and in pretraining: auto, none, crop, crop-flip, or MODULE:FUNCTION of your
+    own. auto: random crops and flips; none for glyphs."""
     layer_decay: float | None = None
     """Layer-wise learning-rate decay of the pretrained arms; default 0.75 for a ViT or Swin, 1 for a CNN. Scratch
     has 1."""
@@ -128,6 +135,7 @@ class StudySettings(PerMethod):
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for what would make a study that says nothing, or one that is not fair."""
+        check_augment(self.augment)
         for budget in (*(self.budgets or ()), *(self.worth_budgets or ())):
             parse_budget(budget)
         self._take_starts()

@@ -13,6 +13,7 @@ from torch import nn
 
 from whymask.data.batches import Batches, Draw, Images, Order
 from whymask.data.crops import Augment
+from whymask.data.own_augment import OwnAugment
 from whymask.data.strong import Strong
 from whymask.devices import best_device, check_device
 from whymask.encoders.masked_norm import count_over_ranks
@@ -87,7 +88,7 @@ def batches_on(
     images: Images,
     rows: np.ndarray,
     batch_size: int,
-    augment: Augment | None,
+    augment: Augment | OwnAugment | None,
     seed: int,
     strong: Strong | None = None,
     order: Order | None = None,
