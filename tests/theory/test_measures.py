@@ -15,10 +15,13 @@ from whymask.theory.descent import OwnClock, horizon_of
 from whymask.theory.measures import (
     accuracy,
     captured,
+    captured_at_any_scale,
     class_winners,
+    decodability,
     favourites,
     feature_power,
     kappa,
+    largest_cosine,
     largest_overlap,
     overlaps,
     own_overlap,
@@ -303,3 +306,24 @@ def test_the_path_of_two_kernels_equation_is_that_of_descent(split: Split, facto
     now = overlaps(path.network, data.features)[0].numpy()
     told = ratio_at(horizon, np.full(3, 0.05), ratios.numpy(), factor, 3, c)
     np.testing.assert_allclose(now[:, 1] / now[:, 0], told, atol=0.02)
+
+
+def test_measures_without_scale_are_the_same_for_kernels_of_any_length():
+    features = torch.eye(4, 6, dtype=torch.float64)
+    pure = torch.tensor([[1.0, 0.1, 0, 0, 5, 0], [0.6, 0.9, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 0, 0.01, 0, 0, 0]])
+    for scale in (1e-3, 1.0, 50.0):
+        network = Network(scale * pure[None].double())
+        assert captured_at_any_scale(network, features).tolist() == [[True, False, False, True]]  # the third is short
+        expected = [1 / 1.01**0.5, 0.9 / 1.17**0.5, 1, 1]
+        torch.testing.assert_close(largest_cosine(network, features)[0], torch.tensor(expected, dtype=torch.float64))
+
+
+def test_decodability_is_one_where_codes_hold_the_weight_and_not_above_0_where_they_hold_nothing():
+    data = MultiView(k=6, d=12, sigma=0.0, split="equal", copied=False)
+    batch = data.draw(torch.Generator().manual_seed(0), 400).to("cpu", torch.float64)
+    features = data.features
+    linear = Network(100 * features[None, :2], sigma=SmoothedReLU(3, 0.01))  # nearly linear
+    found = decodability(linear, batch, features)[0]
+    assert (found[:2] > 0.98).all() and (found[2:] < 0.5).all()
+    silent = Network(torch.zeros(1, 2, 12, dtype=torch.float64))
+    assert (decodability(silent, batch, features) <= 1e-12).all()

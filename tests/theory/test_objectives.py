@@ -22,6 +22,7 @@ from whymask.theory.objectives import (
     PixelReconstruction,
     TeacherStudent,
 )
+from whymask.theory.placed import Permuted, PlacedReconstruction
 
 CLASSES = 3
 OBJECTIVES = [
@@ -323,3 +324,46 @@ def test_batch_in_parts_equals_the_batch_at_once(objective: Any, elements: int, 
     assert len(list(batch.parts(7))) == {1: 15, 56: 9, 280: 2}[elements]
     assert_same(objective.gradients(network, batch), expected, 1e-12)
     torch.testing.assert_close(network.codes(batch), codes)
+
+
+def with_maps(**shape: Any) -> tuple[Network, Sample]:
+    """Random numbers, with a decoder of each place."""
+    network, batch = drawn(**shape)
+    places, d = batch.patches.shape[2:]
+    generator = torch.Generator().manual_seed(1)
+    size = (len(network.kernels), places * d, network.kernels.shape[1])
+    return network.having(decoder=0.3 * torch.randn(size, generator=generator, dtype=torch.float64)), batch
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.fixed_dictionaries(shapes), shares)
+def test_placed_reconstruction_equals_the_expectation_over_every_mask(shape: dict[str, Any], theta: float):
+    network, batch = with_maps(**shape)
+    expected = sampled.placed_reconstruction(network, batch, theta, sampled.every_mask(batch, theta))
+    objective = PlacedReconstruction(theta)
+    assert_same(objective.gradients(network, batch), expected)
+    assert_same(ByAutograd(objective, ("kernels", "decoder")).gradients(network, batch), expected)
+
+
+def test_placed_reconstruction_is_near_drawn_masks_and_equals_the_free_decoder_where_all_maps_are_one():
+    network, batch = with_maps(images=3, P=3)
+    masks = sampled.drawn_masks(batch, 0.5, torch.Generator().manual_seed(0), 400)
+    loss, _ = sampled.placed_reconstruction(network, batch, 0.5, masks)
+    torch.testing.assert_close(PlacedReconstruction(0.5).loss(network, batch), loss, rtol=0.1, atol=0)
+    one, _ = drawn(images=3, P=3)
+    assert one.decoder is not None
+    repeated = one.having(decoder=one.decoder.repeat(1, 3, 1))
+    free, placed = PixelReconstruction(0.5).gradients(one, batch), PlacedReconstruction(0.5).gradients(repeated, batch)
+    summed = placed[1] | {"decoder": placed[1]["decoder"].unflatten(1, (3, -1)).sum(1)}
+    assert_same((placed[0], summed), free)
+    with pytest.raises(WhymaskError, match="a decoder of each place"):
+        PlacedReconstruction(0.5).loss(one, batch)
+
+
+def test_permuted_images_have_the_same_patches_in_another_order_each():
+    asked: dict[str, Any] = {"k": 3, "d": 12, "copied": False}
+    plain, other = (kind(**asked).draw(torch_generator(0), 6).patches[0] for kind in (MultiView, Permuted))
+    orders = torch.cdist(other.double(), plain.double()).argmin(2)
+    for image, moved, order in zip(plain, other, orders, strict=True):
+        assert sorted(order.tolist()) == list(range(len(image))) and torch.equal(image[order], moved)
+    assert len(orders.unique(dim=0)) > 1

@@ -16,15 +16,16 @@ from whymask.theory.descent import CommonClock, Ending, MiniBatchDescent, OwnClo
 from whymask.theory.measures import accuracy
 from whymask.theory.network import Network
 from whymask.theory.objectives import CrossEntropy, NormalisedTargets, PixelReconstruction, TeacherStudent, Trainable
+from whymask.theory.placed import PlacedReconstruction
 from whymask.theory.regime import Regime
 from whymask.theory.store import Arrays, Store, numpy
 
 Clock = Literal["own", "common", "normalised"]
 CLOCKS: tuple[Clock, ...] = ("own", "common", "normalised")
 """Teacher-student pretraining with a stop for each kernel or one for all; plain descent on normalised targets."""
-Start = Literal["random", "own", "common", "normalised", "pixels", "resized"]
-"""Where kernels come from: drawn at random; pretrained on one of the clocks; by pixel reconstruction; or drawn at
-random and each brought to the norm of the own clock's kernel in its place."""
+Start = Literal["random", "own", "common", "normalised", "pixels", "placed", "resized"]
+"""Where kernels come from: drawn at random; pretrained on one of the clocks; by pixel reconstruction with one decoder,
+or with one of each place; or drawn at random and each brought to the norm of the own clock's kernel in its place."""
 Head = Literal["fixed", "learned"]
 READ_OUT_STEPS = 3000
 PLAIN_STEPS = 500
@@ -134,18 +135,17 @@ class Lab:
             lambda network, seeds: descent.run(network, objective, self.images(seeds, True), self.features),
         )
 
-    def reconstructed(self) -> Trained:
-        """Kernels and a free decoder after pixel reconstruction by Adam."""
+    def reconstructed(self, placed: bool = False) -> Trained:
+        """Kernels and a free decoder, or one of each place if `placed`, after pixel reconstruction by Adam."""
         s = self.regime
         training = MiniBatchDescent(
             {"kernels": s.pixel_rate, "decoder": s.pixel_rate}, epochs=s.pixel_epochs, adam=True
         )
+        objective = (PlacedReconstruction if placed else PixelReconstruction)(s.theta)
         return self._trained(
-            "pixels",
-            self._with_decoder,
-            lambda network, seeds: training.run(
-                network, PixelReconstruction(s.theta), self.images(seeds, True), self.features
-            ),
+            "placed" if placed else "pixels",
+            lambda seeds: self._with_decoder(seeds, self.data.patches if placed else 1),
+            lambda network, seeds: training.run(network, objective, self.images(seeds, True), self.features),
         )
 
     def classifier(
@@ -189,6 +189,8 @@ class Lab:
             return self.start
         if start == "pixels":
             kernels = self.reconstructed().network.kernels
+        elif start == "placed":
+            kernels = self.reconstructed(placed=True).network.kernels
         else:
             kernels = self.pretrained("own" if start == "resized" else start).network.kernels
         if start == "resized":
@@ -197,9 +199,9 @@ class Lab:
         places = {seed: place for place, seed in enumerate(self.seeds)}
         return lambda seeds: Network(kernels[[places[seed] for seed in seeds]], sigma=self.regime.sigma)
 
-    def _with_decoder(self, seeds: Sequence[int]) -> Network:
-        """Random kernels, and a decoder drawn at the same scale."""
-        s, shape = self.regime, (self.data.width, self.regime.K)
+    def _with_decoder(self, seeds: Sequence[int], places: int) -> Network:
+        """Random kernels, and a decoder drawn at the same scale, for one place or all."""
+        s, shape = self.regime, (places * self.data.width, self.regime.K)
         drawn = [torch.randn(shape, generator=torch_generator(seed, "decoder"), dtype=torch.float64) for seed in seeds]
         return self.start(seeds).having(decoder=(s.scale * torch.stack(drawn)).to(s.torch_device, s.dtype))
 

@@ -43,6 +43,38 @@ def finds(network: Network, features: Tensor, horizon: float, pure: float = PURE
     return good & (now == now.amax(2, keepdim=True))
 
 
+def captured_at_any_scale(network: Network, features: Tensor, pure: float = PURE) -> Tensor:
+    """Features that are the first of some pure kernel which is not short: its length within the features' span is at
+    least half the seed's median. (S, n) bool; one definition for kernels of any objective."""
+    now = overlaps(network, features)
+    length = now.norm(dim=2)
+    good = (second_to_first(network, features) <= pure) & (length >= length.median(1, keepdim=True).values / 2)
+    return (good[..., None] & (now == now.amax(2, keepdim=True)) & (now > 0)).any(1)
+
+
+def largest_cosine(network: Network, features: Tensor) -> Tensor:
+    """The largest cosine of any kernel, within the features' span, with each feature: (S, n) in [0, 1]."""
+    now = overlaps(network, features)
+    return (now / now.norm(dim=2, keepdim=True).clamp_min(1e-30)).amax(1).clamp_min(0)
+
+
+def decodability(network: Network, batch: Sample, features: Tensor) -> Tensor:
+    """R^2 of each feature's weight, sum_p <x_p, v>, read from the codes linearly: (S, n), at most 1.
+
+    Fitted by least squares with a small ridge on the first half of the images, tested on the second.
+    """
+    weights = batch.copies * (batch.patches @ features.to(batch.patches).mT).sum(2).double()  # (S, B, n)
+    codes = network.codes(batch).double()
+    half = len(batch) // 2
+    codes = (codes - codes[:, :half].mean(1, keepdim=True)) / codes[:, :half].std(1, keepdim=True).clamp_min(1e-30)
+    centre = weights[:, :half].mean(1, keepdim=True)
+    seen, ridge = codes[:, :half], 1e-3 * half * torch.eye(codes.shape[2], dtype=codes.dtype, device=codes.device)
+    map_ = torch.linalg.solve(seen.mT @ seen + ridge, seen.mT @ (weights - centre)[:, :half])
+    truth = weights[:, half:]
+    missed = (truth - centre - codes[:, half:] @ map_).square().mean(1)
+    return 1 - missed / truth.var(1, correction=0).clamp_min(1e-30)
+
+
 def favourites(network: Network, features: Tensor, among: Tensor | None = None) -> Tensor:
     """The feature of largest overlap of each kernel, (S, K): at the start, its winner; `among` (n,) bool of them."""
     now = overlaps(network, features)

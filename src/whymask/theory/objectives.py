@@ -190,7 +190,7 @@ class PixelReconstruction:
 
     def loss(self, network: Network, batch: Sample) -> Tensor:
         """Mean over images, (S,)."""
-        _check_no_copies(batch)
+        check_no_copies(batch)
         active = network.sigma(batch.correlate(network.kernels))
         shown = active.flatten(1, 2) @ _decoder(network).mT  # D a_p, (S, B P, d)
         shown = shown.view(batch.patches.shape)
@@ -200,7 +200,7 @@ class PixelReconstruction:
         return (1 - self.theta) / 2 * (left.square().sum((2, 3)) + ridge).mean(1)
 
     def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
-        _check_no_copies(batch)
+        check_no_copies(batch)
         kernels, decoder = network.kernels, _decoder(network)
         by_kernels, by_decoder = torch.zeros_like(kernels), torch.zeros_like(decoder)
         loss = kernels.new_zeros(len(kernels))
@@ -218,7 +218,8 @@ class PixelReconstruction:
         return loss * scale, {"kernels": by_kernels.mul_(scale), "decoder": by_decoder.mul_(scale)}
 
 
-def _check_no_copies(batch: Sample) -> None:
+def check_no_copies(batch: Sample) -> None:
+    """Raise WhymaskError for patches that stand for several."""
     if batch.copies != 1:
         raise WhymaskError("pixel reconstruction tells copies of a patch apart; draw the data with copied=False.")
 

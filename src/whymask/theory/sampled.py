@@ -72,6 +72,20 @@ def pixel_reconstruction(
     return _averaged(loss, network, ("kernels", "decoder"), masks)
 
 
+def placed_reconstruction(
+    network: Network, batch: Sample, theta: float, masks: WeightedMasks
+) -> tuple[Tensor, Gradients]:
+    """1/2 E_e sum_p (1 - e_p) ||x_p - D_p h'(eX)||^2, the mean over images, (S,), and its gradient by kernels and
+    decoder, (S, P·d, K)."""
+    patches = expanded(batch)
+
+    def loss(leaves: Any, mask: Tensor) -> Tensor:
+        guess = (_code(leaves, patches, mask, theta) @ leaves.decoder.mT).view(patches.shape)
+        return ((1 - mask) * (patches - guess).square().sum(3)).sum(2).mean(1) / 2
+
+    return _averaged(loss, network, ("kernels", "decoder"), masks)
+
+
 def expanded(batch: Sample) -> Tensor:
     """Patches (S, B, P, d) with every copy written out."""
     return batch.patches.repeat_interleave(batch.copies, dim=2)

@@ -12,6 +12,7 @@ from whymask.theory.claims.growth import GROWTH
 from whymask.theory.claims.kernel_lottery import KERNEL_LOTTERY
 from whymask.theory.claims.masks import MASKS
 from whymask.theory.claims.norms import NORMS
+from whymask.theory.claims.places import PLACES
 from whymask.theory.claims.purity import PURITY
 from whymask.theory.claims.reconstruction import RECONSTRUCTION
 from whymask.theory.claims.retention import RETENTION
@@ -34,6 +35,7 @@ CLAIMS: dict[str, Claim] = {
     "masks": MASKS,
     "augmentation": AUGMENTATION,
     "norms": NORMS,
+    "places": PLACES,
 }
 """By the ids of claims.json, in the order of the page."""
 
