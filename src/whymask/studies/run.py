@@ -28,7 +28,7 @@ from whymask.studies.final import add_final, is_wanted, planned
 from whymask.studies.given import check_given, interpolation_of, square_of
 from whymask.studies.growth import begun_with, grown, note_growth
 from whymask.studies.hours import Deadline, fit_hours, seconds_timed
-from whymask.studies.own import at_equal_operations, check_as_dear, study_encoder
+from whymask.studies.own import at_equal_operations, check_as_dear, lags, study_encoder
 from whymask.studies.page import write_study_page
 from whymask.studies.plan import Plan, make_plan
 from whymask.studies.resolution import resolution_text, smallest_difference
@@ -179,7 +179,7 @@ def _resolve(context: Context, asked: StudySettings, out: Path) -> Runner:
         context.labelled_rows(budget, config.first_seed)
     _check_fits(runner)
     check_as_dear(config)
-    for warning in prepared.doubts():
+    for warning in [*prepared.doubts(), *lags(runner)]:
         say(f"warning: {warning}")
     return runner
 

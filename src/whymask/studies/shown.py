@@ -14,6 +14,7 @@ from whymask.later import recorded
 from whymask.runs import command
 from whymask.stages.recipes import resolve_finetuning
 from whymask.studies.cells import Cell, Runner
+from whymask.studies.own import lags
 from whymask.studies.resolution import smallest_difference
 from whymask.studies.settings import SCRATCH
 from whymask.studies.table import labels_per_class
@@ -40,6 +41,7 @@ def describe(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
         "smallest_difference": smallest_difference(prepared, config.metric),
         "verdict_labels_per_class": labels_per_class(classified[0], prepared),
         "recipes": recipes,
+        **({"lags": found} if (found := lags(runner)) else {}),
         "normalise_targets": getattr(config.method_config, "normalise_targets", None),
         "arms": {arm: _shown(runner, arm, classified[0]) | {"augment": config.augment} for arm in arms},
     }
