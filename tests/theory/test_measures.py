@@ -208,7 +208,7 @@ def test_kappa_and_the_prediction_follow_their_definition(key: int):
     theta = torch.linspace(0.2, 0.8, K, dtype=torch.float64)
     tau = 1.2
     helped = kappa(network, batch, DATA.features)
-    grows = predicted_to_grow(network, batch, DATA.features, theta, tau, DATA.C_p)
+    grows = predicted_to_grow(network, batch, DATA.features, theta, tau)
     for seed in range(S):
         for r in range(K):
             expected = slow_kappa(network, batch, seed, r)
@@ -227,7 +227,7 @@ def test_kernels_grow_at_first_exactly_where_it_is_predicted():
     for tau in (1.02, 1.1, 1.13, 1.14, 1.2):
         gradient = TeacherStudent(0.5, tau).gradients(network, batch)[1]["kernels"]
         grows = -(gradient * DATA.features[winner]).sum(2) > 0
-        predicted = predicted_to_grow(network, batch, DATA.features, 0.5, tau, DATA.C_p)
+        predicted = predicted_to_grow(network, batch, DATA.features, 0.5, tau)
         assert torch.equal(grows[alive], predicted[alive])
         shares.append(float(grows[alive].double().mean()))
     assert shares[0] < 0.2 and 0.2 < shares[2] < 0.8 and shares[-1] == 1
@@ -248,7 +248,7 @@ def largest_of_each_kernel(network: Network) -> Tensor:
 
 def test_a_kernel_that_correlates_with_no_feature_is_not_predicted_to_grow():
     network = Network(-DATA.features.sum(0).expand(S, 1, -1).clone())
-    assert not predicted_to_grow(network, random_batch(0), DATA.features, 0.5, 2.0, DATA.C_p).any()
+    assert not predicted_to_grow(network, random_batch(0), DATA.features, 0.5, 2.0).any()
 
 
 @pytest.mark.parametrize(("factor", "grows"), [(0.95, False), (1.05, True)])
@@ -256,7 +256,7 @@ def test_pure_kernels_rise_above_the_threshold_and_shrink_below(factor: float, g
     network = Network(0.05 * DATA.features.expand(S, -1, -1).clone())
     samples = Samples(DATA, range(S), 200, 200, dtype=torch.float64)
     tau = (1 + factor * (1 / 0.5 - 1) / DATA.C_p) ** (1 / 3)
-    predicted = predicted_to_grow(network, samples[0], DATA.features, 0.5, tau, DATA.C_p)
+    predicted = predicted_to_grow(network, samples[0], DATA.features, 0.5, tau)
     path = OwnClock(horizon_of(0.5, 2, 1)).run(network, TeacherStudent(0.5, tau), samples, DATA.features)
     assert predicted.tolist() == path.rose.tolist() == [[grows] * CLASSES * L] * S
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from whymask.theory.data import Sample
 from whymask.theory.network import Network
 
-PATH_STEPS = 400
+PATH_STEPS, TINY = 400, 1e-30
 Ratio = TypeVar("Ratio", float, np.ndarray)
 PURE = 0.3
 """Largest second/first overlap of a kernel that counts as having captured its first."""
@@ -140,11 +140,19 @@ def kappa(network: Network, batch: Sample, features: Tensor) -> Tensor:
 
 
 def predicted_to_grow(
-    network: Network, batch: Sample, features: Tensor, theta: float | Tensor, tau: float | Tensor, C_eff: float
+    network: Network, batch: Sample, features: Tensor, theta: float | Tensor, tau: float | Tensor
 ) -> Tensor:
-    """Whether the winner of each kernel will grow, (S, K) bool: tau^q - 1 > (1/theta - 1)/(C_eff (1 + kappa_r)) [D]."""
-    enough = tau**network.sigma.q - 1 > (1 / theta - 1) / (C_eff * (1 + kappa(network, batch, features)))
-    return enough & (overlaps(network, features).amax(2) > 0)
+    """Whether the winner of each kernel will grow, (S, K) bool: tau^q - 1 > (1/theta - 1)/(C_eff (1 + kappa_r)) [D],
+    C_eff as the winner's patches are shared out in these images, from which kappa is, too."""
+    q = network.sigma.q
+    z = (batch.patches @ features.to(batch.patches).mT).clamp_min_(0)  # (S, B, P, n)
+    alone = batch.copies * z.pow(2 * q).sum((1, 2))  # of each feature, (S, n)
+    together = (batch.copies * z.pow_(q).sum(2)).square().sum(1)
+    shared = together / alone.clamp_min(torch.finfo(z.dtype).tiny)  # C_eff of each feature
+    now = overlaps(network, features)
+    C_eff = shared.gather(1, now.argmax(2))
+    enough = tau**q - 1 > (1 / theta - 1) / (C_eff * (1 + kappa(network, batch, features))).clamp_min(TINY)
+    return enough & (now.amax(2) > 0)
 
 
 def purification(ratio: Ratio, factor: float, q: float, c: float) -> Ratio:

@@ -91,7 +91,7 @@ def _grow(lab: Lab, split: Split, C_p: int, seeds: list[int]) -> Arrays:
     tau = (1 + factor * (1 / theta - 1) / C_eff) ** (1 / s.q)
     theta, tau = theta.to(network.kernels), tau.to(network.kernels)
     features = data.features.to(network.kernels)
-    predicted = predicted_to_grow(network, samples[0], features, theta, tau, C_eff)
+    predicted = predicted_to_grow(network, samples[0], features, theta, tau)
     descent = OwnClock(horizon_of(s.rho, C_p, float(tau.max())), s.own_step, STEPS, shrunk=1 - CHANGE)
     path = descent.run(network, TeacherStudent(theta, tau), samples, features)
     shape = (len(seeds), len(THETAS), len(FACTORS), KERNELS)
