@@ -435,7 +435,7 @@ def test_a_method_and_an_encoder_that_do_not_fit_are_refused(method: str, kind: 
 def test_auto_is_the_encoder_that_a_method_takes_first() -> None:
     for name, method in METHODS.items():
         assert encoder_for(name, EncoderSettings(width=16)) == EncoderSettings(method.encoders[0], width=16)
-        for kind in method.encoders:
+        for kind in (kind for kind in method.encoders if kind in SMALL):
             assert encoder_for(name, SMALL[kind]) == SMALL[kind]
 
 

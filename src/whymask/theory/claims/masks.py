@@ -65,7 +65,7 @@ def _window(lab: Lab) -> list[Row]:
     }
     rows = []
     for name, regime in variants.items():
-        there = lab.sub(f"{lab.name}-{name}", regime, lab.seeds)
+        there = lab.sub(f"{lab.name}-{name.replace(' ', '-')}", regime, lab.seeds)
         trained = there.normalised()
         rows += [
             row | {"what": f"{name}: {row['what']}"} for row in (captured_row(there, trained), pure_row(there, trained))
