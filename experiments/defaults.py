@@ -151,7 +151,7 @@ def main(
         for each, row in zip(waiting, pool.map(alone, waiting), strict=True):
             if row is not None:
                 known[each.name] = row
-                write_json(table, {"schema": 1, "trials": list(known.values())})
+                write_results(list(known.values()), results)
                 print(each.name, row.get("left_out") or f"{row['balanced_accuracy']:.3f}", flush=True)
             elif ends is None or time.monotonic() < ends:
                 print(f"{each.name} failed, see {out / each.name}/log", flush=True)

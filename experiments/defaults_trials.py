@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from whymask.disk import write_bytes
 from whymask.encoders import EncoderSettings
 from whymask.stages.settings import SCRATCH
 
@@ -93,9 +95,14 @@ def source_of(data: str, shared: Path, out: Path) -> Path:
     for file in sorted(folder.glob("*.parquet")):
         target = made / file.name
         if not target.exists():
-            made.mkdir(parents=True, exist_ok=True)
             table = parquet.read_table(file)
-            partial = target.with_suffix(".partial")
-            parquet.write_table(table[:images] if file.name.startswith("train") else table, partial)
-            partial.replace(target)
+            write_parquet(target, table[:images] if file.name.startswith("train") else table)
     return made
+
+
+def write_parquet(path: Path, table: Any) -> None:
+    """The file, whole or not at all."""
+    from pyarrow import BufferOutputStream, parquet
+
+    parquet.write_table(table, sink := BufferOutputStream())
+    write_bytes(path, sink.getvalue().to_pybytes())

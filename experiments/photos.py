@@ -17,6 +17,8 @@ from typing import Literal
 
 import tyro
 
+from experiments.defaults_trials import write_parquet
+
 Scale = Literal["cpu", "gpu"]
 ENCODERS: dict[Scale, dict[str, list[str]]] = {
     "cpu": {"vit": ["vit", "--width", "96", "--depth", "4", "--heads", "3"], "resnet": ["resnet10t"]},
@@ -24,11 +26,13 @@ ENCODERS: dict[Scale, dict[str, list[str]]] = {
 }
 """What a core trains in minutes, and what the field would take."""
 EPOCHS: dict[Scale, int] = {"cpu": 6, "gpu": 100}
-"""Of a pretraining on 50,000 images, and twice as many on 25,000."""
+"""Of a pretraining on 50,000 images."""
+PASSES = {"cifar10-jpeg": 1, "tiny-imagenet-50": 2}
+"""Times as many epochs, of fewer images."""
 ROADS = {"cifar10-jpeg": ("32", "50", "500"), "tiny-imagenet-50": ("64", "10", "100")}
 """Image size, and labels a class."""
 OTHER = {"cifar10-jpeg": "tiny-imagenet-50", "tiny-imagenet-50": "cifar10-jpeg"}
-METHODS = {"vit": ("mae", "data2vec2"), "resnet": ("mae", "data2vec")}
+METHODS = {"vit": ("mae", "data2vec2"), "cnn": ("mae", "data2vec")}
 SECONDS_TO_STOP = 20
 
 
@@ -44,8 +48,7 @@ def roads(shared: Path, out: Path, scale: Scale, seeds: int) -> Iterator[Step]:
     """The stand-ins for public weights, and the studies that start from them."""
     for encoder, asked in ENCODERS[scale].items():
         for data, (size, *budgets) in ROADS.items():
-            epochs = str(EPOCHS[scale] * (2 if OTHER[data] == "tiny-imagenet-50" else 1))
-            own = str(EPOCHS[scale] * (2 if data == "tiny-imagenet-50" else 1))
+            epochs, own = (str(EPOCHS[scale] * PASSES[pretrained_on]) for pretrained_on in (OTHER[data], data))
             network, public = ["--size", size, "--encoder", *asked], f"public/{OTHER[data]}-{size}-{encoder}"
             given = ("pretrain", str(shared / OTHER[data]), "--epochs", epochs, *network)
             yield Step(public, (*given, "--seed", "100"))
@@ -64,7 +67,7 @@ def composites(shared: Path, out: Path, scale: Scale, seeds: int) -> Iterator[St
     }
     for data, parts in pairs.items():
         for encoder, asked in (("cnn", ["cnn"]), ("vit", ENCODERS[scale]["vit"])):
-            for method in METHODS["vit" if encoder == "vit" else "resnet"]:
+            for method in METHODS[encoder]:
                 told = ("study", f"composites:{parts}", "--method", method, "--encoder", *asked)
                 rest = ("--seeds", str(seeds), "--pretrain.epochs", "100" if scale == "gpu" else "20")
                 yield Step(f"composites/{data}-{encoder}-{method}", (*told, *rest))
@@ -80,16 +83,13 @@ def write_halves(shared: Path, out: Path) -> None:
             target = out / "data" / f"tiny-imagenet-50-{half}" / file.name
             if target.exists():
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
             table = parquet.read_table(file)
             labels = table["label"]
             kept = compute.and_(compute.greater_equal(labels, low), compute.less(labels, low + 25))
             table = table.filter(kept)
             names = pyarrow.array([f"class {label:02d}" for label in table["label"].to_pylist()])
             table = table.set_column(table.column_names.index("label"), "label", names).replace_schema_metadata(None)
-            partial = target.with_suffix(".partial")
-            parquet.write_table(table, partial)
-            partial.replace(target)
+            write_parquet(target, table)
 
 
 def main(

@@ -6,6 +6,7 @@ from itertools import takewhile
 from typing import Any, ClassVar
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from whymask.data.preprocessing import Preprocessing
@@ -141,8 +142,13 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def mask_token(self) -> nn.Parameter:
-        """A new learnable token for hidden squares, with small random values."""
-        raise NotImplementedError
+        """A new learnable token for hidden squares, with small random values; here (1, C, unit, unit), for the pixels
+        of one (`with_token`)."""
+        return nn.Parameter(torch.randn(1, self.channels, self.unit, self.unit) * 0.02)
+
+    def with_token(self, images: Tensor, visible: Tensor, token: Tensor) -> Tensor:
+        """The images, of which pixels that are not `visible`, (B, 1, h, w), are those of the token."""
+        return torch.where(visible, images, token.to(images.dtype).repeat(1, 1, *self.grid))
 
     def rows(self, features: Tensor) -> Tensor:
         """Features of the whole grid as (B, N, D): positions row by row, without a class token."""

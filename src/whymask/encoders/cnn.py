@@ -139,10 +139,6 @@ class CNNEncoder(Encoder):
         with hiding(self.net, visible):
             return maps_of(self.net, shown)
 
-    def mask_token(self) -> nn.Parameter:
-        """(1, C, unit, unit), put in the place of a hidden square's pixels."""
-        return nn.Parameter(torch.randn(1, self.channels, self.unit, self.unit) * 0.02)
-
     def visible_in(self, layer: int, hidden: Tensor) -> Tensor:
         """Under which positions of a layer's output some pixel is visible: BoolTensor (B, 1, h', w')."""
         return self._visible_at(self.sizes[layer], ~to_pixels(hidden, self.unit))
@@ -175,7 +171,7 @@ class CNNEncoder(Encoder):
         visible = ~to_pixels(hidden, self.unit)
         if token is None:
             return images.masked_fill(~visible, 0), visible  # not a product: NaN * 0 is NaN
-        return torch.where(visible, images, token.to(images.dtype).repeat(1, 1, *self.grid)), None
+        return self.with_token(images, visible, token), None
 
     def _visible_at(self, size: Size, visible: Tensor) -> Tensor:
         if size == (visible.shape[2], visible.shape[3]):

@@ -37,8 +37,7 @@ class OwnNetwork(nn.Module):
 
     def __init__(self, network: str, in_chans: int = 3, num_classes: int = 0) -> None:
         super().__init__()
-        asked = f"encoder {network}"
-        make = named(network, asked, "a class or function that makes a network")
+        asked, make = f"encoder {network}", _maker(network)
         takes = inspect.signature(make).parameters
         if lacking := [name for name, one in takes.items() if _is_asked(one)]:
             raise WhymaskError(f"{asked} cannot be called without {', '.join(lacking)}; give these a default")
@@ -97,13 +96,12 @@ class OwnConfig(WholeConfig):
 
     @classmethod
     def resolve(cls, asked: EncoderSettings, size: Size) -> "OwnConfig":
-        stride = -(-max(size) // max(shapes(asked.name, size).grid))
-        unit = asked.unit
-        if unit is None:  # a square hides whole positions where it can
-            usual = mask_unit(asked, size)
-            unit = stride if stride > usual and not (size[0] % stride or size[1] % stride) else usual
-        check_divides("mask unit", unit, size)
-        return cls(asked.name, unit)
+        usual = cls(asked.name, mask_unit(asked, size))
+        stride = usual.stride(size)
+        if asked.unit is not None or stride <= usual.unit or size[0] % stride or size[1] % stride:
+            return usual
+        check_divides("mask unit", stride, size)
+        return cls(asked.name, stride)  # a square hides whole positions where it can
 
     def shapes(self, size: Size) -> Shapes:
         return shapes(self.name, size)
@@ -150,13 +148,7 @@ class OwnEncoder(WholeEncoder):
     def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         if token is None or hidden is None or not hides(hidden):
             return super().forward(images, hidden)
-        visible = ~to_pixels(hidden, self.unit)
-        shown = torch.where(visible, images, token.to(images.dtype).repeat(1, 1, *self.grid))
-        return super().forward(shown)
-
-    def mask_token(self) -> nn.Parameter:
-        """(1, C, unit, unit), put in the place of a hidden square's pixels."""
-        return nn.Parameter(torch.randn(1, self.channels, self.unit, self.unit) * 0.02)
+        return super().forward(self.with_token(images, ~to_pixels(hidden, self.unit), token))
 
     def rows_hidden(self, hidden: Tensor) -> Tensor:
         visible = (~to_pixels(hidden, self.unit)).float()

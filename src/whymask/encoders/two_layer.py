@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from timm.models import register_model
 from torch import Tensor, nn
 
@@ -134,14 +133,10 @@ class TwoLayerEncoder(Encoder):
         visible = ~to_pixels(hidden, self.unit)
         if token is None:
             return self.net.forward_features(images.masked_fill(~visible, 0))
-        return self.net.forward_features(torch.where(visible, images, token.repeat(1, 1, *self.grid)))
+        return self.net.forward_features(self.with_token(images, visible, token))
 
     def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
         return [self(images, hidden, token)]
-
-    def mask_token(self) -> nn.Parameter:
-        """(1, C, patch, patch), put in the place of a hidden patch's pixels."""
-        return nn.Parameter(torch.randn(1, self.channels, self.unit, self.unit) * 0.02)
 
     def rows(self, features: Tensor) -> Tensor:
         return features.flatten(2).transpose(1, 2)

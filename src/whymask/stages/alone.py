@@ -33,7 +33,7 @@ from whymask.stages.settings import (
     ProbeSettings,
     check_teacher,
 )
-from whymask.stages.short import BEHIND, lag_text
+from whymask.stages.short import lag_text, may_lag
 from whymask.stages.sizing import with_batch_size
 from whymask.stages.speaking import weights_of
 from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by
@@ -94,7 +94,7 @@ def pretrain(
         say(f"warning: {warning}")
     if not (Path(out) / "result.json").exists():
         training = pretraining(context, job)  # what does not fit is told before a folder is made
-        if job.method in BEHIND and (lag := lag_text(job.method, encoder.kind, training.operations())):
+        if may_lag(job.method, encoder.kind) and (lag := lag_text(job.method, encoder.kind, training.operations())):
             say(f"warning: {lag}")
     result = pretrain_encoder(
         context,

@@ -22,9 +22,14 @@ BEHIND = {"simmim": Gain(0.026, 0.022, 0.030), "data2vec": Gain(-0.011, -0.043, 
 compared, such as ijepa, or on a CNN, is not known to be behind."""
 
 
+def may_lag(method: str, kind: str) -> bool:
+    """Whether a short pretraining of this kind of encoder is known to lag: then its operations are worth counting."""
+    return kind == "vit" and method in BEHIND
+
+
 def lag_text(method: str, kind: str, operations: float) -> str:
     """What to say of so short a pretraining of this kind of encoder; "" where nothing is known against it."""
-    if kind != "vit" or method not in BEHIND or operations > SHORT:
+    if not may_lag(method, kind) or operations > SHORT:
         return ""
     return (
         f"{method} is not known to be fit for so short a run, {operations:.1e} operations: with {SHORT:.0e} on "

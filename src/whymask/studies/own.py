@@ -8,7 +8,6 @@ from whymask.encoders.base import Size
 from whymask.errors import WhymaskError
 from whymask.methods import MethodConfig, asked_of, encoder_for, method_of, resolve_method
 from whymask.stages.pretrain import pretraining
-from whymask.stages.short import BEHIND, lag_text
 from whymask.studies.settings import StudySettings
 
 if TYPE_CHECKING:
@@ -71,16 +70,6 @@ def at_equal_operations(runner: "Runner") -> "StudyConfig":
     first, *others = (epoch.operations() for epoch in epochs)
     further = [replace(start, dear=dear / first) for start, dear in zip(config.own[1:], others, strict=True)]
     return replace(config, own=(config.own[0], *further))
-
-
-def lags(runner: "Runner") -> list[str]:
-    """What is known against pretraining so short by the study's own methods."""
-    config, told = runner.config, []
-    for start in config.own:
-        if start.method in BEHIND:
-            training = pretraining(runner.context, config.pretraining(config.first_seed, start.method))
-            told.append(lag_text(start.method, config.encoder.kind, training.operations()))
-    return [text for text in told if text]
 
 
 def check_as_dear(config: "StudyConfig") -> None:

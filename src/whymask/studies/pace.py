@@ -6,6 +6,7 @@ from functools import partial
 
 from whymask.stages.classify import classifier_training
 from whymask.stages.pretrain import pretraining
+from whymask.stages.short import lag_text, may_lag
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.settings import SCRATCH, SCRATCH_LONG
 from whymask.training.loop import Training
@@ -47,6 +48,13 @@ def pretraining_operations(runner: Runner, arm: str) -> float:
     """Of one pretraining of the arm's encoder, counted without running it."""
     config = runner.config
     return pretraining(runner.context_of(arm), config.pretraining(config.first_seed, arm)).operations()
+
+
+def lags(runner: Runner) -> list[str]:
+    """What is known against pretraining so short by the study's own methods."""
+    kind, methods = runner.config.encoder.kind, [start.method for start in runner.config.own]
+    counted = {method: pretraining_operations(runner, method) for method in methods if may_lag(method, kind)}
+    return [text for method, operations in counted.items() if (text := lag_text(method, kind, operations))]
 
 
 def classifying_operations(runner: Runner, arm: str) -> float:

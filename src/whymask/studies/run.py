@@ -28,7 +28,8 @@ from whymask.studies.final import add_final, is_wanted, planned
 from whymask.studies.given import check_given, interpolation_of, square_of
 from whymask.studies.growth import begun_with, grown, note_growth
 from whymask.studies.hours import Deadline, fit_hours, seconds_timed
-from whymask.studies.own import at_equal_operations, check_as_dear, lags, study_encoder
+from whymask.studies.own import at_equal_operations, check_as_dear, study_encoder
+from whymask.studies.pace import lags
 from whymask.studies.page import write_study_page
 from whymask.studies.plan import Plan, make_plan
 from whymask.studies.resolution import resolution_text, smallest_difference

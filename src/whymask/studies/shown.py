@@ -14,7 +14,7 @@ from whymask.later import recorded
 from whymask.runs import command
 from whymask.stages.recipes import resolve_finetuning
 from whymask.studies.cells import Cell, Runner
-from whymask.studies.own import lags
+from whymask.studies.pace import lags
 from whymask.studies.resolution import smallest_difference
 from whymask.studies.settings import SCRATCH
 from whymask.studies.table import labels_per_class

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from whymask.theory.data import Sample, Samples
-from whymask.theory.measures import captured, largest_overlap, overlaps
+from whymask.theory.measures import TINY, captured, largest_overlap, overlaps
 from whymask.theory.network import Network
 from whymask.theory.objectives import Trainable
 
 OWN_WEIGHT = 1.2
 """Mean total weight of a feature in images of its class."""
-TINY = 1e-30
 BLOCKS = {"cpu": 1, "cuda": 8, "mps": 8}
 """Steps after which a device is asked whether anything moves still. On a GPU every question waits for all work before;
 steps that are taken in vain change nothing, as nothing moves."""

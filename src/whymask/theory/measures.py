@@ -55,7 +55,7 @@ def captured_at_any_scale(network: Network, features: Tensor, pure: float = PURE
 def largest_cosine(network: Network, features: Tensor) -> Tensor:
     """The largest cosine of any kernel, within the features' span, with each feature: (S, n) in [0, 1]."""
     now = overlaps(network, features)
-    return (now / now.norm(dim=2, keepdim=True).clamp_min(1e-30)).amax(1).clamp_min(0)
+    return (now / now.norm(dim=2, keepdim=True).clamp_min(TINY)).amax(1).clamp_min(0)
 
 
 def decodability(network: Network, batch: Sample, features: Tensor) -> Tensor:
@@ -66,13 +66,13 @@ def decodability(network: Network, batch: Sample, features: Tensor) -> Tensor:
     weights = batch.copies * (batch.patches @ features.to(batch.patches).mT).sum(2).double()  # (S, B, n)
     codes = network.codes(batch).double()
     half = len(batch) // 2
-    codes = (codes - codes[:, :half].mean(1, keepdim=True)) / codes[:, :half].std(1, keepdim=True).clamp_min(1e-30)
+    codes = (codes - codes[:, :half].mean(1, keepdim=True)) / codes[:, :half].std(1, keepdim=True).clamp_min(TINY)
     centre = weights[:, :half].mean(1, keepdim=True)
     seen, ridge = codes[:, :half], 1e-3 * half * torch.eye(codes.shape[2], dtype=codes.dtype, device=codes.device)
     map_ = torch.linalg.solve(seen.mT @ seen + ridge, seen.mT @ (weights - centre)[:, :half])
     truth = weights[:, half:]
     missed = (truth - centre - codes[:, half:] @ map_).square().mean(1)
-    return 1 - missed / truth.var(1, correction=0).clamp_min(1e-30)
+    return 1 - missed / truth.var(1, correction=0).clamp_min(TINY)
 
 
 def favourites(network: Network, features: Tensor, among: Tensor | None = None) -> Tensor:

@@ -1,5 +1,6 @@
 """Claim 5 [P Theorem 2]: a pretrained network is better downstream."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -79,13 +80,11 @@ def _region(lab: Lab) -> list[Row]:
     """Learned heads from scratch over initial scales and step sizes: where they meet the lottery too."""
     rows = []
     for scale, factors in product(REGION_SCALES, REGION_RATES):
-        own = scale == lab.regime.scale
-        name = lab.name if own else f"region-{scale:g}"
-        there = lab.sub(name, replace(lab.regime, scale=scale), lab.seeds[:REGION_SEEDS])
+        there = at_scale(lab, scale, lab.seeds[:REGION_SEEDS])
         kernels, head = (
             factor * lab.regime.rate(name) for factor, name in zip(factors, ("kernel_rate", "head_rate"), strict=True)
         )
-        tag = "" if own and factors == (1, 1) else f"-{kernels:g}-{head:g}"
+        tag = "" if there.name == lab.name and factors == (1, 1) else f"-{kernels:g}-{head:g}"
         net = there.classifier("learned", "random", (kernels, head), tag)
         loss = net.loss
         what = f"from scratch, scale {scale:g}, step sizes {kernels:g} and {head:g}: single-view accuracy"
@@ -95,6 +94,12 @@ def _region(lab: Lab) -> list[Row]:
         about |= {"one_feature_classes": float(one.mean()), "region": True}
         rows.append(mean_share(what, there.accuracy(net.network, "single")) | about)
     return rows
+
+
+def at_scale(lab: Lab, scale: float, seeds: Sequence[int]) -> Lab:
+    """The lab of first kernels of this scale, which several claims share."""
+    name = lab.name if scale == lab.regime.scale else f"region-{scale:g}"
+    return lab.sub(name, replace(lab.regime, scale=scale), seeds)
 
 
 def accuracies(told: Told) -> list[Picture]:
@@ -115,7 +120,6 @@ _STARTS = {
     "own": ("pretrained, own clock", BLUE),
     "common": ("pretrained, common clock", GREEN),
     "normalised": ("pretrained, normalised targets", BLUE),
-    "resized": ("random kernels of the pretrained ones' norms", ORANGE),
 }
 _HEADS = {"fixed": "fixed head", "learned": "learned head", "frozen": "learned head, random kernels frozen"}
 

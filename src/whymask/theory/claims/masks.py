@@ -6,10 +6,10 @@ import numpy as np
 
 from whymask.theory.claims.claim import CLOCK_NAMES, Claim
 from whymask.theory.claims.coverage import captured_row
-from whymask.theory.claims.purity import PURE_AT_HORIZON, grown, pure_row
-from whymask.theory.claims.record import Finding, Row, averaged, finding
+from whymask.theory.claims.purity import grown_pure, pure_row
+from whymask.theory.claims.record import Finding, Row, averaged, finding, named
 from whymask.theory.lab import Clock, Lab
-from whymask.theory.measures import captured, second_to_first
+from whymask.theory.measures import captured
 from whymask.theory.store import numpy
 
 ID = "masks"
@@ -30,7 +30,7 @@ def _masks(lab: Lab, clock: Clock, further: list[Row]) -> Finding:
     without = lab.sub(f"{lab.name}-no-masks", replace(s, theta=NO_MASKS, tau=s.teacher), lab.seeds)
     labs = {"with masks": lab, f"theta = {NO_MASKS}": without}
     rows = [
-        row | {"what": f"{name}: {row['what']}"}
+        named(name, row)
         for name, there in labs.items()
         for row in (captured_row(there, there.pretrained(clock)), pure_row(there, there.pretrained(clock)))
     ]
@@ -48,15 +48,17 @@ def _covered(lab: Lab, clock: Clock) -> np.ndarray:
 
 def _pure(lab: Lab, clock: Clock) -> np.ndarray:
     """(S,), of grown kernels; 0 where none grew."""
-    trained = lab.pretrained(clock)
-    grew, pure = grown(lab, trained), numpy(second_to_first(trained.network, lab.features)) <= PURE_AT_HORIZON
-    return (grew & pure).sum(1) / np.maximum(grew.sum(1), 1)
+    pure, grew = grown_pure(lab, lab.pretrained(clock))
+    return pure / np.maximum(grew, 1)
 
 
 def _window(lab: Lab) -> list[Row]:
     """Decay around the derived one, and what else the derivation leaves open; then a control that captures nothing."""
     s, decay = lab.regime, lab.regime.normalised.decay
-    variants = {f"decay at {factor:.3g} of the derived": replace(s, decay=factor * decay) for factor in DECAYS}
+    variants = {
+        f"decay at {factor:.3g} of the derived": s if factor == 1 else replace(s, decay=factor * decay)
+        for factor in DECAYS
+    }
     variants |= {
         "half as many kernels": replace(s, m=max(1, s.m // 2)),
         "theta = 0.25": replace(s, theta=0.25),
@@ -65,13 +67,10 @@ def _window(lab: Lab) -> list[Row]:
     }
     rows = []
     for name, regime in variants.items():
-        there = lab.sub(f"{lab.name}-{name.replace(' ', '-')}", regime, lab.seeds)
+        there = lab if regime is s else lab.sub(f"{lab.name}-{name.replace(' ', '-')}", regime, lab.seeds)
         trained = there.normalised()
-        rows += [
-            row | {"what": f"{name}: {row['what']}"} for row in (captured_row(there, trained), pure_row(there, trained))
-        ]
-    row = captured_row(lab, lab.normalised(shifted=True))
-    return [*rows, row | {"what": f"targets of another image: {row['what']}"}]
+        rows += [named(name, row) for row in (captured_row(there, trained), pure_row(there, trained))]
+    return [*rows, named("targets of another image", captured_row(lab, lab.normalised(shifted=True)))]
 
 
 MASKS = Claim(ID, "Hiding is what makes features be captured", masks)

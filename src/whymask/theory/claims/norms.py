@@ -1,13 +1,11 @@
 """Is it what pretraining finds, or how long it makes kernels? Random kernels of equal norms, and frozen ones [D]."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from whymask.theory.claims.claim import Claim
 from whymask.theory.claims.coverage import captured_row
-from whymask.theory.claims.downstream import accuracy_rows, gain_row
-from whymask.theory.claims.record import Finding, Row, averaged, finding, mean_share
+from whymask.theory.claims.downstream import accuracy_rows, at_scale, gain_row
+from whymask.theory.claims.record import Finding, Row, averaged, finding, mean_share, named
 from whymask.theory.lab import Lab
 from whymask.theory.store import numpy
 
@@ -40,16 +38,14 @@ def _by_scale(lab: Lab) -> list[Row]:
     """Where first kernels are larger, training from scratch escapes the lottery by itself."""
     rows = []
     for scale in SCALES:
-        own = scale == lab.regime.scale
-        name = lab.name if own else f"region-{scale:g}"
-        there = lab.sub(name, replace(lab.regime, scale=scale), lab.seeds)
+        there = at_scale(lab, scale, lab.seeds)
         scratch, pretrained = there.classifier("learned", "random"), there.classifier("learned", "own")
         found = [
             mean_share("single-view accuracy from scratch", there.accuracy(scratch.network, "single")),
             captured_row(there, there.pretrained("own")),
             gain_row(there, pretrained, scratch, "learned head"),
         ]
-        rows += [row | {"what": f"scale {scale:g}: {row['what']}", "scale": scale} for row in found]
+        rows += [named(f"scale {scale:g}", row) | {"scale": scale} for row in found]
     return rows
 
 

@@ -8,7 +8,7 @@ import torch
 from whymask.theory.claims.claim import Claim
 from whymask.theory.claims.coverage import THRESHOLD
 from whymask.theory.claims.downstream import accuracy_rows
-from whymask.theory.claims.record import Finding, Row, averaged, finding, mean_share, pooled
+from whymask.theory.claims.record import Finding, Row, averaged, finding, mean_share, named, pooled
 from whymask.theory.lab import Lab
 from whymask.theory.measures import captured_at_any_scale, decodability, largest_cosine
 from whymask.theory.network import Network
@@ -33,10 +33,10 @@ def places(lab: Lab) -> list[Finding]:
         "pixels, a map for each place": lab.reconstructed(placed=True).network,
         "pixels, a map for each place, permuted": permuted.reconstructed(placed=True).network,
     }
-    rows = [_named(name, row) for name, net in networks.items() for row in _scale_free(lab, net)]
+    rows = [named(name, row) for name, net in networks.items() for row in _scale_free(lab, net)]
     for name, there in {"a map for each place": lab, "a map for each place, permuted": permuted}.items():
         tuned = there.classifier("learned", "placed")
-        rows += [_named(name, row) for row in accuracy_rows(there, tuned, "learned", "placed")]
+        rows += [named(name, row) for row in accuracy_rows(there, tuned, "learned", "placed")]
     main = _captured(lab, networks["pixels, a map for each place"], THRESHOLD)
     predicted = "pixel reconstruction with a map for each place captures all features, by a measure that knows no scale"
     return [finding(ID, "[P] has the maps (memory); the rest [D]", predicted, main, rows)]
@@ -56,10 +56,6 @@ def _scale_free(lab: Lab, network: Network) -> list[Row]:
 def _captured(lab: Lab, network: Network, threshold: float | None = None) -> Row:
     hits = numpy(captured_at_any_scale(network, lab.features))
     return pooled("features captured, at any scale", hits.sum(1), hits.shape[1], lab.seeds, threshold)
-
-
-def _named(name: str, row: Row) -> Row:
-    return row | {"what": f"{name}: {row['what']}"}
 
 
 PLACES = Claim(ID, "Pixel reconstruction with a map for each place captures every feature", places)

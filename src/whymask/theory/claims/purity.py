@@ -9,10 +9,9 @@ from matplotlib.colors import to_rgb
 from whymask.report.figures import NEUTRAL, draw
 from whymask.theory.claims.claim import Claim, Picture, Section, Told
 from whymask.theory.claims.coverage import captured_row
-from whymask.theory.claims.record import Finding, Row, finding, mean_share, pooled
-from whymask.theory.descent import TINY
+from whymask.theory.claims.record import Finding, Row, finding, mean_share, named, pooled
 from whymask.theory.lab import CLOCKS, Lab, Trained
-from whymask.theory.measures import overlaps, ratio_at, second_to_first
+from whymask.theory.measures import TINY, overlaps, ratio_at, second_to_first
 from whymask.theory.page.figures import BLUE
 from whymask.theory.shares import companionship
 from whymask.theory.store import numpy
@@ -45,7 +44,7 @@ def _by_factor(lab: Lab) -> list[Row]:
         other = lab.sub(f"{lab.name}-factor-{factor:g}", replace(s, tau=s.tau_at(factor)), lab.seeds)
         trained = other.pretrained("own")
         for row in (pure_row(other, trained), captured_row(other, trained)):
-            rows.append(row | {"what": f"tau^q - 1 at {factor:g} of the threshold: {row['what']}", "factor": factor})
+            rows.append(named(f"tau^q - 1 at {factor:g} of the threshold", row) | {"factor": factor})
     return rows
 
 
@@ -73,10 +72,15 @@ def _path(lab: Lab, trained: Trained) -> list[Row]:
 
 
 def pure_row(lab: Lab, trained: Trained, threshold: float | None = None) -> Row:
+    what = f"grown kernels with second/first <= {PURE_AT_HORIZON}"
+    return pooled(what, *grown_pure(lab, trained), lab.seeds, threshold)
+
+
+def grown_pure(lab: Lab, trained: Trained) -> tuple[np.ndarray, np.ndarray]:
+    """How many kernels grew and are pure, and how many grew, (S,) each."""
     grew = grown(lab, trained)
     pure = numpy(second_to_first(trained.network, lab.features)) <= PURE_AT_HORIZON
-    what = f"grown kernels with second/first <= {PURE_AT_HORIZON}"
-    return pooled(what, (grew & pure).sum(1), grew.sum(1), lab.seeds, threshold)
+    return (grew & pure).sum(1), grew.sum(1)
 
 
 def purity_details(lab: Lab, trained: Trained) -> list[Row]:

@@ -63,6 +63,11 @@ def pooled(
     return row | {"count": total, "worst_seed": int(seeds[int(shares.argmin())]), "worst": float(shares.min())}
 
 
+def named(name: str, row: Row) -> Row:
+    """The row, of which `name` says what it is of."""
+    return row | {"what": f"{name}: {row['what']}"}
+
+
 def averaged(what: str, values: np.ndarray, threshold: float | None = None) -> Row:
     """A mean over seeds with its t interval; a threshold is judged by `at_least`."""
     interval = mean_interval(values)
