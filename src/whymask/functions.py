@@ -1,8 +1,15 @@
 """Functions and classes of one's own by their names, MODULE:NAME, which records and commands can hold."""
 
+import ast
+import hashlib
 import importlib
+import inspect
 import re
 import sys
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from types import CodeType, FunctionType
 from typing import Any
 
 from whymask.errors import WhymaskError
@@ -61,3 +68,60 @@ def lasting_name(function: Any, asked: str) -> str:
             "of a module, not within a function"
         )
     return text
+
+
+def sources(*names: str | None) -> dict[str, str]:
+    """ "source of MODULE:NAME": a digest, of those that are such names and whose source is to be found."""
+    own = {name: named(name, name, "it") for name in names if name is not None and is_named(name)}
+    return {f"source of {name}": digest for name, thing in own.items() if (digest := _digest(thing))}
+
+
+@cache
+def _digest(thing: Any) -> str | None:
+    """Of the source but for comments, as it was when it was first asked for: it may be edited while it computes. What
+    it names of its own module is a part: functions, classes and plain values; no objects."""
+    parts: dict[str, str] = {}
+    try:
+        _add_parts(thing, parts)
+    except (OSError, TypeError, AttributeError, SyntaxError):  # typed at a prompt, or an object
+        return None
+    text = "\n".join(parts[part] for part in sorted(parts))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _add_parts(thing: Any, parts: dict[str, str]) -> None:
+    """The sources of a function or class, of bases, and of what they name of their own module."""
+    if thing.__qualname__ in parts:
+        return
+    functions = list(_functions_of(thing))
+    try:
+        source = inspect.getsource(thing)
+    except (OSError, TypeError):  # a class of a notebook
+        if not inspect.isclass(thing):
+            raise
+        source = "\n".join(textwrap.dedent(inspect.getsource(function)) for function in functions)
+    parts[thing.__qualname__] = ast.unparse(ast.parse(textwrap.dedent(source)))
+    used = {name: function.__globals__[name] for function in functions for name in _globals_of(function)}
+    bases = dict(enumerate(thing.__bases__)) if inspect.isclass(thing) else {}
+    for name, value in (used | bases).items():
+        if inspect.isfunction(value) or inspect.isclass(value):
+            if value.__module__ == thing.__module__:
+                _add_parts(value, parts)
+        elif isinstance(value, bool | int | float | str | tuple) and " at 0x" not in repr(value):
+            parts[f"{name} ="] = repr(value)
+
+
+def _functions_of(thing: Any) -> Iterator[FunctionType]:
+    for value in vars(thing).values() if inspect.isclass(thing) else [thing]:
+        function = inspect.unwrap(getattr(value, "__func__", getattr(value, "fget", value)))
+        if inspect.isfunction(function) and function.__module__ == thing.__module__:
+            yield function
+
+
+def _globals_of(function: FunctionType) -> set[str]:
+    codes, names = [function.__code__], set[str]()
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return names & function.__globals__.keys()

@@ -1,6 +1,8 @@
 """One's own networks and augmentations: pretrained, fine-tuned, found again by their names."""
 
+import random
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tiny import runtime
-from whymask import WhymaskError, finetune, load_encoder, pretrain, study
+from whymask import WhymaskError, export, finetune, load_encoder, pretrain, study
 from whymask.data.batches import Batches
 from whymask.data.own_augment import OwnAugment
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
 from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, build_encoder, resolve
+from whymask.encoders.catalogue import support_of
+from whymask.exports.network import gather
+from whymask.functions import sources
+from whymask.studies.cluster import check_cluster
+from whymask.studies.settings import ClusterSettings, StudySettings
 
 IMAGES = np.random.default_rng(0).integers(256, size=(60, 16, 16, 3), dtype=np.uint8)
 LABELS = np.arange(60) % 2
@@ -53,6 +60,16 @@ class Tokens(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         tokens = self.stem(x).flatten(2).mT
         return tokens + self.attend(tokens, tokens, tokens)[0]
+
+
+class Drawn(Maps):
+    """Its first weights come from NumPy and Python."""
+
+    def __init__(self, in_chans: int = 3) -> None:
+        super().__init__(in_chans)
+        with torch.no_grad():
+            self.layers[0].weight.fill_(random.random())
+            self.layers[0].weight[0, 0].fill_(np.random.random())  # noqa: NPY002
 
 
 class NoWidth(Maps):
@@ -104,13 +121,98 @@ def test_a_network_is_shown_a_part_where_its_layers_and_its_code_allow_it(networ
     assert encoder.pool(encoder(images)).shape == (2, encoder.dim)
 
 
-def test_first_weights_are_a_function_of_the_seed_and_nothing_else_is_drawn() -> None:
-    first, again, other = (build_encoder(config(Maps), (16, 16), 3, seed).state_dict() for seed in (0, 0, 1))
+@pytest.mark.parametrize("network", [Maps, Drawn])
+def test_first_weights_are_a_function_of_the_seed_and_nothing_else_is_drawn(network: type) -> None:
+    made = config(network)
+    before = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    first, again, other = (build_encoder(made, (16, 16), 3, seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[key], again[key]) for key in first)
-    assert not torch.equal(first["net.own.layers.0.weight"], other["net.own.layers.0.weight"])
-    before = torch.random.get_rng_state()
-    config(Tokens, 32)
-    assert torch.equal(torch.random.get_rng_state(), before)
+    weight = "net.own.layers.0.weight"
+    assert not torch.equal(first[weight][0, 0], other[weight][0, 0])
+    assert not torch.equal(first[weight][1], other[weight][1])
+    config(network, 32)
+    assert torch.equal(torch.random.get_rng_state(), before[0]) and random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]  # noqa: NPY002
+
+
+def test_a_network_of_other_channels_is_told_before_it_is_built() -> None:
+    with pytest.raises(WhymaskError, match=r"16x16 pixels and 1 channels .* let it take in_chans"):
+        resolve(EncoderSettings(f"{HERE}:Tokens"), (16, 16), 1)
+    assert build_encoder(resolve(EncoderSettings(f"{HERE}:Maps"), (16, 16), 1), (16, 16), 1, 0).channels == 1
+
+
+@pytest.mark.parametrize(("network", "reason"), [(Maps, ""), (Tokens, "layer attend"), (Shifted, "mixes")])
+def test_it_is_listed(network: type, reason: str) -> None:
+    found = support_of(f"{HERE}:{network.__name__}")
+    assert set(found.starts) == {"scratch", "init", "frozen", "pretrain", "continue"} and reason in found.reason
+
+
+BLOCKS = """
+SCALE = 2
+
+class Block:
+    def __init__(self):
+        self.width = 4
+
+class Base:
+    def run(self):  # a comment
+        return [SCALE * each for each in range(3)]
+
+class Own(Base):
+    def __init__(self):
+        self.block = Block()
+
+    def __call__(self, image):
+        return image
+
+class Beside:
+    pass
+
+made = Own()
+"""
+NUMBERS = count()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_other"),
+    [
+        ("# a comment", "", False),
+        ("    pass", "    x = 1", False),
+        ("SCALE = 2", "SCALE = 3", True),
+        ("width = 4", "width = 5", True),
+        ("range(3)", "range(4)", True),
+        ("self.block = Block()", "self.block = None", True),
+    ],
+)
+def test_code_that_became_another_is_told_by_what_it_is_made_of(
+    old: str, new: str, is_other: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for text in (BLOCKS, BLOCKS.replace(old, new)):
+        module = f"blocks_{next(NUMBERS)}"  # Python keeps what it has imported by its name
+        (tmp_path / f"{module}.py").write_text(text)
+        found += sources(f"{module}:Own", None, "crop").values()
+        assert not sources(f"{module}:made") and not sources("builtins:len")
+    assert (found[0] != found[1]) == is_other
+
+
+def test_edited_code_does_not_continue_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"encoder": Maps, "method": "mae", "augment": changed, "out": tmp_path / "run"}
+    pretrain(IMAGES, **asked, **SMALL)
+    monkeypatch.setattr("whymask.functions._digest", lambda thing: "edited")
+    with pytest.raises(WhymaskError, match=f"source of {HERE}:Maps: '[0-9a-f]{{16}}' there, 'edited' now"):
+        pretrain(IMAGES, **asked, **SMALL)
+    said: list[str] = []
+    monkeypatch.setattr("whymask.encoders.files.say", said.append)
+    load_encoder(tmp_path / "run")
+    assert "is not what it was" in said[0]
+
+
+def test_ray_is_refused_where_its_processes_cannot_find_the_network() -> None:
+    settings = StudySettings(encoder=EncoderSettings("__main__:Maps"), cluster=ClusterSettings(ray="auto"))
+    with pytest.raises(WhymaskError, match="put it into a module"):
+        check_cluster(settings, None)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +240,10 @@ def test_it_is_an_arm_of_a_study_whose_arms_begin_alike(tmp_path: Path) -> None:
     assert {row["arm"] for row in found["levels"]} == {"scratch", "simmim", "scratch-long"}
     ours = finetune(str(folder), encoder=Tokens, out=tmp_path / "f", **SMALL)
     assert 0 <= ours["metrics"]["accuracy"] <= 1
+    classifier = gather(tmp_path / "f", None, names=True)  # as onnx gets it
+    classifier.check("own", classifier.sample(), classifier.network()(classifier.sample()))
+    with pytest.raises(WhymaskError, match="use --to onnx"):
+        export(tmp_path / "f", "timm")
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,8 @@ class Batches:
         self._ahead: Ahead[tuple[Batch, Any]] | None = None
         self._resident: Resident | None = None
         self._cut(batch_size, parts)
+        if isinstance(augment, OwnAugment):  # what it cannot do is told before the first step
+            augment(torch.from_numpy(images.images[self.rows[:1]]), images.preprocessing.size, seed, 0, 0)
 
     def _cut(self, batch_size: int, parts: int) -> None:
         self.batch_size, self.parts = max(0, min(batch_size, len(self.rows))), parts

@@ -39,6 +39,9 @@ class EncoderConfig:
         """The config for images of `size`. Raises WhymaskError when the settings do not fit the images."""
         raise NotImplementedError
 
+    def check_channels(self, size: Size, channels: int) -> None:
+        """Raise WhymaskError where the network sees no images of so many channels."""
+
     def build(self, size: Size, channels: int) -> "Encoder":
         """The network, its weights drawn from torch's generator."""
         raise NotImplementedError

@@ -18,7 +18,7 @@ from whymask.encoders.vit import ViTConfig, check_tokens
 from whymask.encoders.whole import WholeConfig
 from whymask.errors import WhymaskError
 from whymask.functions import is_named
-from whymask.randomness import seeded
+from whymask.randomness import reseeding, seeded
 
 ENCODERS: dict[str, type[EncoderConfig]] = {"cnn": PlainCNNConfig, "vit": ViTConfig, "two-layer": TwoLayerConfig}
 """whymask's own names; any other name is a network of timm."""
@@ -79,10 +79,14 @@ def resolve(asked: EncoderSettings, size: Size, channels: int) -> EncoderConfig:
         asked = replace(asked, name="cnn")
     kind = config_class(asked.name)
     check_known(asked, kind)
-    return kind.resolve(asked, size)
+    config = kind.resolve(asked, size)
+    config.check_channels(size, channels)
+    return config
 
 
 def build_encoder(config: EncoderConfig, size: Size, channels: int, seed: int) -> Encoder:
-    """A new encoder with weights drawn from `seed`: the same seed and config give the same weights."""
-    with seeded(seed, "encoder"):
+    """A new encoder with weights drawn from `seed`: the same seed and config give the same weights, also those that a
+    network of one's own draws by NumPy's or Python's global generator."""
+    with seeded(seed, "encoder"), reseeding() as seed_others:
+        seed_others(seed, "encoder")
         return config.build(size, channels)

@@ -8,9 +8,11 @@ from torch import nn
 
 from whymask.encoders.build import config_class, resolve, why_whole
 from whymask.encoders.masked_forms import FORMS
+from whymask.encoders.own import config_of, reason_unmasked
 from whymask.encoders.settings import EncoderSettings
 from whymask.encoders.timm_names import PROVEN, family, sketch
 from whymask.errors import WhymaskError
+from whymask.functions import is_named
 
 PROVEN_MODULES = ("timm.models._efficientnet_blocks", *(f"timm.models.{name}" for name in PROVEN))
 PROVEN_PARTS = (
@@ -35,8 +37,9 @@ class Support:
     `status`, and why it is not.
 
     proven: of a family that the tests hold; untested: every layer has a masked form, but what the network's own code
-    does between them (a mean over positions, say) has not been looked at; impossible: it sees whole images only, so it
-    can be trained on labels, from scratch or from public weights, and applied; unusable: not even that.
+    does between them (a mean over positions, say) has not been looked at, or it is one's own, of which `reason` is why
+    it sees mask tokens; impossible: it sees whole images only, so it can be trained on labels, from scratch or from
+    public weights, and applied; unusable: not even that.
     """
 
     name: str
@@ -53,10 +56,13 @@ class Support:
 
 
 def support_of(name: str) -> Support:
-    """Whether the timm network `name` can be an encoder, from its layers; no weights are made.
+    """Whether the network `name` of timm, or of one's own, can be an encoder, from its layers; of timm's no weights are
+    made.
 
-    Raises WhymaskError for a name that timm does not have.
+    Raises WhymaskError for a name that there is not.
     """
+    if is_named(name):
+        return Support(name, config_of(name).kind, "untested", reason_unmasked(name))
     kind = config_class(name).kind
     try:
         channels, *size = sketch(name).pretrained_cfg["input_size"]

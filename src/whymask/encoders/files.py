@@ -12,6 +12,8 @@ from whymask.encoders.base import Encoder
 from whymask.encoders.build import build_encoder, resolve
 from whymask.encoders.settings import EncoderSettings
 from whymask.errors import WhymaskError
+from whymask.functions import sources
+from whymask.progress import say
 
 SCHEMA = 1
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
@@ -34,7 +36,8 @@ def save_encoder(
         "preprocessing": preprocessing.to_dict(),
         "origin": encoder.origin,
     }
-    write_tensors(Path(folder) / WEIGHTS, encoder.net.state_dict(), description | (extra or {}))
+    about = description | sources(encoder.config.name) | (extra or {})
+    write_tensors(Path(folder) / WEIGHTS, encoder.net.state_dict(), about)
 
 
 def load_encoder(path: str | Path) -> Encoder:
@@ -62,6 +65,8 @@ def load_encoder(path: str | Path) -> Encoder:
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(folder / DESCRIPTION, repr(error)) from error
     encoder = build_encoder(resolve(asked, size, channels), size, channels, seed=0)
+    if any(description.get(source, digest) != digest for source, digest in sources(asked.name).items()):
+        say(f"warning: the source of {asked.name} is not what it was when the weights in {folder} were saved")
     load_strictly(encoder.net, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     encoder.transform, encoder.origin = preprocessing, description.get("origin")
     return encoder.eval()

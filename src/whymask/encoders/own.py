@@ -26,6 +26,7 @@ from whymask.encoders.whole import Shapes, WholeConfig, WholeEncoder
 from whymask.errors import WhymaskError
 from whymask.functions import named
 from whymask.masks import hides, to_pixels
+from whymask.randomness import reseeding
 
 TRIED = (64, 32, 96, 224)
 """Sides of images, in pixels, of which the first that a network takes tells whether it can be shown a part of them."""
@@ -68,6 +69,9 @@ class OwnNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         return {"stem": r"^own\."}
 
@@ -103,6 +107,9 @@ class OwnConfig(WholeConfig):
         check_divides("mask unit", stride, size)
         return cls(asked.name, stride)  # a square hides whole positions where it can
 
+    def check_channels(self, size: Size, channels: int) -> None:
+        _features(_made(self.name, channels), torch.zeros(2, channels, *size), self.name)
+
     def shapes(self, size: Size) -> Shapes:
         return shapes(self.name, size)
 
@@ -114,7 +121,7 @@ class OwnConfig(WholeConfig):
         return {"network": self.name, "in_chans": channels, "num_classes": 0}
 
     def notes(self, size: Size) -> list[str]:
-        why = why_unmasked(self.name).partition(", so the network")[0].replace("own.", "")
+        why = reason_unmasked(self.name)
         return [f"{self.name} can be pretrained with mask tokens alone: {why}"] if why else []
 
     def has_branches(self) -> bool:
@@ -165,6 +172,11 @@ def why_unmasked(name: str) -> str:
     return _why_unmasked(name, _maker(name))
 
 
+def reason_unmasked(name: str) -> str:
+    """`why_unmasked`, in the network's own names of its layers and without what to do."""
+    return why_unmasked(name).partition(", so the network")[0].replace("own.", "")
+
+
 @cache
 def _why_unmasked(name: str, maker: Any) -> str:
     net, images = _with_images(name)
@@ -209,10 +221,10 @@ def _features(net: OwnNetwork, images: Tensor, name: str) -> Tensor:
         with torch.no_grad():
             features = net.eval().forward_features(images)
     except Exception as error:  # whatever networks raise
-        height, width = images.shape[2:]
+        channels, height, width = images.shape[1:]
         raise WhymaskError(
-            f"encoder {name} gives no features of images of {height}x{width} pixels ({type(error).__name__}: {error}); "
-            "choose another size"
+            f"encoder {name} gives no features of images of {height}x{width} pixels and {channels} channels "
+            f"({type(error).__name__}: {error}); choose another size or --channels, or let it take in_chans"
         ) from error
     at = {3: 2, 4: 1}.get(features.ndim)
     if at is None or features.shape[at] != net.num_features:
@@ -237,10 +249,10 @@ def _with_images(name: str) -> tuple[OwnNetwork, Tensor]:
     raise told or AssertionError
 
 
-def _made(name: str) -> OwnNetwork:
-    """The network with weights of no account; torch's generator stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        return OwnNetwork(name)
+def _made(name: str, channels: int = 3) -> OwnNetwork:
+    """The network with weights of no account; global generators stay as they are."""
+    with torch.random.fork_rng(devices=[]), reseeding():
+        return OwnNetwork(name, channels)
 
 
 def _maker(name: str) -> Any:

@@ -72,7 +72,7 @@ class Exported:
     @property
     def is_timms(self) -> bool:
         """Whether timm itself can build the network."""
-        return self.encoder.timm_name not in ("plain_cnn", "two_layer")
+        return self.encoder.timm_name not in ("plain_cnn", "two_layer", "own_network")
 
     def network(self) -> Any:
         """The plain network of timm: images (B, C, h, w), normalised -> outputs (B, k), or pooled features (B, D)."""

@@ -12,6 +12,7 @@ from whymask.data.sources import Reader
 from whymask.disk import check_folder, read_arrays, write_arrays
 from whymask.encoders import resolve
 from whymask.errors import WhymaskError
+from whymask.functions import sources
 from whymask.keywords import with_keywords
 from whymask.methods import asked_of, encoder_for, resolve_method
 from whymask.methods.settings import with_method
@@ -208,7 +209,7 @@ def probe(
         budget=budget.name,
         origin=origin,
         partial=settings.partial,
-        about={"neighbours": settings.neighbours},
+        about={"neighbours": settings.neighbours} | sources(encoder.config.name),
     )
     with context.open(Path(out), record, alone=True) as run:
         result = context.by_first(lambda: run.result)

@@ -19,6 +19,7 @@ from whymask.encoders import Encoder, EncoderConfig, load_encoder, load_strictly
 from whymask.encoders.branches import branches_of, drop_branches
 from whymask.encoders.masked_norm import BatchNorm1d
 from whymask.errors import WhymaskError
+from whymask.functions import sources
 from whymask.later import recorded
 from whymask.randomness import seeded
 from whymask.ranks import last_before, world
@@ -120,7 +121,7 @@ class ClassifierJob:
             method=self.method,
             method_settings=self.method_settings,
             training=recorded(self.training),
-            about=self.about,
+            about=self.about | sources(self.config.name, self.augment),
         )
 
 

@@ -15,6 +15,7 @@ from whymask.disk import read_tensors, write_arrays
 from whymask.encoders import EncoderConfig, build_encoder, save_encoder
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.errors import WhymaskError
+from whymask.functions import sources
 from whymask.later import recorded
 from whymask.masks import Mask, to_pixels
 from whymask.methods import Method, MethodConfig, build_method, settings_for
@@ -70,6 +71,7 @@ class PretrainJob:
             method=self.method,
             method_settings=asdict(settings_for(self.method, self.method_config)),
             training=recorded(self.training),
+            about=sources(self.config.name, self.augment),
         )
 
 

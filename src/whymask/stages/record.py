@@ -31,7 +31,7 @@ class RunRecord:
             folder; None for new weights. `partial`: whether weights might be left out.
         method, method_settings: of the pretraining that it is, or began with.
         training: the resolved settings of the loop and, in fine-tuning, of the recipe.
-        about: what else it was told, such as the neighbours of a probe.
+        about: what else it was told, such as the neighbours of a probe, and digests of code of one's own.
     """
 
     stage: Stage

@@ -38,6 +38,12 @@ def check_cluster(asked: StudySettings, cells: str | None) -> None:
             f"--ray with --cells {cells}: Ray shares the cells out by itself. Leave --cells out, or --ray where there "
             "is no cluster."
         )
+    for given in (asked.encoder.name, asked.augment):
+        if given.startswith("__main__:"):
+            raise WhymaskError(
+                f"--ray with {given}: cells are processes of their own, which do not see the program that defines it; "
+                "put it into a module that they can import, or leave --ray out"
+            )
     if find_spec("ray") is None:
         raise WhymaskError("--ray needs Ray; install it: pip install 'whymask[ray]'")
     if address == LOCAL:

@@ -13,6 +13,7 @@ from whymask.data.sources import Reader
 from whymask.data.splits import USUAL_SHARE
 from whymask.disk import check_folder, write_csv, write_record
 from whymask.errors import BusyError
+from whymask.functions import sources
 from whymask.methods import SETTINGS
 from whymask.methods.settings import with_method
 from whymask.progress import Decoding, say
@@ -203,6 +204,7 @@ def _begin(runner: Runner, hours: float | None) -> RunFolder:
     """The study's folder. Raises WhymaskError where another study is in it."""
     context, out = runner.context, runner.out
     config = {"settings": runner.config.to_dict(), "fingerprint": context.fingerprint, "hours": hours}
+    config |= sources(runner.config.encoder.name, runner.config.augment)
     folder = RunFolder.open(out, config, context.provenance(), read=partial(_as_before, config), mend=True)
     note_growth(folder, config)
     save_samples(out, context.prepared)
