@@ -13,6 +13,7 @@ from whymask.theory.claims.growth import GROWTH
 from whymask.theory.claims.kernel_lottery import KERNEL_LOTTERY
 from whymask.theory.claims.masks import MASKS
 from whymask.theory.claims.norms import NORMS
+from whymask.theory.claims.optimisers import OPTIMISERS
 from whymask.theory.claims.places import PLACES
 from whymask.theory.claims.purity import PURITY
 from whymask.theory.claims.reconstruction import RECONSTRUCTION
@@ -37,6 +38,7 @@ CLAIMS: dict[str, Claim] = {
     "augmentation": AUGMENTATION,
     "norms": NORMS,
     "frozen": FROZEN_CLAIM,
+    "optimisers": OPTIMISERS,
     "places": PLACES,
 }
 """By the ids of claims.json, in the order of the page."""
