@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +17,7 @@ from whymask.theory.descent import (
     CommonClock,
     MiniBatchDescent,
     OwnClock,
+    PlainDescent,
     Trajectory,
     horizon_of,
     mean_gradients,
@@ -24,9 +26,9 @@ from whymask.theory.descent import (
 from whymask.theory.lab import Lab
 from whymask.theory.measures import captured
 from whymask.theory.network import Network, SmoothedReLU
-from whymask.theory.objectives import CrossEntropy, Gradients, PixelReconstruction, TeacherStudent
+from whymask.theory.objectives import CrossEntropy, Gradients, NormalisedTargets, PixelReconstruction, TeacherStudent
 from whymask.theory.regime import Regime
-from whymask.theory.rules import Adam, Momentum, Plain, Rule
+from whymask.theory.rules import Adam, Momentum, Plain, Rule, within_norm
 
 DATA = MultiView(k=3, C_p=2, d=12)
 CLEAN = replace(DATA, sigma=0.0, split="equal")
@@ -322,6 +324,36 @@ def test_rules_of_descent_equal_pytorchs(rule: Rule, of_torch: Callable[..., tor
         ours = {name: ours[name] - 0.01 * step for name, step in rule(gradients).items()}
         for name in ours:
             torch.testing.assert_close(ours[name], theirs[name].detach(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rule", "of_torch"),
+    [("momentum", partial(torch.optim.SGD, momentum=0.9)), ("adam", torch.optim.Adam)],
+)
+def test_plain_descent_by_a_rule_is_pytorchs_of_the_same_objective(
+    rule: Any, of_torch: Callable[..., torch.optim.Optimizer]
+):
+    """Of normalised targets, whose gradient is autograd's here."""
+    objective, samples, network = NormalisedTargets(0.5, 0.2, 0.01), images(), start()
+    path = PlainDescent(0.02, 12, rule=rule).run(network, objective, samples, DATA.features)
+    kernels = network.kernels.clone().requires_grad_()
+    reference = of_torch([kernels], lr=0.02)
+    for step in range(12):
+        reference.zero_grad()
+        objective.loss(network.having(kernels=kernels), samples[step]).sum().backward()
+        reference.step()
+    assert not torch.allclose(network.kernels, kernels, atol=1e-3)
+    torch.testing.assert_close(path.network.kernels, kernels.detach(), rtol=1e-9, atol=1e-12)
+
+
+def test_kernels_of_bounded_norm_are_the_nearest_ones():
+    kernels = torch.tensor([[[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]]])
+    torch.testing.assert_close(within_norm(kernels, 1.0), torch.tensor([[[0.6, 0.8], [0.3, 0.4], [0.0, 0.0]]]))
+    assert within_norm(kernels, math.inf) is kernels
+    for descent in (PlainDescent(5.0, 8, bound=0.3), CommonClock(math.inf, steps=60, bound=0.3)):
+        path = descent.run(start(), GROWING, images(), DATA.features)
+        lengths = path.network.kernels.norm(dim=2)
+        assert lengths.max() == pytest.approx(0.3) and (lengths <= 0.3 + 1e-12).all()
 
 
 def all_at_once(samples: Samples) -> Sample:
