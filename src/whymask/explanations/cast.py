@@ -40,6 +40,7 @@ class Cast:
         self.kinds = {arm: next(iter(own.values())).kind for arm, own in runs.items()}
         self.warnings: list[str] = []
         self.notes: list[str] = []
+        self.folder: Path | None = None  # of the networks that are trained to stand beside the arms
 
     @classmethod
     def of(cls, context: Context, arms: tuple[dict[int, Run], dict[int, Run]], label: str | None = None) -> "Cast":
@@ -97,6 +98,7 @@ class Cast:
 
     def add_controls(self, out: Path, train: bool) -> None:
         """Random weights, the read-out of the pretrained encoders, and, with `train`, those that must be trained."""
+        self.folder = out
         like = next(iter(self.networks["baseline"].values())).encoder
         first = min(self.networks["baseline"])
         classes, device = len(self.prepared.classes), self.fabric.device

@@ -1,7 +1,7 @@
 """`explain`: from two runs, or two arms of runs, and labelled images to numbers, conclusions, pictures and a page."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from whymask.explanations.networks import Run, open_runs, two_arms
 from whymask.explanations.settings import ExplainSettings
 from whymask.explanations.unlike import unlike
 from whymask.keywords import with_keywords
+from whymask.later import recorded
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder
 from whymask.stages.context import Context
@@ -137,7 +138,7 @@ def _warn_of_unlike(runs: Sequence[Run]) -> None:
 
 
 def _open(context: Context, out: Path, cast: Cast, settings: ExplainSettings) -> RunFolder:
-    told = {key: value for key, value in asdict(settings).items() if key not in ("runtime", "data", "label")}
+    told = {key: value for key, value in recorded(settings).items() if key not in ("runtime", "data", "label")}
     if cast.question.about is not None:
         told["label"] = cast.question.about
     folders = {arm: [str(run.folder) for run in runs.values()] for arm, runs in cast.runs.items()}
