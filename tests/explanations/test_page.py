@@ -25,7 +25,7 @@ from whymask.explanations.page.write import COLUMNS, examples, load, table_of, w
 from whymask.studies.page import write_study_page
 
 EVIL = "<script>document.title='hacked';alert(1)</script>"
-LIMIT = 7e5
+LIMIT = 9e5
 
 
 @pytest.fixture(scope="module")
