@@ -1,6 +1,8 @@
 """What is asked of an encoder. Free of torch, so that the command line can tell its flags at once."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -11,6 +13,21 @@ HUB = "hf-hub:"
 """Before the name of a repository of the Hugging Face hub, as timm writes it."""
 OF_TIMM = r"[a-z][a-z0-9_]*(\d[a-z0-9_]*|\.\w+)"
 """What names of timm's weights look like: "resnet18.a1_in1k"."""
+
+NAMED = r"(?P<network>[a-z][a-z0-9_]*(\.\w+)?)=(?P<file>.+)"
+"""NETWORK=FILE: weights beside which nothing says of which network of timm they are."""
+
+
+def is_name(origin: str) -> bool:
+    """Whether weights of timm or of the hub may have that name, which is no file's."""
+    return not Path(origin).exists() and (origin.startswith(HUB) or bool(re.fullmatch(OF_TIMM, origin)))
+
+
+def network_and_file(origin: str) -> tuple[str | None, str]:
+    """Of NETWORK=FILE; of anything else None and itself."""
+    named = None if Path(origin).exists() else re.fullmatch(NAMED, origin)
+    return (named["network"], named["file"]) if named else (None, origin)
+
 
 Pool = Literal["mean", "token", "attention", "normed-mean"]
 
