@@ -242,7 +242,7 @@ def test_tables_sort_by_click_and_by_keyboard(browser: Any, evil: Path) -> None:
     with Visit(browser, evil / "report.html") as visit:
         visit.page.locator("#views details summary").last.click()
         heading = visit.page.locator("#views th button", has_text="value")
-        values = "[...document.querySelectorAll('#views .numbers tbody tr')].map((r) => Number(r.cells[5].dataset.sort))"
+        values = "[...document.querySelectorAll('#views .numbers tbody tr')].map(r => Number(r.cells[5].dataset.sort))"
         heading.click()
         shown = visit.page.evaluate(values)
         assert len(shown) > 10 and shown == sorted(shown)
