@@ -23,6 +23,7 @@ from whymask.explanations.measures.known_views import (
     AUC_ALL,
     AUC_OF_ACCURACY,
     ONE,
+    PAIRS,
     Truth,
     agreement,
     auc,
@@ -172,6 +173,7 @@ def test_views_tell_which_parts_of_composites_a_network_knows(composites: str) -
     truth = make_truth(prepare(composites, DataSettings(), multiple_of=4), seed=0, test=60)
     found = agreement(knowing(truth, truth.known), truth)
     assert found[AUC, "mean"] == found[AUC_ALL, "mean"] == 1 and found[AUC, "patches"] > 0.6  # others' squares shine in
+    assert found[PAIRS, "mean"] == 3 * 2  # the class that is said of a blank image is left out
     assert found[f"views, {ONE}", "mean"] == 2 and found[f"views, {ALL}", "mean"] == 4  # a sixteenth is half a square
     assert found[f"accuracy, {ONE}", None] == found[f"accuracy, {ALL}", None] == 1
     of_all = agreement(knowing(truth, np.ones_like(truth.known)), truth)  # it knows more than it was to learn

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -233,8 +234,9 @@ def curves(told: Told, name: str) -> dict[str, Figure]:
             lines(axes, told, dotted, clean if accuracy else nothing, dotted=True)
             label_below(figure, f"{norm} size of the change,\nof the pixels' range 0 to 1")
             axes.set_ylabel(left)
+            axes.set_xticks((0, *EPS), ["0", *(f"{255 * eps:.0f}/255" for eps in EPS)])
             if not accuracy:
-                axes.set_yscale("symlog", linthresh=0.1)
+                _in_decades(axes)
             legend_above(axes)
 
         return make(name, 3.7, paint)
@@ -246,6 +248,15 @@ def curves(told: Told, name: str) -> dict[str, Figure]:
         rise, bound = of(INCREASE, norm, ATTACK), of(BOUND, norm, ATTACK)
         losses[f"loss, {norm}"] = panel(rise, bound, norm, "rise of the loss\n(dotted: its bound)", accuracy=False)
     return levelled(accuracies) | levelled(losses)
+
+
+def _in_decades(axes: Axes) -> None:
+    """From 0 up, and above 0.1 in decades."""
+    axes.set_yscale("symlog", linthresh=0.1)
+    top = axes.get_ylim()[1]
+    decades = [0, *(10.0**power for power in range(-1, 9) if 10.0**power <= top)]
+    axes.set_yticks(decades, [f"{value:g}" for value in decades])
+    axes.set_ylim(0, top)
 
 
 ADVERSARIAL = Measure(

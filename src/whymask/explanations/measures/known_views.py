@@ -42,6 +42,7 @@ from whymask.tasks import Classification
 
 NAME = "known-views"
 AUC, AUC_ALL, AUC_OF_ACCURACY = "auc of views", "auc of views, all pairs", "auc of accuracy"
+PAIRS = "pairs of classes recognised alike"
 ONE, ALL = "one view known", "all views known"
 VIEWS, ACCURACY = "views", "accuracy"
 
@@ -191,6 +192,7 @@ def agreement(network: Member, truth: Truth) -> dict[tuple[str, str | None], flo
         views = count_views(network, images, labels, filler, counts, cells, means)
         scores = by_class(np.where(counts, views, np.nan), labels.numpy(), classes)
         found |= {(AUC, name): auc(scores, several, accuracy), (AUC_ALL, name): auc(scores, several)}
+        found[PAIRS, name] = len(_gaps(scores, several, accuracy))
         found |= _of_kinds(VIEWS, scores, several, name)
     return found
 
@@ -209,12 +211,17 @@ def auc(scores: np.ndarray, several: np.ndarray, accuracy: np.ndarray | None = N
     With `accuracy` (classes,), of the pairs whose accuracies differ by no more than `ALIKE`. NaN without such pairs. A
     class without a score, since the network says it of a blank image too, is left out.
     """
+    gaps = _gaps(scores, several, accuracy)
+    return float(((1 + np.sign(gaps)) / 2).mean()) if len(gaps) else float("nan")
+
+
+def _gaps(scores: np.ndarray, several: np.ndarray, accuracy: np.ndarray | None) -> np.ndarray:
     first, second = np.meshgrid(np.flatnonzero(several), np.flatnonzero(~several), indexing="ij")
     gaps = scores[first] - scores[second]
     counts = ~np.isnan(gaps)
     if accuracy is not None:
         counts &= np.abs(accuracy[first] - accuracy[second]) <= ALIKE
-    return float(((1 + np.sign(gaps[counts])) / 2).mean()) if counts.any() else float("nan")
+    return gaps[counts]
 
 
 def by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -241,7 +248,7 @@ def numbers_of_truth(arm: str, found: dict[int, dict[tuple[str, str | None], flo
         if not values:
             continue
         several = np.array(list(values.values()))
-        within: Range = (0.0, MOST) if quantity.startswith(VIEWS) else SHARE
+        within: Range = (0.0, MOST) if quantity.startswith(VIEWS) else (0.0, None) if quantity == PAIRS else SHARE
         over = level_interval(several, within)
         low, high = auc_interval(several) if quantity.startswith("auc") else (over.low, over.high)
         rows += [Number(NAME, quantity, arm, v, None, None, 1, "networks", s, filling) for s, v in values.items()]
@@ -252,11 +259,14 @@ def numbers_of_truth(arm: str, found: dict[int, dict[tuple[str, str | None], flo
 def areas(told: Told, name: str) -> dict[str, Figure]:
     """The area under the curve, with each filling."""
     rows = {filling: [row for row in select(told, NAME, AUC) if row["filling"] == filling] for filling in FILLINGS}
-    return {
+    panels = {
         FILLED[filling]: dots(told, name, own, "area under the curve", (0.5, "by chance"))
         for filling, own in rows.items()
         if own
     }
+    for figure in panels.values():
+        figure.axes[0].set_xlim(-0.02, 1.02)
+    return panels
 
 
 KNOWN_VIEWS = Measure(
