@@ -28,7 +28,7 @@ from whymask.studies.config import resolve_study
 from whymask.studies.final import add_final, is_wanted, planned
 from whymask.studies.given import check_given, interpolation_of, square_of
 from whymask.studies.growth import begun_with, grown, note_growth
-from whymask.studies.hours import Deadline, fit_hours, seconds_timed
+from whymask.studies.hours import Deadline, check_hours, fit_hours, seconds_timed
 from whymask.studies.own import at_equal_operations, check_as_dear, study_encoder
 from whymask.studies.pace import lags
 from whymask.studies.page import write_study_page
@@ -85,6 +85,7 @@ def study(
     asked = with_method(settings or StudySettings(), keywords | ({"method": named[0]} if named else {}))
     asked = with_threads(asked)
     check_cluster(asked, cells)
+    check_hours(hours)
     if not plan:
         check_folder(Path(out))
     began = time.monotonic()
@@ -104,6 +105,8 @@ def study(
             check_as_dear(fitted)
             runner = replace(runner, config=fitted)
             deadline = Deadline(began, hours, after) if cluster is None and cells is None else None
+        for lag in lags(runner):
+            say(f"warning: {lag}")
         everything = list(all_cells(runner.config))
         mine = share_of(everything, cells)
         if plan:
@@ -181,8 +184,8 @@ def _resolve(context: Context, asked: StudySettings, out: Path) -> Runner:
         context.labelled_rows(budget, config.first_seed)
     _check_fits(runner)
     check_as_dear(config)
-    for warning in [*prepared.doubts(), *lags(runner)]:
-        say(f"warning: {warning}")
+    for doubt in prepared.doubts():
+        say(f"warning: {doubt}")
     return runner
 
 
