@@ -47,6 +47,8 @@ from whymask.tasks.budgets import auto_budgets_text
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
 
+WEIGHTS_OF = "weights of "
+
 
 def study(
     data: Any,
@@ -186,6 +188,12 @@ def _resolve(context: Context, asked: StudySettings, out: Path) -> Runner:
     check_as_dear(config)
     for doubt in prepared.doubts():
         say(f"warning: {doubt}")
+    for start in config.given:
+        if seen := start.test_images_seen(prepared):
+            say(
+                f"warning: {start.asked}: {seen:,} of {len(prepared.test):,} test images were in its pretraining, and "
+                "in no other; pretrain it without them, or take its numbers for too good"
+            )
     return runner
 
 
@@ -208,6 +216,7 @@ def _begin(runner: Runner, hours: float | None) -> RunFolder:
     context, out = runner.context, runner.out
     config = {"settings": runner.config.to_dict(), "fingerprint": context.fingerprint, "hours": hours}
     config |= sources(runner.config.encoder.name, runner.config.augment)
+    config |= {f"{WEIGHTS_OF}{start.arm}": start.digest for start in runner.config.given}
     folder = RunFolder.open(out, config, context.provenance(), read=partial(_as_before, config), mend=True)
     note_growth(folder, config)
     save_samples(out, context.prepared)
@@ -217,9 +226,9 @@ def _begin(runner: Runner, hours: float | None) -> RunFolder:
 
 
 def _as_before(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
-    """`stored`, config.json of a study, with the share to test on, where it is of before that was a setting, and with
-    the seeds and budgets that were added since."""
-    there = stored["config"]
+    """`stored`, config.json of a study, with the share to test on and digests of given weights, where it is of before
+    these were kept, and with the seeds and budgets that were added since."""
+    there = {name: digest for name, digest in config.items() if name.startswith(WEIGHTS_OF)} | stored["config"]
     if "test_share" in config["settings"]["data"]:
         there["settings"]["data"] = {"test_share": USUAL_SHARE} | there["settings"]["data"]
     return grown(there, config)
