@@ -153,6 +153,12 @@ def hashes_seen(origin: Path | None) -> np.ndarray | None:
     return None if record is None else hashes_seen(origin_of(run, record))
 
 
+def test_images_seen(origin: Path, prepared: Prepared) -> int:
+    """How many test images are equal to one that the run of `origin` was pretrained on; 0 where nothing says."""
+    seen = hashes_seen(origin)
+    return 0 if seen is None else int(np.isin(prepared.images.hashes[prepared.test], seen).sum())
+
+
 def _record_of(folder: Path) -> RunRecord | None:
     """What a run is; None for a checkpoint, or an encoder alone."""
     return read_record(folder) if is_run(folder) and (folder / "config.json").exists() else None
