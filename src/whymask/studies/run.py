@@ -160,7 +160,7 @@ def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
             multiple_of=square_of(asked),
             interpolation=interpolation_of(asked),
             reader=reader,
-            fits=partial(check_given, asked),
+            fits=lambda prep, task: check_given(asked, prep),
             say=say,
             progress=Decoding(),
         )
