@@ -32,6 +32,7 @@ def few_images():
         patch.setattr(growth, "IMAGES", 60)
         patch.setattr(growth, "KERNELS", 3)
         patch.setattr("whymask.theory.lab.PLAIN_STEPS", 20)
+        patch.setattr("whymask.theory.claims.robustness.IMAGES", 6)
         yield
 
 
@@ -57,7 +58,7 @@ def test_every_claim_is_a_row_of_the_schema(everything):
     ids = [claim["id"] for claim in written["claims"]]
     assert list(dict.fromkeys(ids)) == list(CLAIMS)
     assert {id for id in ids if ids.count(id) == 3} == OF_CLOCKS
-    assert {id for id in ids if ids.count(id) == 2} == {"masks"}
+    assert {id for id in ids if ids.count(id) == 2} == {"masks", "robustness"}
     for claim in written["claims"] + written["controls"]:
         assert set(claim) == KEYS
         assert claim["rows"] and all(row["what"] for row in claim["rows"])

@@ -179,9 +179,13 @@ class Lab:
             lambda network, seeds: training.run(network, objective(seeds), self.images(seeds), self.features),
         )
 
-    def read_out(self) -> Trained:
-        """Frozen random kernels with a learned head."""
-        return self._trained("frozen-random", self.start, self._read_out)
+    def read_out(self, start: Start = "random") -> Trained:
+        """Frozen kernels with a learned head."""
+        return self.headed(start, self._beginning(start))
+
+    def headed(self, name: str, kernels: Callable[[Sequence[int]], Network]) -> Trained:
+        """Frozen kernels of one's own, (S, K, d) as a function of the seeds, with a learned head."""
+        return self._trained(f"frozen-{name}", kernels, self._read_out)
 
     def _beginning(self, start: Start) -> Callable[[Sequence[int]], Network]:
         """The kernels that training begins with, as a function of the seeds; pretrained ones are made now."""
@@ -260,6 +264,10 @@ class Lab:
             return {key: numpy(tensor) for key, tensor in arrays.items()} | {"seconds": seconds}
 
         return self._as_trained(self.store.get(f"{self.name}/{name}", self.seeds, self.at_once, compute))
+
+    def kept(self, name: str, compute: Callable[[list[int]], Arrays]) -> Arrays:
+        """What is measured of each seed at some cost, seeds first; made once."""
+        return self.store.get(f"{self.name}/{name}", self.seeds, self.at_once, compute)
 
     def known(self, name: str) -> Trained | None:
         """What is trained under this name, if all seeds are."""

@@ -16,6 +16,7 @@ from whymask.theory.claims.places import PLACES
 from whymask.theory.claims.purity import PURITY
 from whymask.theory.claims.reconstruction import RECONSTRUCTION
 from whymask.theory.claims.retention import RETENTION
+from whymask.theory.claims.robustness import ROBUSTNESS
 from whymask.theory.claims.scale import SCALE
 from whymask.theory.claims.supervised_lottery import SUPERVISED_LOTTERY
 
@@ -36,6 +37,7 @@ CLAIMS: dict[str, Claim] = {
     "augmentation": AUGMENTATION,
     "norms": NORMS,
     "places": PLACES,
+    "robustness": ROBUSTNESS,
 }
 """By the ids of claims.json, in the order of the page."""
 
