@@ -26,7 +26,7 @@ from whymask.flags import flags_of
 from whymask.methods import METHODS
 from whymask.mistakes import understood
 from whymask.studies.advice import advice_text
-from whymask.theory.claims import frozen, growth, robustness
+from whymask.theory.claims import frozen, growth, ratios, robustness
 from whymask.usage import common
 
 ROOT = Path(__file__).parents[1]
@@ -253,6 +253,7 @@ def test_the_documented_commands_and_code_run_as_written(
     monkeypatch.setattr(frozen, "GRID", frozen.GRID[::22])
     monkeypatch.setattr(growth, "IMAGES", 40)
     monkeypatch.setattr(robustness, "IMAGES", 4)
+    monkeypatch.setattr(ratios, "WIDTHS", (20, 150))
     monkeypatch.setitem(METHODS, "low-pass", METHODS["mae"])  # so that the README's own is gone afterwards
     torch.set_num_threads(1)
 

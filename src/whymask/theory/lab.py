@@ -150,6 +150,16 @@ class Lab:
             lambda network, seeds: descent.run(network, objective, self.images(seeds, True), self.features),
         )
 
+    def on_own_clocks(self, name: str, objective: Callable[[Sequence[int]], Trainable]) -> Trained:
+        """Kernels after pretraining on own clocks by another objective, which is made for the seeds."""
+        s = self.regime
+        descent = OwnClock(s.horizon, relative_step=s.own_step, batches=s.together)
+        return self._trained(
+            f"own-{name}",
+            self.start,
+            lambda network, seeds: descent.run(network, objective(seeds), self.images(seeds, True), self.features),
+        )
+
     def reconstructed(self, placed: bool = False) -> Trained:
         """Kernels and a free decoder, or one of each place if `placed`, after pixel reconstruction by Adam."""
         s = self.regime

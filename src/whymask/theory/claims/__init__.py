@@ -16,6 +16,7 @@ from whymask.theory.claims.norms import NORMS
 from whymask.theory.claims.optimisers import OPTIMISERS
 from whymask.theory.claims.places import PLACES
 from whymask.theory.claims.purity import PURITY
+from whymask.theory.claims.ratios import RATIOS
 from whymask.theory.claims.reconstruction import RECONSTRUCTION
 from whymask.theory.claims.retention import RETENTION
 from whymask.theory.claims.robustness import ROBUSTNESS
@@ -42,6 +43,7 @@ CLAIMS: dict[str, Claim] = {
     "optimisers": OPTIMISERS,
     "places": PLACES,
     "robustness": ROBUSTNESS,
+    "ratios": RATIOS,
 }
 """By the ids of claims.json, in the order of the page."""
 
