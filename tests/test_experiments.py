@@ -167,6 +167,10 @@ def test_trials_have_names_of_their_own_and_a_table_of_means() -> None:
         "| cnn | mae | 0.500 (1) |",
         "| cnn | scratch | 0.250 (2) |",
     ]
+    elsewhere = [row | {"data": "cifar10-jpeg", "balanced_accuracy": row["balanced_accuracy"] + 0.1} for row in rows]
+    elsewhere[-1]["balanced_accuracy"] = 0.28  # 0.3 of scratch there
+    ahead = defaults_table.ahead_of([*rows, *elsewhere, left_out], 1e13).splitlines()
+    assert ahead[4:] == ["| cnn | mae | 2 | +0.140 | -1.893 to +2.173 | 1 of 2 |"]
 
 
 def test_a_trial_costs_what_it_may_and_is_left_out_where_fine_tuning_costs_more(

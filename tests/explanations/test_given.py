@@ -172,3 +172,5 @@ def test_two_classifiers_are_explained_side_by_side(pictures: Path, tmp_path: Pa
     assert f"<td>{accuracy.value:.3f}<small>{accuracy.low:.3f} to {accuracy.high:.3f}, 20 images</small>" in beside
     with pytest.raises(WhymaskError, match="two were expected"):
         two_arms([given_run(names[0])])
+    with pytest.raises(WhymaskError, match="first was given twice; two networks were expected"):
+        two_arms([given_run(names[0])] * 2)

@@ -200,6 +200,8 @@ def two_arms(runs: list[Run]) -> tuple[dict[int, Run], dict[int, Run]]:
 
     Raises WhymaskError for other than two arms, or two runs of one arm and seed.
     """
+    if len(runs) == 2 and runs[0].folder == runs[1].folder:
+        raise WhymaskError(f"{runs[0].folder} was given twice; two networks were expected; give another one beside it")
     if len(runs) == 2 and runs[0].arm == runs[1].arm:
         first, second = (replace(run, arm=run.folder.name) for run in runs)
         if first.arm == second.arm:
