@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -170,6 +171,14 @@ def test_two_classifiers_are_explained_side_by_side(pictures: Path, tmp_path: Pa
     assert heads == ["quantity", "first", "second", "first - second"]
     accuracy = next(row for row in why.select(quantity="accuracy", arm="first", seed=None) if row.over == "images")
     assert f"<td>{accuracy.value:.3f}<small>{accuracy.low:.3f} to {accuracy.high:.3f}, 20 images</small>" in beside
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(WhymaskError, match="first has 5 outputs, none called c0"),
+    ):
+        patch.setattr("whymask.data.prepare.open_images", lambda *_, **__: pytest.fail("an image was decoded"))
+        images = np.zeros((8, 40, 40, 3), np.uint8)
+        named = {"x": images, "y": np.array(["c0", "okapi"] * 4)}
+        explain(names, named, out=tmp_path / "no", settings=settings)
     with pytest.raises(WhymaskError, match="two were expected"):
         two_arms([given_run(names[0])])
     with pytest.raises(WhymaskError, match="first was given twice; two networks were expected"):

@@ -10,8 +10,9 @@ import pytest
 
 from tiny import GLYPHS, tiny_settings
 from whymask import study
+from whymask.errors import WhymaskError
 from whymask.studies.cells import Cell, Runner
-from whymask.studies.hours import SLACK, Deadline
+from whymask.studies.hours import SLACK, Deadline, check_hours
 from whymask.studies.plan import Plan, Work, lasting, make_plan
 from whymask.studies.settings import SCRATCH
 from whymask.studies.timing import Times
@@ -98,6 +99,33 @@ def test_fewer_seeds_are_run_where_five_would_leave_nothing_to_pretraining(
     assert plan["parts"] == {"pretraining": pytest.approx(33)}
     plan = study(GLYPHS, out=tmp_path / "study", settings=asked, hours=0.1, plan=True)["plan"]
     assert plan["parts"] == {"pretraining": pytest.approx(55)}
+
+
+@pytest.mark.parametrize("hours", [0.0, -1.0, float("nan"), float("inf")])
+def test_hours_that_no_study_could_take_are_refused(hours: float, tmp_path: Path) -> None:
+    with pytest.raises(WhymaskError, match="expected a number of hours above 0"):
+        check_hours(hours)
+    with pytest.raises(WhymaskError, match="expected a number of hours above 0"):
+        study(tmp_path, out=tmp_path / "study", hours=hours)  # before an image is looked for
+    assert not (tmp_path / "study").exists()
+
+
+def test_that_a_run_is_short_is_told_of_the_epochs_that_hours_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(runner: Runner) -> list[str]:
+        return [f"so short as {runner.config.pretrain.epochs} epochs"]
+
+    def planned(runner: Runner, *args: Any) -> Plan:
+        return a_plan(Work("pretraining", "all", 0.0, 1.0))
+
+    monkeypatch.setattr(run_study, "seconds_timed", lambda hours: 0.0)
+    monkeypatch.setattr(run_study, "make_plan", planned)
+    monkeypatch.setattr(run_study, "lags", told)
+    study(GLYPHS, out=tmp_path / "study", settings=ONE, hours=0.01, plan=True)
+    said = capsys.readouterr().err
+    assert said.count("warning: so short as") == 1
+    assert f"so short as {ONE.pretrain.epochs} epochs" not in said
 
 
 def test_a_plan_counts_a_search_with_its_pretrainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

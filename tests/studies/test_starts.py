@@ -19,7 +19,7 @@ from tiny import GLYPHS, new_encoder, tiny_settings
 from whymask import cli, finetune, predict, study
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings
-from whymask.disk import read_json
+from whymask.disk import read_json, write_arrays, write_record
 from whymask.encoders import EncoderSettings, save_encoder
 from whymask.errors import WhymaskError
 from whymask.flags import flags_of
@@ -27,6 +27,7 @@ from whymask.methods.settings import SparKSettings
 from whymask.mistakes import method_of
 from whymask.stages.record import read_record
 from whymask.stages.settings import PretrainTrainingSettings
+from whymask.stages.start import POOL
 from whymask.studies.equal_compute import unequal_compute
 from whymask.studies.given import interpolation_of, square_of
 from whymask.studies.own import study_encoder
@@ -40,10 +41,13 @@ MEAN, STD = (0.25,), (0.5,)
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two starts: own/, a run's encoder that is scratch's of seed 0, and vit/, a folder as timm leaves it."""
+    """Two starts: own/, a run's encoder that is scratch's of seed 0, with 3 test images in its pool, and vit/, a folder
+    as timm leaves it."""
     root = tmp_path_factory.mktemp("weights")
-    prep = prepare(GLYPHS, DataSettings(), multiple_of=4).images.preprocessing
+    prepared = prepare(GLYPHS, DataSettings(), multiple_of=4)
+    prep = prepared.images.preprocessing
     save_encoder(new_encoder(EncoderSettings(width=4), prep.size, prep.channels), prep, root / "own")
+    write_arrays(root / "own" / POOL, {"hashes": prepared.images.hashes[prepared.test[:3]]})
     torch.manual_seed(1)
     net = timm.create_model("test_vit", num_classes=3, in_chans=1, img_size=32, patch_size=8)
     (root / "vit").mkdir()
@@ -58,10 +62,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study of one seed with all kinds of starts."""
     out = tmp_path_factory.mktemp("starts") / "study"
-    starts = ("scratch", "mae", f"init={weights / 'own'}", f"continue={weights / 'vit'}", f"frozen={weights / 'vit'}")
-    settings = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), scratch_long="none", starts=starts)
-    study(GLYPHS, out=out, settings=settings, explain=False)
+    study(GLYPHS, out=out, settings=all_kinds(weights), explain=False)
     return out
+
+
+def all_kinds(weights: Path) -> StudySettings:
+    starts = ("scratch", "mae", f"init={weights / 'own'}", f"continue={weights / 'vit'}", f"frozen={weights / 'vit'}")
+    return tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), scratch_long="none", starts=starts)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +107,35 @@ def test_a_frozen_start_keeps_its_weights_and_its_own_standardisation(out: Path,
     prep = read_json(out / "cells" / "frozen=vit-2-0" / "encoder" / "encoder.json")["preprocessing"]
     assert (tuple(prep["mean"]), tuple(prep["std"])) == (MEAN, STD)
     assert set(read_json(out / "cells" / "frozen=vit-2-0" / "result.json")["knn"]) >= {"accuracy", "balanced_accuracy"}
+
+
+def test_weights_whose_pretraining_saw_test_images_are_told_and_shown(
+    table: dict[str, Any], out: Path, weights: Path, tmp_path: Path, capsys: Any
+) -> None:
+    study(GLYPHS, out=tmp_path / "study", settings=all_kinds(weights), explain=False, plan=True)
+    tested = len(predictions(out / "cells" / "scratch-2-0"))
+    told = f"warning: --starts init={weights / 'own'}: 3 of {tested} test images were in its pretraining"
+    assert told in capsys.readouterr().err
+    seen = {name: row.get("test_images_seen") for name, row in table["setting"]["arms"].items()}
+    assert {name: count for name, count in seen.items() if count} == {"init=own": 3}
+    page = words_of((out / "report.html").read_text(encoding="utf-8"))
+    assert "3 of the test images were in its pretraining" in page
+
+
+def test_a_study_does_not_go_on_with_other_weights_of_the_same_name(out: Path, weights: Path, tmp_path: Path) -> None:
+    there, file = shutil.copytree(out, tmp_path / "study"), weights / "vit" / "model.safetensors"
+    before = file.read_bytes()
+    save_file({name: 2 * tensor for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(WhymaskError, match=r"weights of continue=vit: .* there, .* now"):
+        study(GLYPHS, out=there, settings=all_kinds(weights), explain=False)
+    file.write_bytes(before)
+    config = read_json(there / "config.json")
+    assert {name for name in config["config"] if name.startswith("weights of ")} == {
+        *("weights of init=own", "weights of continue=vit", "weights of frozen=vit")
+    }
+    earlier = {name: value for name, value in config["config"].items() if not name.startswith("weights of ")}
+    write_record(there / "config.json", config | {"config": earlier})
+    study(GLYPHS, out=there, settings=all_kinds(weights), explain=False)
 
 
 def test_images_are_of_whole_patches_of_every_start(weights: Path) -> None:

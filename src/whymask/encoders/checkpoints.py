@@ -6,6 +6,7 @@ by 1e-3 to 3e-3. Weights do not tell how many heads they were trained with: that
 beside them (encoder.json, config.json of timm or transformers).
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from timm.models import VisionTransformer, adapt_input_conv
 from timm.models.beit import Beit
 from timm.models.eva import Eva
 
+from whymask.disk import sha256_of
 from whymask.encoders.base import Encoder
 from whymask.encoders.described import NO_LICENCE, config_beside, described, licence_of
 from whymask.encoders.fetched import told
@@ -21,7 +23,7 @@ from whymask.encoders.files import DESCRIPTION, WEIGHTS, load_encoder, load_stri
 from whymask.encoders.names import project_of, to_timm
 from whymask.encoders.timm_names import sketch
 from whymask.encoders.transformers_names import State
-from whymask.encoders.weight_files import file_in, read_weights
+from whymask.encoders.weight_files import file_in, files_of, read_weights
 from whymask.errors import WhymaskError
 
 SETTINGS = {
@@ -78,6 +80,14 @@ def is_run(path: Path) -> bool:
     """Whether it is a run folder of whymask, or the encoder in one."""
     folder = path.parent if path.name == WEIGHTS else path
     return (folder / DESCRIPTION).exists() or (folder / "encoder" / DESCRIPTION).exists()
+
+
+def digest_of(path: Path) -> str:
+    """Of the weights at `path`, of a run or a checkpoint: others have another."""
+    folder = path.parent if path.name == WEIGHTS else path
+    kept = [file for file in (folder / WEIGHTS, folder / "encoder" / WEIGHTS) if file.exists()]
+    files = kept[:1] if is_run(path) else files_of(path)
+    return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
 
 
 def _load_run(encoder: Encoder, folder: Path) -> str:

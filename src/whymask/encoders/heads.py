@@ -40,9 +40,10 @@ def head_of(path: Path, width: int) -> tuple[Tensor, Tensor]:
     return weight, torch.zeros(len(weight)) if bias is None else bias.float()
 
 
-def check_head(path: Path) -> None:
-    """Raise WhymaskError where the weights at `path` have no head."""
-    _heads(without_prefixes(read_weights(file_in(path), device="meta")[0]), path)
+def count_outputs(path: Path) -> int:
+    """Of the head in the weights at `path`. Raises WhymaskError where they have none."""
+    state = without_prefixes(read_weights(file_in(path), device="meta")[0])
+    return len(state[_heads(state, path)[0]])
 
 
 def _heads(state: State, path: Path) -> list[str]:

@@ -40,8 +40,9 @@ class EncoderSettings:
     name: Annotated[str, tyro.conf.arg(name="encoder")] = "auto"
     """"vit" (Dosovitskiy et al., arXiv 2010.11929), "cnn" (plain, 3x3 convolutions), "two-layer" (the paper's own,
     arXiv 2206.03826); the name of a timm network, such as resnet18, convnextv2_atto or vit_tiny_patch16_224 ("whymask
-    list" says which can be pretrained); or "auto": the CNN, which is the kind of network of the paper's theory, learns
-    from few labels and runs on a CPU, or what the method fits where that is not the CNN."""
+    list" says which can be pretrained); or "auto": the CNN, which is the kind of network of the paper's theory, runs on
+    a CPU, and in trials was shown to be behind nothing that was tried (docs/results/defaults), or what the method fits
+    where that is not the CNN."""
     width: int | None = None
     """ViT: token width, 192 when not given. CNN: channels of the first layer, 32 when not given. Two-layer:
     kernels, 256 when not given. A timm name has its own; of a Swin the first stage's can be given."""

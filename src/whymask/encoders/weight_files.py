@@ -25,6 +25,14 @@ def file_in(path: Path) -> Path:
     return next((path / name for name in (WHOLE[0], SHARDS, *WHOLE[1:]) if (path / name).exists()), path / WHOLE[0])
 
 
+def files_of(path: Path) -> list[Path]:
+    """The files of tensors at `path`, a checkpoint: one, or the shards that an index names."""
+    file = file_in(path)
+    if file.name != SHARDS:
+        return [file]
+    return [file.parent / str(name) for name in sorted(set(read_json(file).get("weight_map", {}).values()))]
+
+
 def read_weights(file: Path, device: str = "cpu") -> tuple[State, dict[str, str]]:
     """The tensors in `file` and its metadata. On the device "meta" shapes alone are read.
 
@@ -62,8 +70,8 @@ def _read_safetensors(file: Path, device: str) -> tuple[State, dict[str, str]]:
 
 def _read_shards(index: Path, device: str) -> tuple[State, dict[str, str]]:
     state: State = {}
-    for name in sorted(set(read_json(index).get("weight_map", {}).values())):
-        state |= read_weights(index.parent / str(name), device)[0]
+    for file in files_of(index):
+        state |= read_weights(file, device)[0]
     return state, {}
 
 

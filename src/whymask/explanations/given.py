@@ -12,7 +12,7 @@ from whymask.encoders import EncoderSettings, config_class
 from whymask.encoders.checkpoints import is_run
 from whymask.encoders.described import Described, described, described_as, moments_for
 from whymask.encoders.fetched import fetched
-from whymask.encoders.heads import check_head, head_of, outputs_for, outputs_of, reads_normed_mean
+from whymask.encoders.heads import count_outputs, head_of, outputs_for, outputs_of, reads_normed_mean
 from whymask.encoders.settings import is_name, network_and_file
 from whymask.encoders.weight_files import file_in
 from whymask.errors import WhymaskError
@@ -22,7 +22,7 @@ from whymask.stages.classify import Classifier
 from whymask.stages.record import GIVEN, RunRecord
 from whymask.stages.speaking import is_study
 from whymask.stages.start import Start
-from whymask.tasks import Classification
+from whymask.tasks import Classification, Task
 
 WHOLE_STRIDE = 32
 """Of a CNN, without dilation."""
@@ -34,23 +34,28 @@ class GivenRun(Run):
     are called as their classes."""
 
     start: Start
+    outputs: int
+
+    def chosen(self, task: Task) -> list[int]:
+        """Which of its outputs the classes are. Raises WhymaskError where no output is called as a class."""
+        if not isinstance(task, Classification):
+            raise WhymaskError(
+                f"the labels make a {task.text()}; to explain {self.arm}, which was not trained here, images of one "
+                "class each were expected"
+            )
+        with _named(self.arm):
+            called = outputs_of(self.folder, self.outputs)
+        return outputs_for(task.names, called, self.arm)
 
     def classifier(self, prepared: Prepared) -> Classifier:
         """Raises WhymaskError where its weights do not fit such images, or no output is called as a class."""
-        if not isinstance(prepared.task, Classification):
-            raise WhymaskError(
-                f"{prepared.name} has a {prepared.task.text()}; to explain {self.arm}, which was not trained here, "
-                "images of one class each were expected"
-            )
-        prep = prepared.images.preprocessing
+        prep, chosen = prepared.images.preprocessing, self.chosen(prepared.task)
         with _named(self.arm):
             encoder = self.start.build(prepared, seed=0)
             if (moments := moments_for(self.start.about.moments, prep.channels)) is not None:
                 encoder.transform = replace(prep, mean=moments[0], std=moments[1])
             weight, bias = head_of(self.folder, encoder.dim)
-            called = outputs_of(self.folder, len(weight))
-        chosen = outputs_for(prepared.classes, called, self.arm)
-        say(f"{self.arm}: of its {len(weight):,} outputs the {len(chosen)} that are the images' classes are asked")
+        say(f"{self.arm}: of its {self.outputs:,} outputs the {len(chosen)} that are the images' classes are asked")
         classifier = Classifier(encoder, len(chosen))
         with torch.no_grad():
             classifier.head.weight.copy_(weight[chosen])
@@ -77,7 +82,6 @@ def given_run(name: str) -> GivenRun:
                 f"{about.unknown or 'nothing beside the weights says of which network they are'}; say it as "
                 f"NETWORK={name}, with timm's name of it, such as resnet50={name}"
             )
-        check_head(path)
         return GivenRun(
             folder=path,
             arm=_short(name),
@@ -86,6 +90,7 @@ def given_run(name: str) -> GivenRun:
             origin=None,
             task=None,
             start=Start(path, _as_trained(about, path), None, about),
+            outputs=count_outputs(path),
         )
 
 

@@ -29,6 +29,7 @@ from whymask.progress import Decoding, say
 from whymask.runs import RunFolder
 from whymask.stages.context import Context
 from whymask.stages.speaking import reader_left_out
+from whymask.tasks import Task
 from whymask.training.device import make_fabric
 
 
@@ -114,9 +115,15 @@ def _opened(given: Sequence[str], cells: Sequence[str]) -> list[Run]:
 
 def _prepared(runs: Sequence[Run], data: Any, asked: DataSettings, reader: Reader | None) -> Prepared:
     """The images as the runs see them: as the first that was trained here, else as the first."""
+
+    def answers(task: Task) -> None:
+        for run in runs:
+            if isinstance(run, GivenRun):
+                run.chosen(task)
+
     first = next((run for run in runs if not isinstance(run, GivenRun)), runs[0])
     if isinstance(first, GivenRun):
-        prepared = first.start.prepare(data, asked, reader)
+        prepared = first.start.prepare(data, asked, reader, answers)
         if prepared.test_share is None:
             return prepared
         say("nothing was trained on these images: all that have labels are test images")
@@ -125,7 +132,16 @@ def _prepared(runs: Sequence[Run], data: Any, asked: DataSettings, reader: Reade
     check_inherited(asked, seen, "the runs see")
     for line in [*inherited_text(seen, first.folder), *reader_left_out(first.folder, reader or asked.reader)]:
         say(line)
-    return prepare(data, asked, preprocessing=seen, like=first.fingerprint, reader=reader, say=say, progress=Decoding())
+    return prepare(
+        data,
+        asked,
+        preprocessing=seen,
+        like=first.fingerprint,
+        reader=reader,
+        fits=lambda prep, task: answers(task),
+        say=say,
+        progress=Decoding(),
+    )
 
 
 def _warn_of_unlike(runs: Sequence[Run]) -> None:

@@ -11,6 +11,7 @@ from whymask.data.prepare import Prepared
 from whymask.data.sources import Reader
 from whymask.disk import check_folder, read_arrays, write_arrays
 from whymask.encoders import resolve
+from whymask.encoders.build import DEFAULT, WHY_DEFAULT
 from whymask.errors import WhymaskError
 from whymask.functions import sources
 from whymask.keywords import with_keywords
@@ -37,7 +38,7 @@ from whymask.stages.settings import (
 from whymask.stages.short import lag_text, may_lag
 from whymask.stages.sizing import with_batch_size
 from whymask.stages.speaking import weights_of
-from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by
+from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by, test_images_seen
 from whymask.tasks.budgets import parse_budget
 from whymask.tasks.scores import scores_of
 from whymask.training.device import make_fabric
@@ -73,6 +74,8 @@ def pretrain(
     context = Context(fabric, prepared, settings.runtime.compile)
     prep = prepared.images.preprocessing
     encoder = resolve(fitting, prep.size, prep.channels)
+    if start.encoder.name == "auto" and encoder.name == DEFAULT:
+        say(f"encoder {DEFAULT} by default: {WHY_DEFAULT}")
     for note in encoder.notes(prep.size):
         say(note)
 
@@ -227,11 +230,8 @@ def probe(
 
 def warn_of_seen(origin: str | None, prepared: Prepared) -> None:
     """Say so when pretraining saw, without labels, images that are now test images."""
-    hashes = hashes_seen(None if origin is None else Path(origin))
-    if hashes is not None:
-        seen = int(np.isin(prepared.images.hashes[prepared.test], hashes).sum())
-        if seen:
-            say(f"warning: {seen:,} of {len(prepared.test):,} test images were in the pretraining of {origin}")
+    if origin is not None and (seen := test_images_seen(Path(origin), prepared)):
+        say(f"warning: {seen:,} of {len(prepared.test):,} test images were in the pretraining of {origin}")
 
 
 def _say_scores(prepared: Prepared, predictions: np.ndarray) -> None:

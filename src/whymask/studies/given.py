@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
-from whymask.data.prepare import Moments
+from whymask.data.prepare import Moments, Prepared
 from whymask.data.preprocessing import Preprocessing
 from whymask.encoders import Encoder, EncoderConfig, EncoderSettings, build_encoder, resolve
-from whymask.encoders.checkpoints import is_run, load_checkpoint
+from whymask.encoders.checkpoints import digest_of, is_run, load_checkpoint
 from whymask.encoders.described import described, moments_for
 from whymask.encoders.fetched import fetched
 from whymask.errors import WhymaskError
@@ -18,7 +18,7 @@ from whymask.methods import MethodConfig, asked_of, encoder_for, resolve_method
 from whymask.progress import say
 from whymask.stages.context import Context
 from whymask.stages.speaking import weights_of
-from whymask.stages.start import Start
+from whymask.stages.start import Start, test_images_seen
 from whymask.studies.own import study_encoder
 from whymask.studies.settings import INIT, StudySettings, Weights
 
@@ -53,6 +53,15 @@ class GivenStart:
     @property
     def asked(self) -> str:
         return f"--init {self.origin}" if self.arm == INIT else Weights(self.kind, self.origin).asked
+
+    @property
+    def digest(self) -> str:
+        """Of the weights, which stay as they are while the study lasts."""
+        return digest_of(Path(self.origin))
+
+    def test_images_seen(self, prepared: Prepared) -> int:
+        """How many of the study's test images the weights are known to be pretrained on, which no other arm saw."""
+        return test_images_seen(Path(self.origin), prepared)
 
     def seen_by(self, context: Context) -> Context:
         """The same images, standardised as the weights were trained to see them."""

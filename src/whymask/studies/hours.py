@@ -27,6 +27,12 @@ TIMED_SHARE, LONGEST_TIMED = 0.01, 20.0
 """Each network is timed for this share of the hours, at most so many seconds: other work comes and goes."""
 
 
+def check_hours(hours: float | None) -> None:
+    """Raises WhymaskError for what is no time that a study could take."""
+    if hours is not None and not 0 < hours < math.inf:
+        raise WhymaskError(f"--hours {hours:g}: expected a number of hours above 0, such as 2 or 0.5")
+
+
 def fewest_epochs(images: int) -> int:
     """Pretraining below this says nothing of pretraining: 20,000 image passes, or 10 epochs where that is less."""
     return max(1, min(FEWEST_EPOCHS, math.ceil(FEWEST_PASSES / images)))

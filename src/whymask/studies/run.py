@@ -12,6 +12,7 @@ from whymask.data.prepare import prepare
 from whymask.data.sources import Reader
 from whymask.data.splits import USUAL_SHARE
 from whymask.disk import check_folder, write_csv, write_record
+from whymask.encoders.build import DEFAULT, WHY_DEFAULT
 from whymask.errors import BusyError
 from whymask.functions import sources
 from whymask.methods import SETTINGS
@@ -28,7 +29,7 @@ from whymask.studies.config import resolve_study
 from whymask.studies.final import add_final, is_wanted, planned
 from whymask.studies.given import check_given, interpolation_of, square_of
 from whymask.studies.growth import begun_with, grown, note_growth
-from whymask.studies.hours import Deadline, fit_hours, seconds_timed
+from whymask.studies.hours import Deadline, check_hours, fit_hours, seconds_timed
 from whymask.studies.own import at_equal_operations, check_as_dear, study_encoder
 from whymask.studies.pace import lags
 from whymask.studies.page import write_study_page
@@ -46,6 +47,8 @@ from whymask.studies.why import explain_study
 from whymask.tasks.budgets import auto_budgets_text
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
+
+WEIGHTS_OF = "weights of "
 
 
 def study(
@@ -85,6 +88,7 @@ def study(
     asked = with_method(settings or StudySettings(), keywords | ({"method": named[0]} if named else {}))
     asked = with_threads(asked)
     check_cluster(asked, cells)
+    check_hours(hours)
     if not plan:
         check_folder(Path(out))
     began = time.monotonic()
@@ -104,6 +108,8 @@ def study(
             check_as_dear(fitted)
             runner = replace(runner, config=fitted)
             deadline = Deadline(began, hours, after) if cluster is None and cells is None else None
+        for lag in lags(runner):
+            say(f"warning: {lag}")
         everything = list(all_cells(runner.config))
         mine = share_of(everything, cells)
         if plan:
@@ -154,7 +160,7 @@ def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
             multiple_of=square_of(asked),
             interpolation=interpolation_of(asked),
             reader=reader,
-            fits=partial(check_given, asked),
+            fits=lambda prep, task: check_given(asked, prep),
             say=say,
             progress=Decoding(),
         )
@@ -172,6 +178,8 @@ def _resolve(context: Context, asked: StudySettings, out: Path) -> Runner:
     if asked.budgets is None:
         say(auto_budgets_text(prepared.stock))
     say(resolution_text(prepared, config.metric, smallest_difference(prepared, config.metric)))
+    if asked.encoder.name == "auto" and config.encoder.name == DEFAULT:
+        say(f"encoder {DEFAULT} by default: {WHY_DEFAULT}")
     for note in config.encoder.notes(context.preprocessing.size):
         say(note)
     for budget in config.budgets:
@@ -181,8 +189,14 @@ def _resolve(context: Context, asked: StudySettings, out: Path) -> Runner:
         context.labelled_rows(budget, config.first_seed)
     _check_fits(runner)
     check_as_dear(config)
-    for warning in [*prepared.doubts(), *lags(runner)]:
-        say(f"warning: {warning}")
+    for doubt in prepared.doubts():
+        say(f"warning: {doubt}")
+    for start in config.given:
+        if seen := start.test_images_seen(prepared):
+            say(
+                f"warning: {start.asked}: {seen:,} of {len(prepared.test):,} test images were in its pretraining, and "
+                "in no other; pretrain it without them, or take its numbers for too good"
+            )
     return runner
 
 
@@ -205,6 +219,7 @@ def _begin(runner: Runner, hours: float | None) -> RunFolder:
     context, out = runner.context, runner.out
     config = {"settings": runner.config.to_dict(), "fingerprint": context.fingerprint, "hours": hours}
     config |= sources(runner.config.encoder.name, runner.config.augment)
+    config |= {f"{WEIGHTS_OF}{start.arm}": start.digest for start in runner.config.given}
     folder = RunFolder.open(out, config, context.provenance(), read=partial(_as_before, config), mend=True)
     note_growth(folder, config)
     save_samples(out, context.prepared)
@@ -214,9 +229,9 @@ def _begin(runner: Runner, hours: float | None) -> RunFolder:
 
 
 def _as_before(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
-    """`stored`, config.json of a study, with the share to test on, where it is of before that was a setting, and with
-    the seeds and budgets that were added since."""
-    there = stored["config"]
+    """`stored`, config.json of a study, with the share to test on and digests of given weights, where it is of before
+    these were kept, and with the seeds and budgets that were added since."""
+    there = {name: digest for name, digest in config.items() if name.startswith(WEIGHTS_OF)} | stored["config"]
     if "test_share" in config["settings"]["data"]:
         there["settings"]["data"] = {"test_share": USUAL_SHARE} | there["settings"]["data"]
     return grown(there, config)

@@ -62,7 +62,9 @@ def _network(runner: Runner, arm: str) -> dict[str, Any]:
     new = partial(build_encoder, runner.config.encoder, prep.size, prep.channels, seed)
     encoder = new() if start is None else start.build(prep, seed)
     weights = sum(parameter.numel() for parameter in encoder.parameters())
-    return {"network": encoder.timm_name, "parameters": weights, "weights": encoder.origin}
+    seen = 0 if start is None else start.test_images_seen(runner.context.prepared)
+    shown = {"network": encoder.timm_name, "parameters": weights, "weights": encoder.origin}
+    return shown | ({"test_images_seen": seen} if seen else {})
 
 
 def save_samples(out: Path, prepared: Prepared) -> None:
