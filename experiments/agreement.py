@@ -29,10 +29,10 @@ from whymask.explanations.evidence import means_of
 from whymask.explanations.fill import FILLINGS, fillers
 from whymask.explanations.measures.features import features_alone, recognised
 from whymask.explanations.measures.interactions import effective_count, interactions, masked_values
+from whymask.explanations.measures.known_views import auc, auc_interval, by_class
 from whymask.explanations.measures.views import count_views
 from whymask.explanations.networks import Member
 from whymask.explanations.regions import regions
-from whymask.intervals import clopper_pearson, level_interval
 from whymask.progress import say
 from whymask.randomness import numpy_generator
 from whymask.stages.classify import ClassifierJob, load_classifier, train_classifier
@@ -45,8 +45,6 @@ from whymask.training.settings import RuntimeSettings
 OUT = Path("runs/agreement")
 RESULT = Path("docs/results/why/agreement.json")
 NETWORKS = 20
-ALIKE = 0.05
-"""Difference in accuracy within which two classes are recognised alike."""
 ENCODERS = {"cnn": EncoderSettings("cnn"), "vit": EncoderSettings("vit", width=64, depth=3, heads=2, patch=4)}
 
 
@@ -125,27 +123,6 @@ def measured(network: Member, images: Tensor, labels: Tensor, interaction_images
     return found
 
 
-def auc(scores: np.ndarray, two: np.ndarray, accuracy: np.ndarray | None = None) -> float:
-    """Of the pairs of a class that is `two` and one that is not, in what share the first scores higher (ties: half).
-
-    With `accuracy` (classes,), of the pairs whose accuracies differ by no more than `ALIKE`. NaN without such pairs. A
-    class without a score, since the network says it of a blank image too, is left out.
-    """
-    first, second = np.meshgrid(np.flatnonzero(two), np.flatnonzero(~two), indexing="ij")
-    gaps = scores[first] - scores[second]
-    counts = ~np.isnan(gaps)
-    if accuracy is not None:
-        counts &= np.abs(accuracy[first] - accuracy[second]) <= ALIKE
-    return float(((1 + np.sign(gaps[counts])) / 2).mean()) if counts.any() else float("nan")
-
-
-def by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Mean of each class's images that count; NaN where none does."""
-    labels, counts = labels[: len(values)], ~np.isnan(values)
-    own = [values[counts & (labels == c)] for c in range(classes)]
-    return np.array([part.mean() if len(part) else np.nan for part in own])
-
-
 def agreement(network: Member, truth: Truth, images: int, interaction_images: int) -> dict[str, float]:
     """The AUC of each measure in one network, and of accuracy itself; its accuracy on both kinds of classes.
 
@@ -182,7 +159,7 @@ def summary(rows: list[dict[str, float]], encoder: str) -> list[dict[str, Any]]:
     for name in (*(f"{m}, {f}" for f in FILLINGS for m in ("views", "interactions")), "accuracy"):
         measure, _, filling = name.partition(", ")
         found = columns[name][~np.isnan(columns[name])]
-        low, high = _interval(found)
+        low, high = auc_interval(found)
         told: dict[str, Any] = {
             "measure": measure,
             "filling": filling or None,
@@ -194,13 +171,6 @@ def summary(rows: list[dict[str, float]], encoder: str) -> list[dict[str, Any]]:
             told["auc_all_pairs"] = float(np.nanmean(columns[f"{name}, all pairs"]))
         table.append(told | truth)
     return table
-
-
-def _interval(aucs: np.ndarray) -> tuple[float | None, float | None]:
-    if (aucs == 1).all():
-        return clopper_pearson(len(aucs), len(aucs))
-    over = level_interval(aucs)
-    return over.low, over.high
 
 
 def main(networks: int = NETWORKS, epochs: int = 20, images: int = 500, interaction_images: int = 200) -> None:

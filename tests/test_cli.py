@@ -26,6 +26,7 @@ from whymask.flags import flags_of
 from whymask.methods import METHODS
 from whymask.mistakes import understood
 from whymask.studies.advice import advice_text
+from whymask.theory.claims import frozen, growth
 from whymask.usage import common
 
 ROOT = Path(__file__).parents[1]
@@ -249,6 +250,8 @@ def test_the_documented_commands_and_code_run_as_written(
         np.save(tmp_path / "scans" / f"{i}.npy", np.random.default_rng(i).integers(0, 255, (16, 16), dtype=np.uint8))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("whymask.stages.settings.PretrainTrainingSettings.epochs_for", lambda self, images: 1)
+    monkeypatch.setattr(frozen, "GRID", frozen.GRID[::22])
+    monkeypatch.setattr(growth, "IMAGES", 40)
     monkeypatch.setitem(METHODS, "low-pass", METHODS["mae"])  # so that the README's own is gone afterwards
     torch.set_num_threads(1)
 

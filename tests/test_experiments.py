@@ -34,7 +34,9 @@ from pages import shares_in_percent
 from tiny import GLYPHS
 from whymask import cli
 from whymask.data.composite_settings import parse_composites
+from whymask.disk import read_json
 from whymask.encoders import resolve
+from whymask.encoders.build import WHY_DEFAULT
 from whymask.intervals import mean_interval
 from whymask.methods import METHODS, resolve_method
 from whymask.studies.settings import StudySettings
@@ -167,6 +169,18 @@ def test_trials_have_names_of_their_own_and_a_table_of_means() -> None:
         "| cnn | mae | 0.500 (1) |",
         "| cnn | scratch | 0.250 (2) |",
     ]
+    elsewhere = [row | {"data": "cifar10-jpeg", "balanced_accuracy": row["balanced_accuracy"] + 0.1} for row in rows]
+    elsewhere[-1]["balanced_accuracy"] = 0.28  # 0.3 of scratch there
+    ahead = defaults_table.ahead_of([*rows, *elsewhere, left_out], 1e13).splitlines()
+    assert ahead[4:] == ["| cnn | mae | 2 | +0.140 | -1.893 to +2.173 | 1 of 2 |"]
+
+
+def test_the_reason_of_the_default_is_the_published_tables() -> None:
+    trials = read_json(Path(__file__).parents[1] / "docs" / "results" / "defaults" / "trials.json")["trials"]
+    ahead = defaults_table.ahead_of(trials, 1e13)
+    for row in ("resnet18 | scratch", "vit-96x4 | mae", "cnn | mae"):
+        by, interval = next(line for line in ahead.splitlines() if row in line).split(" | ")[3:5]
+        assert f"{by} ({interval})" in WHY_DEFAULT, row
 
 
 def test_a_trial_costs_what_it_may_and_is_left_out_where_fine_tuning_costs_more(

@@ -13,6 +13,7 @@ from torch import Tensor
 from whymask import ExplainSettings, StudySettings
 from whymask.data.settings import DataSettings
 from whymask.encoders import Encoder, EncoderSettings, build_encoder, resolve
+from whymask.explanations.settings import NAMES as MEASURES
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.tasks import Classification, Multilabel, Task
 from whymask.training.settings import RuntimeSettings
@@ -54,7 +55,9 @@ def new_encoder(asked: EncoderSettings, size: tuple[int, int] = (32, 32), channe
 
 def small_explanation() -> ExplainSettings:
     """Every measure, on few images."""
-    return ExplainSettings(test_images=20, interaction_images=8, regions=4, runtime=runtime())
+    return ExplainSettings(
+        measures=MEASURES, test_images=20, interaction_images=8, adversarial_images=8, regions=4, runtime=runtime()
+    )
 
 
 @cache

@@ -17,6 +17,7 @@ from rich.console import Console
 
 import whymask
 from whymask.data.settings import DataSettings, check_reader, check_there, default_store
+from whymask.encoders.settings import is_name, network_and_file
 from whymask.errors import WhymaskError
 from whymask.explanations.settings import ExplainSettings
 from whymask.exports.settings import Target
@@ -201,10 +202,17 @@ def explain(
         Positional,
         tyro.conf.arg(
             metavar="RUNS",
-            help="Fine-tuning runs of two arms (or cells), a seed each or several, or one study.",
+            help="Fine-tuning runs of two arms (or cells), a seed each or several, or one study. Or two classifiers "
+            "that were not trained here: timm's names with a tag, hf-hub:ORG/MODEL, folders or files with a head, "
+            "NETWORK=FILE.",
         ),
     ],
-    data: Annotated[str, tyro.conf.arg(help="The labelled images that the runs were trained and tested on.")],
+    data: Annotated[
+        str,
+        tyro.conf.arg(
+            help="The labelled images that the runs were trained and tested on, or whose classes the classifiers know."
+        ),
+    ],
     settings: Annotated[ExplainSettings, Flat],
     out: Path = Path("runs/why"),
     cell: tuple[str, ...] = (),
@@ -219,7 +227,7 @@ def explain(
         images: Show images on the page; --no-images for data that must not leave.
         names: Show file and class names on the page; --no-names for data that must not leave.
     """
-    begin("explain", data, out=out, runs=runs)
+    begin("explain", data, out=out, runs=[file for run in runs if not is_name(file := network_and_file(run)[1])])
     whymask.explain(runs, data, out=out, cells=cell, settings=settings, images=images, names=names)
 
 

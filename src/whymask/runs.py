@@ -80,7 +80,9 @@ def folder_with(name: str, path: Path) -> Path | None:
 
 def command() -> str:
     """The command line of this process, as one would type it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name  # python -m whymask
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def _processor() -> str:

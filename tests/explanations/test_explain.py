@@ -88,11 +88,11 @@ def test_every_number_has_its_interval_and_count(explained: Explanation) -> None
 
 
 def test_means_come_with_both_intervals(explained: Explanation) -> None:
-    for measure in ("interactions", "robustness"):
+    for measure in ("interactions", "robustness", "adversarial"):
         for arm in ("mae", "scratch", "mae - scratch", "mae - scratch-erased"):
             rows = [row for row in explained.select(measure=measure, arm=arm) if row.seed is None]
             assert {row.over for row in rows} == {"images", "seeds"}, (measure, arm)
-            assert {row.filling for row in rows} >= {"mean", "patches"}
+            assert measure == "adversarial" or {row.filling for row in rows} >= {"mean", "patches"}
 
 
 def test_shares_are_shares(explained: Explanation) -> None:
@@ -131,7 +131,7 @@ def test_the_same_call_trains_and_measures_nothing_again(
     explained: Explanation, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in explained.folder.rglob("*.safetensors")}
-    assert len(before) == 3 * 2  # encoder and head of two erased networks and one on shuffled labels
+    assert len(before) == 5 * 2  # encoder and head of two erased networks, one on shuffled labels, two of known views
     told = (explained.folder / "explain.json").read_bytes()
     again = explain(finished, GLYPHS, out=explained.folder, settings=SMALL)
     assert (explained.folder / "explain.json").read_bytes() == told
@@ -179,6 +179,7 @@ def test_two_runs_on_photos(runs: Path, pictures: Path, tmp_path: Path) -> None:
     assert "known of glyphs only" in notes and "different seeds" in notes
     assert all(row.count == 1 and row.low is None for row in found.numbers if row.over == "seeds")
     assert found.select(measure="interactions", quantity="found by") and found.warnings == []
+    assert "it needs 4 classes" in notes
     assert {conclusion.verdict for conclusion in found.conclusions} == {"open"}  # there is one seed
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from whymask.errors import WhymaskError
 from whymask.theory.data import MultiView, Sample, Samples
 from whymask.theory.network import SmoothedReLU
+from whymask.theory.overlapping import Overlapping
 
 CLEAN = MultiView(k=5, L=3, C_p=2, sigma=0.0, split="random", s=1.0)
 IMAGES = 4000
@@ -306,3 +307,25 @@ def test_over_budget_error_says_how_many_images_fit():
 def test_images_must_be_a_multiple_of_the_batch():
     with pytest.raises(WhymaskError, match="10 images do not divide into batches of 4"):
         samples(size=10)
+
+
+@pytest.mark.parametrize("k", [4, 5])
+def test_overlapping_features_have_their_cosine_with_one_of_another_class(k: int):
+    features = Overlapping(k=k, L=3, overlap=0.5).features
+    expected = torch.eye(k * 3, dtype=torch.float64)
+    for first in range(0, k - 1, 2):
+        for feature in range(3 * first, 3 * first + 3):
+            expected[feature, feature + 3] = expected[feature + 3, feature] = 0.5
+    torch.testing.assert_close(features @ features.T, expected, atol=1e-12, rtol=0)
+    assert torch.allclose(Overlapping(k=k, L=3, overlap=0.0).features, MultiView(k=k, L=3).features)
+
+
+def test_overlapping_images_are_those_of_their_features_and_the_rest_is_as_it_was():
+    given = MultiView(k=4, sigma=0.0, mu=0.3)
+    overlapping = Overlapping.of(given)
+    apart, there = draw(given, 50), draw(overlapping, 50)
+    coefficients = apart.patches @ given.features.float().T
+    torch.testing.assert_close(there.patches, coefficients @ overlapping.features.float(), atol=1e-5, rtol=0)
+    assert torch.equal(apart.labels, there.labels)
+    with pytest.raises(WhymaskError, match="overlap=1"):
+        Overlapping(overlap=1.0)

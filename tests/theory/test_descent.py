@@ -1,5 +1,7 @@
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,10 @@ from whymask import activations
 from whymask.theory import descent as descents
 from whymask.theory.data import MultiView, Sample, Samples
 from whymask.theory.descent import (
-    Adam,
     CommonClock,
     MiniBatchDescent,
     OwnClock,
+    PlainDescent,
     Trajectory,
     horizon_of,
     mean_gradients,
@@ -24,8 +26,9 @@ from whymask.theory.descent import (
 from whymask.theory.lab import Lab
 from whymask.theory.measures import captured
 from whymask.theory.network import Network, SmoothedReLU
-from whymask.theory.objectives import CrossEntropy, Gradients, PixelReconstruction, TeacherStudent
+from whymask.theory.objectives import CrossEntropy, Gradients, NormalisedTargets, PixelReconstruction, TeacherStudent
 from whymask.theory.regime import Regime
+from whymask.theory.rules import Adam, Momentum, Plain, Rule, within_norm
 
 DATA = MultiView(k=3, C_p=2, d=12)
 CLEAN = replace(DATA, sigma=0.0, split="equal")
@@ -129,7 +132,7 @@ def train(network: Network, samples: Samples) -> Trajectory:
 
 def reconstruct(network: Network, samples: Samples) -> Trajectory:
     decoder = network.kernels.mT.clone()
-    training = MiniBatchDescent({"kernels": 0.003, "decoder": 0.003}, epochs=30, adam=True)
+    training = MiniBatchDescent({"kernels": 0.003, "decoder": 0.003}, epochs=30, rule="adam")
     return training.run(network.having(decoder=decoder), PixelReconstruction(), samples, DATA.features)
 
 
@@ -296,12 +299,21 @@ def test_frozen_tensors_stay():
         assert unchanged == {frozen}
 
 
-def test_adam_equals_pytorch():
+@pytest.mark.parametrize(
+    ("rule", "of_torch"),
+    [
+        (Plain(), torch.optim.SGD),
+        (Momentum(), partial(torch.optim.SGD, momentum=0.9)),
+        (Adam(), torch.optim.Adam),
+    ],
+    ids=["plain", "momentum", "adam"],
+)
+def test_rules_of_descent_equal_pytorchs(rule: Rule, of_torch: Callable[..., torch.optim.Optimizer]):
     generator = torch.Generator().manual_seed(0)
     shapes = {"kernels": (2, 3, 4), "decoder": (2, 4, 3)}
     ours = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
     theirs = {name: tensor.clone().requires_grad_() for name, tensor in ours.items()}
-    adam, reference = Adam(), torch.optim.Adam(theirs.values(), lr=0.01)
+    reference = of_torch(theirs.values(), lr=0.01)
     for step in range(30):
         gradients = {
             name: (step % 7) * torch.randn(tensor.shape, generator=generator).double() for name, tensor in ours.items()
@@ -309,9 +321,39 @@ def test_adam_equals_pytorch():
         for name, tensor in theirs.items():
             tensor.grad = gradients[name].clone()
         reference.step()
-        ours = {name: ours[name] - 0.01 * step for name, step in adam(gradients).items()}
+        ours = {name: ours[name] - 0.01 * step for name, step in rule(gradients).items()}
         for name in ours:
             torch.testing.assert_close(ours[name], theirs[name].detach(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rule", "of_torch"),
+    [("momentum", partial(torch.optim.SGD, momentum=0.9)), ("adam", torch.optim.Adam)],
+)
+def test_plain_descent_by_a_rule_is_pytorchs_of_the_same_objective(
+    rule: Any, of_torch: Callable[..., torch.optim.Optimizer]
+):
+    """Of normalised targets, whose gradient is autograd's here."""
+    objective, samples, network = NormalisedTargets(0.5, 0.2, 0.01), images(), start()
+    path = PlainDescent(0.02, 12, rule=rule).run(network, objective, samples, DATA.features)
+    kernels = network.kernels.clone().requires_grad_()
+    reference = of_torch([kernels], lr=0.02)
+    for step in range(12):
+        reference.zero_grad()
+        objective.loss(network.having(kernels=kernels), samples[step]).sum().backward()
+        reference.step()
+    assert not torch.allclose(network.kernels, kernels, atol=1e-3)
+    torch.testing.assert_close(path.network.kernels, kernels.detach(), rtol=1e-9, atol=1e-12)
+
+
+def test_kernels_of_bounded_norm_are_the_nearest_ones():
+    kernels = torch.tensor([[[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]]])
+    torch.testing.assert_close(within_norm(kernels, 1.0), torch.tensor([[[0.6, 0.8], [0.3, 0.4], [0.0, 0.0]]]))
+    assert within_norm(kernels, math.inf) is kernels
+    for descent in (PlainDescent(5.0, 8, bound=0.3), CommonClock(math.inf, steps=60, bound=0.3)):
+        path = descent.run(start(), GROWING, images(), DATA.features)
+        lengths = path.network.kernels.norm(dim=2)
+        assert lengths.max() == pytest.approx(0.3) and (lengths <= 0.3 + 1e-12).all()
 
 
 def all_at_once(samples: Samples) -> Sample:
@@ -352,7 +394,7 @@ ENDING = {
     "common": (CommonClock(HORIZON, steps=400), GROWING),
     "common, to the last step": (CommonClock(HORIZON, steps=23), GROWING),
     "supervised": (MiniBatchDescent({"kernels": 2.0, "head": 2.0}, target=0.6, epochs=90), CrossEntropy()),
-    "pixels": (MiniBatchDescent({"kernels": 0.01, "decoder": 0.01}, epochs=30, adam=True), PixelReconstruction()),
+    "pixels": (MiniBatchDescent({"kernels": 0.01, "decoder": 0.01}, epochs=30, rule="adam"), PixelReconstruction()),
 }
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from whymask import WhymaskError
 from whymask.disk import read_json
 from whymask.theory import Lab, MultiView, Regime, TheorySettings, theory
-from whymask.theory.claims import CLAIMS, growth
+from whymask.theory.claims import CLAIMS, frozen, growth
 from whymask.theory.claims.coverage import captured_row
 from whymask.theory.claims.downstream import gain_row
 from whymask.theory.claims.ensembles import gain
@@ -32,6 +33,8 @@ def few_images():
         patch.setattr(growth, "IMAGES", 60)
         patch.setattr(growth, "KERNELS", 3)
         patch.setattr("whymask.theory.lab.PLAIN_STEPS", 20)
+        patch.setattr(frozen, "GRID", frozen.GRID[::22])
+        patch.setattr(frozen, "SEARCH", 1)
         yield
 
 
@@ -57,7 +60,7 @@ def test_every_claim_is_a_row_of_the_schema(everything):
     ids = [claim["id"] for claim in written["claims"]]
     assert list(dict.fromkeys(ids)) == list(CLAIMS)
     assert {id for id in ids if ids.count(id) == 3} == OF_CLOCKS
-    assert {id for id in ids if ids.count(id) == 2} == {"masks"}
+    assert {id for id in ids if ids.count(id) == 2} == {"masks", "optimisers"}
     for claim in written["claims"] + written["controls"]:
         assert set(claim) == KEYS
         assert claim["rows"] and all(row["what"] for row in claim["rows"])
@@ -318,6 +321,61 @@ def test_the_command_says_a_line_a_claim_and_counts_them(everything, capsys):
     (line,) = [line for line in said if line.startswith("coverage: ")]
     assert "own clock" in line and "; common clock" in line
     assert tally([claim["state"] for claim in table["claims"]]) in said
+
+
+CONTROL = {"frozen": [0.5] * 9, "matched": [0.8, 0.81] * 4}
+
+
+@pytest.mark.parametrize(
+    ("changed", "seeds", "found", "state", "trained"),
+    [
+        ({}, 7, 1, "holds", ["frozen", "pretrained", "matched"]),
+        ({}, 2, 0, "undecided", ["frozen", "pretrained", "matched"]),  # none are left to confirm
+        ({"frozen": [0.95] * 9}, 7, 0, "fails", ["frozen"]),  # it is decided: the rest is not trained
+        ({"pretrained": [0.85] * 9}, 7, 0, "fails", ["frozen", "pretrained"]),
+        ({"matched": [0.8, 0.81, 0.99, 0.8, 0.99, 0.8, 0.99]}, 7, 0, "fails", ["frozen", "pretrained", "matched"]),
+    ],
+)
+def test_a_setting_is_found_by_some_seeds_and_confirmed_by_others(changed, seeds, found, state, trained, monkeypatch):
+    accuracies = {**CONTROL, "pretrained": [1.0] * 9} | changed
+    asked = []
+
+    def measure(name, lab):
+        asked.append(name)
+        return np.array([accuracies[name][seed] for seed in lab.seeds]), 1.0
+
+    monkeypatch.setattr(frozen, "SEARCH", 2)
+    networks = {name: partial(measure, name) for name in ("frozen", "pretrained", "matched")}
+    monkeypatch.setattr(frozen, "GRID", frozen.GRID[1:2])
+    monkeypatch.setattr(frozen, "NETWORKS", networks)
+    monkeypatch.setattr(frozen, "_others", lambda of, lab: [])
+    (claim,) = frozen.frozen(Lab(small(), list(range(seeds))))
+    assert (claim.measured, claim.state) == (found, state)
+    assert asked[: len(trained)] == trained and len(asked) in (len(trained), 2 * len(trained))
+    assert (frozen.GRID[0].name in claim.rows[0]["what"]) == (state == "holds")
+
+
+def test_settings_of_the_search_are_multiples_of_the_regimes():
+    regime = Regime(MultiView(k=3, d=9, P=20), m=10)
+    one, other = frozen.Setting(1.0, 1, 1, "as drawn"), frozen.Setting(0.4, 3, 2, "overlapping features")
+    assert one.of(regime) == regime
+    there = other.of(regime)
+    assert (there.m, there.data.L, there.data.width, there.data.overlap) == (8, 4, 12, 0.5)
+    assert there.data.noise == pytest.approx(3 * 0.1 / 12**0.5)
+
+
+def test_a_head_by_least_squares_is_scikit_learns_ridge():
+    from sklearn.linear_model import Ridge
+
+    lab = Lab(small(precision="64"), [0, 1])
+    network, images = lab.start().of(slice(1, 2)), lab.images([1])
+    codes = np.concatenate([network.codes(batch)[0].numpy() for batch in images])
+    labels = np.concatenate([batch.labels[0].numpy() for batch in images])
+    centre, size = codes.mean(0), codes.std(0, ddof=1)
+    fitted = Ridge(len(codes) * frozen.RIDGES[1]).fit((codes - centre) / size, np.eye(3)[labels])
+    test = lab.tests["single"]
+    said = fitted.predict((network.codes(test)[0].numpy() - centre) / size).argmax(1)
+    assert frozen._by_ridge(lab)[1, 1] == pytest.approx((said == test.labels[0].numpy()).mean())
 
 
 def test_an_ensemble_gains_what_its_mean_output_gains():

@@ -177,7 +177,7 @@ def prepare(
     interpolation: str | None = None,
     like: str | None = None,
     reader: Reader | str | None = None,
-    fits: Callable[[Preprocessing], None] = lambda prep: None,
+    fits: Callable[[Preprocessing, Task], None] = lambda prep, task: None,
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
@@ -188,7 +188,8 @@ def prepare(
     `moments`: mean and std that are taken instead, where there is one for each channel; `interpolation`: by which
     images are resized, likewise.
     `like`: the `identity` of a run whose test images are to be these, unless other images or another share are given.
-    `fits`: asked before an image is decoded whether what is to see them fits; raises WhymaskError where not.
+    `fits`: asked before an image is decoded whether what is to see them, and say so, fits; raises WhymaskError where
+    not.
     `say` is told what was derived before anything slow begins. Raises WhymaskError where `data` cannot be used.
     """
     source = open_asked(data, config, reader)
@@ -212,7 +213,7 @@ def prepare(
     if (prep.low, prep.high) != (0.0, 255.0):
         say(f"values from {prep.low:,.6g} to {prep.high:,.6g} become 0 to 1; what lies outside is seen as the nearest")
     say(doubts.labels_text(source))
-    fits(prep)
+    fits(prep, source.task)
     form = form_for(source, prep, store, config.store_form, _form_of(like, prep))
     say(form_text(source, prep, store, form))
     images = open_images(source, prep, store, progress=progress, form=form)

@@ -91,11 +91,23 @@ def described(path: Path) -> Described:
         ) from error
 
 
+def described_as(name: str) -> Described:
+    """What timm says of its network `name`, and of the weights where it ends in a tag of theirs.
+
+    Raises WhymaskError for a name that timm does not have."""
+    network = name.partition(".")[0]
+    cfg = timm.models.get_pretrained_cfg(name) if timm.is_model(network) else None
+    if cfg is None:
+        raise WhymaskError(f"timm has no network {name}; check the name, by 'whymask list {network}'")
+    return _of_timm({"architecture": network, "pretrained_cfg": cfg.to_dict()})
+
+
 def _of_timm(about: dict[str, Any]) -> Described:
     network, cfg = about.get("model_args") or {}, about.get("pretrained_cfg") or {}
     name = about["architecture"]
     known = {setting.name for setting in fields(config_class(name))}
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in network.items()}
+    plain.pop("num_classes", None)
     net = sketch(name, **plain)
     settings: dict[str, Any] = {"patch": network.get("patch_size"), "output_stride": network.get("output_stride")}
     if "pool" in known:

@@ -85,7 +85,12 @@ def to_timm(state: State, net: Any, origin: Any) -> tuple[State, set[str]]:
         )
     state = without_prefixes(state)
     state = from_transformers(from_sparse(state), net, origin)
-    left_out = {key: match[1] or match[2] or "constants" for key in state if (match := NOT_ENCODER.match(key))}
+    own = net.state_dict()
+    left_out = {
+        key: match[1] or match[2] or "constants"
+        for key in state
+        if (match := NOT_ENCODER.match(key)) and key not in own  # a few have layers in their heads
+    }
     if not hasattr(net, "attn_pool") or net.attn_pool is None:
         left_out |= {key: "attn_pool" for key in state if key.startswith("attn_pool.")}
     state = {key: tensor for key, tensor in state.items() if key not in left_out}

@@ -1,6 +1,8 @@
 """What is asked of an encoder. Free of torch, so that the command line can tell its flags at once."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -11,6 +13,21 @@ HUB = "hf-hub:"
 """Before the name of a repository of the Hugging Face hub, as timm writes it."""
 OF_TIMM = r"[a-z][a-z0-9_]*(\d[a-z0-9_]*|\.\w+)"
 """What names of timm's weights look like: "resnet18.a1_in1k"."""
+
+NAMED = r"(?P<network>[a-z][a-z0-9_]*(\.\w+)?)=(?P<file>.+)"
+"""NETWORK=FILE: weights beside which nothing says of which network of timm they are."""
+
+
+def is_name(origin: str) -> bool:
+    """Whether weights of timm or of the hub may have that name, which is no file's."""
+    return not Path(origin).exists() and (origin.startswith(HUB) or bool(re.fullmatch(OF_TIMM, origin)))
+
+
+def network_and_file(origin: str) -> tuple[str | None, str]:
+    """Of NETWORK=FILE; of anything else None and itself."""
+    named = None if Path(origin).exists() else re.fullmatch(NAMED, origin)
+    return (named["network"], named["file"]) if named else (None, origin)
+
 
 Pool = Literal["mean", "token", "attention", "normed-mean"]
 
@@ -23,8 +40,9 @@ class EncoderSettings:
     name: Annotated[str, tyro.conf.arg(name="encoder")] = "auto"
     """"vit" (Dosovitskiy et al., arXiv 2010.11929), "cnn" (plain, 3x3 convolutions), "two-layer" (the paper's own,
     arXiv 2206.03826); the name of a timm network, such as resnet18, convnextv2_atto or vit_tiny_patch16_224 ("whymask
-    list" says which can be pretrained); or "auto": the CNN, which is the kind of network of the paper's theory, learns
-    from few labels and runs on a CPU, or what the method fits where that is not the CNN."""
+    list" says which can be pretrained); or "auto": the CNN, which is the kind of network of the paper's theory, runs on
+    a CPU, and in trials was shown to be behind nothing that was tried (docs/results/defaults), or what the method fits
+    where that is not the CNN."""
     width: int | None = None
     """ViT: token width, 192 when not given. CNN: channels of the first layer, 32 when not given. Two-layer:
     kernels, 256 when not given. A timm name has its own; of a Swin the first stage's can be given."""

@@ -1,6 +1,6 @@
 """The networks of one explanation: both arms, and the controls beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from whymask.explanations.networks import (
     mixed,
 )
 from whymask.stages.context import Context
+from whymask.stages.record import GIVEN
 from whymask.stages.settings import SCRATCH
 
 
@@ -39,6 +40,7 @@ class Cast:
         self.kinds = {arm: next(iter(own.values())).kind for arm, own in runs.items()}
         self.warnings: list[str] = []
         self.notes: list[str] = []
+        self.folder: Path | None = None  # of the networks that are trained to stand beside the arms
 
     @classmethod
     def of(cls, context: Context, arms: tuple[dict[int, Run], dict[int, Run]], label: str | None = None) -> "Cast":
@@ -46,10 +48,10 @@ class Cast:
 
         Raises WhymaskError where they cannot be compared on these images, or asked about them."""
         runs = {next(iter(arm.values())).arm: arm for arm in arms}
-        prepared, preprocessing = context.prepared, context.preprocessing
+        prepared = context.prepared
         cast = cls(context, runs, label)
         loaded: dict[Role, dict[int, Member]] = {
-            role: {seed: load_network(role, run, preprocessing, context.fabric.device) for seed, run in arm.items()}
+            role: {seed: load_network(role, run, prepared, context.fabric.device) for seed, run in arm.items()}
             for role, arm in zip(ROLES, arms, strict=False)
         }
         every = [run for arm in arms for run in arm.values()]
@@ -66,6 +68,8 @@ class Cast:
                 f"The runs were trained with different numbers of {prepared.task.budget_counts}: "
                 f"{', '.join(sorted(budgets))}."
             )
+        if given := [arm for arm, kind in cast.kinds.items() if kind == GIVEN]:
+            cast.notes.append(given_text(given))
         seeds = [{run.seed for run in arm.values()} for arm in arms]
         if not seeds[0] & seeds[1]:
             cast.notes.append(
@@ -94,6 +98,7 @@ class Cast:
 
     def add_controls(self, out: Path, train: bool) -> None:
         """Random weights, the read-out of the pretrained encoders, and, with `train`, those that must be trained."""
+        self.folder = out
         like = next(iter(self.networks["baseline"].values())).encoder
         first = min(self.networks["baseline"])
         classes, device = len(self.prepared.classes), self.fabric.device
@@ -121,6 +126,8 @@ class Cast:
     def _obstacle(self, baseline: dict[int, Run], train: bool) -> str | None:
         if not train:
             return "that was not asked for"
+        if self.kinds[self.baseline] == GIVEN:
+            return f"{self.baseline} was not trained here, and how is not known"
         if not self.baseline_is_scratch:
             return f"{self.baseline} was not trained from scratch, whose recipe they would follow"
         if self.kinds[self.pretrained] == SCRATCH:
@@ -154,6 +161,8 @@ class Cast:
 
     def _training_of(self, arm: str) -> str:
         kind = self.kinds[arm]
+        if kind == GIVEN:
+            return "as it was given, with the head that came with it"
         if kind == SCRATCH:
             return "trained from scratch"
         return "fine-tuned after pretraining" if kind == "pretrained" else f"fine-tuned after {kind} pretraining"
@@ -181,3 +190,13 @@ class Cast:
             for role in ROLES
             if role in self.networks
         ]
+
+
+def given_text(arms: Sequence[str]) -> str:
+    """What cannot be concluded of classifiers that were not trained here."""
+    one = len(arms) == 1
+    return (
+        f"{' and '.join(arms)} {'was' if one else 'were'} not trained here, and {'is' if one else 'are'} one network"
+        f"{'' if one else ' each'}: whether pretraining made a difference, or the architecture, the recipe, the images "
+        "or chance, cannot be concluded. Intervals over images are of these networks, not of others trained alike."
+    )

@@ -12,7 +12,7 @@ from whymask.explanations.networks import Run
 from whymask.explanations.regions import regions
 from whymask.explanations.settings import ExplainSettings
 from whymask.randomness import numpy_generator
-from whymask.stages.start import hashes_seen
+from whymask.stages.start import test_images_seen
 
 
 def choose_images(prepared: Prepared, glyphs: Glyphs | None, settings: ExplainSettings) -> np.ndarray:
@@ -71,7 +71,7 @@ def check_unseen(runs: Sequence[Run], prepared: Prepared) -> list[str]:
             f"{len(foreign)} of {len(runs)} runs (such as {foreign[0].folder}) were trained on other data than "
             f"{prepared.name}. If some of its images were among those, what is said here is too good."
         )
-    seen = max((_seen_in_pretraining(run, prepared) for run in runs), default=0)
+    seen = max((test_images_seen(run.origin, prepared) for run in runs if run.origin is not None), default=0)
     if seen:
         warnings.append(
             f"{seen:,} of {len(prepared.test):,} test images were, without their labels, in a pretraining, which from "
@@ -86,8 +86,3 @@ def _tested_on(run: Run, prepared: Prepared) -> np.ndarray | None:
     if not are_same_images(run.fingerprint, prepared.identity) or not path.exists():
         return None
     return read_arrays(path)["rows"]
-
-
-def _seen_in_pretraining(run: Run, prepared: Prepared) -> int:
-    hashes = hashes_seen(run.origin)
-    return 0 if hashes is None else int(np.isin(prepared.images.hashes[prepared.test], hashes).sum())

@@ -70,6 +70,7 @@ def _setting(cast: Cast, shown: Shown) -> dict[str, Any]:
         "images": images,
         "view_images": min(settings.view_images, images),
         "interaction_images": min(settings.interaction_images, images),
+        "adversarial_images": min(settings.adversarial_images, images),
         "size": list(cast.preprocessing.size),
         "cells": list(shown.cells),
         "regions": settings.regions,

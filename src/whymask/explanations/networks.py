@@ -133,6 +133,7 @@ class Run:
         arm: what it is called: its kind, or its folder where that would name two alike.
         training: settings of the resolved recipe; empty for runs of early versions that did not record them.
         origin: the pretraining's folder, if it is still there.
+        task: None of one that was not trained here (`explanations.given`).
     """
 
     folder: Path
@@ -140,11 +141,15 @@ class Run:
     record: RunRecord
     training: dict[str, Any] = field(compare=False)
     origin: Path | None
-    task: Task = field(compare=False)
+    task: Task | None = field(compare=False)
+
+    def classifier(self, prepared: Prepared) -> Classifier:
+        """The network, whose outputs are the classes of `prepared`."""
+        return load_classifier(self.folder)[0]
 
     @property
     def kind(self) -> str:
-        """ "scratch", or the method of the pretraining that it started from."""
+        """ "scratch", the method of the pretraining that it started from, or "given" where it was not trained here."""
         return self.record.arm
 
     @property
@@ -195,6 +200,8 @@ def two_arms(runs: list[Run]) -> tuple[dict[int, Run], dict[int, Run]]:
 
     Raises WhymaskError for other than two arms, or two runs of one arm and seed.
     """
+    if len(runs) == 2 and runs[0].folder == runs[1].folder:
+        raise WhymaskError(f"{runs[0].folder} was given twice; two networks were expected; give another one beside it")
     if len(runs) == 2 and runs[0].arm == runs[1].arm:
         first, second = (replace(run, arm=run.folder.name) for run in runs)
         if first.arm == second.arm:
@@ -230,6 +237,8 @@ def two_arms(runs: list[Run]) -> tuple[dict[int, Run], dict[int, Run]]:
 def check_comparable(runs: Sequence[Run], encoders: Sequence[Encoder], task: Task, data: str) -> None:
     """Raises WhymaskError when runs have other classes than the data, or images of different sizes."""
     for run, encoder in zip(runs, encoders, strict=True):
+        if run.task is None:
+            continue
         if type(run.task) is not type(task):
             raise WhymaskError(
                 f"{run.folder} is of a {run.task.text()}; the labels of {data} make a {task.text()}. The same task was "
@@ -282,11 +291,9 @@ def _run(folder: Path) -> Run:
     )
 
 
-def load_network(
-    role: Role, run: Run, preprocessing: Preprocessing | None = None, device: str | torch.device = "cpu"
-) -> Member:
-    classifier, _ = load_classifier(run.folder)
-    return Member(role, run.arm, run.seed, classifier.to(device), preprocessing or classifier.encoder.transform, run)
+def load_network(role: Role, run: Run, prepared: Prepared, device: str | torch.device = "cpu") -> Member:
+    classifier = run.classifier(prepared).to(device)
+    return Member(role, run.arm, run.seed, classifier, prepared.images.preprocessing, run)
 
 
 def mixed(classifier: Classifier, mixing: np.ndarray) -> Classifier:

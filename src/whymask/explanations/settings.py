@@ -6,13 +6,18 @@ from typing import Annotated, Literal, get_args
 from whymask.data.settings import DataSettings
 from whymask.errors import WhymaskError
 from whymask.flags import Flat, readable
+from whymask.later import LATER
 from whymask.training.settings import RuntimeSettings
 
-MeasureName = Literal["features", "views", "lottery", "interactions", "retention", "robustness"]
+MeasureName = Literal[
+    "features", "views", "lottery", "interactions", "retention", "robustness", "adversarial", "known-views"
+]
 FEWEST, MOST = 2, 12
 """Regions of an image."""
 NAMES: tuple[MeasureName, ...] = get_args(MeasureName)
 """Of `whymask.explanations.measures.MEASURES`, which need torch, as a flag does not."""
+USUAL = NAMES[:-1]
+"""Those that train no further networks."""
 
 
 @readable
@@ -20,14 +25,17 @@ NAMES: tuple[MeasureName, ...] = get_args(MeasureName)
 class ExplainSettings:
     """Why pretraining helped, or did not: which features the networks captured."""
 
-    measures: tuple[MeasureName, ...] = NAMES
-    """Which to take. features is for glyphs alone, whose features are known."""
+    measures: tuple[MeasureName, ...] = USUAL
+    """Which to take. features is for glyphs alone, whose features are known. known-views, which only comes where it is
+    named, trains further networks, one a seed, on your images put together, and asks whether views are true there."""
     test_images: int = 500
     """Test images, the classes in equal numbers as far as they go."""
     view_images: int = 500
     """Of these, on how many views are counted."""
     interaction_images: int = 48
     """Of these, how many the interactions are computed on: each is asked about 2^regions times."""
+    adversarial_images: int = field(default=64, metadata=LATER)
+    """Of these, how many are attacked: each is seen, with its gradient, 20 times in six ways."""
     regions: int = 8
     """Regions that an image is cut into for the interactions, 2 to 12."""
     label: str | None = None
@@ -43,7 +51,7 @@ class ExplainSettings:
         unknown = [name for name in self.measures if name not in NAMES]
         if unknown or not self.measures:
             raise WhymaskError(f"measures {self.measures}; some of {', '.join(NAMES)} were expected; change them")
-        for name in ("test_images", "view_images", "interaction_images"):
+        for name in ("test_images", "view_images", "interaction_images", "adversarial_images"):
             if getattr(self, name) < 2:
                 raise WhymaskError(f"{name} {getattr(self, name)} was given; at least 2 are needed; give more")
         check_regions(self.regions)

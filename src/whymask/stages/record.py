@@ -14,6 +14,8 @@ Stage = Literal["pretrain", "finetune", "probe"]
 
 UNKNOWN = "pretrained"
 """The arm of weights of which nothing says what pretrained them."""
+GIVEN = "given"
+"""The arm of a classifier that was not trained here."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """What is asked of the stages: how to pretrain, how to fine-tune, what to probe."""
 
 import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +9,7 @@ import tyro
 
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
-from whymask.encoders.settings import HUB, OF_TIMM
+from whymask.encoders.settings import is_name
 from whymask.errors import WhymaskError
 from whymask.flags import Flat, readable
 from whymask.functions import is_named
@@ -246,5 +245,5 @@ def check_confidence(asked: float) -> None:
 
 def check_origin(origin: str, flag: str = "--from ") -> None:
     """Raises WhymaskError where there is nothing that weights could be read from, nor a name that they may have."""
-    if not Path(origin).exists() and not origin.startswith(HUB) and not re.fullmatch(OF_TIMM, origin):
+    if not Path(origin).exists() and not is_name(origin):
         raise WhymaskError(f"{flag}{origin}: no such file or folder; {A_RUN}, or a checkpoint{instead_of(origin)}")

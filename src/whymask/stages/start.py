@@ -1,5 +1,6 @@
 """Which weights a stage starts from: new ones, those of a run, or a local checkpoint of timm or transformers."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from whymask.runs import folder_with
 from whymask.stages.record import UNKNOWN, RunRecord, origin_of, read_record
 from whymask.stages.settings import SCRATCH, check_origin
 from whymask.stages.speaking import reader_left_out
+from whymask.tasks import Task
 
 POOL = "pool.npz"
 
@@ -63,11 +65,22 @@ class Start:
             )
         return cls(path, encoder, None, about, partial)
 
-    def prepare(self, data: Any, config: DataSettings, reader: Reader | None) -> Prepared:
+    def prepare(
+        self,
+        data: Any,
+        config: DataSettings,
+        reader: Reader | None,
+        answers: Callable[[Task], None] = lambda task: None,
+    ) -> Prepared:
         """The data, as the weights were trained to see them where that is known.
 
         Raises WhymaskError for a size, channels, frames or tiles other than those of a run, whose preprocessing goes
-        with it."""
+        with it, and what `answers` raises for their task before an image is decoded."""
+
+        def fits(prep: Preprocessing, task: Task) -> None:
+            answers(task)
+            self._check_loads(prep)
+
         if self.run is not None:
             seen = self.run.transform
             check_inherited(
@@ -90,7 +103,7 @@ class Start:
             interpolation=self.about.interpolation,
             like=None if self.origin is None else identity_of(self.origin),
             reader=reader,
-            fits=self._check_loads,
+            fits=fits,
             say=say,
             progress=Decoding(),
         )

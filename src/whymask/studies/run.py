@@ -12,6 +12,7 @@ from whymask.data.prepare import prepare
 from whymask.data.sources import Reader
 from whymask.data.splits import USUAL_SHARE
 from whymask.disk import check_folder, write_csv, write_record
+from whymask.encoders.build import DEFAULT, WHY_DEFAULT
 from whymask.errors import BusyError
 from whymask.functions import sources
 from whymask.methods import SETTINGS
@@ -159,7 +160,7 @@ def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
             multiple_of=square_of(asked),
             interpolation=interpolation_of(asked),
             reader=reader,
-            fits=partial(check_given, asked),
+            fits=lambda prep, task: check_given(asked, prep),
             say=say,
             progress=Decoding(),
         )
@@ -177,6 +178,8 @@ def _resolve(context: Context, asked: StudySettings, out: Path) -> Runner:
     if asked.budgets is None:
         say(auto_budgets_text(prepared.stock))
     say(resolution_text(prepared, config.metric, smallest_difference(prepared, config.metric)))
+    if asked.encoder.name == "auto" and config.encoder.name == DEFAULT:
+        say(f"encoder {DEFAULT} by default: {WHY_DEFAULT}")
     for note in config.encoder.notes(context.preprocessing.size):
         say(note)
     for budget in config.budgets:

@@ -6,7 +6,7 @@ Sources: [A] Allen-Zhu and Li, arXiv 2012.09816, Definition 1; [P] Pan, Zhou and
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import torch
 from scipy.special import bdtrc
@@ -126,9 +126,9 @@ class MultiView(ImageSettings):
             )
 
     @classmethod
-    def of(cls, settings: ImageSettings) -> "MultiView":
+    def of(cls, settings: ImageSettings) -> Self:
         """The distribution that was asked for."""
-        return cls(**{field.name: getattr(settings, field.name) for field in fields(settings)})
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(ImageSettings)})
 
     @property
     def places(self) -> int:

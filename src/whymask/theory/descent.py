@@ -15,6 +15,7 @@ from whymask.theory.data import Sample, Samples
 from whymask.theory.measures import TINY, captured, largest_overlap, overlaps
 from whymask.theory.network import Network
 from whymask.theory.objectives import Trainable
+from whymask.theory.rules import RULES, RuleName, within_norm
 
 OWN_WEIGHT = 1.2
 """Mean total weight of a feature in images of its class."""
@@ -244,9 +245,13 @@ class CommonClock:
     steps: int = 1500
     record: int = 4
     batches: int = 1
+    rule: RuleName = "plain"
+    """Whose step it is that moves the fastest kernel by `relative_step` of its length."""
+    bound: float = math.inf
+    """Longest norm of a kernel."""
 
     def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Trajectory:
-        stopped, path = network.kernels, Trajectory(network)
+        stopped, path, update = network.kernels, Trajectory(network), RULES[self.rule]()
         waiting = torch.ones(len(stopped), dtype=torch.bool, device=stopped.device)
         moving, path.most = waiting.clone(), torch.zeros_like(waiting, dtype=torch.int64)
         path.taken, ending = torch.zeros_like(path.most), Ending(moving, self.steps)
@@ -262,10 +267,11 @@ class CommonClock:
             if ending.at(step, moving):
                 break
             kernels = network.kernels
-            gradient = mean_gradients(objective, network, samples, step, self.batches)["kernels"]
-            relative = gradient.norm(dim=2) / kernels.norm(dim=2)
+            away = update(mean_gradients(objective, network, samples, step, self.batches))["kernels"]
+            relative = away.norm(dim=2) / kernels.norm(dim=2)
             size = self.relative_step / relative.amax(1).clamp_min(TINY)
-            network = replace(network, kernels=kernels - (moving * size)[:, None, None] * gradient)
+            moved = kernels - (moving * size)[:, None, None] * away
+            network = replace(network, kernels=within_norm(moved, self.bound))
         path.network = path.network.having(kernels=stopped)
         return path.until(ending.step())
 
@@ -280,16 +286,19 @@ class PlainDescent:
     """Steps between records."""
     batches: int = 1
     """Batches averaged in a step."""
+    rule: RuleName = "plain"
+    bound: float = math.inf
+    """Longest norm of a kernel."""
 
     def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Trajectory:
-        path = Trajectory(network)
+        path, update = Trajectory(network), RULES[self.rule]()
         path.taken = torch.full(network.kernels.shape[:1], self.steps, device=network.kernels.device)
         for step in range(self.steps + 1):
             if step % self.record == 0 or step == self.steps:
                 path.record(step, largest_overlap(network, features))
             if step < self.steps:
-                gradient = mean_gradients(objective, network, samples, step, self.batches)["kernels"]
-                network = network.having(kernels=network.kernels - self.rate * gradient)
+                away = update(mean_gradients(objective, network, samples, step, self.batches))["kernels"]
+                network = network.having(kernels=within_norm(network.kernels - self.rate * away, self.bound))
         path.network = network
         return path
 
@@ -308,12 +317,11 @@ class MiniBatchDescent:
     """Training loss at which a seed stops."""
     epochs: int = 120
     """At most so many passes over the samples."""
-    adam: bool = False
-    """Adam in place of plain descent."""
+    rule: RuleName = "plain"
 
     def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Trajectory:
         path = Trajectory(network)
-        update = Adam() if self.adam else None
+        update = RULES[self.rule]()
         moving = torch.ones(len(network.kernels), dtype=torch.bool, device=network.kernels.device)
         reached = torch.full(moving.shape, torch.inf, device=moving.device, dtype=network.kernels.dtype)
         path.taken = torch.zeros(len(moving), dtype=torch.int64, device=moving.device)
@@ -323,8 +331,7 @@ class MiniBatchDescent:
             for number in range(len(samples)):
                 loss, gradients = objective.gradients(network, samples[number])
                 total += loss
-                steps = update(gradients) if update else gradients
-                network = self._moved(network, steps, moving)
+                network = self._moved(network, update(gradients), moving)
             was_moving = moving.clone()
             reached = torch.where(moving, total / len(samples), reached)
             moving &= reached > self.target
@@ -342,23 +349,3 @@ class MiniBatchDescent:
         named = network.tensors()
         moved = {name: named[name] - moving[:, None, None] * self.rates[name] * step for name, step in steps.items()}
         return network.having(**moved)
-
-
-class Adam:
-    """Adam's steps for a step size of 1 (Kingma and Ba, arXiv 1412.6980), each seed for itself."""
-
-    def __init__(self, betas: Sequence[float] = (0.9, 0.999), epsilon: float = 1e-8):
-        self.betas, self.epsilon = betas, epsilon
-        self.count = 0
-        self.moments: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def __call__(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-        self.count += 1
-        (b1, b2), steps = self.betas, {}
-        for name, gradient in gradients.items():
-            first, second = self.moments.setdefault(name, (torch.zeros_like(gradient), torch.zeros_like(gradient)))
-            first.mul_(b1).add_(gradient, alpha=1 - b1)
-            second.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
-            unbiased = (second / (1 - b2**self.count)).sqrt_().add_(self.epsilon)
-            steps[name] = first / (1 - b1**self.count) / unbiased
-        return steps

@@ -1,5 +1,6 @@
 """The networks of one regime: pretrained on either clock, trained from scratch, fine-tuned; each made once a seed."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,15 +13,17 @@ from torch import Tensor
 
 from whymask.randomness import torch_generator
 from whymask.theory.data import Sample, Samples
-from whymask.theory.descent import CommonClock, Ending, MiniBatchDescent, OwnClock, PlainDescent, Trajectory
+from whymask.theory.descent import CommonClock, Ending, MiniBatchDescent, OwnClock, PlainDescent, Trajectory, horizon_of
 from whymask.theory.measures import accuracy
 from whymask.theory.network import Network
 from whymask.theory.objectives import CrossEntropy, NormalisedTargets, PixelReconstruction, TeacherStudent, Trainable
 from whymask.theory.placed import PlacedReconstruction
 from whymask.theory.regime import Regime
+from whymask.theory.rules import RuleName
 from whymask.theory.store import Arrays, Store, numpy
 
-Clock = Literal["own", "common", "normalised"]
+OneStop = Literal["common", "normalised"]
+Clock = Literal["own"] | OneStop
 CLOCKS: tuple[Clock, ...] = ("own", "common", "normalised")
 """Teacher-student pretraining with a stop for each kernel or one for all; plain descent on normalised targets."""
 Start = Literal["random", "own", "common", "normalised", "pixels", "placed", "resized"]
@@ -111,26 +114,38 @@ class Lab:
 
     def pretrained(self, clock: Clock) -> Trained:
         """Kernels after pretraining."""
+        if clock != "own":
+            return self.descended(clock)
         s = self.regime
-        if clock == "normalised":
-            return self.normalised()
-        kind, size = (OwnClock, s.own_step) if clock == "own" else (CommonClock, s.common_step)
-        descent = kind(s.horizon, relative_step=size, batches=s.together)
-        objective = TeacherStudent(s.theta, s.teacher)
-        return self._trained(
-            clock,
-            self.start,
-            lambda network, seeds: descent.run(network, objective, self.images(seeds, True), self.features),
-        )
+        descent = OwnClock(s.horizon, relative_step=s.own_step, batches=s.together)
+        return self._pretrained(clock, descent, TeacherStudent(s.theta, s.teacher))
 
-    def normalised(self, shifted: bool = False) -> Trained:
-        """Kernels after plain descent on normalised targets; on those of another image if `shifted`."""
+    def descended(self, clock: OneStop, rule: RuleName = "plain", bounded: bool = False) -> Trained:
+        """Kernels after descent with one stop for all, by any rule.
+
+        If `bounded`, a kernel's norm is at most the student's horizon, in place of decay, on normalised targets; else
+        the teacher's, in place of a stop before the last step.
+        """
+        s, tag = self.regime, ("" if rule == "plain" else f"-{rule}") + "-bounded" * bounded
+        if clock == "normalised":
+            (nu, decay, _), rate = s.normalised, s.rate_by(rule)
+            bound, decay = (horizon_of(s.rho, s.data.C_p, 1), 0.0) if bounded else (math.inf, decay)
+            plain = PlainDescent(rate, PLAIN_STEPS, batches=s.together, rule=rule, bound=bound)
+            return self._pretrained(f"normalised{tag}", plain, NormalisedTargets(s.theta, nu, decay))
+        horizon, bound = (math.inf, s.horizon) if bounded else (s.horizon, math.inf)
+        descent = CommonClock(horizon, s.common_step, batches=s.together, rule=rule, bound=bound)
+        return self._pretrained(f"common{tag}", descent, TeacherStudent(s.theta, s.teacher))
+
+    def shifted(self) -> Trained:
+        """Kernels after plain descent on normalised targets of another image."""
         s = self.regime
-        nu, decay, rate = s.normalised
-        descent = PlainDescent(rate, PLAIN_STEPS, batches=s.together)
-        objective = NormalisedTargets(s.theta, nu, decay, shifted)
+        descent = PlainDescent(s.normalised.rate, PLAIN_STEPS, batches=s.together)
+        objective = NormalisedTargets(s.theta, s.normalised.nu, s.normalised.decay, shifted=True)
+        return self._pretrained("normalised-shifted", descent, objective)
+
+    def _pretrained(self, name: str, descent: OwnClock | CommonClock | PlainDescent, objective: Trainable) -> Trained:
         return self._trained(
-            "normalised-shifted" if shifted else "normalised",
+            name,
             self.start,
             lambda network, seeds: descent.run(network, objective, self.images(seeds, True), self.features),
         )
@@ -139,7 +154,7 @@ class Lab:
         """Kernels and a free decoder, or one of each place if `placed`, after pixel reconstruction by Adam."""
         s = self.regime
         training = MiniBatchDescent(
-            {"kernels": s.pixel_rate, "decoder": s.pixel_rate}, epochs=s.pixel_epochs, adam=True
+            {"kernels": s.pixel_rate, "decoder": s.pixel_rate}, epochs=s.pixel_epochs, rule="adam"
         )
         objective = (PlacedReconstruction if placed else PixelReconstruction)(s.theta)
         return self._trained(

@@ -11,6 +11,7 @@ from whymask.randomness import torch_generator
 from whymask.theory.data import MultiView
 from whymask.theory.descent import horizon_of
 from whymask.theory.network import SmoothedReLU
+from whymask.theory.rules import KEPT, RuleName
 from whymask.theory.settings import RegimeSettings
 from whymask.theory.shares import effective_patches
 
@@ -133,6 +134,13 @@ class Regime(RegimeSettings):
         pull = nu * M / self.rho ** (self.q - 1)  # what a kernel of overlap 1 is pulled by at the start, of its overlap
         decay = pull * self.scale ** (self.q - 2) if self.decay is None else self.decay
         return Normalised(nu, decay, 0.15 / (pull * horizon ** (self.q - 2)))
+
+    def rate_by(self, rule: RuleName) -> float:
+        """The constant step size on normalised targets by a rule of descent: momentum's takes a kernel as far as plain
+        descent does in the long run, Adam's moves one by `own_step` of the student's horizon a step."""
+        if rule == "adam":  # which moves each of d numbers by about the step size
+            return self.own_step * horizon_of(self.rho, self.data.C_p, 1) / self.data.width**0.5
+        return self.normalised.rate * (1 - KEPT if rule == "momentum" else 1)
 
     def with_data(self, **changes: Any) -> "Regime":
         """The same with other images."""

@@ -15,7 +15,7 @@ Split = Literal["random", "equal", "simplex"]
 ClaimId = Literal[
     "coverage", "purity", "kernel-lottery", "supervised-lottery", "downstream", "retention", "growth", "data-coverage",
     "ensembles", "scale", "reconstruction", "coupons",
-    "masks", "augmentation", "norms", "places",
+    "masks", "augmentation", "norms", "frozen", "optimisers", "places",
 ]  # fmt: skip
 NAMES: tuple[ClaimId, ...] = get_args(ClaimId)
 QUICK: tuple[ClaimId, ...] = (

@@ -1,6 +1,6 @@
 """The page of an explanation: explain.json and pictures.npz -> report.html and figures/why-*.svg and .png."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from whymask.explanations.drawing import MAIN, Row, Told, styles_of
 from whymask.explanations.fill import FILLED
 from whymask.explanations.measure import Measure
 from whymask.explanations.measures import MEASURES
+from whymask.explanations.numbers import SEEDS
 from whymask.explanations.page.figures import Arrays, figures_of, names_of, overlay, rgb, shown_arms
 from whymask.explanations.page.privacy import explanation_without_names
 from whymask.report.figures import inline, to_png, to_svg, write_figures
@@ -135,6 +136,7 @@ def section_of(told: Told, measure: Measure, drawn: Iterable[str]) -> dict[str, 
         "title": measure.title,
         "about": measure.about,
         "figures": names_of(measure, drawn),
+        "beside": beside_of(table_of(rows), told["setting"]),
         "table": table_of(rows),
         "numbers": len(rows),
         "csv": packed_table(COLUMNS, rows),
@@ -151,3 +153,18 @@ def table_of(rows: list[Row]) -> list[dict[str, Any]]:
         entry = table.setdefault(key, {**row, "filling": FILLED.get(row["filling"], ""), "intervals": {}})
         entry["intervals"]["seeds" if row["over"] == "seeds" else "other"] = row
     return list(table.values())
+
+
+def beside_of(table: list[dict[str, Any]], setting: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each quantity that is one number: that of both arms and their difference, each with its interval, over
+    seeds where these are enough, else over images."""
+    arms = [setting["pretrained"], setting["baseline"]]
+    arms.append(" - ".join(arms))
+    beside: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in table:
+        if row["arm"] in arms and row["at"] is None and row["item"] is None:
+            over_seeds, other = row["intervals"].get("seeds"), row["intervals"].get("other")
+            told = over_seeds if over_seeds and (other is None or over_seeds["count"] >= SEEDS) else other
+            of = {"quantity": row["quantity"], "filling": row["filling"]} | {"cells": dict.fromkeys(arms)}
+            beside.setdefault((row["quantity"], row["filling"]), of)["cells"][row["arm"]] = told
+    return list(beside.values())

@@ -8,10 +8,12 @@ from whymask.theory.claims.coverage import COVERAGE
 from whymask.theory.claims.data_coverage import DATA_COVERAGE
 from whymask.theory.claims.downstream import DOWNSTREAM
 from whymask.theory.claims.ensembles import ENSEMBLES
+from whymask.theory.claims.frozen import FROZEN_CLAIM
 from whymask.theory.claims.growth import GROWTH
 from whymask.theory.claims.kernel_lottery import KERNEL_LOTTERY
 from whymask.theory.claims.masks import MASKS
 from whymask.theory.claims.norms import NORMS
+from whymask.theory.claims.optimisers import OPTIMISERS
 from whymask.theory.claims.places import PLACES
 from whymask.theory.claims.purity import PURITY
 from whymask.theory.claims.reconstruction import RECONSTRUCTION
@@ -35,6 +37,8 @@ CLAIMS: dict[str, Claim] = {
     "masks": MASKS,
     "augmentation": AUGMENTATION,
     "norms": NORMS,
+    "frozen": FROZEN_CLAIM,
+    "optimisers": OPTIMISERS,
     "places": PLACES,
 }
 """By the ids of claims.json, in the order of the page."""

@@ -68,9 +68,9 @@ def _window(lab: Lab) -> list[Row]:
     rows = []
     for name, regime in variants.items():
         there = lab if regime is s else lab.sub(f"{lab.name}-{name.replace(' ', '-')}", regime, lab.seeds)
-        trained = there.normalised()
+        trained = there.pretrained("normalised")
         rows += [named(name, row) for row in (captured_row(there, trained), pure_row(there, trained))]
-    return [*rows, named("targets of another image", captured_row(lab, lab.normalised(shifted=True)))]
+    return [*rows, named("targets of another image", captured_row(lab, lab.shifted()))]
 
 
 MASKS = Claim(ID, "Hiding is what makes features be captured", masks)

@@ -6,7 +6,7 @@ from whymask.theory.claims.claim import Claim
 from whymask.theory.claims.coverage import captured_row
 from whymask.theory.claims.downstream import accuracy_rows, at_scale, gain_row
 from whymask.theory.claims.record import Finding, Row, averaged, finding, mean_share, named
-from whymask.theory.lab import Lab
+from whymask.theory.lab import Lab, Trained
 from whymask.theory.store import numpy
 
 ID = "norms"
@@ -19,8 +19,7 @@ PATIENCE = 5
 def norms(lab: Lab) -> list[Finding]:
     """Fine-tuned alike: kernels that pretraining made, and random ones, each brought to the norm of one of these."""
     lab = lab.sub(lab.name, lab.regime, lab.seeds[:SEEDS])
-    pretrained = lab.classifier("learned", "own")
-    resized = lab.classifier("learned", "resized", epochs=PATIENCE * lab.regime.epochs)
+    pretrained, resized = lab.classifier("learned", "own"), of_equal_norms(lab)
     lengths = {"first": lab.start().kernels, "pretrained": lab.pretrained("own").network.kernels}
     rows = [
         averaged(f"median norm of {name} kernels", np.median(numpy(kernels.norm(dim=2)), axis=1))
@@ -32,6 +31,11 @@ def norms(lab: Lab) -> list[Finding]:
     main = gain_row(lab, pretrained, resized, "learned head, random kernels of equal norms", 0.0)
     predicted = "at equal norms of the kernels, pretrained ones are better than random ones, fine-tuned alike"
     return [finding(ID, "[D], a control", predicted, main, [*rows, *_by_scale(lab)])]
+
+
+def of_equal_norms(lab: Lab) -> Trained:
+    """Random kernels, each brought to the norm of one that pretraining made, fine-tuned as these are."""
+    return lab.classifier("learned", "resized", epochs=PATIENCE * lab.regime.epochs)
 
 
 def _by_scale(lab: Lab) -> list[Row]:

@@ -1,6 +1,6 @@
 """Pixel reconstruction with a map for each place, by measures that know no scale, beside every other network [D]."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,8 +22,7 @@ SEEDS = 3
 def places(lab: Lab) -> list[Finding]:
     """A place betrays its feature, as images are drawn; so the same with the patches of each image permuted."""
     lab = lab.sub(lab.name, lab.regime, lab.seeds[:SEEDS])
-    drawn = {field.name: getattr(lab.regime.data, field.name) for field in fields(lab.regime.data)}
-    permuted = lab.sub(f"{lab.name}-permuted", replace(lab.regime, data=Permuted(**drawn)), lab.seeds)
+    permuted = lab.sub(f"{lab.name}-permuted", replace(lab.regime, data=Permuted.of(lab.regime.data)), lab.seeds)
     networks = {
         "random kernels": lab.start(),
         "own clock": lab.pretrained("own").network,

@@ -174,6 +174,7 @@ READINGS = {
     ("downstream", "own"): "What pretraining adds downstream, on images that show one feature of their class",
     ("augmentation", None): "What is left of that beside networks trained on labels with patches hidden",
     ("norms", None): "What is left of it beside random kernels of equal norms",
+    ("frozen", None): "Settings of a search in which random kernels fail and pretraining does not",
     ("masks", "normalised"): "What hiding itself adds to the features captured, on normalised targets",
     ("masks", "own"): "The same where every kernel stops on its own",
 }
