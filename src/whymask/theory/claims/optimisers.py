@@ -38,8 +38,9 @@ def _of_clock(lab: Lab, clock: OneStop, claimed: Sequence[str]) -> Finding:
     )
     variants = dict(zip(NAMES, trained, strict=True))
     covered = {name: named(name, captured_row(*of)) for name, of in variants.items()}
-    rows = [row for name, of in variants.items() for row in (covered[name], named(name, pure_row(*of)))]
     least = min((covered[name] for name in claimed), key=lambda row: row["measured"])
+    rows = [row for name, of in variants.items() for row in (covered[name], named(name, pure_row(*of)))]
+    rows = [row for row in rows if row is not least]  # which stands first
     return finding(
         ID, "[D]", f"{', '.join(claimed)}: all features are captured", at_least(least, THRESHOLD), rows, clock
     )
