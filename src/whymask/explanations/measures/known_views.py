@@ -1,10 +1,12 @@
 """Known views: does the number of views tell the truth on such images?
 
 Of photos nobody knows the features; of two photos one above the other each tells the class. Networks are trained on
-such images, as those from scratch were, but of half of the classes, chosen by the seed, training images show one part
-only, the rest being noise; of the others they show any one part, by turns. So a network can know one view of a class,
-or all. Asked on images that show every part, `whymask.explanations.measures.views` must tell these classes apart: by
-the area under the ROC curve over classes, within each network.
+such images, as those from scratch were, but half of the classes, chosen by the seed, are always told by the same part
+of a training image, the others by any one part, by turns. What else an image shows tells nothing: pictures of classes
+that are never told by that part, beside all classes alike (noise where there are none, but not always: test images show
+none, and a network would be lost there). So a network can know one view of a class, or all. Asked on images that show
+every part of their class, `whymask.explanations.measures.views` must tell these classes apart: by the area under the
+ROC curve over classes, within each network.
 
 At equal accuracy: images that a network does not recognise do not count, and a class of one view is compared only with
 those classes of all of which the network recognises as many images, within `ALIKE`.
@@ -62,8 +64,8 @@ Pick = Callable[[int, int, bool, np.random.Generator], np.ndarray]
 @dataclass(frozen=True)
 class Truth:
     """Attributes:
-    data: training images of one part each, and test images that show all.
-    known: bool (classes, parts), which parts of a class training images show.
+    data: training images of which one part tells the class, and test images that show all parts of their class.
+    known: bool (classes, parts), by which parts of a class training images tell it.
     """
 
     data: Prepared
@@ -144,14 +146,21 @@ def _picks(prepared: Prepared, parts: int | None) -> Pick:
 
 
 def _image(known: np.ndarray, pick: Pick, i: int, testing: bool, random: np.random.Generator) -> np.ndarray:
-    """The i-th image: of class i, i + classes, ...; to train on, one of the parts that are known, by turns."""
+    """The i-th image: of class i, i + classes, ...; to train on, told by one of the parts that are known, by turns."""
     classes, parts = known.shape
     label, own = i % classes, np.flatnonzero(known[i % classes])
-    shown = range(parts) if testing else [own[i // classes % len(own)]]
-    pictures = [pick(label, part, testing, random) for part in range(parts)]
-    top = np.iinfo(pictures[0].dtype).max
-    noise = [random.integers(top, size=p.shape, dtype=p.dtype, endpoint=True) for p in pictures]
-    return np.concatenate([pictures[part] if part in shown else noise[part] for part in range(parts)])
+    telling = own[i // classes % len(own)]
+
+    def picture(part: int) -> np.ndarray:
+        if testing or part == telling:
+            return pick(label, part, testing, random)
+        idle = np.flatnonzero(~known[:, part])
+        if len(idle):
+            return pick(int(random.choice(idle)), part, testing, random)
+        like = pick(label, part, testing, random)
+        return random.integers(np.iinfo(like.dtype).max, size=like.shape, dtype=like.dtype, endpoint=True)
+
+    return np.concatenate([picture(part) for part in range(parts)])
 
 
 def train(context: Context, truth: Truth, like: Member, run: Run, out: Path) -> Member:
@@ -273,10 +282,10 @@ KNOWN_VIEWS = Measure(
     name=NAME,
     title="Known views",
     about="Does the number of views tell the truth on such images? Photos of two classes (of composites, their parts) "
-    "stand one above the other. New networks from scratch learn of half of these classes one part only, the other "
-    "being noise, and of the others either. Told is in what share of pairs of a class of each kind, recognised alike "
-    f"(within {ALIKE}), the number of views is higher where all are known (area under the ROC curve; 0.5 by chance); "
-    "all pairs: whatever their accuracy. Accuracy's own area is what could be told without views.",
+    "stand one above the other. New networks from scratch learn half of these classes by one part only, the others by "
+    "either; what else an image shows then tells nothing. Told is in what share of pairs of a class of each kind, "
+    f"recognised alike (within {ALIKE}), the number of views is higher where all are known (area under the ROC curve; "
+    "0.5 by chance); all pairs: whatever their accuracy. Accuracy's own area is what could be told without views.",
     take=take,
     figures={"known-views": Drawing("Classes of one known view told from those of all, by the number of views", areas)},
 )
