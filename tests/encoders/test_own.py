@@ -62,6 +62,26 @@ class Tokens(nn.Module):
         return tokens + self.attend(tokens, tokens, tokens)[0]
 
 
+class WithClassToken(Tokens):
+    def forward_features(self, x: Tensor) -> Tensor:
+        tokens = super().forward_features(x)
+        return torch.cat([tokens.mean(1, keepdim=True), tokens], 1)
+
+
+class Pairs(Tokens):
+    """Which patches a token is of cannot be told by how many there are."""
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return super().forward_features(x)[:, :-3]
+
+
+class Weightless(nn.Module):
+    num_features = 3
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return x
+
+
 class Drawn(Maps):
     """Its first weights come from NumPy and Python."""
 
@@ -102,6 +122,29 @@ HERE = __name__
 
 def config(network: type, size: int = 16) -> Any:
     return resolve(EncoderSettings(f"{HERE}:{network.__name__}"), (size, size), 3)
+
+
+@pytest.mark.parametrize(("network", "tokens"), [(Tokens, 32), (WithClassToken, 33)])
+@pytest.mark.parametrize("size", [(16, 32), (32, 16)])
+def test_tokens_lie_as_their_patches_do_on_images_of_any_shape(
+    network: type, tokens: int, size: tuple[int, int]
+) -> None:
+    resolved = resolve(EncoderSettings(f"{HERE}:{network.__name__}"), size, 3)
+    encoder = build_encoder(resolved, size, 3, seed=0).eval()
+    assert encoder.config.layers(size) == [(12, 4)]  # pixels a position
+    features = encoder(torch.rand(1, 3, *size))
+    assert features.shape[1] == tokens and encoder.rows(features).shape[1] == 32
+    hidden = torch.zeros(1, size[0] // encoder.unit, size[1] // encoder.unit, dtype=torch.bool)
+    hidden[0, 0, -1] = True
+    place = size[1] // 4 - 1  # of the last patch of the first row
+    assert encoder.rows_hidden(hidden).nonzero().tolist() == [[0, place]]
+
+
+def test_tokens_that_no_patches_make_are_not_shown_a_part() -> None:
+    encoder = build_encoder(config(Pairs), (16, 16), 3, seed=0)
+    hidden = torch.ones(1, 16 // encoder.unit, 16 // encoder.unit, dtype=torch.bool)
+    with pytest.raises(WhymaskError, match="13 tokens of images of 16x16 pixels"):
+        encoder(torch.rand(1, 3, 16, 16), hidden, torch.zeros(3, 1, 1))
 
 
 @pytest.mark.parametrize(("network", "kind"), [(Maps, "cnn"), (Shifted, "own"), (Tokens, "own")])
@@ -253,6 +296,7 @@ def test_it_is_an_arm_of_a_study_whose_arms_begin_alike(tmp_path: Path) -> None:
         (NoWidth, "num_features None"),
         (Asking, "cannot be called without width"),
         (OtherWidth, "D = 9"),
+        (Weightless, "without weights; there is nothing to train"),
         (f"{HERE}:Nobody", "has no attribute 'Nobody'"),
         ("nowhere:Nobody", "No module named 'nowhere'"),
         ("__main__:Nobody", "put it into a module"),

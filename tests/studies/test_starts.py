@@ -186,6 +186,8 @@ def test_the_page_says_which_road_and_hides_the_names_of_files(table: dict[str, 
 def test_given_weights_alone_are_a_study_and_speak_for_it(weights: Path, tmp_path: Path) -> None:
     starts = (f"frozen={weights / 'vit'}",)
     settings = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), starts=starts)
+    plan = study(GLYPHS, out=tmp_path / "study", settings=settings, explain=False, plan=True)["plan"]
+    assert plan["pretraining_images_per_second"] is None  # nor is a step of it timed
     found = study(GLYPHS, out=tmp_path / "study", settings=settings, explain=False)
     assert [cell["arm"] for cell in found["cells"]] == ["scratch", "frozen=vit"] and not found["pretraining"]
     assert found["setting"]["leading"] == "frozen=vit"

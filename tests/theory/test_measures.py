@@ -214,7 +214,10 @@ def test_kappa_and_the_prediction_follow_their_definition(key: int):
             expected = slow_kappa(network, batch, seed, r)
             assert float(helped[seed, r]) == pytest.approx(expected, rel=1e-5, abs=1e-9)
             needed = (1 / float(theta[r]) - 1) / (DATA.C_p * (1 + expected))
-            predicted = tau**3 - 1 > needed and max(overlap(network, seed, r)) > 0
+            now = overlap(network, seed, r)
+            winner = DATA.features[now.index(max(now))]
+            shown = any(dot(patch, winner) > 1e-6 for patches in batch.patches[seed] for patch in patches)
+            predicted = tau**3 - 1 > needed and max(now) > 0 and shown
             assert math.isclose(tau**3 - 1, needed, rel_tol=1e-4) or bool(grows[seed, r]) == predicted
 
 
@@ -244,6 +247,14 @@ def test_kappa_is_the_same_in_single_and_double_precision_at_q_4():
 
 def largest_of_each_kernel(network: Network) -> Tensor:
     return torch.tensor([[max(overlap(network, seed, r)) for r in range(K)] for seed in range(S)])
+
+
+def test_a_kernel_whose_winner_no_image_shows_is_not_predicted_to_grow():
+    """Also where its weights are of rounding size."""
+    absent = DATA.features[-1].double()
+    patches = (DATA.features[:2].double() + 1e-9 * absent).expand(1, 1, 2, D)
+    batch = Sample(patches, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.bool))
+    assert not predicted_to_grow(Network(absent.expand(1, 1, D)), batch, DATA.features, 0.5, 3.0).any()
 
 
 def test_a_kernel_that_correlates_with_no_feature_is_not_predicted_to_grow():

@@ -33,6 +33,8 @@ def few_images():
         patch.setattr(growth, "IMAGES", 60)
         patch.setattr(growth, "KERNELS", 3)
         patch.setattr("whymask.theory.lab.PLAIN_STEPS", 20)
+        patch.setattr("whymask.theory.claims.robustness.IMAGES", 6)
+        patch.setattr("whymask.theory.claims.ratios.WIDTHS", (20, 150))
         patch.setattr(frozen, "GRID", frozen.GRID[::22])
         patch.setattr(frozen, "SEARCH", 1)
         yield
@@ -59,8 +61,8 @@ def test_every_claim_is_a_row_of_the_schema(everything):
     assert written["setting"]["data"]["k"] == 3 and written["setting"]["tau"] > 1
     ids = [claim["id"] for claim in written["claims"]]
     assert list(dict.fromkeys(ids)) == list(CLAIMS)
-    assert {id for id in ids if ids.count(id) == 3} == OF_CLOCKS
-    assert {id for id in ids if ids.count(id) == 2} == {"masks", "optimisers"}
+    assert {id for id in ids if ids.count(id) == 3} == OF_CLOCKS | {"ratios"}
+    assert {id for id in ids if ids.count(id) == 2} == {"masks", "optimisers", "robustness"}
     for claim in written["claims"] + written["controls"]:
         assert set(claim) == KEYS
         assert claim["rows"] and all(row["what"] for row in claim["rows"])

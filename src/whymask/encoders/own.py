@@ -1,15 +1,17 @@
 """One's own networks, by MODULE:NAME of a class or function that makes them.
 
-Such a network is a module with `forward_features`, from images (B, C, h, w) to a map (B, D, h', w') or to tokens
-(B, N, D), and their width D as `num_features`. It is called without arguments, or with `in_chans` where it takes that.
-Where each of its layers has a masked form, and what its own code does between them lets nothing hidden through, it is
-pretrained as a CNN; else by the methods that put mask tokens in the place of hidden pixels.
+Such a network is a module with `forward_features`, from images (B, C, h, w) to a map (B, D, h', w') or to tokens (B, N,
+D), row by row, a class token before them or none, and their width D as `num_features`. It is called without arguments,
+or with `in_chans` where it takes that. Where each of its layers has a masked form, and what its own code does between
+them lets nothing hidden through, it is pretrained as a CNN; else by the methods that put mask tokens in the place of
+hidden pixels.
 """
 
 import inspect
 import math
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Any
 
 import torch
@@ -45,6 +47,8 @@ class OwnNetwork(nn.Module):
         net = make(in_chans=in_chans) if "in_chans" in takes else make()
         if not isinstance(net, nn.Module) or not callable(getattr(net, "forward_features", None)):
             raise WhymaskError(f"{asked} makes a {type(net).__name__}; an nn.Module with forward_features was expected")
+        if next(net.parameters(), None) is None:
+            raise WhymaskError(f"{asked} makes a {type(net).__name__} without weights; there is nothing to train")
         width = getattr(net, "num_features", None)
         if not isinstance(width, int):
             raise WhymaskError(
@@ -155,6 +159,12 @@ class OwnEncoder(WholeEncoder):
     def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         if token is None or hidden is None or not hides(hidden):
             return super().forward(images, hidden)
+        if self.shapes.layout == "tokens" and grid_of(self.shapes.grid[0] * self.shapes.grid[1], self.size) is None:
+            raise WhymaskError(
+                f"encoder {self.config.name} gives {self.shapes.grid[0]} tokens of images of "
+                f"{self.size[0]}x{self.size[1]} pixels, which no square patches make, with a class token or without: "
+                "where hidden pixels lie among them is not known; give a map (B, D, h', w')"
+            )
         return super().forward(self.with_token(images, ~to_pixels(hidden, self.unit), token))
 
     def rows_hidden(self, hidden: Tensor) -> Tensor:
@@ -210,9 +220,18 @@ def _shapes(name: str, size: Size, maker: Any) -> Shapes:
     features = _features(net, torch.zeros(2, _channels(net), *size), name)
     if features.ndim == 4:
         return Shapes("channels first", (features.shape[2], features.shape[3]), 0, net.num_features)
-    side = math.isqrt(features.shape[1])
-    grid = (side, side) if side * side == features.shape[1] else (features.shape[1], 1)
-    return Shapes("tokens", grid, 0, net.num_features)
+    grid, prefix = grid_of(features.shape[1], size) or ((features.shape[1], 1), 0)
+    return Shapes("tokens", grid, prefix, net.num_features)
+
+
+def grid_of(tokens: int, size: Size) -> tuple[tuple[int, int], int] | None:
+    """How so many tokens lie on an image of `size`, by square patches, and how many others stand before them: none, or
+    a class token. None where no patch makes as many."""
+    for prefix, patch, rounded in product((0, 1), range(1, max(size) + 1), (math.floor, math.ceil)):
+        grid = (rounded(size[0] / patch), rounded(size[1] / patch))
+        if grid[0] * grid[1] == tokens - prefix:
+            return grid, prefix
+    return None
 
 
 def _features(net: OwnNetwork, images: Tensor, name: str) -> Tensor:

@@ -43,15 +43,16 @@ class Work:
 class Plan:
     """What is still to be run, and how long it takes.
 
-    cells: how many of each kind; `at_once` of them run at once. work: what these take on a quiet machine, `before` and
-    `after` what is done one by one before and after them. load: how many times as long it takes beside what else
-    computes now. few: that own pretraining is not expected to win on so few images, or "".
+    cells: how many of each kind; `at_once` of them run at once. pretraining_images_per_second: of the first arm that is
+    pretrained, None where none is. work: what the cells take on a quiet machine, `before` and `after` what is done one
+    by one before and after them. load: how many times as long it takes beside what else computes now. few: that own
+    pretraining is not expected to win on so few images, or "".
     """
 
     cells: dict[str, int]
     images: int
     store_bytes: int
-    pretraining_images_per_second: float
+    pretraining_images_per_second: float | None
     classification_images_per_second: float
     work: tuple[Work, ...]
     before: tuple[Work, ...] = ()
@@ -88,13 +89,14 @@ class Plan:
         cells = ", ".join(f"{count} {arm}" for arm, count in self.cells.items())
         at_once = f" with {self.at_once} cells at once" if self.at_once > 1 else ""
         beside = f", {self.load * self.seconds / 60:,.1f} beside what else runs now" if self.load > 1.1 else ""
+        speed = self.pretraining_images_per_second
+        pretraining = "" if speed is None else f"{speed:,.0f} in pretraining, "
         lines = [
             f"to run: {cells or 'nothing, all cells are finished'}",
             f"images: {self.images:,}; decoded: {self.store_bytes / 2**20:,.0f} MiB",
-            f"speed: {self.pretraining_images_per_second:,.0f} images/s in pretraining, "
-            f"{self.classification_images_per_second:,.0f} in classification",
-            f"time: about {self.seconds / 60:,.1f} minutes{at_once} on a quiet machine{beside}, from {TIMED_STEPS} "
-            "timed steps of each",
+            f"speed, images/s: {pretraining}{self.classification_images_per_second:,.0f} in classification",
+            f"time: about {self.seconds / 60:,.1f} minutes{at_once} on a quiet machine{beside}, from at least "
+            f"{TIMED_STEPS} timed steps of each",
             ("of the work " if at_once else "of these ")
             + ", ".join(f"{name} {part / 60:,.1f}" for name, part in self.parts.items() if part),
         ]
@@ -148,7 +150,7 @@ def make_plan(
     testing = times.classifying(SCRATCH).testing
     after.append(Work("pages", "pages", pages))
     after.append(Work("measures", "measures", _images_asked(runner, len(prepared.test)) * testing if explains else 0.0))
-    first = times.pretraining(config.pretrainings[0] if config.pretrainings else config.method)
+    pretraining = [times.pretraining(arm) for arm in config.pretrainings[:1]]
     classified = times.classifying(SCRATCH)
     work = tuple(work for cell in cells for work in _work(runner, times, cell))
     return Plan(
@@ -157,7 +159,7 @@ def make_plan(
         | ({"final network": len(final)} if final else {}),
         images=len(prepared.images.keys),
         store_bytes=prepared.images.nbytes,
-        pretraining_images_per_second=first.batch / first.step,
+        pretraining_images_per_second=next((timed.batch / timed.step for timed in pretraining), None),
         classification_images_per_second=classified.batch / classified.step,
         work=work,
         before=tuple(before),

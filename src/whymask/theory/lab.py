@@ -150,6 +150,16 @@ class Lab:
             lambda network, seeds: descent.run(network, objective, self.images(seeds, True), self.features),
         )
 
+    def on_own_clocks(self, name: str, objective: Callable[[Sequence[int]], Trainable]) -> Trained:
+        """Kernels after pretraining on own clocks by another objective, which is made for the seeds."""
+        s = self.regime
+        descent = OwnClock(s.horizon, relative_step=s.own_step, batches=s.together)
+        return self._trained(
+            f"own-{name}",
+            self.start,
+            lambda network, seeds: descent.run(network, objective(seeds), self.images(seeds, True), self.features),
+        )
+
     def reconstructed(self, placed: bool = False) -> Trained:
         """Kernels and a free decoder, or one of each place if `placed`, after pixel reconstruction by Adam."""
         s = self.regime
@@ -194,9 +204,13 @@ class Lab:
             lambda network, seeds: training.run(network, objective(seeds), self.images(seeds), self.features),
         )
 
-    def read_out(self) -> Trained:
-        """Frozen random kernels with a learned head."""
-        return self._trained("frozen-random", self.start, self._read_out)
+    def read_out(self, start: Start = "random") -> Trained:
+        """Frozen kernels with a learned head."""
+        return self.headed(start, self._beginning(start))
+
+    def headed(self, name: str, kernels: Callable[[Sequence[int]], Network]) -> Trained:
+        """Frozen kernels of one's own, (S, K, d) as a function of the seeds, with a learned head."""
+        return self._trained(f"frozen-{name}", kernels, self._read_out)
 
     def _beginning(self, start: Start) -> Callable[[Sequence[int]], Network]:
         """The kernels that training begins with, as a function of the seeds; pretrained ones are made now."""
@@ -275,6 +289,10 @@ class Lab:
             return {key: numpy(tensor) for key, tensor in arrays.items()} | {"seconds": seconds}
 
         return self._as_trained(self.store.get(f"{self.name}/{name}", self.seeds, self.at_once, compute))
+
+    def kept(self, name: str, compute: Callable[[list[int]], Arrays]) -> Arrays:
+        """What is measured of each seed at some cost, seeds first; made once."""
+        return self.store.get(f"{self.name}/{name}", self.seeds, self.at_once, compute)
 
     def known(self, name: str) -> Trained | None:
         """What is trained under this name, if all seeds are."""

@@ -127,10 +127,18 @@ def kappa(network: Network, batch: Sample, features: Tensor) -> Tensor:
     With A_j = sum_p z_jp^q of each feature j in an image, and T = sum_j <w_r, v_j>+^q A_j, what the kernel responds to
     the image: E[A_v T] / (<w_r, v>^q E[A_v^2]) - 1. Needs noise-free images: z_jp is then read off as <x_p, v_j>.
     """
+    return _helped(network, batch.copies * _weights(batch, features).pow_(network.sigma.q).sum(2), features)
+
+
+def _weights(batch: Sample, features: Tensor) -> Tensor:
+    """z, of each feature in each patch of noise-free images, (S, B, P, n); 0 where it is absent."""
+    z = batch.patches @ features.to(batch.patches).mT
+    return z.masked_fill_(z < ABSENT, 0)
+
+
+def _helped(network: Network, shown: Tensor, features: Tensor) -> Tensor:
+    """`kappa` from A (S, B, n)."""
     q = network.sigma.q
-    z = batch.patches @ features.to(batch.patches).mT  # (S, B, P, n)
-    z = z.masked_fill_(z < ABSENT, 0)
-    shown = batch.copies * z.pow_(q).sum(2)  # A, (S, B, n)
     now = overlaps(network, features).clamp_min(0)
     response = shown @ now.mT**q  # T, (S, B, K)
     of_winner = shown.gather(2, now.argmax(2)[:, None].expand(-1, shown.shape[1], -1))
@@ -145,13 +153,13 @@ def predicted_to_grow(
     """Whether the winner of each kernel will grow, (S, K) bool: tau^q - 1 > (1/theta - 1)/(C_eff (1 + kappa_r)) [D],
     C_eff as the winner's patches are shared out in these images, from which kappa is, too."""
     q = network.sigma.q
-    z = (batch.patches @ features.to(batch.patches).mT).clamp_min_(0)  # (S, B, P, n)
+    z = _weights(batch, features)
     alone = batch.copies * z.pow(2 * q).sum((1, 2))  # of each feature, (S, n)
-    together = (batch.copies * z.pow_(q).sum(2)).square().sum(1)
-    shared = together / alone.clamp_min(torch.finfo(z.dtype).tiny)  # C_eff of each feature
+    shown = batch.copies * z.pow_(q).sum(2)  # A, (S, B, n)
+    shared = shown.square().sum(1) / alone.clamp_min(torch.finfo(z.dtype).tiny)  # C_eff of each feature
     now = overlaps(network, features)
     C_eff = shared.gather(1, now.argmax(2))
-    enough = tau**q - 1 > (1 / theta - 1) / (C_eff * (1 + kappa(network, batch, features))).clamp_min(TINY)
+    enough = tau**q - 1 > (1 / theta - 1) / (C_eff * (1 + _helped(network, shown, features))).clamp_min(TINY)
     return enough & (now.amax(2) > 0)
 
 

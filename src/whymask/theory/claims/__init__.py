@@ -16,8 +16,10 @@ from whymask.theory.claims.norms import NORMS
 from whymask.theory.claims.optimisers import OPTIMISERS
 from whymask.theory.claims.places import PLACES
 from whymask.theory.claims.purity import PURITY
+from whymask.theory.claims.ratios import RATIOS
 from whymask.theory.claims.reconstruction import RECONSTRUCTION
 from whymask.theory.claims.retention import RETENTION
+from whymask.theory.claims.robustness import ROBUSTNESS
 from whymask.theory.claims.scale import SCALE
 from whymask.theory.claims.supervised_lottery import SUPERVISED_LOTTERY
 
@@ -40,6 +42,8 @@ CLAIMS: dict[str, Claim] = {
     "frozen": FROZEN_CLAIM,
     "optimisers": OPTIMISERS,
     "places": PLACES,
+    "robustness": ROBUSTNESS,
+    "ratios": RATIOS,
 }
 """By the ids of claims.json, in the order of the page."""
 
