@@ -49,6 +49,26 @@ def test_a_group_is_given_as_a_dict_its_class_or_its_name() -> None:
     assert made.pretrain == PretrainTrainingSettings(epochs=3)
 
 
+def test_a_group_and_its_parts_are_given_together_in_any_order() -> None:
+    expected = replace(EncoderSettings("vit"), width=96, depth=2)
+    part = {"depth": 2}
+    for keywords in (
+        {"encoder": "vit", "width": 96, "depth": 2},
+        {"width": 96, "encoder": "vit", "depth": 2},
+        {"encoder": {"name": "vit", **part}, "width": 96},
+        {"width": 96, "encoder": {"name": "vit", **part}},
+    ):
+        assert with_keywords(FinetuneSettings(), keywords).encoder == expected
+    with_keywords(FinetuneSettings(), {"encoder": part, "width": 96})
+    assert part == {"depth": 2}  # the caller's own
+    for keywords in (
+        {"encoder": EncoderSettings("vit"), "width": 96},
+        {"width": 96, "encoder": EncoderSettings("vit")},
+    ):
+        with pytest.raises(WhymaskError, match="give width in encoder"):
+            with_keywords(FinetuneSettings(), keywords)
+
+
 def test_values_are_taken_as_people_give_them(tmp_path: Path) -> None:
     made = with_keywords(StudySettings(), {"budgets": [2, "1%"], "worth_budgets": 4, "init": str(tmp_path)})
     assert (made.budgets, made.worth_budgets, made.init) == (("2", "1%"), ("4",), tmp_path)

@@ -80,7 +80,7 @@ def study(
     Args:
         out: Folder of the study. The same command continues it; finished cells are never run again.
         cells: Run only share i/n of the cells, such as 1/4; the page is made from what is there.
-        hours: Fit the pretraining epochs to this many hours on this machine.
+        hours: Fit the pretraining epochs to this many hours on this machine, whatever --pretrain.epochs says.
         plan: Only say what would run: cells, images, decode store, and the time, from 20 timed steps.
         explain: Say why, in short, once all cells are there; --no-explain leaves it out. "whymask explain" says more.
         final: Leave a network to use: the best arm, trained on all labels, for predict, embed and export. auto: where

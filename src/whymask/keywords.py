@@ -30,11 +30,30 @@ def with_keywords(settings: S, given: Mapping[str, Any], aside: Collection[str] 
         if others:
             forms = " or ".join(f"{group}={{{name!r}: {value!r}}}" for group, *_ in (path, *others))
             raise WhymaskError(f"{name}={value!r}: it is a setting of several groups; give {forms}")
-        inner = tree
+        inner, now = tree, settings
         for group in path[:-1]:
-            inner = inner.setdefault(group, {})
-        inner[path[-1]] = value
+            inner, now = inner.setdefault(group, {}), getattr(now, group)
+            if not isinstance(inner, dict):
+                raise _twice(group, name)
+        last = path[-1]
+        value = _as_part(getattr(now, last), last, value)
+        if last in inner and not isinstance(value, Mapping):
+            raise _twice(last, next(iter(inner[last])))
+        inner[last] = {**inner.get(last, {}), **value} if isinstance(value, Mapping) else value
     return _with(settings, tree)
+
+
+def _twice(group: str, name: str) -> WhymaskError:
+    return WhymaskError(f"{group}= was given as a whole, and {name}=, which is a part of it; give {name} in {group}")
+
+
+def _as_part(now: Any, name: str, value: Any) -> Any:
+    """Of a group of settings that is named by one of them, encoder="vit" or encoder=MyNetwork, that one."""
+    if not is_dataclass(now) or not hasattr(now, "name"):
+        return value
+    if isinstance(value, str):
+        return {"name": value}
+    return {"name": lasting_name(value, name)} if callable(value) else value
 
 
 def _places(settings: Any, aside: Collection[str] = ()) -> dict[str, list[tuple[str, ...]]]:
@@ -56,10 +75,7 @@ def _with(settings: Any, tree: Mapping[str, Any]) -> Any:
         if name not in hints:
             raise _unknown(settings, name, hints)
         now = getattr(settings, name)
-        if is_dataclass(now) and isinstance(value, str) and hasattr(now, "name"):
-            value = {"name": value}  # encoder="vit"
-        if is_dataclass(now) and callable(value) and hasattr(now, "name"):
-            value = {"name": lasting_name(value, name)}  # encoder=MyNetwork
+        value = _as_part(now, name, value)
         is_part = is_dataclass(now) and isinstance(value, Mapping)
         changes[name] = _with(now, value) if is_part else _fitted(name, value, hints[name])
     return replace(settings, **changes)

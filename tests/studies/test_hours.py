@@ -101,8 +101,8 @@ def test_fewer_seeds_are_run_where_five_would_leave_nothing_to_pretraining(
     assert plan["parts"] == {"pretraining": pytest.approx(55)}
 
 
-@pytest.mark.parametrize("hours", [0.0, -1.0, float("nan"), float("inf")])
-def test_hours_that_no_study_could_take_are_refused(hours: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hours", [0.0, -1.0, float("nan"), float("inf"), "2"])
+def test_hours_that_no_study_could_take_are_refused(hours: Any, tmp_path: Path) -> None:
     with pytest.raises(WhymaskError, match="expected a number of hours above 0"):
         check_hours(hours)
     with pytest.raises(WhymaskError, match="expected a number of hours above 0"):

@@ -29,8 +29,8 @@ TIMED_SHARE, LONGEST_TIMED = 0.01, 20.0
 
 def check_hours(hours: float | None) -> None:
     """Raises WhymaskError for what is no time that a study could take."""
-    if hours is not None and not 0 < hours < math.inf:
-        raise WhymaskError(f"--hours {hours:g}: expected a number of hours above 0, such as 2 or 0.5")
+    if hours is not None and not (isinstance(hours, int | float) and 0 < hours < math.inf):
+        raise WhymaskError(f"--hours {hours}: expected a number of hours above 0, such as 2 or 0.5")
 
 
 def fewest_epochs(images: int) -> int:

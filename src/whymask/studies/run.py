@@ -84,7 +84,8 @@ def study(
     Returns study.json's content, its tables also as frames. Raises WhymaskError when `out` holds another study (the
     difference is listed) or the data cannot be used, and Interrupted after Ctrl-C; the same call continues.
     """
-    named = [start for start in keywords.get("starts") or () if start in SETTINGS]
+    starts = keywords.get("starts") or ()
+    named = [start for start in ([starts] if isinstance(starts, str) else starts) if start in SETTINGS]
     asked = with_method(settings or StudySettings(), keywords | ({"method": named[0]} if named else {}))
     asked = with_threads(asked)
     check_cluster(asked, cells)
