@@ -23,7 +23,8 @@ def write_results(trials: Trials, results: Path) -> None:
 
 
 def table_of(trials: Trials, operations: float) -> str:
-    """Balanced accuracy, a row for each encoder and method, the best mean over the data sets that all have on top."""
+    """Balanced accuracy, a row for each encoder and method: those of the most data sets on top, then by their sum
+    there, which is comparable only among rows of the same data sets and seeds."""
     means = accuracies(trials, operations)
     names = [data for data in DATA if any(data in found for found in means.values())]
     lines = [
