@@ -98,6 +98,9 @@ def _closed_form(risks: Arrays) -> Finding:
             about["predicted"] = float(told[:, a, b, c].mean())
             name = f"{latents} latents, {p} numbers seen, kept {kept:g}: risk of whole images"
             rows.append(averaged(name, fixed[:, a, b, c]) | about)
+    worst = np.unravel_index(np.abs(off.mean(0)).argmax(), off.shape[1:])
+    where = f"{LATENTS[worst[0]]} latents, {WIDTHS[worst[1]]} numbers seen, kept {KEPT[worst[2]]:g}"
+    rows.insert(0, averaged(f"the same of the cell furthest off: {where}", off[:, *worst]))
     predicted = f"the risk of masked ridgeless regression is that of the closed form, its logarithm within {TOLERANCE}"
     return finding(ID, "Dong et al. (abstract read); the form [D]", predicted, main, rows)
 

@@ -12,11 +12,12 @@ from functools import partial
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from torch import Tensor
 
 from whymask.randomness import torch_generator
 from whymask.report.figures import NEUTRAL, draw, legend_above
-from whymask.report.text import known
+from whymask.report.text import count, known
 from whymask.theory.attacks import Ball, attacked, loss, movement
 from whymask.theory.claims.claim import Claim, Picture, Section, Told
 from whymask.theory.claims.record import Finding, Row, averaged, finding, mean_share, named, pooled
@@ -25,7 +26,7 @@ from whymask.theory.descent import OWN_WEIGHT
 from whymask.theory.lab import Lab
 from whymask.theory.measures import TINY
 from whymask.theory.network import Network
-from whymask.theory.page.figures import BLUE, ORANGE
+from whymask.theory.page.figures import BLUE, ORANGE, log_scale
 from whymask.theory.store import Arrays, numpy
 
 ID = "robustness"
@@ -167,7 +168,7 @@ def _right(network: Network, batch: Sample) -> Tensor:
 
 
 def against_bounds(told: Told) -> list[Picture]:
-    rows = [row for row in told.rows if known(row.get("increase")) and known(row.get("bound")) and row["bound"] > 0]
+    rows = [row for row in told.rows if all(known(row.get(of)) and row[of] > 0 for of in ("increase", "bound"))]
     if not rows:
         return []
 
@@ -176,8 +177,13 @@ def against_bounds(told: Told) -> list[Picture]:
             some = [row for row in rows if str(row.get("ball")).startswith(norm)]
             places, values = [row["bound"] for row in some], [row["increase"] for row in some]
             axes.plot(places, values, "o", color=colour, label=norm, alpha=0.8)
-        most = max(row["bound"] for row in rows)
-        axes.plot([0, most], [0, most], color=NEUTRAL, linewidth=1.2, linestyle="--", label="the bound")
+        ends = [of(row["bound"] for row in rows) for of in (min, max)]
+        axes.plot(ends, ends, color=NEUTRAL, linewidth=1.2, linestyle="--", label="the bound")
+        log_scale(axes)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator([0.1, 1, 10, 100, 1000]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("bound by the representation, mean over images")
         axes.set_ylabel("loss increase under attack")
         legend_above(axes)
