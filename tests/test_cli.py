@@ -251,7 +251,10 @@ def test_the_documented_commands_and_code_run_as_written(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("whymask.stages.settings.PretrainTrainingSettings.epochs_for", lambda self, images: 1)
     monkeypatch.setattr(frozen, "GRID", frozen.GRID[::22])
+    monkeypatch.setattr(frozen, "SEARCH", 1)
     monkeypatch.setattr(growth, "IMAGES", 40)
+    monkeypatch.setattr(growth, "KERNELS", 3)
+    monkeypatch.setattr("whymask.theory.lab.PLAIN_STEPS", 20)
     monkeypatch.setattr(robustness, "IMAGES", 4)
     monkeypatch.setattr(ratios, "WIDTHS", (20, 150))
     monkeypatch.setitem(METHODS, "low-pass", METHODS["mae"])  # so that the README's own is gone afterwards

@@ -85,11 +85,12 @@ def make(name: str, height: float, paint: Callable[[Figure], None], width: float
 
 
 def to_svg(name: str, figure: Figure) -> str:
-    """The figure as an SVG document, transparent."""
+    """The figure as an SVG document, transparent. It is laid out by it, for whatever is made of it next."""
     buffer = io.BytesIO()
     with _styled(name):
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    figure.set_layout_engine("none")  # places of axes and texts stay: to find them takes as long as to draw
     return buffer.getvalue().decode()
 
 
@@ -125,6 +126,8 @@ def legend_above(axes: Axes) -> None:
     """The names above the axes, as many side by side as there is room for; the figure grows by further rows."""
     options: dict[str, Any] = {"handlelength": 1.4, "columnspacing": 1.4, "handletextpad": 0.5}
     labels = axes.get_legend_handles_labels()[1]
+    if not labels:
+        return
     widths = [SIZE * (3.3 + 0.6 * len(label)) for label in labels]
     columns = len(widths) if sum(widths) <= 72 * WIDTH else int(72 * WIDTH / max(widths))
     columns = max(1, columns)
