@@ -188,8 +188,8 @@ def prepare(
     `moments`: mean and std that are taken instead, where there is one for each channel; `interpolation`: by which
     images are resized, likewise.
     `like`: the `identity` of a run whose test images are to be these, unless other images or another share are given.
-    `fits`: asked before an image is decoded whether what is to see them, and say so, fits; raises WhymaskError where
-    not.
+    `fits`: asked before an image is decoded whether what is to see them fits them and their task; raises WhymaskError
+    where not.
     `say` is told what was derived before anything slow begins. Raises WhymaskError where `data` cannot be used.
     """
     source = open_asked(data, config, reader)

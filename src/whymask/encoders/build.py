@@ -30,6 +30,13 @@ WHY_DEFAULT = (
 )
 """docs/results/defaults: intervals over data sets. A test holds the numbers equal."""
 
+
+def why_default(asked: EncoderSettings, config: EncoderConfig) -> list[str]:
+    """A line on why it is this encoder, where nobody asked for one and it is the default."""
+    is_default = asked.name == "auto" and config.name == DEFAULT
+    return [f"encoder {DEFAULT} by default: {WHY_DEFAULT}"] if is_default else []
+
+
 OF_TIMM: dict[str, type[EncoderConfig]] = {
     "cnn": TimmCNNConfig,
     "vit": ViTConfig,

@@ -11,7 +11,7 @@ from whymask.data.prepare import Prepared
 from whymask.data.sources import Reader
 from whymask.disk import check_folder, read_arrays, write_arrays
 from whymask.encoders import resolve
-from whymask.encoders.build import DEFAULT, WHY_DEFAULT
+from whymask.encoders.build import why_default
 from whymask.errors import WhymaskError
 from whymask.functions import sources
 from whymask.keywords import with_keywords
@@ -74,9 +74,7 @@ def pretrain(
     context = Context(fabric, prepared, settings.runtime.compile)
     prep = prepared.images.preprocessing
     encoder = resolve(fitting, prep.size, prep.channels)
-    if start.encoder.name == "auto" and encoder.name == DEFAULT:
-        say(f"encoder {DEFAULT} by default: {WHY_DEFAULT}")
-    for note in encoder.notes(prep.size):
+    for note in [*why_default(start.encoder, encoder), *encoder.notes(prep.size)]:
         say(note)
 
     def job_of(training: PretrainTrainingSettings) -> PretrainJob:

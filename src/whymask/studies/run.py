@@ -12,7 +12,7 @@ from whymask.data.prepare import prepare
 from whymask.data.sources import Reader
 from whymask.data.splits import USUAL_SHARE
 from whymask.disk import check_folder, write_csv, write_record
-from whymask.encoders.build import DEFAULT, WHY_DEFAULT
+from whymask.encoders.build import why_default
 from whymask.errors import BusyError
 from whymask.functions import sources
 from whymask.methods import SETTINGS
@@ -179,9 +179,7 @@ def _resolve(context: Context, asked: StudySettings, out: Path) -> Runner:
     if asked.budgets is None:
         say(auto_budgets_text(prepared.stock))
     say(resolution_text(prepared, config.metric, smallest_difference(prepared, config.metric)))
-    if asked.encoder.name == "auto" and config.encoder.name == DEFAULT:
-        say(f"encoder {DEFAULT} by default: {WHY_DEFAULT}")
-    for note in config.encoder.notes(context.preprocessing.size):
+    for note in [*why_default(asked.encoder, config.encoder), *config.encoder.notes(context.preprocessing.size)]:
         say(note)
     for budget in config.budgets:
         labels = len(context.labelled_rows(budget, config.first_seed))

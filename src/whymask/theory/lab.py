@@ -117,8 +117,7 @@ class Lab:
         if clock != "own":
             return self.descended(clock)
         s = self.regime
-        descent = OwnClock(s.horizon, relative_step=s.own_step, batches=s.together)
-        return self._pretrained(clock, descent, TeacherStudent(s.theta, s.teacher))
+        return self.on_own_clocks(clock, lambda seeds: TeacherStudent(s.theta, s.teacher))
 
     def descended(self, clock: OneStop, rule: RuleName = "plain", bounded: bool = False) -> Trained:
         """Kernels after descent with one stop for all, by any rule.
@@ -131,31 +130,31 @@ class Lab:
             (nu, decay, _), rate = s.normalised, s.rate_by(rule)
             bound, decay = (horizon_of(s.rho, s.data.C_p, 1), 0.0) if bounded else (math.inf, decay)
             plain = PlainDescent(rate, PLAIN_STEPS, batches=s.together, rule=rule, bound=bound)
-            return self._pretrained(f"normalised{tag}", plain, NormalisedTargets(s.theta, nu, decay))
+            return self._pretrained(f"normalised{tag}", plain, lambda seeds: NormalisedTargets(s.theta, nu, decay))
         horizon, bound = (math.inf, s.horizon) if bounded else (s.horizon, math.inf)
         descent = CommonClock(horizon, s.common_step, batches=s.together, rule=rule, bound=bound)
-        return self._pretrained(f"common{tag}", descent, TeacherStudent(s.theta, s.teacher))
+        return self._pretrained(f"common{tag}", descent, lambda seeds: TeacherStudent(s.theta, s.teacher))
 
     def shifted(self) -> Trained:
         """Kernels after plain descent on normalised targets of another image."""
         s = self.regime
         descent = PlainDescent(s.normalised.rate, PLAIN_STEPS, batches=s.together)
         objective = NormalisedTargets(s.theta, s.normalised.nu, s.normalised.decay, shifted=True)
-        return self._pretrained("normalised-shifted", descent, objective)
-
-    def _pretrained(self, name: str, descent: OwnClock | CommonClock | PlainDescent, objective: Trainable) -> Trained:
-        return self._trained(
-            name,
-            self.start,
-            lambda network, seeds: descent.run(network, objective, self.images(seeds, True), self.features),
-        )
+        return self._pretrained("normalised-shifted", descent, lambda seeds: objective)
 
     def on_own_clocks(self, name: str, objective: Callable[[Sequence[int]], Trainable]) -> Trained:
-        """Kernels after pretraining on own clocks by another objective, which is made for the seeds."""
+        """Kernels after pretraining on own clocks by any objective, which is made for the seeds."""
         s = self.regime
-        descent = OwnClock(s.horizon, relative_step=s.own_step, batches=s.together)
+        return self._pretrained(name, OwnClock(s.horizon, relative_step=s.own_step, batches=s.together), objective)
+
+    def _pretrained(
+        self,
+        name: str,
+        descent: OwnClock | CommonClock | PlainDescent,
+        objective: Callable[[Sequence[int]], Trainable],
+    ) -> Trained:
         return self._trained(
-            f"own-{name}",
+            name,
             self.start,
             lambda network, seeds: descent.run(network, objective(seeds), self.images(seeds, True), self.features),
         )

@@ -131,13 +131,14 @@ def section_of(told: Told, measure: Measure, drawn: Iterable[str]) -> dict[str, 
     rows = [row for row in told["numbers"] if row["measure"] == measure.name]
     if not rows:
         return None
+    table = table_of(rows)
     return {
         "name": measure.name,
         "title": measure.title,
         "about": measure.about,
         "figures": names_of(measure, drawn),
-        "beside": beside_of(table_of(rows), told["setting"]),
-        "table": table_of(rows),
+        "beside": beside_of(table, told["setting"]),
+        "table": table,
         "numbers": len(rows),
         "csv": packed_table(COLUMNS, rows),
     }

@@ -182,7 +182,7 @@ def _by_ridge(lab: Lab) -> np.ndarray:
             right.append(((shown @ head).argmax(2) == lab.tests["single"].labels).double().mean(1))
         return {"single": numpy(torch.stack(right, 1))}
 
-    return lab.store.get(f"{lab.name}/ridge", lab.seeds, lab.at_once, fitted)["single"]
+    return lab.kept("ridge", fitted)["single"]
 
 
 FROZEN_CLAIM = Claim(ID, "Somewhere random kernels fail and pretraining does not", frozen)

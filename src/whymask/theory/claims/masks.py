@@ -6,9 +6,9 @@ import numpy as np
 
 from whymask.theory.claims.claim import CLOCK_NAMES, Claim
 from whymask.theory.claims.coverage import captured_row
-from whymask.theory.claims.purity import grown_pure, pure_row
+from whymask.theory.claims.purity import pure_row, pure_share
 from whymask.theory.claims.record import Finding, Row, averaged, finding, named
-from whymask.theory.lab import Clock, Lab
+from whymask.theory.lab import Clock, Lab, Trained
 from whymask.theory.measures import captured
 from whymask.theory.store import numpy
 
@@ -29,27 +29,18 @@ def _masks(lab: Lab, clock: Clock, further: list[Row]) -> Finding:
     s = lab.regime
     without = lab.sub(f"{lab.name}-no-masks", replace(s, theta=NO_MASKS, tau=s.teacher), lab.seeds)
     labs = {"with masks": lab, f"theta = {NO_MASKS}": without}
-    rows = [
-        named(name, row)
-        for name, there in labs.items()
-        for row in (captured_row(there, there.pretrained(clock)), pure_row(there, there.pretrained(clock)))
-    ]
-    coverage, purity = (np.subtract(*(of(there, clock) for there in labs.values())) for of in (_covered, _pure))
+    seen = {name: (there, there.pretrained(clock)) for name, there in labs.items()}
+    rows = [named(name, of(*pair)) for name, pair in seen.items() for of in (captured_row, pure_row)]
+    coverage, purity = (np.subtract(*(of(*pair) for pair in seen.values())) for of in (_covered, pure_share))
     main = averaged("features captured, with masks minus without", coverage, 0.0)
     rows.insert(0, averaged("grown kernels that are pure, with masks minus without", purity))
     predicted = f"{CLOCK_NAMES[clock]}: it is hiding that makes features be captured, more than without masks"
     return finding(ID, "[D], a control", predicted, main, [*rows, *further], clock)
 
 
-def _covered(lab: Lab, clock: Clock) -> np.ndarray:
+def _covered(lab: Lab, trained: Trained) -> np.ndarray:
     """(S,)."""
-    return numpy(captured(lab.pretrained(clock).network, lab.features, lab.regime.horizon)).mean(1)
-
-
-def _pure(lab: Lab, clock: Clock) -> np.ndarray:
-    """(S,), of grown kernels; 0 where none grew."""
-    pure, grew = grown_pure(lab, lab.pretrained(clock))
-    return pure / np.maximum(grew, 1)
+    return numpy(captured(trained.network, lab.features, lab.regime.horizon)).mean(1)
 
 
 def _window(lab: Lab) -> list[Row]:

@@ -83,6 +83,12 @@ def grown_pure(lab: Lab, trained: Trained) -> tuple[np.ndarray, np.ndarray]:
     return (grew & pure).sum(1), grew.sum(1)
 
 
+def pure_share(lab: Lab, trained: Trained) -> np.ndarray:
+    """Of the kernels that grew, (S,); 0 where none grew."""
+    pure, grew = grown_pure(lab, trained)
+    return pure / np.maximum(grew, 1)
+
+
 def purity_details(lab: Lab, trained: Trained) -> list[Row]:
     """Where impurity comes from: the sibling, the other feature of the same class, which is in every image with it."""
     grew = grown(lab, trained)

@@ -20,7 +20,7 @@ from whymask.report.figures import draw, legend_above
 from whymask.report.text import known
 from whymask.theory.claims.claim import Claim, Picture, Section, Told
 from whymask.theory.claims.coverage import captured_row
-from whymask.theory.claims.purity import grown_pure, grown_row, pure_row
+from whymask.theory.claims.purity import grown_row, pure_row, pure_share
 from whymask.theory.claims.record import Finding, Row, averaged, finding, named, within
 from whymask.theory.data import Sample
 from whymask.theory.lab import Lab, Trained
@@ -130,12 +130,12 @@ def _in_networks(lab: Lab) -> Finding:
     step sees few images, and normalised steps of noisy gradients are not on average those of the mean gradient; so
     once more with several batches averaged in a step."""
     seen = _kernels(lab, ("1/theta", "theta"))
-    pure = [_pure(there, trained) for there, trained in seen.values()]
+    pure = [pure_share(there, trained) for there, trained in seen.values()]
     what = "grown kernels that are pure, drawn ratios minus a fixed one of equal"
     main = within(f"{what} E[1/theta]", pure[0] - pure[1], TOLERANCE)
     calm = replace(lab.regime, batches=CALM * lab.regime.together)
     calmer = _kernels(lab.sub(f"{lab.name}-calm", calm, lab.seeds[:CALM_SEEDS]), ("1/theta",))
-    ours, fixed = (_pure(there, trained) for there, trained in calmer.values())
+    ours, fixed = (pure_share(there, trained) for there, trained in calmer.values())
     rows = [averaged(f"{what} E[1/theta], {CALM} times as many images a step", ours - fixed)]
     rows.append(averaged(f"{what} E[theta]", pure[0] - pure[2]))
     for name, (there, trained) in seen.items():
@@ -148,18 +148,12 @@ def _kernels(lab: Lab, means: Sequence[str]) -> dict[str, tuple[Lab, Trained]]:
     """By name, kernels of drawn ratios, then of fixed ones that have the same of some `means`; all by one teacher."""
     tau, inverse = lab.regime.teacher, np.mean(1 / np.array(MIXED))
     fixed = {"1/theta": float(1 / inverse), "theta": float(np.mean(MIXED))}
-    seen = {f"drawn from {MIXED}": (lab, lab.on_own_clocks("drawn-ratios", partial(Mixed, MIXED, tau)))}
+    seen = {f"drawn from {MIXED}": (lab, lab.on_own_clocks("own-drawn-ratios", partial(Mixed, MIXED, tau)))}
     for of in means:
         name, regime = f"{lab.name}-ratio-{fixed[of]:.3f}", replace(lab.regime, theta=fixed[of], tau=tau)
         there = lab.sub(name, regime, lab.seeds)
         seen[f"fixed at equal E[{of}], {fixed[of]:.3f}"] = there, there.pretrained("own")
     return seen
-
-
-def _pure(lab: Lab, trained: Trained) -> np.ndarray:
-    """(S,); 0 where none grew."""
-    pure, grew = grown_pure(lab, trained)
-    return pure / np.maximum(grew, 1)
 
 
 @dataclass

@@ -62,7 +62,7 @@ def _winners(lab: Lab) -> Arrays:
         winner, margin = class_winners(lab.start(seeds), lab.features, torch.as_tensor(power), L, q)
         return {"winner": numpy(winner), "margin": numpy(margin)}
 
-    return lab.store.get(f"{lab.name}/winners", lab.seeds, lab.at_once, found)
+    return lab.kept("winners", found)
 
 
 def _by_margin(lab: Lab, right: np.ndarray) -> list[Row]:
