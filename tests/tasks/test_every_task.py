@@ -79,7 +79,8 @@ def test_a_head_learns_and_its_kept_form_predicts(task):
     folded = F.linear(features, *objective.fold(head.weight.detach(), head.bias.detach()))
     torch.testing.assert_close(folded, outputs, rtol=1e-4, atol=1e-3)
     metric = task.default_metric
-    value, chance = (v[metric] for v in (task.metrics(task.kept(outputs).numpy(), labels), task.chance(labels, labels)))
+    reached = task.metrics(task.kept(outputs, torch.from_numpy(labels)).numpy(), labels)
+    value, chance = (metrics[metric] for metrics in (reached, task.chance(labels, labels)))
     assert value > chance if task.describe(metric).higher_is_better else value < chance
     shown = task.shown(outputs).numpy()
     assert shown.shape == outputs.shape and len(task.row(shown[0])) == len(task.header)

@@ -14,7 +14,16 @@ import numpy as np
 import torch
 
 from whymask.data.ahead import DEPTH, Ahead
-from whymask.data.crops import SMALL, Augment, Crops, crop_bytes, draw_crops, resized_crops, resized_in_turn
+from whymask.data.crops import (
+    SMALL,
+    Augment,
+    Crops,
+    crop_bytes,
+    draw_crops,
+    nearest_crops,
+    resized_crops,
+    resized_in_turn,
+)
 from whymask.data.moving import Moves, Resident, Staging, arrive, fits
 from whymask.data.own_augment import OwnAugment
 from whymask.data.preprocessing import Preprocessing
@@ -40,12 +49,16 @@ class Images(Protocol):
     def labels(self) -> np.ndarray: ...  # int64 or float64, N rows
     @property
     def preprocessing(self) -> Preprocessing: ...
+    @property
+    def maps(self) -> np.ndarray | None: ...  # uint8 (M, H, W, 1)
+    @property
+    def map_rows(self) -> np.ndarray | None: ...  # int64 (N,)
 
 
 @dataclass
 class Batch:
-    """Images float32 (B, C, h, w), normalised; labels, int64 or float32, such as (B,) or (B, L); the rows of the image
-    set they came from; and the masks that were drawn with them."""
+    """Images float32 (B, C, h, w), normalised; labels, int64 or float32, such as (B,) or (B, L), or label maps int64
+    (B, h, w); the rows of the image set they came from; and the masks that were drawn with them."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -74,6 +87,7 @@ class Batches:
         strong: what is done beyond that.
         order: epoch -> its rows, as many as `rows`, of which some may come more than once; by default a permutation.
         draw: the masks of a step, where it has any.
+        with_maps: whether labels are the images' label maps, cropped as these are; all `rows` then have one.
         rank, world: this process and their number; `world` must divide the batch.
         parts: in how many parts a batch comes, one after another, each divided among the ranks; with `world` it must
             divide the batch. `share` is the images of a part that a rank has.
@@ -90,6 +104,7 @@ class Batches:
         strong: Strong | None = None,
         order: Order | None = None,
         draw: Draw | None = None,
+        with_maps: bool = False,
         device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -98,7 +113,7 @@ class Batches:
         if len(rows) == 0:
             raise WhymaskError("no images to train on; expected at least one; check the labels and the splits")
         self.images, self.rows, self.seed, self.augment = images, np.asarray(rows), seed, augment
-        self.strong, self.order, self.draw = strong, order or self._permuted, draw
+        self.strong, self.order, self.draw, self.with_maps = strong, order or self._permuted, draw, with_maps
         self.device, self.rank, self.world = torch.device(device), rank, world
         self._epoch: tuple[int, np.ndarray] = (-1, self.rows)  # the order last used: a cache, not a state
         self._ahead: Ahead[tuple[Batch, Any]] | None = None
@@ -174,7 +189,8 @@ class Batches:
         if strong is not None:
             strong.erase(pixels, self.seed, step, first, moves)
         masks = () if self.draw is None else self.draw(step, self.batch_size, mine)
-        return Batch(pixels, _labels(self.images, rows, moves), rows, tuple(mask.moved(moves) for mask in masks))
+        labels = _maps(self.images, rows, crops, moves) if self.with_maps else _labels(self.images, rows, moves)
+        return Batch(pixels, labels, rows, tuple(mask.moved(moves) for mask in masks))
 
     def rows_of(self, step: int) -> np.ndarray:
         """Of which images the batch of all ranks is made, with all its parts."""
@@ -212,18 +228,30 @@ def check_divides(batch: int, world: int, parts: int = 1) -> None:
         )
 
 
-def in_order(images: Images, rows: np.ndarray, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
+def in_order(
+    images: Images, rows: np.ndarray, batch_size: int, device: str | torch.device = "cpu", with_maps: bool = False
+) -> Iterator[Batch]:
     """All `rows` as they come, the last batch perhaps smaller; centre crops."""
     rows, moves = np.asarray(rows), Moves(torch.device(device))
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
         pixels = _pixels(moves.rows(images.images, part), None, images.preprocessing, moves)
-        yield Batch(pixels, _labels(images, part, moves), part)
+        labels = _maps(images, part, None, moves) if with_maps else _labels(images, part, moves)
+        yield Batch(pixels, labels, part)
 
 
 def _labels(images: Images, rows: np.ndarray, moves: Moves) -> torch.Tensor:
     kind = np.float32 if images.labels.dtype.kind == "f" else np.int64
     return moves(torch.from_numpy(np.asarray(images.labels[rows], kind)))
+
+
+def _maps(images: Images, rows: np.ndarray, crops: Crops | None, moves: Moves) -> torch.Tensor:
+    """The label maps of these images int64 (B, h, w), by the same boxes."""
+    assert images.maps is not None and images.map_rows is not None
+    stored = torch.from_numpy(images.maps[images.map_rows[rows]][..., 0])
+    size = images.preprocessing.size
+    seen = images.preprocessing.centre_crop(stored) if crops is None else nearest_crops(stored, crops, size)
+    return moves(seen.long())
 
 
 def _pixels(raw: torch.Tensor, crops: Crops | None, preprocessing: Preprocessing, moves: Moves) -> torch.Tensor:

@@ -106,6 +106,19 @@ def resized_in_turn(images: torch.Tensor, crops: Crops, size: tuple[int, int]) -
     return made
 
 
+def nearest_crops(maps: torch.Tensor, crops: Crops, size: tuple[int, int]) -> torch.Tensor:
+    """The same boxes of label maps (B, H, W), brought to `size` (h, w) by the nearest pixel's class; (B, h, w)."""
+    rows = _nearest(crops.top, crops.height, size[0])
+    columns = _nearest(crops.left, crops.width, size[1])
+    columns = torch.where(crops.flip[:, None], columns.flip(1), columns)
+    return maps[torch.arange(len(maps))[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _nearest(start: torch.Tensor, length: torch.Tensor, out: int) -> torch.Tensor:
+    """int64 (B, out): which of the pixels `start` ... `start + length` - 1 each of `out` lies in."""
+    return start[:, None] + ((2 * torch.arange(out) + 1) * length[:, None]).div(2 * out, rounding_mode="floor")
+
+
 def _resize_matrix(start: torch.Tensor, length: torch.Tensor, full: int, out: int) -> torch.Tensor:
     """float32 (B, out, full): the weights with which `out` pixels see those of `start` ... `start + length` - 1."""
     scale = (length / out)[:, None, None]

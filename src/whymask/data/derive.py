@@ -1,5 +1,6 @@
 """What the images of a source say of how to prepare them: size, channels, range of values, mean and deviation."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from statistics import median
@@ -17,6 +18,7 @@ from whymask.errors import WhymaskError
 
 LARGEST_NATIVE_SIDE = 96  # images of one size up to here are used as they are; others are brought to at most this
 CROP_SHARE = 0.875  # side of the evaluation crop over side of the stored image, as timm's crop_pct
+WHOLE_STEP = 16  # pixels that divide the sides of images with label maps: so a CNN can halve them four times
 SAMPLE = 200  # images that `derive` looks at
 MOST_SEEN = 0.9  # share of an image from which on it is not said that the rest is cut off
 USUAL = DataSettings()
@@ -33,6 +35,8 @@ def derive(
     Images that share one size with no side above 96 pixels keep it (rounded down to a multiple of `multiple_of`,
     the side of a patch); others become squares of the median shorter side, at most 96. Where the result is not the
     size of all images, they are stored 1 / 0.875 larger and the network sees the centre.
+
+    Images with label maps are seen whole: of the median shape, the shorter side at most 96.
     """
     seen = looks(source, asked.alpha, asked.frames) if seen is None else seen
     sides = {(look.height, look.width) for look in seen}
@@ -43,8 +47,11 @@ def derive(
             "pixels was expected; give a smaller patch"
         )
     native = next(iter(sides)) if len(sides) == 1 else None
-    chosen = _chosen_size(asked.size, native, shorter, multiple_of)
-    store = chosen if chosen == native else (round(chosen[0] / CROP_SHARE), round(chosen[1] / CROP_SHARE))
+    if source.maps is None:
+        chosen = _chosen_size(asked.size, native, shorter, multiple_of)
+        store = chosen if chosen == native else (round(chosen[0] / CROP_SHARE), round(chosen[1] / CROP_SHARE))
+    else:
+        chosen = store = _chosen_size(asked.size or _whole_size(seen, multiple_of), native, shorter, multiple_of)
     low, high = _value_range(seen)
     channels = asked.channels or _usual_channels(seen, asked.frames)
     return Preprocessing(
@@ -151,6 +158,15 @@ def _usual_channels(seen: list[_Look], frames: Frames) -> int:
     """The commonest number of channels; grey among colour counts as colour, unless channels are frames."""
     counts = Counter(look.channels for look in seen)
     return 3 if set(counts) == {1, 3} and frames != "channels" else counts.most_common(1)[0][0]
+
+
+def _whole_size(seen: list["_Look"], multiple_of: int) -> tuple[int, int]:
+    """Of the median shape, both sides multiples of `multiple_of` and of WHOLE_STEP."""
+    step = math.lcm(WHOLE_STEP, multiple_of)
+    ratio = median(look.width / look.height for look in seen)
+    shorter = min(LARGEST_NATIVE_SIDE, int(median(min(look.height, look.width) for look in seen)))
+    height, width = (shorter, shorter * ratio) if ratio >= 1 else (shorter / ratio, shorter)
+    return max(1, round(height / step)) * step, max(1, round(width / step)) * step
 
 
 def _chosen_size(

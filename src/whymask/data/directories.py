@@ -6,20 +6,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from whymask.data import formats
 from whymask.data.artefacts import refuse_artefacts
 from whymask.data.braces import ARCHIVES, refuse_holes
 from whymask.data.files import from_csv, from_folder
 from whymask.data.idx import from_idx, is_idx
-from whymask.data.layout import listed
+from whymask.data.label_maps import names_beside, paired, read_map, with_maps, without_image_folder
+from whymask.data.layout import layout_of, listed
 from whymask.data.metadata import NAMES, from_metadata
 from whymask.data.opening import image_suffixes
 from whymask.data.places import files_under
 from whymask.data.settings import LabelSettings
 from whymask.data.shards import from_tar
-from whymask.data.source import Reader, Source
+from whymask.data.source import Reader, Source, split_column
+from whymask.data.stamps import stamp_files
 from whymask.data.tables import from_disk, from_parquet
 from whymask.errors import WhymaskError
+from whymask.tasks.segmentation import Segmentation
 
 TABLES = (".csv", ".tsv")
 ANSWERS = "predictions.csv"
@@ -64,6 +69,8 @@ def _of_images(
     name: str, root: Path, files: list[str], images: list[str], reader: Reader | None, labels: LabelSettings | None
 ) -> tuple[Source, list[str]]:
     """The source, and the tables that it is read from."""
+    if (labels is None or labels.task in ("auto", Segmentation.name)) and (pairs := paired(images)):
+        return _of_pairs(name, root, pairs, reader, labels), []
     if labels is None:
         return from_folder(name, root, images, reader, labels), []
     source = from_folder(name, root, images, reader, labels)
@@ -82,6 +89,24 @@ def _of_images(
         used = [] if table is None else [table.name]
         source = source if table is None else from_folder(name, root, images, reader, labels, table)
     return replace(source, notes=(*source.notes, *notes)), used
+
+
+def _of_pairs(
+    name: str, root: Path, pairs: dict[str, str | None], reader: Reader | None, asked: LabelSettings | None
+) -> Source:
+    """Images with label maps in a folder beside theirs, and the splits that their folders name."""
+    source = replace(from_folder(name, root, [*pairs], reader, None), notes=(), splits=None)
+    if asked is None:
+        return source
+    files = [file or "" for file in pairs.values()]
+    named = [file for file in files if file]
+    stamp = stamp_files([root / file for file in named], named)
+    names = names_beside(root, asked)
+    there = np.array(list(map(bool, files)))
+    source = with_maps(source, there, lambda row: read_map(root / files[row]), stamp, names, asked)
+    words = layout_of(list(map(without_image_folder, pairs))).splits
+    splits, notes = (None, ()) if words is None else split_column(words, source.labelled)
+    return replace(source, splits=splits, notes=(*source.notes, *notes))
 
 
 def _table_of(

@@ -21,6 +21,7 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.data.source import RawImage, Source
 from whymask.data.stamps import digest_of
+from whymask.errors import WhymaskError
 
 KEPT_FILES, KEPT_BYTES = 64, 2**30
 """Files of which further parts may be asked for, and their decoded pixels: more files than threads read at once."""
@@ -50,6 +51,11 @@ def in_parts(source: Source, how: DataSettings | Preprocessing) -> Source:
     asks for neither. Every file is opened once; one that cannot be read stays one image, which is then skipped."""
     if how.frames != "all" and how.tile is None:
         return source
+    if source.maps is not None:
+        raise WhymaskError(
+            f"{source.name}: {'--tile' if how.tile else '--frames all'} cuts files into images, and label maps are of "
+            "whole files; leave it out, or cut both beforehand"
+        )
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(lambda row: _parts_of(source, row, how), range(len(source))))
     parts = [part for several in found for part in several]

@@ -74,9 +74,12 @@ def _sides_of(text: str) -> Sides:
 class LabelSettings:
     """What labels are, and where a table has them."""
 
-    task: Literal["auto", "classification", "multilabel", "regression"] = field(default="auto", metadata=LATER)
-    """What is to be learnt: one class an image, several, or numbers. auto: classification, but multilabel where labels
-    are lists, 0 and 1 in several columns, or texts such as cat|dog, and regression where a column is called target."""
+    task: Literal["auto", "classification", "multilabel", "regression", "segmentation"] = field(
+        default="auto", metadata=LATER
+    )
+    """What is to be learnt: one class an image, several, numbers, or of each pixel a class. auto: classification, but
+    multilabel where labels are lists, 0 and 1 in several columns, or texts such as cat|dog, regression where a column
+    is called target, and segmentation where the folders images and masks hold files of the same names."""
     label_columns: tuple[str, ...] | None = field(default=None, metadata=LATER)
     """Columns of a CSV or parquet file, or names of arrays, that hold the labels; several are several classes (0 or 1)
     or several numbers. Default: label, else target."""
@@ -85,6 +88,11 @@ class LabelSettings:
     unlabelled: str | None = field(default=None, metadata=LATER)
     """A label that says that an image has none, such as -1. Empty cells and NaN always say so; -1 says so in arrays and
     where class numbers have names."""
+    ignored: int = field(default=255, metadata=LATER)
+    """Of label maps, the value of pixels that are of no class."""
+    class_names: Path | None = field(default=None, metadata=LATER)
+    """Of label maps, a file with the name of each class, one a line, from class 0 on; default: the numbers, or a file
+    classes.txt, codes.txt or labels.txt beside the images."""
 
 
 @readable

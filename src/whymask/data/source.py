@@ -35,6 +35,25 @@ def split_in(path: str) -> str:
 
 
 @dataclass(frozen=True)
+class LabelMaps:
+    """Of which class each pixel of some of N images is.
+
+    `there`: bool (N,), which images have a map; `read(i)`: that of image i, uint8 (H, W) of class numbers, 255 where no
+    class counts, as large as the image; called from several threads at once. `stamp` changes when the maps may have.
+    """
+
+    there: np.ndarray
+    read: Callable[[int], np.ndarray]
+    stamp: str
+
+    def taken(self, rows: np.ndarray) -> "LabelMaps":
+        """Those of these rows, -1 for an image without one."""
+        known = rows >= 0
+        there = np.where(known, self.there[rows], False)
+        return LabelMaps(there, lambda index: self.read(int(rows[index])), self.stamp)
+
+
+@dataclass(frozen=True)
 class Source:
     """N images that have not been decoded yet.
 
@@ -54,6 +73,7 @@ class Source:
     wholes: np.ndarray | None = None  # str (N,): the key of the file that each image is a part of (see `parts`)
     notes: tuple[str, ...] = ()  # how it was read where that was not plain, for the person who gave it
     reader: str | None = None  # what a user's own reader is called (see `readers`)
+    maps: LabelMaps | None = None  # of a dense task, whose labels they are
     spent: Callable[[], object] | None = None  # called once its images are in a store: what was fetched for it may go
 
     def __len__(self) -> int:

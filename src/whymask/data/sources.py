@@ -182,6 +182,7 @@ def merge(pool: Source, labelled: Source) -> Source:
         },
         notes=(*pool.notes, *labelled.notes),
         reader=labelled.reader,
+        maps=labelled.maps and labelled.maps.taken(np.r_[np.full(len(rows), -1), np.arange(len(labelled))]),
         spent=lambda: [source.spent() for source in (pool, labelled) if source.spent is not None],
     )
 

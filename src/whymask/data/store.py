@@ -17,11 +17,12 @@ import numpy as np
 
 from whymask.data.building import HASHES, VERSION, Progress, build, mark_checked, partial_of, was_checked
 from whymask.data.forms import FORMS, QUALITY, Form, encode, memory
+from whymask.data.label_maps import VALUES
 from whymask.data.preprocessing import Preprocessing
-from whymask.data.source import Source
+from whymask.data.source import LabelMaps, Source
 from whymask.disk import check_file, damaged, read_json
 from whymask.report.text import in_bytes
-from whymask.tasks import Task
+from whymask.tasks import Classification, Task
 
 DECODED = FORMS["decoded"]
 SAMPLE = 32  # images by which the size of an encoded store is told
@@ -46,6 +47,8 @@ class ImageSet:
     nbytes: int  # of the store on disk
     wholes: np.ndarray | None = None  # str (N,): of which file each is a part
     is_exact: bool = True  # whether the images are to the bit what was decoded
+    maps: np.ndarray | None = None  # memory-mapped (M, H, W, 1) uint8, the label maps of a dense task, as stored
+    map_rows: np.ndarray | None = None  # int64 (N,): which of these is each image's, -1 for none
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -135,7 +138,10 @@ def open_images(
     images, hashes, index = _opened(folder, form)
     kept = np.ones(len(source), dtype=bool)
     kept[[row for row, _ in index["skipped"]]] = False
-    labels = source.labels[kept]
+    labels, maps, map_rows, map_hashes = source.labels[kept], None, None, None
+    if source.maps is not None:
+        maps, map_rows, map_hashes = _open_maps(source, source.maps, kept, preprocessing, cache)
+        labels = _counted(maps, map_rows, source.task)
     return ImageSet(
         images=images,
         keys=[key for key, keep in zip(source.keys, kept.tolist(), strict=True) if keep],
@@ -147,12 +153,46 @@ def open_images(
         wholes=None if source.wholes is None else source.wholes[kept],
         hashes=hashes,
         skipped=[(source.keys[row], reason) for row, reason in index["skipped"]],
-        fingerprint=_fingerprint(hashes, labels),
+        fingerprint=_fingerprint(hashes, labels, map_hashes),
         preprocessing=preprocessing,
         path=folder,
         nbytes=_bytes_of(folder),
         is_exact=form.is_exact(preprocessing),
+        maps=maps,
+        map_rows=map_rows,
     )
+
+
+def _open_maps(
+    source: Source, label_maps: LabelMaps, kept: np.ndarray, preprocessing: Preprocessing, cache: Path
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The label maps of the `kept` images, in a store of their own, made as that of the images is but by the nearest
+    pixel: (M, H, W, 1), of which each image is (N,), and the hash of each image's (N,), b"" without one."""
+    rows = np.flatnonzero(label_maps.there)
+    as_images = Source(
+        name=f"{source.name} (label maps)",
+        keys=[source.keys[row] for row in rows.tolist()],
+        read=lambda index: label_maps.read(int(rows[index])),
+        stamp=label_maps.stamp,
+        labels=Classification().unlabelled(len(rows)),
+    )
+    prep = Preprocessing(preprocessing.size, preprocessing.store, 1, interpolation="nearest")
+    folder = store_path(as_images, prep, cache)
+    if not folder.exists():
+        build(as_images, prep, folder, DECODED, lambda done, total: None, store_size(as_images, prep))
+    maps, hashes, index = _opened(folder, DECODED)
+    usable = np.delete(rows, [row for row, _ in index["skipped"]])
+    place, of_row = np.full(len(source), -1), np.full(len(source), b"", "S32")
+    place[usable], of_row[usable] = np.arange(len(usable)), hashes
+    return maps, place[kept], of_row[kept]
+
+
+def _counted(maps: np.ndarray, map_rows: np.ndarray, task: Task) -> np.ndarray:
+    """How many pixels of each image's map are of each class, int64 (N, k), a row of -1 without a map."""
+    labels = task.unlabelled(len(map_rows))
+    for row in np.flatnonzero(map_rows >= 0):
+        labels[row] = np.bincount(maps[map_rows[row]].ravel(), minlength=VALUES)[: len(task.names)]
+    return labels
 
 
 def _opened(folder: Path, form: Form) -> tuple[Any, np.ndarray, dict[str, Any]]:
@@ -169,10 +209,12 @@ def _opened(folder: Path, form: Form) -> tuple[Any, np.ndarray, dict[str, Any]]:
         raise damaged(large, str(error)) from error
 
 
-def _fingerprint(hashes: np.ndarray, labels: np.ndarray) -> str:
+def _fingerprint(hashes: np.ndarray, labels: np.ndarray, map_hashes: np.ndarray | None) -> str:
     order = np.lexsort((*np.atleast_2d(labels.T), hashes))
     digest = hashlib.blake2b(hashes[order].tobytes(), digest_size=16)
     digest.update(labels[order].astype("<f8" if labels.dtype.kind == "f" else "<i8").tobytes())
+    if map_hashes is not None:
+        digest.update(map_hashes[order].tobytes())
     return digest.hexdigest()
 
 

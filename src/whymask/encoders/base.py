@@ -144,6 +144,10 @@ class Encoder(nn.Module):
         """The output of every block or layer in turn, as `forward` computes them, before any final norm."""
         raise NotImplementedError
 
+    def final(self, output: Tensor) -> Tensor:
+        """The last of the `outputs` as features."""
+        return output
+
     def mask_token(self) -> nn.Parameter:
         """A new learnable token for hidden squares, with small random values; here (1, C, unit, unit), for the pixels
         of one (`with_token`)."""

@@ -92,7 +92,10 @@ class SwinEncoder(Encoder):
         self.layers = max(self.group_of.values()) + 1
 
     def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
-        return self.net.norm(self.outputs(images, hidden, token)[-1])
+        return self.final(self.outputs(images, hidden, token)[-1])
+
+    def final(self, output: Tensor) -> Tensor:
+        return self.net.norm(output)
 
     def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
         if hidden is None:

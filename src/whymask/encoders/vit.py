@@ -135,7 +135,10 @@ class ViTEncoder(Encoder):
     def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         if hidden is None:
             return self.net.forward_features(images)
-        return self.net.norm(self.outputs(images, hidden, token)[-1])
+        return self.final(self.outputs(images, hidden, token)[-1])
+
+    def final(self, output: Tensor) -> Tensor:
+        return self.net.norm(output)
 
     def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
         tokens = self.tokens(images, hidden, token)

@@ -28,6 +28,7 @@ from whymask.stages.augment import augment_of
 from whymask.stages.context import Context
 from whymask.stages.recipes import FinetuneTrainingConfig
 from whymask.stages.record import RunRecord
+from whymask.stages.segment import Segmenter, load_segmenter, save_head
 from whymask.stages.settings import AugmentName
 from whymask.tasks import Objective, Task, task_from
 from whymask.tasks.balance import balanced_order
@@ -188,13 +189,18 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
         config.strong(prepared),
         partial(balanced_order, prepared.images.labels, job.rows, job.seed) if config.sampler == "balanced" else None,
         parts=config.accumulate,
+        with_maps=prepared.task.is_dense,
     )
     if config.train == "head" and batches.share == 1:
         raise WhymaskError(
             "train head with one image a step: a batch norm needs at least 2; give more labels or a larger batch_size"
         )
     objective = objective_of(context, job)
-    model = Classifier(encoder, objective.width, job.seed, frozen=config.train == "head")
+    model: Classifier | Segmenter
+    if prepared.task.is_dense:
+        model = Segmenter(encoder, objective.width, config.head, job.seed, frozen=config.train == "head")
+    else:
+        model = Classifier(encoder, objective.width, job.seed, frozen=config.train == "head")
     check_shardable(context.fabric, model, config.ema)
     model = placed(model, context.fabric.device, config.recompute)
     loss = job.change(loss_of(config, objective))
@@ -268,12 +274,15 @@ def set_drop_path(encoder: Encoder, rate: float) -> None:
 
 
 @torch.inference_mode()
-def predict(model: Classifier, task: Task, objective: Objective, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+def predict(
+    model: Classifier | Segmenter, task: Task, objective: Objective, prepared: Prepared, rows: np.ndarray
+) -> np.ndarray:
     """The task's predictions float32 (n, k) of `rows`, without augmentation."""
     model.eval()
-    device = model.head.weight.device
-    batches = in_order(prepared.images, rows, EVALUATION_BATCH, device)
-    parts = [task.kept(objective.read(model(batch.images).float())).cpu() for batch in batches]
+    device = next(model.parameters()).device
+    batch = EVALUATION_BATCH // (8 if task.is_dense else 1)
+    batches = in_order(prepared.images, rows, batch, device, with_maps=task.is_dense)
+    parts = [task.kept(objective.read(model(each.images).float()), each.labels).cpu() for each in batches]
     return torch.cat(parts).numpy()
 
 
@@ -283,13 +292,18 @@ def metrics_of(prepared: Prepared, predictions: np.ndarray, rows: np.ndarray) ->
     return prepared.task.metrics(predictions, labels, None if tags is None else tags[rows])
 
 
-def save_classifier(model: Classifier, task: Task, objective: Objective, prep: Preprocessing, folder: Path) -> None:
+def save_classifier(
+    model: Classifier | Segmenter, task: Task, objective: Objective, prep: Preprocessing, folder: Path
+) -> None:
     """encoder/, and beside it the head's weights and what they mean: the task with its names.
 
     What a frozen encoder's batch norm does to features, and the objective to outputs, is written into the head's
     weights: it is linear too.
     """
     save_encoder(model.encoder, prep, folder / "encoder")
+    if isinstance(model, Segmenter):
+        save_head(model, task, folder / HEAD)
+        return
     weight, bias = model.head.weight.detach().cpu(), model.head.bias.detach().cpu()
     if isinstance(model.norm, nn.BatchNorm1d):
         seen = model.norm.state_dict()
@@ -297,6 +311,12 @@ def save_classifier(model: Classifier, task: Task, objective: Objective, prep: P
         bias = bias - weight @ seen["running_mean"].cpu()
     weight, bias = objective.fold(weight, bias)
     write_tensors(folder / HEAD, {"weight": weight, "bias": bias}, task.to_dict() | objective.about())
+
+
+def load_network(folder: Path) -> tuple[Classifier | Segmenter, Task]:
+    """`load_classifier`, also of a network of a dense task."""
+    is_dense = (folder / "head.json").exists() and task_from(read_json(folder / "head.json")).is_dense
+    return load_segmenter(folder, folder / HEAD) if is_dense else load_classifier(folder)
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, Task]:
@@ -309,6 +329,8 @@ def load_classifier(folder: Path) -> tuple[Classifier, Task]:
     if not (folder / "head.json").exists():
         raise WhymaskError(f"{folder} holds no classifier (no head.json). Give a finished fine-tuning run or a study.")
     task = task_from(read_json(folder / "head.json"))
+    if task.is_dense:
+        raise WhymaskError(f"{folder} holds a {task.outputs.network}; a classifier of whole images was expected")
     model = Classifier(load_encoder(folder), len(task.names))
     load_strictly(model.head, read_tensors(folder / HEAD), folder / HEAD)
     return model.eval(), task

@@ -8,6 +8,7 @@ import numpy as np
 from whymask.data.prepare import Prepared
 from whymask.data.strong import Strong
 from whymask.encoders import EncoderConfig
+from whymask.encoders.pyramids import usual_head
 from whymask.errors import WhymaskError
 from whymask.later import LATER
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
@@ -40,6 +41,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 2111.06377, table 9; random erasing as in its code). Epochs, learning rate, batch and clipping are the same in both."""
 
 NOTHING: dict[str, Any] = RECIPES["few"] | {"class_weights": "none", "sampler": "shuffled", "bins": 0}
+NOTHING |= {"head": "linear", "dice": 0.0}
 """What changes nothing."""
 TASKS_OWN = frozenset[str]().union(*(task.takes for task in TASKS.values()))
 """Settings that not every task takes."""
@@ -60,10 +62,12 @@ class FinetuneTrainingConfig(TrainingConfig):
     class_weights: Literal["none", "balanced"] = field(default="none", metadata=LATER)
     sampler: Literal["shuffled", "balanced"] = field(default="shuffled", metadata=LATER)
     bins: int = field(default=0, metadata=LATER)
+    head: Literal["linear", "fpn"] = field(default="linear", metadata=LATER)
+    dice: float = field(default=0.0, metadata=LATER)
 
     @property
     def loss(self) -> LossConfig:
-        return LossConfig(self.label_smoothing, self.class_weights, self.bins)
+        return LossConfig(self.label_smoothing, self.class_weights, self.bins, self.dice)
 
     def strong(self, prepared: Prepared) -> Strong | None:
         """The augmentation beyond crops and flips."""
@@ -115,6 +119,10 @@ def resolve_finetuning(
         if asked.drop_path:
             raise WhymaskError(f"encoder {encoder.name!r} has no residual branches to drop; leave drop_path out")
         recipe["drop_path"] = 0.0
+    if prepared.task.is_dense:
+        if asked.rand_augment:
+            raise WhymaskError("rand_augment turns and shears images, and not their label maps; leave it out")
+        recipe |= {"rand_augment": "", "head": usual_head(encoder, prep.size)}
     given = {key: value for key, value in vars(asked).items() if value is not None}
     settled = {"epochs": epochs, "recipe": name, "learning_rate": asked.peak}
     return FinetuneTrainingConfig(**(recipe | given | settled))

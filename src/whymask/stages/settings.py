@@ -103,6 +103,11 @@ class FinetuneTrainingSettings(TrainingSettings):
     bins: int = field(default=0, metadata=LATER)
     """Of regression: into how many parts each target's range is cut for a cross-entropy beside the squared error, which
     helps where targets are unevenly spread (arXiv 2308.10603); 0 for none."""
+    head: Literal["linear", "fpn"] | None = field(default=None, metadata=LATER)
+    """Of segmentation, what is put on the encoder: linear, a class for each position of its last map; fpn, a pyramid of
+    its maps. Default: linear for a ViT, fpn for networks with maps of several strides."""
+    dice: float = field(default=0.0, metadata=LATER)
+    """Of segmentation: the share of the cross-entropy that soft Dice replaces (arXiv 1606.04797)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,6 +128,8 @@ class FinetuneTrainingSettings(TrainingSettings):
             raise WhymaskError(
                 "class_weights and sampler were both given as balanced; small classes would be favoured twice; give one"
             )
+        if not 0 <= self.dice <= 1:
+            raise WhymaskError(f"dice {self.dice} was given; a share from 0 to 1 was expected; change it")
         if self.bins < 0 or self.bins == 1:
             raise WhymaskError(f"bins {self.bins} was given; 0 (none) or at least 2 was expected; change it")
         if self.train not in ("all", "head"):

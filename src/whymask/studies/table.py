@@ -231,8 +231,9 @@ def _against_chance(
     bootstrap: Callable[[Predictions, Predictions], dict[str, tuple[float, float]]],
 ) -> list[Row]:
     """The arm against who looks at no image, as a pair, which is none without a finished cell."""
-    guess = arm.task.guess(prepared.images.labels[prepared.train])
-    images = bootstrap(arm.predictions, dict.fromkeys(arm.cells, np.tile(guess, (len(prepared.test), 1))))
+    labels = prepared.images.labels
+    guess = arm.task.guess(labels[prepared.train], labels[prepared.test])
+    images = bootstrap(arm.predictions, dict.fromkeys(arm.cells, guess))
     pair = paired_difference(arm.values(metric), dict.fromkeys(arm.cells, prepared.chance[metric]))
     return [] if pair is None else [_pair_row(arm, CHANCE, metric, pair, images) | {"dropped": 0}]
 

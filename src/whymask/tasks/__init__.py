@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = attach(
         "multilabel": ["Multilabel"],
         "names": ["TASKS", "task_from"],
         "regression": ["Regression"],
+        "segmentation": ["Segmentation"],
     },
 )
 
@@ -27,3 +28,4 @@ if TYPE_CHECKING:
     from whymask.tasks.names import TASKS as TASKS
     from whymask.tasks.names import task_from as task_from
     from whymask.tasks.regression import Regression as Regression
+    from whymask.tasks.segmentation import Segmentation as Segmentation

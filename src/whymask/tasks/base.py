@@ -50,15 +50,17 @@ class LossConfig:
         label_smoothing: share of a label that is spread over all classes (arXiv 1512.00567).
         class_weights: "balanced" weighs each class by n / (k * its images), of the images that are trained on.
         bins: of each target's range, over which a cross-entropy stands beside the squared error; 0 for none.
+        dice: share of a pixels' cross-entropy that soft Dice replaces (arXiv 1606.04797).
     """
 
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     bins: int = 0
+    dice: float = 0.0
 
 
 class Objective(nn.Module, ABC):
-    """What a linear head learns from labels, and what its outputs mean: `objective(outputs, targets)` is the loss.
+    """What a head learns from labels, and what its outputs mean: `objective(outputs, targets)` is the loss.
 
     It is made for the images of one run. `width`: outputs of the head while it is trained.
     """
@@ -93,6 +95,7 @@ class Task(ABC):
     names: tuple[str, ...] = ()
 
     name: ClassVar[str]
+    is_dense: ClassVar[bool] = False  # whether each pixel has a label: outputs are (B, k, h, w), targets label maps
     names_are: ClassVar[str] = "classes"
     name_is: ClassVar[str] = "class"
     budget_counts: ClassVar[str]  # what a budget is a number of: "labels a class"
@@ -181,8 +184,9 @@ class Task(ABC):
     # predictions
 
     @abstractmethod
-    def kept(self, outputs: Tensor) -> Tensor:
-        """Predictions (B, k), as they are kept, of a head's outputs (B, k)."""
+    def kept(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Predictions (B, k), as they are kept, of a head's outputs (B, k); of a dense task, what its label maps make
+        of them."""
 
     @abstractmethod
     def shown(self, outputs: Tensor) -> Tensor:
@@ -259,8 +263,9 @@ class Task(ABC):
         """The same by a linear model of standardised features, with an L2 penalty of 1, to convergence."""
 
     @abstractmethod
-    def guess(self, labels: np.ndarray) -> np.ndarray:
-        """The predictions (k,) that one would make from training labels without looking at an image."""
+    def guess(self, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+        """The predictions (m, k), of m test images with the labels `test`, that one would make from training labels
+        without looking at an image."""
 
     @abstractmethod
     def perfect(self, labels: np.ndarray) -> np.ndarray:
@@ -268,7 +273,7 @@ class Task(ABC):
 
     def chance(self, train: np.ndarray, test: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
         """Metrics on test labels of `guess`, which any network should beat."""
-        return self.metrics(np.tile(self.guess(train), (len(test), 1)), test, tags)
+        return self.metrics(self.guess(train, test), test, tags)
 
 
 def ordered(values: Iterable[Any]) -> list[Any]:

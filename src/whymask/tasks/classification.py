@@ -130,7 +130,7 @@ class Classification(Task):
 
     # predictions
 
-    def kept(self, outputs: Tensor) -> Tensor:
+    def kept(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs.log_softmax(dim=1)
 
     def shown(self, outputs: Tensor) -> Tensor:
@@ -242,10 +242,10 @@ class Classification(Task):
         shares[:, fitted.classes_] += fitted.predict_proba(test)
         return np.log(shares / shares.sum(axis=1, keepdims=True))
 
-    def guess(self, labels: np.ndarray) -> np.ndarray:
+    def guess(self, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
         """How often each class is, counted as if once more, so that none is impossible."""
         counts = np.array(self.counts(labels)) + 1.0
-        return np.log(counts / counts.sum())
+        return np.tile(np.log(counts / counts.sum()), (len(test), 1))
 
     def perfect(self, labels: np.ndarray) -> np.ndarray:
         return np.where(labels[:, None] == np.arange(len(self.names)), 0.0, -1e3)

@@ -128,7 +128,7 @@ class Multilabel(Task):
 
     # predictions
 
-    def kept(self, outputs: Tensor) -> Tensor:
+    def kept(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs
 
     def shown(self, outputs: Tensor) -> Tensor:
@@ -223,10 +223,10 @@ class Multilabel(Task):
             log_odds[:, c] = LogisticRegression(max_iter=1000).fit(train, labels[:, c]).decision_function(test)
         return log_odds
 
-    def guess(self, labels: np.ndarray) -> np.ndarray:
+    def guess(self, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
         """The log odds of how often each class is, counted as if once more in both ways."""
         positive = labels.sum(axis=0) + 1.0
-        return np.log(positive / (len(labels) + 2.0 - positive))
+        return np.tile(np.log(positive / (len(labels) + 2.0 - positive)), (len(test), 1))
 
     def perfect(self, labels: np.ndarray) -> np.ndarray:
         return 2.0 * labels - 1

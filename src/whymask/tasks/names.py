@@ -7,8 +7,9 @@ from whymask.tasks.base import Task
 from whymask.tasks.classification import Classification
 from whymask.tasks.multilabel import Multilabel
 from whymask.tasks.regression import Regression
+from whymask.tasks.segmentation import Segmentation
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Multilabel, Regression)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Multilabel, Regression, Segmentation)}
 
 
 def task_from(kept: Mapping[str, Any]) -> Task:

@@ -94,6 +94,7 @@ def batches_on(
     order: Order | None = None,
     draw: Draw | None = None,
     parts: int = 1,
+    with_maps: bool = False,
 ) -> Batches:
     """Training batches of `rows` for this process: on its device, and its share where several processes train."""
     return Batches(
@@ -105,6 +106,7 @@ def batches_on(
         strong=strong,
         order=order,
         draw=draw,
+        with_maps=with_maps,
         device=fabric.device,
         rank=fabric.global_rank,
         world=fabric.world_size,

@@ -1,0 +1,128 @@
+"""From an encoder to maps of several strides, as dense tasks need them, and what is usually put on them."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+
+from whymask.encoders.base import Encoder, EncoderConfig, Size
+
+MOST_LEVELS = 4
+"""The coarsest maps of a network, that are looked at."""
+GROUPS = 32
+"""Of a group normalisation, where so many divide the channels."""
+
+
+def levels_of(config: EncoderConfig, size: Size) -> dict[int, tuple[int, int]]:
+    """Of the last output of each stride, the finest first: its number among the encoder's outputs, and (channels,
+    stride in pixels)."""
+    layers = config.layers(size)
+    last = {stride: number for number, (_, stride) in enumerate(layers)}
+    return {number: layers[number] for number in sorted(last.values())[-MOST_LEVELS:]}
+
+
+def maps_of(encoder: Encoder, images: Tensor) -> list[Tensor]:
+    """Of whole images (B, C, h, w) a map (B, D, h', w') of each of `levels_of`, the last one of the features."""
+    *finer, _ = levels_of(encoder.config, encoder.size).items()
+    if not finer:
+        return [map_of(encoder, encoder(images))]
+    outputs = encoder.outputs(images)
+    maps = [as_map(outputs[number], channels) for number, (channels, _) in finer]
+    return [*maps, map_of(encoder, encoder.final(outputs[-1]))]
+
+
+def map_of(encoder: Encoder, features: Tensor) -> Tensor:
+    """Features of whole images as a map (B, D, h', w')."""
+    grid = [-(-side // encoder.stride) for side in encoder.size]
+    return encoder.rows(features).transpose(1, 2).unflatten(2, grid)
+
+
+def as_map(output: Tensor, channels: int) -> Tensor:
+    """An output (B, D, h', w') or (B, h', w', D) as (B, D, h', w')."""
+    return output if output.shape[1] == channels else output.movedim(-1, 1)
+
+
+class Linear(nn.Module):
+    """A class for each position of the coarsest map, behind a batch norm: (B, k, h', w'), as DINOv2 (arXiv 2304.07193)
+    evaluates features."""
+
+    def __init__(self, levels: Sequence[tuple[int, int]], outputs: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(levels[-1][0])
+        self.classes = nn.Conv2d(levels[-1][0], outputs, 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return self.classes(self.norm(maps[-1]))
+
+
+class FPN(nn.Module):
+    """A pyramid of maps of one width, a convolution on each, their sum at the finest one's size, and of that a class
+    for each position: (B, k, h', w'). The semantic branch of arXiv 1901.02446, with one convolution a level.
+
+    Of a network whose maps have several strides the pyramid is torchvision's (arXiv 1612.03144), else `SimplePyramid`.
+    """
+
+    def __init__(self, levels: Sequence[tuple[int, int]], outputs: int, width: int = 128):
+        super().__init__()
+        channels = [of_level for of_level, _ in levels]
+        self.simple = SimplePyramid(*levels[0], width) if len(levels) == 1 else None
+        self.pyramid = None if self.simple else FeaturePyramidNetwork(channels, width)
+        count = len(levels) if self.simple is None else len(self.simple.levels)
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), group_norm(width), nn.ReLU())
+            for _ in range(count)
+        )
+        self.classes = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        if self.pyramid is not None:
+            levels = list(self.pyramid({str(number): x for number, x in enumerate(maps)}).values())
+        else:
+            assert self.simple is not None
+            levels = self.simple(maps[0])
+        size = levels[0].shape[-2:]
+        branches = [branch(x) for branch, x in zip(self.branches, levels, strict=True)]
+        return self.classes(sum(F.interpolate(x, size=size, mode="bilinear") for x in branches))
+
+
+class SimplePyramid(nn.Module):
+    """Maps of one width and of strides about 4, 8, 16 and 32 pixels from a single one: by transposed convolutions and a
+    maximum, without a way from coarse to fine (ViTDet, arXiv 2203.16527)."""
+
+    def __init__(self, channels: int, stride: int, width: int):
+        super().__init__()
+
+        def up(inner: int, outer: int) -> nn.Module:
+            return nn.ConvTranspose2d(inner, outer, 2, stride=2)
+
+        finest = [nn.Sequential(up(channels, channels), group_norm(channels), nn.GELU(), up(channels, width))]
+        finer = [up(channels, width)]
+        same, coarser = nn.Conv2d(channels, width, 1), nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(channels, width, 1))
+        ways = [*finest * (stride >= 16), *finer * (stride >= 8), same, coarser]
+        self.levels = nn.ModuleList(
+            nn.Sequential(way, group_norm(width), nn.Conv2d(width, width, 3, padding=1, bias=False), group_norm(width))
+            for way in ways
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [level(x) for level in self.levels]
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(next(n for n in range(min(GROUPS, channels), 0, -1) if channels % n == 0), channels)
+
+
+HEADS: dict[str, type[Linear] | type[FPN]] = {"linear": Linear, "fpn": FPN}
+
+
+def usual_head(config: EncoderConfig, size: Size) -> str:
+    """linear on the one map of a ViT; fpn where there are several, of which the last is too coarse to tell pixels
+    apart."""
+    return "fpn" if len(levels_of(config, size)) > 1 else "linear"
+
+
+def at_size(logits: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Logits (B, k, h', w') at the pixels of the images, (B, k, h, w)."""
+    return F.interpolate(logits, size=size, mode="bilinear")

@@ -1,0 +1,323 @@
+"""Segmentation: of each pixel one class, learnt from label maps.
+
+The labels of an image are how many pixels of its label map are of each class, int64 (N, k), a row of -1 = unlabelled;
+the maps themselves lie beside the images (`data.label_maps`). What is kept of a network is counted, too, for each class
+of each image (`COUNTED`), float32 (N, 7 k): every metric, and every resample of it, is made of these counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from whymask.errors import WhymaskError
+from whymask.tasks.base import LossConfig, Objective, RawLabels, Task
+from whymask.tasks.budgets import Budget
+from whymask.tasks.metric import Metric, checked, known
+from whymask.tasks.multilabel import Multilabel
+from whymask.tasks.outputs import Outputs
+from whymask.tasks.question import Question
+from whymask.tasks.resampling import Units, Weighted, difference, mean_of, mean_ratio
+
+IGNORED = 255
+"""In a label map: of no class that counts."""
+COUNTED = ("right", "predicted", "true", "edge_predicted", "edge_predicted_near", "edge_true", "edge_true_near")
+"""Of a class, pixels of an image: predicted rightly, predicted, and true; and of the edges of what is predicted and of
+what is true, all and those that lie near the other one's."""
+TOLERANCE = 0.0075
+"""How far edges may lie apart and still be near, as a share of the image's diagonal (Csurka et al., BMVC 2013)."""
+
+OVER_CLASSES = "of each class over all test images, then over the classes that they show"
+METRICS = {
+    "mean_iou": Metric("mean IoU", average=OVER_CLASSES, by_name=True),
+    "mean_dice": Metric("mean Dice", average=OVER_CLASSES, by_name=True),
+    "pixel_accuracy": Metric("pixel accuracy", average="over all pixels of the test images alike"),
+    "boundary_f": Metric(
+        "boundary F", average="of each class over the test images with an edge of it, then over classes", by_name=True
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Segmentation(Task):
+    """One class a pixel. The loss is cross-entropy, the mean over the pixels of a batch that are not ignored."""
+
+    name = "segmentation"
+    is_dense = True
+    budget_counts = "labelled images"
+    budget_of_one = "labelled image"
+    every_metric = tuple(METRICS)
+    default_metric = "mean_iou"
+    kept_as = "counts"
+    outputs = Outputs(
+        "segmentation network",
+        "logits",
+        "The softmax of the logits of a pixel gives the probability of each class.",
+        "semantic_segmentation",
+    )
+    row_metric = Metric("IoU")
+    takes = frozenset({"label_smoothing", "class_weights", "dice", "head"})
+    least = "at least two with label maps are needed"
+
+    # labels
+
+    @classmethod
+    def encode(cls, raw: RawLabels, source: str) -> "tuple[Segmentation, np.ndarray]":
+        raise WhymaskError(
+            f"{source}: its labels are of whole images; for --task segmentation a label map of each image was "
+            "expected, such as masks/NAME.png beside images/NAME.jpg"
+        )
+
+    def unlabelled(self, count: int) -> np.ndarray:
+        return np.full((count, max(1, len(self.names))), -1, np.int64)
+
+    def labelled(self, labels: np.ndarray) -> np.ndarray:
+        return labels[:, 0] >= 0
+
+    def check(self, labels: np.ndarray, source: str) -> None:
+        if (labels.sum(axis=0) > 0).sum() < 2:
+            raise WhymaskError(
+                f"{source}: the label maps to train on show fewer than two of the classes "
+                f"{', '.join(self.names) or '(none)'}; give maps of two classes at least, and --ignored the value of "
+                "pixels that are of none"
+            )
+
+    def counts(self, labels: np.ndarray) -> list[int]:
+        return (labels > 0).sum(axis=0).tolist()
+
+    def summary(self, labels: np.ndarray) -> dict[str, Any]:
+        total = max(1, labels.sum())
+        return {"pixel_shares": [round(float(count / total), 6) for count in labels.sum(axis=0)]}
+
+    def text(self) -> str:
+        return f"segmentation of {len(self.names)} classes"
+
+    # who gets which labels
+
+    def strata(self, labels: np.ndarray, units: int) -> list[np.ndarray]:
+        """The images of each class, and those of none."""
+        return self._shown.strata((labels > 0).astype(np.int64), units)
+
+    def stock(self, labels: np.ndarray) -> list[int]:
+        return [len(labels)]
+
+    def draw(self, labels: np.ndarray, rows: np.ndarray, budget: Budget, seed: int) -> np.ndarray:
+        """Prefixes of one order for each seed, in which each class has an image early, as `Multilabel.draw` has it."""
+        shown = np.where(self.labelled(labels)[:, None], labels > 0, -1)
+        return self._shown.draw(shown, rows, budget, seed)
+
+    @property
+    def _shown(self) -> Multilabel:
+        """Which classes an image shows, as a task."""
+        return Multilabel(self.names)
+
+    # training
+
+    def _objective(self, labels: np.ndarray, config: LossConfig) -> "PixelCrossEntropy":
+        weight = None
+        if config.class_weights == "balanced":
+            pixels = labels.sum(axis=0)
+            there = np.maximum(pixels, 1)
+            weight = np.where(pixels > 0, pixels.sum() / ((pixels > 0).sum() * there), 0.0)
+        return PixelCrossEntropy(len(self.names), config.label_smoothing, weight, config.dice)
+
+    # predictions
+
+    def kept(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """`COUNTED` of logits (B, k, h, w) beside label maps (B, h, w): float32 (B, 7 k)."""
+        return counts_of(outputs.argmax(dim=1), targets, len(self.names))
+
+    def shown(self, outputs: Tensor) -> Tensor:
+        return outputs.softmax(dim=1)
+
+    @property
+    def header(self) -> list[str]:
+        return ["label_map", *(f"share of {name}" for name in self.names)]
+
+    def row(self, shown: np.ndarray) -> list[str]:
+        """The share of each class in the pixels of an image."""
+        return [f"{share:.6f}" for share in shown]
+
+    def question(self, labels: np.ndarray, test: np.ndarray, label: str | None) -> Question:
+        raise WhymaskError(
+            "the measures of an explanation ask of which class a whole image is; of segmentation they tell nothing; "
+            "explain a run or a study of classification"
+        )
+
+    # how good they are
+
+    def describe(self, metric: str) -> Metric:
+        if metric not in METRICS:
+            raise WhymaskError(
+                f"metric {metric!r} is unknown; expected one of {', '.join(METRICS)}; choose one of these"
+            )
+        return METRICS[metric]
+
+    def metrics(self, predictions: np.ndarray, labels: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
+        """Every metric of METRICS that the data define."""
+        checked(predictions, labels, (len(predictions), len(self.names)))
+        return known(_Scores(predictions, Units.of(len(labels))).of(np.ones((len(labels), 1))))
+
+    def differences(
+        self,
+        arm: Sequence[np.ndarray],
+        baseline: Sequence[np.ndarray],
+        labels: np.ndarray,
+        units: Units,
+        tags: np.ndarray | None = None,
+    ) -> Weighted:
+        """Of all metrics; a class that a resample does not show takes no part in its means."""
+        sides = ([_Scores(network, units).of for network in side] for side in (arm, baseline))
+        return difference(*map(mean_of, sides))
+
+    def per_name(self, predictions: np.ndarray, labels: np.ndarray) -> list[float | None]:
+        """IoU."""
+        checked(predictions, labels, (len(predictions), len(self.names)))
+        right, predicted, true = _by_class(predictions)[:3].sum(axis=1)
+        return [
+            float(hits / (size + there - hits)) if there else None
+            for hits, size, there in zip(right, predicted, true, strict=True)
+        ]
+
+    def nearest(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, neighbours: int) -> np.ndarray:
+        raise _no_probe()
+
+    def linear(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+        raise _no_probe()
+
+    def guess(self, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+        """The class with the most pixels, everywhere: it has no edges."""
+        counted = _none(test)
+        commonest = int(labels.sum(axis=0).argmax())
+        counted[0, :, commonest] = test[:, commonest]
+        counted[1, :, commonest] = test.sum(axis=1)
+        counted[2] = test
+        counted[5] = (test > 0) & (test < test.sum(axis=1, keepdims=True))
+        return _flat(counted)
+
+    def perfect(self, labels: np.ndarray) -> np.ndarray:
+        counted = _none(labels)
+        counted[:3] = labels
+        counted[3:] = (labels > 0) & (labels < labels.sum(axis=1, keepdims=True))
+        return _flat(counted)
+
+
+class PixelCrossEntropy(Objective):
+    """Cross-entropy of logits (B, k, h, w) and label maps int64 (B, h, w), the mean over pixels that are not IGNORED;
+    of that the share `dice` is replaced by one minus the soft Dice of the batch, the mean over classes that it shows
+    (arXiv 1606.04797)."""
+
+    def __init__(self, classes: int, smoothing: float, weight: np.ndarray | None, dice: float):
+        super().__init__()
+        self.width, self.smoothing, self.dice = classes, smoothing, dice
+        self.register_buffer("weight", None if weight is None else torch.tensor(weight, dtype=torch.float32))
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        outputs = outputs.float()
+        counted = targets != IGNORED
+        weight: Any = self.weight
+        total = F.cross_entropy(
+            outputs, targets, weight, ignore_index=IGNORED, reduction="sum", label_smoothing=self.smoothing
+        )
+        sizes = counted if weight is None else weight[targets.where(counted, 0)] * counted
+        loss = total / sizes.sum().clamp(min=1e-6)
+        if not self.dice:
+            return loss
+        return (1 - self.dice) * loss + self.dice * _dice_loss(outputs.softmax(dim=1), targets, counted)
+
+
+def _dice_loss(shares: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+    truth = F.one_hot(targets.where(counted, 0), shares.shape[1]).movedim(-1, 1) * counted[:, None]
+    shares = shares * counted[:, None]
+    both, sizes = (x.sum(dim=(0, 2, 3)) for x in (shares * truth, shares + truth))
+    shown = truth.sum(dim=(0, 2, 3)) > 0
+    return ((1 - 2 * both / sizes.clamp(min=1e-6)) * shown).sum() / shown.sum().clamp(min=1)
+
+
+def counts_of(predicted: Tensor, true: Tensor, classes: int) -> Tensor:
+    """`COUNTED` of label maps int64 (B, h, w), each for all classes in turn: float32 (B, 7 k). Where the true map says
+    IGNORED nothing is counted, and no edge is there."""
+    counted = (true != IGNORED)[:, None]
+    ours, theirs = (
+        F.one_hot(x.where(counted[:, 0], 0), classes).movedim(-1, 1).bool() & counted for x in (predicted, true)
+    )
+    edges, true_edges = _edges(ours, counted), _edges(theirs, counted)
+    every = (
+        *(ours & theirs, ours, theirs),
+        *(edges, edges & _near(true_edges), true_edges, true_edges & _near(edges)),
+    )
+    return torch.cat([x.sum(dim=(2, 3)) for x in every], dim=1).float()
+
+
+def _edges(inside: Tensor, counted: Tensor) -> Tensor:
+    """Pixels of regions, bool (B, k, h, w), with a neighbour, above, below or beside, that counts and is outside."""
+    outside = F.pad(~inside & counted, (1, 1, 1, 1))
+    beside = outside[..., 1:-1, :-2] | outside[..., 1:-1, 2:]
+    return inside & (beside | outside[..., :-2, 1:-1] | outside[..., 2:, 1:-1])
+
+
+def _near(edges: Tensor) -> Tensor:
+    """Pixels no further than `TOLERANCE` from one of the edges, at least the neighbours."""
+    reach = max(1.0, TOLERANCE * float(np.hypot(*edges.shape[2:])))
+    side = torch.arange(-int(reach), int(reach) + 1, device=edges.device)
+    disc = (side[:, None] ** 2 + side**2 <= reach**2).float()[None, None]
+    flat = edges.flatten(0, 1)[:, None].float()
+    return F.conv2d(flat, disc, padding=int(reach)).view(edges.shape) > 0.5
+
+
+class _Scores:
+    """All metrics of one network's counts, as functions of weights (units, r)."""
+
+    def __init__(self, predictions: np.ndarray, units: Units):
+        counted = _by_class(predictions)
+        self.right, self.predicted, self.true = (_in_units(values, units) for values in counted[:3])
+        edges, near, true_edges, true_near = counted[3:]
+        has_edge = edges + true_edges > 0
+        precision, recall = _ratio(near, edges), _ratio(true_near, true_edges)
+        self.boundary = _in_units(_ratio(2 * precision * recall, precision + recall), units)
+        self.with_edge = _in_units(has_edge.astype(np.float64), units)
+        self.shows_edge = _in_units((true_edges > 0).astype(np.float64), units)
+
+    def of(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Each metric, (r,)."""
+        right, predicted, true = (values @ weights for values in (self.right, self.predicted, self.true))
+        shown, total = true > 0, true.sum(axis=0)
+        return {
+            "mean_iou": mean_ratio(right, predicted + true - right, shown),
+            "mean_dice": mean_ratio(2 * right, predicted + true, shown),
+            "pixel_accuracy": np.divide(right.sum(axis=0), total, out=np.full(len(total), np.nan), where=total > 0),
+            "boundary_f": mean_ratio(self.boundary @ weights, self.with_edge @ weights, self.shows_edge @ weights > 0),
+        }
+
+
+def _by_class(predictions: np.ndarray) -> np.ndarray:
+    """(N, 7 k) -> float64 (7, N, k)."""
+    return predictions.reshape(len(predictions), len(COUNTED), -1).swapaxes(0, 1).astype(np.float64)
+
+
+def _none(labels: np.ndarray) -> np.ndarray:
+    return np.zeros((len(COUNTED), *labels.shape), np.float32)
+
+
+def _flat(counted: np.ndarray) -> np.ndarray:
+    return counted.swapaxes(0, 1).reshape(counted.shape[1], -1)
+
+
+def _in_units(values: np.ndarray, units: Units) -> np.ndarray:
+    """Numbers (N, k) summed within units, (k, units)."""
+    return units.sums(*values.T)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
+
+
+def _no_probe() -> WhymaskError:
+    return WhymaskError(
+        "a probe reads the pooled features of images, and segmentation asks of pixels; train a head on a frozen "
+        "encoder instead: finetune --finetune.train head"
+    )
