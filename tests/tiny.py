@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from whymask import ExplainSettings, StudySettings
-from whymask.data.settings import DataSettings
+from whymask.data.label_maps import with_maps
+from whymask.data.settings import DataSettings, LabelSettings
+from whymask.data.sources import Source, open_source
 from whymask.encoders import Encoder, EncoderSettings, build_encoder, resolve
 from whymask.explanations.settings import NAMES as MEASURES
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
@@ -68,17 +71,23 @@ def digits(count: int, size: tuple[int, int] = (32, 32)) -> Tensor:
     return (large - large.mean()) / large.std()
 
 
-def bars(task: str) -> dict[str, Any]:
+def bars(task: str) -> Any:
     """240 noisy images of 16 x 16 pixels, each with up to three bars of different brightness, as arrays with labels.
 
     multilabel: which bars are seen; regression: how bright the image is, and how many bars; classification: whether one
-    is seen in the first place. Labels of the first 60 are missing.
+    is seen in the first place; segmentation, as a source: of which bar each pixel is, or of none. Labels of the first
+    60 are missing.
     """
     generator = np.random.default_rng(0)
     seen = generator.random((240, 3)) < [0.6, 0.4, 0.2]
     images = generator.normal(60, 20, (240, 16, 16))
     for bar in range(3):
         images[seen[:, bar], 5 * bar + 1 : 5 * bar + 4] += 60 + 30 * bar
+    if task == "segmentation":
+        maps = np.zeros(images.shape, np.uint8)
+        for bar in range(3):
+            maps[seen[:, bar], 5 * bar + 1 : 5 * bar + 4] = bar + 1
+        return scenes(images.clip(0, 255).astype(np.uint8), maps, np.arange(240) >= 60)
     labels: dict[str, np.ndarray] = {
         "classification": seen[:, 0].astype(np.int64),
         "multilabel": seen.astype(np.int64),
@@ -90,6 +99,14 @@ def bars(task: str) -> dict[str, Any]:
     return {"images": images.clip(0, 255).astype(np.uint8), name: labels[task]}
 
 
+def scenes(images: np.ndarray, maps: np.ndarray, there: np.ndarray, splits: np.ndarray | None = None) -> Source:
+    """Images (N, H, W) with label maps (N, H, W), of which `there` bool (N,) are known."""
+    source = open_source(images)
+    stamp = sha256(maps[there].tobytes()).hexdigest()
+    with_labels = with_maps(source, there, lambda row: maps[row], stamp, None, LabelSettings())
+    return replace(with_labels, splits=splits)
+
+
 def labels_of(task: Task, images: int, seed: int) -> np.ndarray:
     """Labels of the task with the names `NAMES`, unevenly spread."""
     generator = np.random.default_rng(seed)
@@ -97,11 +114,24 @@ def labels_of(task: Task, images: int, seed: int) -> np.ndarray:
         return generator.choice(3, images, p=[0.6, 0.3, 0.1])
     if isinstance(task, Multilabel):
         return (generator.random((images, 3)) < [0.6, 0.3, 0.1]).astype(np.int64)
+    if task.is_dense:
+        return generator.multinomial(64, generator.dirichlet([3, 1, 0.3], images))
     return generator.gamma(2, size=(images, 3)) * [1, 10, 100]
+
+
+def maps_with(labels: np.ndarray) -> Tensor:
+    """Label maps int64 (N, 8, 8) with so many pixels of each class, (N, k), class after class."""
+    return torch.stack([torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)) for counts in labels]).view(
+        -1, 8, 8
+    )
 
 
 def predictions_of(task: Task, labels: np.ndarray, seed: int, noise: float = 1.0) -> np.ndarray:
     """What a middling network says of images with these labels, float32 (N, 3)."""
+    if task.is_dense:
+        maps, generator = maps_with(labels), torch.Generator().manual_seed(seed)
+        logits = F.one_hot(maps, 3).movedim(-1, 1) + noise * torch.randn((len(maps), 3, 8, 8), generator=generator)
+        return task.kept(logits, maps).numpy()
     signal = np.eye(3)[labels] if labels.ndim == 1 else labels / np.maximum(labels.std(axis=0), 1e-3)
     outputs = signal + noise * np.random.default_rng(seed).normal(size=signal.shape)
     return task.kept(torch.from_numpy(outputs).float(), torch.empty(0)).numpy()

@@ -20,6 +20,10 @@ from whymask.tasks.budgets import Budget, auto_budgets
 from whymask.tasks.resampling import Units
 
 EVERY = pytest.mark.parametrize("task", [task(NAMES) for task in TASKS.values()], ids=list(TASKS))
+WHOLE = pytest.mark.parametrize(
+    "task", [task(NAMES) for task in TASKS.values() if not task.is_dense], ids=lambda task: task.name
+)
+"""Of images, not of their pixels."""
 NESTED = [(Budget("count", 1), Budget("count", 2)), (Budget("fraction", 0.3), Budget("all"))]
 
 
@@ -46,7 +50,9 @@ def test_images_without_labels_are_known_as_such(task):
 
 
 @EVERY
-@pytest.mark.parametrize("setting", [{"label_smoothing": 0.1}, {"class_weights": "balanced"}, {"bins": 5}])
+@pytest.mark.parametrize(
+    "setting", [{"label_smoothing": 0.1}, {"class_weights": "balanced"}, {"bins": 5}, {"dice": 0.5}]
+)
 def test_a_task_takes_its_own_settings_and_refuses_others(task, setting):
     labels = labels_of(task, 20, 0)
     if set(setting) <= task.takes:
@@ -56,7 +62,7 @@ def test_a_task_takes_its_own_settings_and_refuses_others(task, setting):
             task.objective(labels, LossConfig(**setting))
 
 
-@EVERY
+@WHOLE
 def test_a_head_learns_and_its_kept_form_predicts(task):
     """A linear head on features that hold the labels: the loss falls, and folding changes no prediction."""
     labels = labels_of(task, 200, 0)
