@@ -24,7 +24,7 @@ def saying(*classes: int) -> np.ndarray:
 def test_who_knows_the_labels_is_never_wrong(task: Task) -> None:
     labels = labels_of(task, 200, 0)
     perfect = answers_of(task, task.perfect(labels).astype(np.float32))
-    assert wrongness(perfect, labels) == pytest.approx(np.zeros(200), abs=1e-6)
+    assert wrongness(task, perfect, labels) == pytest.approx(np.zeros(200), abs=1e-6)
     assert in_words(task, most_say([perfect] * 3)[0].tolist()) == in_words(task, labels[0].tolist())
 
 

@@ -49,10 +49,7 @@ class Images(Protocol):
     def labels(self) -> np.ndarray: ...  # int64 or float64, N rows
     @property
     def preprocessing(self) -> Preprocessing: ...
-    @property
-    def maps(self) -> np.ndarray | None: ...  # uint8 (M, H, W, 1)
-    @property
-    def map_rows(self) -> np.ndarray | None: ...  # int64 (N,)
+    def maps_of(self, rows: np.ndarray) -> np.ndarray: ...  # uint8 (n, H, W), where there are label maps
 
 
 @dataclass
@@ -247,8 +244,7 @@ def _labels(images: Images, rows: np.ndarray, moves: Moves) -> torch.Tensor:
 
 def _maps(images: Images, rows: np.ndarray, crops: Crops | None, moves: Moves) -> torch.Tensor:
     """The label maps of these images int64 (B, h, w), by the same boxes."""
-    assert images.maps is not None and images.map_rows is not None
-    stored = torch.from_numpy(images.maps[images.map_rows[rows]][..., 0])
+    stored = torch.from_numpy(images.maps_of(rows))
     size = images.preprocessing.size
     seen = images.preprocessing.centre_crop(stored) if crops is None else nearest_crops(stored, crops, size)
     return moves(seen.long())

@@ -30,6 +30,8 @@ def sample_groups(images: Sequence[np.ndarray] | np.ndarray, labels: np.ndarray,
 def _captions(labels: np.ndarray, task: Task) -> list[tuple[int, str]]:
     """Of each image the place of its group, and the group's name."""
     last = 2**31
+    if task.is_dense:
+        return [(0, "with label maps") if there else (last, "unlabelled") for there in task.labelled(labels)]
     if labels.ndim == 1:
         names = dict(enumerate(task.names))
         return [(c, names.get(c, f"class {c}")) if c >= 0 else (last, "unlabelled") for c in labels.tolist()]

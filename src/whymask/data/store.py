@@ -63,6 +63,12 @@ class ImageSet:
         """Which images have labels, bool (N,)."""
         return self.task.labelled(self.labels)
 
+    def maps_of(self, rows: np.ndarray) -> np.ndarray:
+        """The label maps of images that have one, uint8 (n, H, W), as stored."""
+        if self.maps is None or self.map_rows is None:
+            raise ValueError(f"{self.path} holds images without label maps")
+        return self.maps[self.map_rows[rows]][..., 0]
+
 
 def store_size(source: Source, preprocessing: Preprocessing) -> int:
     """Bytes that the store of `source` takes."""

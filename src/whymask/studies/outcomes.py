@@ -26,18 +26,18 @@ def outcomes(
 
     Returns {"seeds", "images", "counts", "shown"}. An image counts as repaired where the arm is less wrong than the
     baseline in the mean over seeds (a class: right in more seeds), as broken where it is more wrong, and as hardest
-    where all networks are wrong; of numbers, which are only near or far, none is counted as hardest. `shown` holds up
-    to `SHOWN` rows of each kind, the clearest first and in turn of each class: {"image": its place in the test set,
-    "key", "true", "arm", "baseline": what most seeds say, "arm_right", "baseline_right": in how many seeds}.
+    where all networks are wrong; of numbers and maps, which are only near or far, none is counted as hardest. `shown`
+    holds up to `SHOWN` rows of each kind, the clearest first and in turn of each class: {"image": its place in the test
+    set, "key", "true", "arm", "baseline": what most seeds say, "arm_right", "baseline_right": in how many seeds}.
     """
     seeds = sorted(arm.keys() & baseline.keys())
     if not seeds:
         return None
     said = {name: [answers_of(task, side[s]) for s in seeds] for name, side in (("arm", arm), ("baseline", baseline))}
-    wrong = {name: np.array([wrongness(answers, labels) for answers in each]) for name, each in said.items()}
+    wrong = {name: np.array([wrongness(task, answers, labels) for answers in each]) for name, each in said.items()}
     gain = (wrong["baseline"] - wrong["arm"]).mean(axis=0).round(9)
     hardness = (wrong["baseline"] + wrong["arm"]).mean(axis=0).round(9)
-    discrete = are_right_or_wrong(labels)
+    discrete = are_right_or_wrong(task, labels)
     always_wrong = (np.vstack([wrong["arm"], wrong["baseline"]]) > 0).all(axis=0)
     members = {
         "repaired": (gain > 0, gain),

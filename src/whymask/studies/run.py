@@ -243,7 +243,7 @@ def _report(runner: Runner, cells: list[Cell], folder: RunFolder, *, images: boo
     if (before := begun_with(folder)) is not None:
         table["setting"] |= {"begun_with": before}
     table |= {"advice": advice(table, runner.context.prepared.task, str(runner.out))}
-    save_outcomes(runner.out, runner.context.prepared, table["outcomes"])
+    save_outcomes(runner, next(cell for cell in cells if cell.budget is not None), table["outcomes"])
     write_record(runner.out / "study.json", table)
     write_study_page(runner.out, images=images, names=names)
     return table

@@ -1,17 +1,21 @@
 """What a study's page needs beside its numbers: how each arm is trained, and images, kept in the study's folder."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from whymask.data.batches import in_order
 from whymask.data.near import SHOWN
 from whymask.data.prepare import Prepared
 from whymask.disk import write_arrays
 from whymask.encoders import build_encoder
 from whymask.later import recorded
 from whymask.runs import command
+from whymask.stages.classify import load_network
 from whymask.stages.recipes import resolve_finetuning
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.pace import lags
@@ -68,9 +72,13 @@ def _network(runner: Runner, arm: str) -> dict[str, Any]:
 
 
 def save_samples(out: Path, prepared: Prepared) -> None:
-    """samples.npz: some labelled training images as they are stored, uint8 (n, H, W, C), and their labels."""
+    """samples.npz: some labelled training images as they are stored, uint8 (n, H, W, C), and their labels and, where
+    they have them, label maps."""
     rows = prepared.train[np.linspace(0, len(prepared.train) - 1, min(SAMPLES, len(prepared.train))).astype(int)]
-    write_arrays(out / "samples.npz", {"images": _pixels(prepared, rows), "labels": prepared.images.labels[rows]})
+    kept = {"images": _pixels(prepared, rows), "labels": prepared.images.labels[rows]}
+    if prepared.task.is_dense:
+        kept["maps"] = prepared.images.maps_of(rows)
+    write_arrays(out / "samples.npz", kept)
 
 
 def save_near_copies(out: Path, prepared: Prepared) -> None:
@@ -81,13 +89,36 @@ def save_near_copies(out: Path, prepared: Prepared) -> None:
         write_arrays(out / "near.npz", {name: _pixels(prepared, rows) for name, rows in pairs.items()})
 
 
-def save_outcomes(out: Path, prepared: Prepared, found: dict[str, Any] | None) -> None:
-    """outcomes.npz: of each kind the test images that study.json's outcomes show, uint8 (n, H, W, C), in its order."""
-    kinds = {} if found is None else {kind: [row["image"] for row in rows] for kind, rows in found["shown"].items()}
-    write_arrays(
-        out / "outcomes.npz",
-        {kind: _pixels(prepared, prepared.test[np.array(images, int)]) for kind, images in kinds.items()},
-    )
+def save_outcomes(runner: Runner, first: Cell, found: dict[str, Any] | None) -> None:
+    """outcomes.npz: of each kind the test images that study.json's outcomes show, uint8 (n, H, W, C), in its order; of
+    a dense task also their label maps (n, H, W): KIND/true, and KIND/baseline and KIND/arm of the networks of the seed
+    and the budget of the cell `first`."""
+    prepared, kept = runner.context.prepared, dict[str, np.ndarray]()
+    for kind, shown in (found["shown"] if found else {}).items():
+        rows = prepared.test[np.array([row["image"] for row in shown], int)]
+        kept[kind] = _pixels(prepared, rows)
+        if prepared.task.is_dense and len(rows):
+            kept[kind] = _seen(prepared, kept[kind])
+            kept[f"{kind}/true"] = _seen(prepared, prepared.images.maps_of(rows)[..., None])[..., 0]
+            for side, arm in (("baseline", SCRATCH), ("arm", runner.config.leading)):
+                kept[f"{kind}/{side}"] = _maps_by(runner, replace(first, arm=arm), rows)
+    write_arrays(runner.out / "outcomes.npz", kept)
+
+
+def _maps_by(runner: Runner, cell: Cell, rows: np.ndarray) -> np.ndarray:
+    """The label maps that a finished cell's network makes of images, uint8 (n, H, W)."""
+    context = runner.context_of(cell.arm)
+    model, device = load_network(runner.folder(cell))[0], context.fabric.device
+    model.to(device)
+    with torch.inference_mode():
+        (batch,) = in_order(context.prepared.images, rows, len(rows), device)
+        return model(batch.images).argmax(dim=1).cpu().numpy().astype(np.uint8)
+
+
+def _seen(prepared: Prepared, stored: np.ndarray) -> np.ndarray:
+    """What a network sees of arrays (n, H, W, C)."""
+    crop = prepared.images.preprocessing.centre_crop(torch.from_numpy(stored).movedim(-1, 1))
+    return crop.movedim(1, -1).numpy()
 
 
 def _pixels(prepared: Prepared, rows: np.ndarray) -> np.ndarray:

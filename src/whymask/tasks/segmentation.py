@@ -174,6 +174,12 @@ class Segmentation(Task):
         sides = ([_Scores(network, units).of for network in side] for side in (arm, baseline))
         return difference(*map(mean_of, sides))
 
+    def of_images(self, predictions: np.ndarray) -> np.ndarray:
+        """IoU of each image alone, (N,): the mean over the classes that it shows; 0 where nothing in it counts."""
+        right, predicted, true = _by_class(predictions)[:3]
+        shown = true > 0
+        return (_ratio(right, predicted + true - right) * shown).sum(axis=1) / np.maximum(shown.sum(axis=1), 1)
+
     def per_name(self, predictions: np.ndarray, labels: np.ndarray) -> list[float | None]:
         """IoU."""
         checked(predictions, labels, (len(predictions), len(self.names)))

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from whymask.data.sheet import sample_groups
-from whymask.report.pictures import arrays_of, data_uri
+from whymask.report.pictures import arrays_of, class_colours, data_uri, overlaid
 from whymask.tasks import Task
 from whymask.tasks.answers import in_words
 
 GALLERY, GALLERY_SIDE = 8, 112
-OUTCOME_SIDE = 80
+OUTCOME_SIDE, MAP_SIDE = 80, 128
 
 
 def galleries(folder: Path, pretraining: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -33,18 +33,23 @@ def galleries(folder: Path, pretraining: list[dict[str, Any]]) -> list[dict[str,
 
 def outcomes(folder: Path, study: dict[str, Any], task: Task) -> dict[str, list[dict[str, Any]]]:
     """Per kind of study.json's outcomes, its images: {"image": data URI, "key", "true", "baseline", "arm": in words,
-    "baseline_right", "arm_right"}. None where the pixels are not there."""
+    "baseline_right", "arm_right", "maps": data URIs of the true label map, the baseline's and the arm's, where there
+    are some}. None where the pixels are not there."""
     arrays, found = arrays_of(folder / "outcomes.npz"), study.get("outcomes")
     shown: dict[str, list[dict[str, Any]]] = {}
     for kind, rows in (found["shown"] if found else {}).items():
         pixels = arrays.get(kind, np.empty(0))
         if len(pixels) != len(rows):
             continue
+        sides = ("true", "baseline", "arm")
+        maps = {side: arrays[f"{kind}/{side}"] for side in sides if f"{kind}/{side}" in arrays}
+        colours = class_colours(len(task.names))
         shown[kind] = [
             row
-            | {name: in_words(task, row[name]) for name in ("true", "baseline", "arm")}
+            | {side: in_words(task, row[side]) for side in sides}
             | {"image": data_uri(picture, OUTCOME_SIDE)}
-            for row, picture in zip(rows, pixels, strict=True)
+            | {"maps": [data_uri(overlaid(picture, of[at], colours), MAP_SIDE) for of in maps.values()]}
+            for at, (row, picture) in enumerate(zip(rows, pixels, strict=True))
         ]
     return shown
 
@@ -64,5 +69,16 @@ def samples(folder: Path, task: Task) -> list[dict[str, Any]]:
     arrays = arrays_of(folder / "samples.npz")
     if "images" not in arrays or not len(arrays["images"]):
         return []
-    images = arrays["images"]
-    return sample_groups(images, arrays.get("labels", np.full(len(images), -1)), task)
+    images, labels = arrays["images"], arrays.get("labels", np.full(len(arrays["images"]), -1))
+    if "maps" in arrays:
+        colours = class_colours(len(task.names))
+        images = np.stack([overlaid(image, of, colours) for image, of in zip(images, arrays["maps"], strict=True)])
+    return sample_groups(images, labels, task)
+
+
+def legend(task: Task) -> list[tuple[str, str]]:
+    """Of a dense task each class's name and colour, such as #0a64c8."""
+    if not task.is_dense:
+        return []
+    colours = class_colours(len(task.names)).tolist()
+    return [(name, f"#{r:02x}{g:02x}{b:02x}") for name, (r, g, b) in zip(task.names, colours, strict=True)]

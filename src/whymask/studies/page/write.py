@@ -53,6 +53,7 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "galleries": pictures.galleries(folder, study["pretraining"]) if images else [],
         "samples": pictures.samples(folder, results.task_of(study)) if images else [],
         "photos": pictures.outcomes(folder, study, results.task_of(study)) if images else {},
+        "legend": pictures.legend(results.task_of(study)),
         "near": pictures.near_copies(folder, study["data"].get("near_pairs") or [], images),
         "skipped": skipped,
         "metric_name": partial(results.metric_name, task=results.task_of(study)),
