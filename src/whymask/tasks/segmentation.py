@@ -216,9 +216,9 @@ class Segmentation(Task):
 
 class PixelCrossEntropy(Objective):
     """Cross-entropy of logits (B, k, h, w) and label maps int64 (B, h, w), the mean over all pixels, of which those
-    that are IGNORED have a loss of 0: each that counts has the same say, in whatever parts and by however many processes
-    a batch is seen. Of that the share `dice` is replaced by one minus the soft Dice of the images seen together, the
-    mean over classes that they show (arXiv 1606.04797)."""
+    that are IGNORED have a loss of 0: each that counts has the same say, in whatever parts and by however many
+    processes a batch is seen. Of that the share `dice` is replaced by one minus the soft Dice of the images seen
+    together, the mean over classes that they show (arXiv 1606.04797)."""
 
     def __init__(self, classes: int, smoothing: float, weight: np.ndarray | None, dice: float):
         super().__init__()
