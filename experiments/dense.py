@@ -1,34 +1,22 @@
 """`python -m experiments.dense`: does pretraining help to segment road scenes, and from which images?
 
-camvid-small (367 + 101 frames to train on, 233 to test on; 11 classes), mean IoU at 20, 100 and all labelled frames: from
-scratch, with as much more training, pretrained on its own frames, and pretrained on 50 classes of Tiny-ImageNet, which
-stand for public weights, as the paper's Table 1 transfers from ImageNet. Every study is a `whymask study`, whose folder
-goes on where it was stopped.
+camvid-small (367 + 101 frames to train on, 233 to test on; 11 classes), mean IoU at 20, 100 and all labelled frames:
+from scratch, with as much more training, pretrained on its own frames, and pretrained on 50 classes of Tiny-ImageNet,
+which stand for public weights, as the paper's Table 1 transfers from ImageNet. Every study is a `whymask study`, whose
+folder goes on where it was stopped.
 """
 
-import shutil
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import tyro
 
-from experiments.photos import SECONDS_TO_STOP, Step, finished_by
+from experiments.photos import Step, carry_out
 
-CLASSES = [
-    "Sky",
-    "Building",
-    "Pole",
-    "Road",
-    "Pavement",
-    "Tree",
-    "SignSymbol",
-    "Fence",
-    "Car",
-    "Pedestrian",
-    "Bicyclist",
-]
+CLASSES = (
+    *("Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car"),
+    *("Pedestrian", "Bicyclist"),
+)
 VOID = 11
 SIZE = "96x128"
 ENCODERS = {
@@ -76,20 +64,8 @@ def main(
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    ends = time.monotonic() + 60 * minutes - SECONDS_TO_STOP if minutes else None
-    for step in steps(shared, out, seeds):
-        if only not in step.name:
-            continue
-        images = ["--no-images"] if step.arguments[0] == "study" else []
-        command = [sys.executable, "-m", "whymask.cli", *step.arguments, "--threads", str(threads), *images]
-        if not finished_by(ends, [*command, "--out", str(out / step.name)], out / f"{step.name}.log"):
-            print(f"{step.name}: to be continued by the same command", flush=True)
-            return
-        print(f"{step.name}: finished", flush=True)
-        if images:
-            (results / step.name).mkdir(parents=True, exist_ok=True)
-            for name in ("study.json", "report.html"):
-                shutil.copy(out / step.name / name, results / step.name / name)
+    asked = (step for step in steps(shared, out, seeds) if only in step.name)
+    carry_out(asked, out, results, threads, minutes)
 
 
 if __name__ == "__main__":
