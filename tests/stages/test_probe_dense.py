@@ -14,7 +14,7 @@ from whymask.encoders import Encoder, EncoderSettings, build_encoder, resolve
 from whymask.stages import probe_dense
 from whymask.stages.probe import probe_predictions
 from whymask.stages.probe_dense import _classes
-from whymask.tasks.segmentation import IGNORED, counts_of
+from whymask.tasks.label_map_counts import IGNORED, counts_of
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 from tiny import NAMES, labels_of, maps_with
 from whymask.errors import WhymaskError
 from whymask.tasks import LossConfig, Segmentation
-from whymask.tasks.segmentation import COUNTED, IGNORED, TOLERANCE, counts_of
+from whymask.tasks.label_map_counts import COUNTED, IGNORED, TOLERANCE, counts_of
 
 TASK = Segmentation(NAMES)
 
@@ -132,3 +132,11 @@ def test_maps_of_one_class_and_labels_of_whole_images_are_refused():
         TASK.check(np.array([[5, 0, 0], [9, 0, 0]]), "photos")
     with pytest.raises(WhymaskError, match="explain a run or a study of classification"):
         TASK.question(np.zeros((1, 3)), np.array([0]), None)
+
+
+def test_outputs_that_are_no_numbers_are_refused_as_those_of_other_tasks():
+    predicted, true = maps(0)
+    outputs = logits(predicted)
+    outputs[1] = torch.nan
+    with pytest.raises(WhymaskError, match="predictions are NaN"):
+        TASK.metrics(TASK.kept(outputs, true).numpy(), true_labels(true))

@@ -1,6 +1,5 @@
 """What the images of a source say of how to prepare them: size, channels, range of values, mean and deviation."""
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from statistics import median
@@ -36,7 +35,8 @@ def derive(
     the side of a patch); others become squares of the median shorter side, at most 96. Where the result is not the
     size of all images, they are stored 1 / 0.875 larger and the network sees the centre.
 
-    Images with label maps are seen whole: of the median shape, the shorter side at most 96.
+    Images with label maps are seen whole: as they are where they share one size with no side above 96, else in the
+    median shape, the shorter side about 96 at most; of images of another shape the middle.
     """
     seen = looks(source, asked.alpha, asked.frames) if seen is None else seen
     sides = {(look.height, look.width) for look in seen}
@@ -51,7 +51,9 @@ def derive(
         chosen = _chosen_size(asked.size, native, shorter, multiple_of)
         store = chosen if chosen == native else (round(chosen[0] / CROP_SHARE), round(chosen[1] / CROP_SHARE))
     else:
-        chosen = store = _chosen_size(asked.size or _whole_size(seen, multiple_of), native, shorter, multiple_of)
+        fits = native is not None and max(native) <= LARGEST_NATIVE_SIDE and not any(n % multiple_of for n in native)
+        whole = native if fits else _whole_size(seen, multiple_of)
+        chosen = store = _chosen_size(asked.size or whole, native, shorter, multiple_of)
     low, high = _value_range(seen)
     channels = asked.channels or _usual_channels(seen, asked.frames)
     return Preprocessing(
@@ -161,8 +163,9 @@ def _usual_channels(seen: list[_Look], frames: Frames) -> int:
 
 
 def _whole_size(seen: list["_Look"], multiple_of: int) -> tuple[int, int]:
-    """Of the median shape, both sides multiples of `multiple_of` and of WHOLE_STEP."""
-    step = math.lcm(WHOLE_STEP, multiple_of)
+    """Of the median shape, the shorter side about LARGEST_NATIVE_SIDE where it is longer; both sides multiples of
+    `multiple_of`, or of WHOLE_STEP where that says nothing."""
+    step = multiple_of if multiple_of > 1 else WHOLE_STEP
     ratio = median(look.width / look.height for look in seen)
     shorter = min(LARGEST_NATIVE_SIDE, int(median(min(look.height, look.width) for look in seen)))
     height, width = (shorter, shorter * ratio) if ratio >= 1 else (shorter / ratio, shorter)

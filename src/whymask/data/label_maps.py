@@ -15,7 +15,8 @@ from whymask.data.settings import LabelSettings
 from whymask.data.source import LabelMaps, RawImage, Source
 from whymask.data.stamps import digest_of
 from whymask.errors import WhymaskError
-from whymask.tasks.segmentation import IGNORED, Segmentation
+from whymask.tasks.label_map_counts import IGNORED
+from whymask.tasks.segmentation import Segmentation
 
 IMAGE_FOLDERS = frozenset({"images", "image", "img", "imgs", "jpegimages"})
 MAP_FOLDERS = frozenset({"masks", "mask", "labelmaps", "annotations", "segmentationclass", "labels"})

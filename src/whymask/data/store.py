@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from whymask.data.building import HASHES, VERSION, Progress, build, mark_checked, partial_of, was_checked
 from whymask.data.forms import FORMS, QUALITY, Form, encode, memory
@@ -147,7 +148,7 @@ def open_images(
     labels, maps, map_rows, map_hashes = source.labels[kept], None, None, None
     if source.maps is not None:
         maps, map_rows, map_hashes = _open_maps(source, source.maps, kept, preprocessing, cache)
-        labels = _counted(maps, map_rows, source.task)
+        labels = _counted(maps, map_rows, source.task, preprocessing)
     return ImageSet(
         images=images,
         keys=[key for key, keep in zip(source.keys, kept.tolist(), strict=True) if keep],
@@ -159,7 +160,7 @@ def open_images(
         wholes=None if source.wholes is None else source.wholes[kept],
         hashes=hashes,
         skipped=[(source.keys[row], reason) for row, reason in index["skipped"]],
-        fingerprint=_fingerprint(hashes, labels, map_hashes),
+        fingerprint=_fingerprint(hashes, source.labels[kept], map_hashes, source.classes),
         preprocessing=preprocessing,
         path=folder,
         nbytes=_bytes_of(folder),
@@ -193,11 +194,13 @@ def _open_maps(
     return maps, place[kept], of_row[kept]
 
 
-def _counted(maps: np.ndarray, map_rows: np.ndarray, task: Task) -> np.ndarray:
-    """How many pixels of each image's map are of each class, int64 (N, k), a row of -1 without a map."""
+def _counted(maps: np.ndarray, map_rows: np.ndarray, task: Task, preprocessing: Preprocessing) -> np.ndarray:
+    """How many pixels of what a network sees of each image are of each class, int64 (N, k), a row of -1 without a
+    map."""
     labels = task.unlabelled(len(map_rows))
     for row in np.flatnonzero(map_rows >= 0):
-        labels[row] = np.bincount(maps[map_rows[row]].ravel(), minlength=VALUES)[: len(task.names)]
+        seen = preprocessing.centre_crop(torch.from_numpy(maps[map_rows[row], ..., 0]))
+        labels[row] = np.bincount(seen.flatten(), minlength=VALUES)[: len(task.names)]
     return labels
 
 
@@ -215,12 +218,15 @@ def _opened(folder: Path, form: Form) -> tuple[Any, np.ndarray, dict[str, Any]]:
         raise damaged(large, str(error)) from error
 
 
-def _fingerprint(hashes: np.ndarray, labels: np.ndarray, map_hashes: np.ndarray | None) -> str:
+def _fingerprint(
+    hashes: np.ndarray, labels: np.ndarray, map_hashes: np.ndarray | None, classes: tuple[str, ...]
+) -> str:
+    """Of images and labels; of label maps also which pixel is of which class, and what the classes are called."""
     order = np.lexsort((*np.atleast_2d(labels.T), hashes))
     digest = hashlib.blake2b(hashes[order].tobytes(), digest_size=16)
     digest.update(labels[order].astype("<f8" if labels.dtype.kind == "f" else "<i8").tobytes())
     if map_hashes is not None:
-        digest.update(map_hashes[order].tobytes())
+        digest.update(map_hashes[order].tobytes() + repr(classes).encode())
     return digest.hexdigest()
 
 

@@ -11,6 +11,8 @@ from whymask.encoders.base import Encoder, EncoderConfig, Size
 
 MOST_LEVELS = 4
 """The coarsest maps of a network, that are looked at."""
+COARSEST = 16
+"""Stride of a map, pixels, up to which a linear head is usual."""
 WIDEST = 128
 """Channels of a pyramid, or as many as the widest map has."""
 GROUPS = 32
@@ -34,6 +36,17 @@ def maps_of(encoder: Encoder, images: Tensor) -> list[Tensor]:
     return [*(encoder.as_map(outputs[number]) for number in finer), map_of(encoder, encoder.final(outputs[-1]))]
 
 
+@torch.no_grad()
+def levels_seen(encoder: Encoder) -> list[tuple[int, int]]:
+    """(channels, stride) of `maps_of`, as they come: of a few networks features are narrower than what is pooled."""
+    training = encoder.training
+    images = torch.zeros(1, encoder.channels, *encoder.size, device=next(encoder.parameters()).device)
+    maps = maps_of(encoder.eval(), images)
+    encoder.train(training)
+    strides = [stride for _, stride in levels_of(encoder.config, encoder.size).values()]
+    return [(each.shape[1], stride) for each, stride in zip(maps, strides, strict=True)]
+
+
 def map_of(encoder: Encoder, features: Tensor) -> Tensor:
     """Features of whole images as a map (B, D, h', w')."""
     grid = [-(-side // encoder.stride) for side in encoder.size]
@@ -41,12 +54,11 @@ def map_of(encoder: Encoder, features: Tensor) -> Tensor:
 
 
 class Linear(nn.Module):
-    """A class for each position of the coarsest map, behind a batch norm: (B, k, h', w'), as DINOv2 (arXiv 2304.07193)
-    evaluates features."""
+    """A class for each position of the coarsest map, behind a batch norm without parameters: (B, k, h', w')."""
 
     def __init__(self, levels: Sequence[tuple[int, int]], outputs: int):
         super().__init__()
-        self.norm = nn.BatchNorm2d(levels[-1][0])
+        self.norm = nn.BatchNorm2d(levels[-1][0], affine=False, eps=1e-6)
         self.classes = nn.Conv2d(levels[-1][0], outputs, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -115,9 +127,10 @@ HEADS: dict[str, type[Linear] | type[FPN]] = {"linear": Linear, "fpn": FPN}
 
 
 def usual_head(config: EncoderConfig, size: Size) -> str:
-    """linear on the one map of a ViT; fpn where there are several, of which the last is too coarse to tell pixels
+    """linear on the one map of a ViT; fpn where there are several, or the only one is too coarse to tell pixels
     apart."""
-    return "fpn" if len(levels_of(config, size)) > 1 else "linear"
+    levels = list(levels_of(config, size).values())
+    return "fpn" if len(levels) > 1 or levels[0][1] > COARSEST else "linear"
 
 
 def at_size(logits: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -38,6 +38,8 @@ from whymask.training.memory import told
 from whymask.training.sharding import check_shardable
 
 EVALUATION_BATCH = 256
+DENSE_OUTPUTS = 2**24
+"""Logits of pixels that are computed at a time."""
 HEAD = "head.safetensors"
 VALIDATION_SHARE = 0.05
 """Of a training's operations: validations cost at most so much."""
@@ -285,7 +287,8 @@ def predict(
     """The task's predictions float32 (n, k) of `rows`, without augmentation."""
     model.eval()
     device = next(model.parameters()).device
-    batch = EVALUATION_BATCH // (8 if task.is_dense else 1)
+    pixels = len(task.names) * int(np.prod(prepared.images.preprocessing.size)) if task.is_dense else 1
+    batch = min(EVALUATION_BATCH, max(1, DENSE_OUTPUTS // pixels))
     batches = in_order(prepared.images, rows, batch, device, with_maps=task.is_dense)
     parts = [task.kept(objective.read(model(each.images).float()), each.labels).cpu() for each in batches]
     return torch.cat(parts).numpy()

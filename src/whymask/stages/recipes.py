@@ -120,12 +120,19 @@ def resolve_finetuning(
             raise WhymaskError(f"encoder {encoder.name!r} has no residual branches to drop; leave drop_path out")
         recipe["drop_path"] = 0.0
     if prepared.task.is_dense:
-        if asked.rand_augment:
-            raise WhymaskError("rand_augment turns and shears images, and not their label maps; leave it out")
-        recipe |= {"rand_augment": "", "head": usual_head(encoder, prep.size)}
+        recipe |= _of_dense(asked, encoder, prep.size)
     given = {key: value for key, value in vars(asked).items() if value is not None}
     settled = {"epochs": epochs, "recipe": name, "learning_rate": asked.peak}
     return FinetuneTrainingConfig(**(recipe | given | settled))
+
+
+def _of_dense(asked: FinetuneTrainingSettings, encoder: EncoderConfig, size: tuple[int, int]) -> dict[str, Any]:
+    """What a dense task has instead: of a frozen encoder a linear head, and nothing that changes images alone."""
+    for name in ("rand_augment", "random_erasing"):
+        if value := getattr(asked, name):
+            raise WhymaskError(f"{name} {value} changes images, and not the label maps of their pixels; leave it out")
+    head = "linear" if asked.train == "head" else usual_head(encoder, size)
+    return {"rand_augment": "", "random_erasing": 0.0, "head": head}
 
 
 def _left_out(asked: FinetuneTrainingSettings, task: Task) -> dict[str, Any]:

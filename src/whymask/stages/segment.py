@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from whymask.disk import read_json, read_tensors, write_tensors
 from whymask.encoders import Encoder, load_encoder, load_strictly
-from whymask.encoders.pyramids import HEADS, at_size, levels_of, maps_of
+from whymask.encoders.pyramids import HEADS, at_size, levels_seen, maps_of
 from whymask.randomness import seeded
 from whymask.tasks import Task, task_from
 
@@ -22,7 +22,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.encoder, self.kind, self.frozen = encoder, kind, frozen
         with seeded(seed, "head"):
-            self.head = HEADS[kind](list(levels_of(encoder.config, encoder.size).values()), outputs)
+            self.head = HEADS[kind](levels_seen(encoder), outputs)
         self.is_one_graph = False
         self.draws_alike = True
         if frozen:

@@ -105,9 +105,10 @@ class FinetuneTrainingSettings(TrainingSettings):
     helps where targets are unevenly spread (arXiv 2308.10603); 0 for none."""
     head: Literal["linear", "fpn"] | None = field(default=None, metadata=LATER)
     """Of segmentation, what is put on the encoder: linear, a class for each position of its last map; fpn, a pyramid of
-    its maps. Default: linear for a ViT, fpn for networks with maps of several strides."""
+    its maps. Default: linear for a ViT and on a frozen encoder, fpn where there are several maps or a coarse one."""
     dice: float = field(default=0.0, metadata=LATER)
-    """Of segmentation: the share of the cross-entropy that soft Dice replaces (arXiv 1606.04797)."""
+    """Of segmentation: the share of the cross-entropy that soft Dice replaces (arXiv 1606.04797), of the images that a
+    process sees together."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

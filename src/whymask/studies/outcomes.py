@@ -24,11 +24,12 @@ def outcomes(
 
     `arm`, `baseline`: seed -> predictions (n, k) of the n test images, whose labels and keys these are.
 
-    Returns {"seeds", "images", "counts", "shown"}. An image counts as repaired where the arm is less wrong than the
-    baseline in the mean over seeds (a class: right in more seeds), as broken where it is more wrong, and as hardest
-    where all networks are wrong; of numbers and maps, which are only near or far, none is counted as hardest. `shown`
-    holds up to `SHOWN` rows of each kind, the clearest first and in turn of each class: {"image": its place in the test
-    set, "key", "true", "arm", "baseline": what most seeds say, "arm_right", "baseline_right": in how many seeds}.
+    Returns {"seeds", "first_seed", "images", "counts", "shown"}. An image counts as repaired where the arm is less
+    wrong than the baseline in the mean over seeds (a class: right in more seeds), as broken where it is more wrong, and
+    as hardest where all networks are wrong; of numbers and maps, which are only near or far, none is counted as
+    hardest. `shown` holds up to `SHOWN` rows of each kind, the clearest first and in turn of each class: {"image": its
+    place in the test set, "key", "true", "arm", "baseline": what most seeds say, "arm_right", "baseline_right": in how
+    many seeds}.
     """
     seeds = sorted(arm.keys() & baseline.keys())
     if not seeds:
@@ -56,6 +57,7 @@ def outcomes(
 
     return {
         "seeds": len(seeds),
+        "first_seed": seeds[0],
         "images": len(labels),
         "counts": counts if discrete else counts | {"hardest": None},
         "shown": {kind: [row(image) for image in _clearest(*members[kind], labels)] for kind in KINDS},

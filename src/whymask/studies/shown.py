@@ -43,11 +43,7 @@ def describe(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
         **({"method_epochs": config.method_epochs} if len(config.own) > 1 else {}),
         "command": command(),
         "seeds": config.seed_list,
-        **(
-            {}
-            if (smallest := smallest_difference(prepared, config.metric)) is None
-            else {"smallest_difference": smallest}
-        ),
+        **({} if smallest is None else {"smallest_difference": smallest}),
         "verdict_labels_per_class": labels_per_class(classified[0], prepared),
         "recipes": recipes,
         **({"lags": found} if (found := lags(runner)) else {}),
@@ -96,17 +92,18 @@ def save_near_copies(out: Path, prepared: Prepared) -> None:
 
 def save_outcomes(runner: Runner, first: Cell, found: dict[str, Any] | None) -> None:
     """outcomes.npz: of each kind the test images that study.json's outcomes show, uint8 (n, H, W, C), in its order; of
-    a dense task also their label maps (n, H, W): KIND/true, and KIND/baseline and KIND/arm of the networks of the seed
-    and the budget of the cell `first`."""
+    a dense task also their label maps (n, H, W): KIND/true, and KIND/baseline and KIND/arm of the networks at the
+    budget of the cell `first`, of the first seed that both have."""
     prepared, kept = runner.context.prepared, dict[str, np.ndarray]()
-    for kind, shown in (found["shown"] if found else {}).items():
+    first_seed = 0 if found is None else found["first_seed"]
+    for kind, shown in ({} if found is None else found["shown"]).items():
         rows = prepared.test[np.array([row["image"] for row in shown], int)]
         kept[kind] = _pixels(prepared, rows)
         if prepared.task.is_dense and len(rows):
             kept[kind] = _seen(prepared, kept[kind])
             kept[f"{kind}/true"] = _seen(prepared, prepared.images.maps_of(rows)[..., None])[..., 0]
             for side, arm in (("baseline", SCRATCH), ("arm", runner.config.leading)):
-                kept[f"{kind}/{side}"] = _maps_by(runner, replace(first, arm=arm), rows)
+                kept[f"{kind}/{side}"] = _maps_by(runner, replace(first, arm=arm, seed=first_seed), rows)
     write_arrays(runner.out / "outcomes.npz", kept)
 
 

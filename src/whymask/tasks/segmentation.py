@@ -18,19 +18,12 @@ from whymask.errors import WhymaskError
 from whymask.tasks.base import LossConfig, Objective, RawLabels, Task
 from whymask.tasks.budgets import Budget
 from whymask.tasks.classification import Classification
+from whymask.tasks.label_map_counts import COUNTED, IGNORED, counts_of
 from whymask.tasks.metric import Metric, checked, known
 from whymask.tasks.multilabel import Multilabel
 from whymask.tasks.outputs import Outputs
 from whymask.tasks.question import Question
 from whymask.tasks.resampling import Units, Weighted, difference, mean_of, mean_ratio
-
-IGNORED = 255
-"""In a label map: of no class that counts."""
-COUNTED = ("right", "predicted", "true", "edge_predicted", "edge_predicted_near", "edge_true", "edge_true_near")
-"""Of a class, pixels of an image: predicted rightly, predicted, and true; and of the edges of what is predicted and of
-what is true, all and those that lie near the other one's."""
-TOLERANCE = 0.0075
-"""How far edges may lie apart and still be near, as a share of the image's diagonal (Csurka et al., BMVC 2013)."""
 
 OVER_CLASSES = "of each class over all test images, then over the classes that they show"
 METRICS = {
@@ -129,8 +122,9 @@ class Segmentation(Task):
     # predictions
 
     def kept(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """`COUNTED` of logits (B, k, h, w) beside label maps (B, h, w): float32 (B, 7 k)."""
-        return counts_of(outputs.argmax(dim=1), targets, len(self.names))
+        """`COUNTED` of logits (B, k, h, w) beside label maps (B, h, w): float32 (B, 7 k), NaN where logits are none."""
+        counted = counts_of(outputs.argmax(dim=1), targets, len(self.names))
+        return counted.where(outputs.isfinite().flatten(1).all(dim=1, keepdim=True), torch.nan)
 
     def shown(self, outputs: Tensor) -> Tensor:
         return outputs.softmax(dim=1)
@@ -241,37 +235,6 @@ def _dice_loss(shares: Tensor, targets: Tensor) -> Tensor:
     both, sizes = (x.sum(dim=(0, 2, 3)) for x in (shares * truth, shares + truth))
     shown = truth.sum(dim=(0, 2, 3)) > 0
     return ((1 - 2 * both / sizes.clamp(min=1e-6)) * shown).sum() / shown.sum().clamp(min=1)
-
-
-def counts_of(predicted: Tensor, true: Tensor, classes: int) -> Tensor:
-    """`COUNTED` of label maps int64 (B, h, w), each for all classes in turn: float32 (B, 7 k). Where the true map says
-    IGNORED nothing is counted, and no edge is there."""
-    counted = (true != IGNORED)[:, None]
-    ours, theirs = (
-        F.one_hot(x.where(counted[:, 0], 0), classes).movedim(-1, 1).bool() & counted for x in (predicted, true)
-    )
-    edges, true_edges = _edges(ours, counted), _edges(theirs, counted)
-    every = (
-        *(ours & theirs, ours, theirs),
-        *(edges, edges & _near(true_edges), true_edges, true_edges & _near(edges)),
-    )
-    return torch.cat([x.sum(dim=(2, 3)) for x in every], dim=1).float()
-
-
-def _edges(inside: Tensor, counted: Tensor) -> Tensor:
-    """Pixels of regions, bool (B, k, h, w), with a neighbour, above, below or beside, that counts and is outside."""
-    outside = F.pad(~inside & counted, (1, 1, 1, 1))
-    beside = outside[..., 1:-1, :-2] | outside[..., 1:-1, 2:]
-    return inside & (beside | outside[..., :-2, 1:-1] | outside[..., 2:, 1:-1])
-
-
-def _near(edges: Tensor) -> Tensor:
-    """Pixels no further than `TOLERANCE` from one of the edges, at least the neighbours."""
-    reach = max(1.0, TOLERANCE * float(np.hypot(*edges.shape[2:])))
-    side = torch.arange(-int(reach), int(reach) + 1, device=edges.device)
-    disc = (side[:, None] ** 2 + side**2 <= reach**2).float()[None, None]
-    flat = edges.flatten(0, 1)[:, None].float()
-    return F.conv2d(flat, disc, padding=int(reach)).view(edges.shape) > 0.5
 
 
 class _Scores:
