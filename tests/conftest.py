@@ -13,8 +13,17 @@ from filelock import FileLock
 from PIL import Image
 
 import tiny
-from tiny import CLASSES, GLYPHS, small_explanation, tiny_settings
-from whymask import Explanation, cli, explain, study
+from tiny import CLASSES, GLYPHS, drawn_with_maps, runtime, small_explanation, tiny_settings
+from whymask import (
+    EncoderSettings,
+    Explanation,
+    FinetuneSettings,
+    FinetuneTrainingSettings,
+    cli,
+    explain,
+    finetune,
+    study,
+)
 
 LONGEST_FIRST = (
     "test_faults", "explanations/test_explain", "explanations/test_page", "test_cli", "methods/test_every_method",
@@ -82,6 +91,19 @@ def explained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Expla
         explain(finished, GLYPHS, out=out, settings=small_explanation())
 
     return Explanation.load(made_once(tmp_path_factory, "why", make))
+
+
+@pytest.fixture(scope="session")
+def segmenter(tmp_path_factory: pytest.TempPathFactory, own_store: Any) -> Path:
+    """A folder with data/, drawn pictures and their label maps, and run/, a network that was trained on them a little.
+    Tests read it; one that writes copies it."""
+
+    def make(out: Path) -> None:
+        training = FinetuneTrainingSettings(epochs=8, batch_size=8, learning_rate=1e-2)
+        settings = FinetuneSettings(encoder=EncoderSettings("cnn", width=8), training=training, runtime=runtime())
+        finetune(drawn_with_maps(out / "data"), out=out / "run", settings=settings)
+
+    return made_once(tmp_path_factory, "segmenter", make)
 
 
 @pytest.fixture(scope="session")

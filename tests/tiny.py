@@ -3,11 +3,13 @@
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
 
@@ -97,6 +99,26 @@ def bars(task: str) -> Any:
     labels[task][:60] = unlabelled[task]
     name = "targets" if task == "regression" else "labels"
     return {"images": images.clip(0, 255).astype(np.uint8), name: labels[task]}
+
+
+def drawn_with_maps(folder: Path, train: int = 24, test: int = 8) -> Path:
+    """images/ and masks/ in `folder`, in splits: pictures of 32 x 48 pixels in colour, with a bright red box and a
+    bright green one on grey noise, whose classes are 1 and 2; the last row of pixels is of no class."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", train), ("test", test)):
+        for number in range(count):
+            pixels, classes = generator.normal(70, 20, (32, 48, 3)), np.zeros((32, 48), np.uint8)
+            for kind, channel in ((1, 0), (2, 1)):
+                top, left = generator.integers(0, 18), generator.integers(0, 24) + 24 * (kind - 1) * (number % 2)
+                pixels[top : top + 14, left : left + 14, channel] += 120
+                classes[top : top + 14, left : left + 14] = kind
+            classes[-1] = 255
+            for name, array in (("images", pixels.clip(0, 255).astype(np.uint8)), ("masks", classes)):
+                path = folder / name / split / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+    (folder / "classes.txt").write_text("ground\nred\ngreen\n")
+    return folder
 
 
 def scenes(images: np.ndarray, maps: np.ndarray, there: np.ndarray, splits: np.ndarray | None = None) -> Source:

@@ -28,6 +28,7 @@ from whymask.progress import say
 from whymask.report.text import in_bytes
 from whymask.stages.settings import (
     A_RUN,
+    OVERLAP,
     SCRATCH,
     SURE,
     FinetuneSettings,
@@ -35,6 +36,7 @@ from whymask.stages.settings import (
     ProbeSettings,
     check_confidence,
     check_origin,
+    check_overlap,
     check_teacher,
 )
 from whymask.studies.cluster import check_cluster
@@ -159,21 +161,37 @@ def predict(
     out: Path = Path("predictions.csv"),
     cell: str | None = None,
     confidence: float = SURE,
+    window_overlap: float = OVERLAP,
+    overlays: bool = False,
     reader: str | None = None,
 ) -> None:
-    """Classes and probabilities of images, or the numbers that a regression predicts, as CSV.
+    """Classes and probabilities of images, the numbers that a regression predicts, or label maps, as CSV and pictures.
 
     Args:
-        out: File to write.
+        out: File to write. Of label maps, which lie in a folder of that name beside it, or the folder.
         cell: Which network of a study, a name under its cells/. Default: its final one, else the pretrained arm
             (scratch where pretraining hurts), at the largest budget, first seed.
         confidence: Mark an image as unsure where the network's test images of such confidence, and more, were right
             less often than this share. Of one class an image.
+        window_overlap: Of a segmentation network before images longer than it sees: the share of a window that the next
+            one sees too. Their logits are averaged.
+        overlays: Of a segmentation network: write pictures of each image under its classes' colours too, and a legend.
         reader: MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.
     """
     check_confidence(confidence)
+    check_overlap(window_overlap)
     begin("predict", data, reader=reader, out=out, runs=[run])
-    whymask.predict(run, data, out=out, cell=cell, confidence=confidence, runtime=runtime, reader=reader)
+    whymask.predict(
+        run,
+        data,
+        out=out,
+        cell=cell,
+        confidence=confidence,
+        window_overlap=window_overlap,
+        overlays=overlays,
+        runtime=runtime,
+        reader=reader,
+    )
 
 
 def embed(
@@ -237,6 +255,7 @@ def export(
     out: Path | None = None,
     cell: str | None = None,
     names: bool = True,
+    encoder_alone: bool = False,
 ) -> None:
     """Write a trained network for timm, transformers, ONNX runtimes, or as safetensors, with a model card.
 
@@ -244,9 +263,10 @@ def export(
         out: Folder to write. Default: RUN-TO beside the run.
         cell: Which network of a study, a name under its cells/. Default: the one that predict takes.
         names: Class or target names and paths in the card; --no-names leaves them out.
+        encoder_alone: Leave the head out, so that timm and transformers take a segmentation network's encoder too.
     """
     begin("export", out=out, runs=[run])
-    whymask.export(run, to, out=out, cell=cell, names=names)
+    whymask.export(run, to, out=out, cell=cell, names=names, encoder_alone=encoder_alone)
 
 
 def check(

@@ -99,14 +99,14 @@ def _parts_of(source: Source, row: int, how: DataSettings | Preprocessing) -> li
         parts = []
         for frame in numbers:
             height, width = size_of(raw if frame is None else frame_of(raw, frame))
-            rows, columns = (_steps(side, how.tile, how.overlap) for side in (height, width))
+            rows, columns = (tiles_along(side, how.tile, how.overlap) for side in (height, width))
             parts += [Part(row, frame, top, left, h, w, is_array) for (top, h), (left, w) in product(rows, columns)]
         return parts
     except Exception:  # whatever a decoder raises; the store, or predict, says it
         return [Part(row)]
 
 
-def _steps(side: int, tile: int, overlap: int) -> list[tuple[int, int]]:
+def tiles_along(side: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     """(start, length) of the tiles along a side: the last ends where the side ends, and so may overlap more."""
     if side <= tile:
         return [(0, side)]

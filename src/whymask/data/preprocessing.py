@@ -63,20 +63,22 @@ class Preprocessing:
         """The stored form (H, W, C) of a raw image; WhymaskError if its channels do not fit."""
         return self.fit(native_pixels(raw, self.alpha, self.frames))
 
-    def fit(self, pixels: np.ndarray) -> np.ndarray:
-        """`decode` from native pixels (any H, any W, any C) on."""
+    def fit(self, pixels: np.ndarray, whole: bool = False) -> np.ndarray:
+        """`decode` from native pixels (any H, any W, any C) on; of a `whole` image nothing is cut off, so that it may
+        be larger than `store` in height or width."""
         pixels = _match_channels(pixels, self.channels, self.frames)
         is_sized = pixels.shape[:2] == self.store
         if is_sized and pixels.dtype == self.dtype and (self.low, self.high) == (0.0, TOP[self.dtype]):
             return pixels
+        resize = self._covering if whole else self._resize
         if pixels.dtype == self.dtype == np.uint8 and self.channels in (1, 3):
-            image = Image.fromarray(pixels[..., 0] if self.channels == 1 else pixels)
-            return np.asarray(self._resize(image)).reshape(*self.store, self.channels)
+            image = resize(Image.fromarray(pixels[..., 0] if self.channels == 1 else pixels))
+            return np.asarray(image).reshape(image.height, image.width, self.channels)
         top = TOP[self.dtype]
         values = self._in_range(pixels, top)
         if not is_sized:
             planes = [Image.fromarray(np.ascontiguousarray(values[..., c])) for c in range(self.channels)]
-            values = np.stack([np.asarray(self._resize(plane)) for plane in planes], axis=-1)
+            values = np.stack([np.asarray(resize(plane)) for plane in planes], axis=-1)
         return np.rint(values).clip(0, top).astype(self.dtype)
 
     def _in_range(self, pixels: np.ndarray, top: float) -> np.ndarray:
@@ -90,21 +92,29 @@ class Preprocessing:
     def _resize(self, image: Image.Image) -> Image.Image:
         """`image` resized (antialiased) until it just covers `store` (H, W), and of that the middle.
 
-        Sides are rounded, and the middle is placed, so that its centre crop of `size` is the one that torchvision's and
-        timm's Resize and CenterCrop make of the whole image in one step.
+        The middle is placed so that its centre crop of `size` is the one that torchvision's and timm's Resize and
+        CenterCrop make of the whole image in one step.
         """
-        store, size = self.store, self.size
-        if store[0] == store[1]:  # torchvision: the shorter side, the other one cut off to a whole number
-            shorter = min(image.height, image.width)
-            height, width = (int(store[0] * side / shorter) for side in (image.height, image.width))
-        else:  # timm's ResizeKeepRatio
-            ratio = min(image.height / store[0], image.width / store[1])
-            height, width = (round(side / ratio) for side in (image.height, image.width))
-        if (height, width) != (image.height, image.width):
-            image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
-        top = _middle(height, size[0]) - _middle(store[0], size[0])
-        left = _middle(width, size[1]) - _middle(store[1], size[1])
+        image, store, size = self._covering(image), self.store, self.size
+        top = _middle(image.height, size[0]) - _middle(store[0], size[0])
+        left = _middle(image.width, size[1]) - _middle(store[1], size[1])
         return image.crop((left, top, left + store[1], top + store[0]))
+
+    def _covering(self, image: Image.Image) -> Image.Image:
+        """`image` resized (antialiased) until it just covers `store`, of sides as `covering` has them."""
+        height, width = self.covering(image.height, image.width)
+        if (height, width) == (image.height, image.width):
+            return image
+        return image.resize((width, height), Image.Resampling[self.interpolation.upper()])
+
+    def covering(self, height: int, width: int) -> tuple[int, int]:
+        """The sides to which an image is resized before it is cropped, rounded as torchvision and timm do it."""
+        store = self.store
+        if store[0] == store[1]:  # torchvision: the shorter side, the other one cut off to a whole number
+            shorter = min(height, width)
+            return int(store[0] * height / shorter), int(store[0] * width / shorter)
+        ratio = min(height / store[0], width / store[1])  # timm's ResizeKeepRatio
+        return round(height / ratio), round(width / ratio)
 
     def normalise(self, batch: Tensor | np.ndarray) -> Tensor:
         """(B, H, W, C) uint8, uint16 or float in [0, 1] -> float32 (B, C, H, W): (x / max - mean) / std, no crop."""

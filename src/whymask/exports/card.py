@@ -38,7 +38,8 @@ def write_card(what: Exported, to: str, opening: str, folder: Path) -> None:
 
 
 def front_matter(what: Exported, to: str) -> str:
-    pipeline = "image-classification" if what.task else "image-feature-extraction"
+    of_task = "image-segmentation" if what.segmenter else "image-classification"
+    pipeline = of_task if what.task else "image-feature-extraction"
     tags = ["whymask", "masked-image-modeling", *([what.task.name] if what.task else [])]
     about = {
         **(licence_of(what) or {"license": "other", "license_name": "yours-to-choose"}),
@@ -74,6 +75,12 @@ def seeing(what: Exported) -> str:
     )
     if prep.alpha == "white":
         text += " Transparent images are laid on white before that."
+    if what.segmenter is not None:
+        text += (
+            " That is a middle of the image: `whymask predict` sees the whole of it at this scale, by windows of that "
+            "size that overlap by half, takes the mean of their logits, brings it bilinearly to the image's own size, "
+            "and then the class with the largest."
+        )
     if not is_plain(what):
         text += (
             f" Pillow's images cannot be these: {prep.channels} channels, raw values {prep.low:g} to {prep.high:g}. "
@@ -123,7 +130,7 @@ def training(what: Exported) -> str:
         rows.append(f"pretraining: {method}{listed(record.method_settings or {})}")
     trained = what.result.get("training") or record.training
     if trained:
-        rows.append(f"{'fine-tuning' if what.classifier else 'optimisation'}: {listed(trained).strip(' ()')}")
+        rows.append(f"{'fine-tuning' if what.task else 'optimisation'}: {listed(trained).strip(' ()')}")
     if record.stage == "finetune" and what.study is None and what.names:
         rows.append(f"started from: {record.origin or SCRATCH}")
     return "\n".join(f"- {row}" for row in rows)

@@ -12,10 +12,12 @@ from torch import Tensor
 from whymask.disk import read_json
 from whymask.encoders import Encoder, load_encoder
 from whymask.errors import WhymaskError
+from whymask.exports.plain_segmenter import plain
 from whymask.methods import Method
 from whymask.methods.files import kept_method, load_method
-from whymask.stages.classify import Classifier, load_classifier
+from whymask.stages.classify import Classifier, load_network
 from whymask.stages.record import RunRecord, read_record
+from whymask.stages.segment import Segmenter
 from whymask.stages.settings import A_RUN
 from whymask.stages.speaking import network_of, study_of
 from whymask.tasks import Task
@@ -27,7 +29,8 @@ TOLERANCE = 1e-5
 class Exported:
     """Attributes:
     source: the run folder; study: that of the study it belongs to.
-    classifier: with a head, of a fine-tuning run; method: of a pretraining run, with its decoder.
+    classifier: with a head, of a fine-tuning run, or `segmenter`, for which maps of pixels are; method: of a
+        pretraining run, with its decoder.
     task: of the head, with numbers for the names of its classes or targets where names must not leave.
     record, result, provenance: what the run's folder says of it.
     """
@@ -36,6 +39,7 @@ class Exported:
     study: Path | None
     encoder: Encoder
     classifier: Classifier | None
+    segmenter: Segmenter | None
     method: Method | None
     method_name: str | None
     task: Task | None
@@ -75,7 +79,10 @@ class Exported:
         return self.encoder.timm_name not in ("plain_cnn", "two_layer", "own_network")
 
     def network(self) -> Any:
-        """The plain network of timm: images (B, C, h, w), normalised -> outputs (B, k), or pooled features (B, D)."""
+        """The plain network of timm: images (B, C, h, w), normalised -> outputs (B, k), or pooled features (B, D); of a
+        segmentation network `PlainSegmenter`."""
+        if self.segmenter is not None:
+            return plain(self.segmenter)
         encoder = self.encoder
         net: Any = timm.create_model(encoder.timm_name, **(encoder.timm_kwargs | {"num_classes": len(self.labels)}))
         state = {key: tensor.clone() for key, tensor in encoder.net.state_dict().items()}
@@ -90,8 +97,9 @@ class Exported:
     @torch.inference_mode()
     def output(self, images: Tensor) -> Tensor:
         """What whymask itself computes: a head's outputs, or pooled features."""
-        if self.classifier is not None:
-            return self.classifier(images)
+        network = self.classifier or self.segmenter
+        if network is not None:
+            return network(images)
         return self.encoder.pool(self.encoder(images))
 
     def check(self, target: str, images: Tensor, found: Tensor) -> None:
@@ -109,14 +117,25 @@ class Exported:
         generator = torch.Generator().manual_seed(0)
         return torch.randn(2, self.encoder.channels, *self.encoder.size, generator=generator)
 
+    def refuse_maps(self, target: str) -> None:
+        """Raises WhymaskError where the network gives maps, for which this target has no form."""
+        if self.segmenter is not None:
+            raise WhymaskError(
+                f"--to {target}: {target} has no form for a {self.kind}; use --to onnx or --to safetensors, whose card "
+                "opens it with torch, torchvision and timm alone; --encoder-alone writes its encoder, without the head"
+            )
 
-def gather(run: Path, cell: str | None, names: bool) -> Exported:
-    """The network of `run`, from its files. Raises WhymaskError where there is none."""
+
+def gather(run: Path, cell: str | None, names: bool, encoder_alone: bool = False) -> Exported:
+    """The network of `run`, from its files, or its encoder alone. Raises WhymaskError where there is none."""
     folder = network_of(run, cell, "encoder")
     if not (folder / "result.json").exists():
         raise WhymaskError(f"{folder} holds no finished run, for it has no result.json; {A_RUN}")
-    classifier, task = load_classifier(folder) if (folder / "head.json").exists() else (None, None)
-    encoder = load_encoder(folder) if classifier is None else classifier.encoder
+    with_head = (folder / "head.json").exists() and not encoder_alone
+    network, task = load_network(folder) if with_head else (None, None)
+    encoder = load_encoder(folder) if network is None else network.encoder
+    classifier = network if isinstance(network, Classifier) else None
+    segmenter = network if isinstance(network, Segmenter) else None
     kept = kept_method(folder)
     method = None if kept is None else load_method(folder, copy.deepcopy(encoder))
     record, result = read_record(folder), read_json(folder / "result.json")
@@ -125,4 +144,6 @@ def gather(run: Path, cell: str | None, names: bool) -> Exported:
         task = replace(task, names=tuple(str(number) for number in range(len(task.names))))
     study = study_of(folder)
     method_name = kept and kept[0]
-    return Exported(folder, study, encoder, classifier, method, method_name, task, record, result, provenance, names)
+    return Exported(
+        folder, study, encoder, classifier, segmenter, method, method_name, task, record, result, provenance, names
+    )

@@ -29,13 +29,19 @@ TARGETS: dict[Target, Callable[[Exported, Path], str]] = {
 
 
 def export(
-    run: str | Path, to: Target, *, out: str | Path | None = None, cell: str | None = None, names: bool = True
+    run: str | Path,
+    to: Target,
+    *,
+    out: str | Path | None = None,
+    cell: str | None = None,
+    names: bool = True,
+    encoder_alone: bool = False,
 ) -> Path:
     """Writes the network of `run` into the folder `out`, for `to`: "timm", "transformers", "onnx" or "safetensors".
 
     Of a pretraining run that is the encoder, with the decoder where there is a place for it; of a fine-tuning run the
-    classifier; of a study the classifier that `predict` takes, or the network of `cell`. Without `names`, class names
-    and paths are left out.
+    network with its head, or with `encoder_alone` without it; of a study the network that `predict` takes, or that of
+    `cell`. Without `names`, class names and paths are left out.
 
     Returns the folder, by default RUN-TO beside the run, or beside the study whose cell it is.
 
@@ -48,7 +54,7 @@ def export(
     folder = Path(out) if out is not None else _beside(Path(run).resolve(), to)
     if folder.exists():
         raise WhymaskError(f"{folder} exists; give another --out, or remove it")
-    what = gather(Path(run), cell, names)
+    what = gather(Path(run), cell, names, encoder_alone)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:

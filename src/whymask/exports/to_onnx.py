@@ -1,4 +1,5 @@
-"""For ONNX runtimes: normalised images in, outputs of a head or pooled features out; any number, of one size."""
+"""For ONNX runtimes: normalised images in, outputs of a head or pooled features out; any number, of one size. Of a
+segmentation network logits (B, k, h, w)."""
 
 import contextlib
 import io
@@ -12,6 +13,7 @@ import torch
 from whymask.disk import write_json
 from whymask.errors import WhymaskError
 from whymask.exports.network import Exported
+from whymask.exports.seeing import seeing_code
 
 OPENING = """import json
 
@@ -20,26 +22,8 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 about = json.load(open("{folder}/preprocessing.json"))
-image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")
-{resize}top, left = (round((side - crop) / 2) for side, crop in zip(image.size[::-1], about["size"]))
-pixels = np.asarray(image, np.float32).reshape(image.height, image.width, -1) / 255
-pixels = pixels[top : top + about["size"][0], left : left + about["size"][1]]
-images = ((pixels - about["mean"]) / about["std"]).astype(np.float32).transpose(2, 0, 1)[None]
-session = onnxruntime.InferenceSession("{folder}/model.onnx")
+{seeing}session = onnxruntime.InferenceSession("{folder}/model.onnx")
 ({output},) = session.run(None, {{"images": images}})
-"""
-
-
-SQUARE = """shorter = min(image.size)
-width, height = (int(about["store"][0] * side / shorter) for side in image.size)
-if (width, height) != image.size:
-    image = image.resize((width, height), Image.Resampling[about["interpolation"].upper()])
-"""
-
-OBLONG = """ratio = min(image.height / about["store"][0], image.width / about["store"][1])
-width, height = (round(side / ratio) for side in image.size)
-if (width, height) != image.size:
-    image = image.resize((width, height), Image.Resampling[about["interpolation"].upper()])
 """
 
 
@@ -53,8 +37,7 @@ def write_onnx(what: Exported, folder: Path) -> str:
     about = prep.to_dict() | {"resampling": f"{prep.interpolation}, antialiased", "input": "images", "output": output}
     write_json(folder / "preprocessing.json", about | (what.task.to_dict() if what.task else {}))
     _check(what, folder / "model.onnx")
-    resize = SQUARE if prep.store[0] == prep.store[1] else OBLONG
-    return OPENING.format(folder="{folder}", output=output, mode=what.mode, resize=resize)
+    return OPENING.format(folder="{folder}", output=output, seeing=seeing_code(what))
 
 
 def refuse_dynamic_sizes(net: Any, name: str) -> None:

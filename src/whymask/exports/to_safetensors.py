@@ -1,11 +1,17 @@
-"""Weights alone: the encoder as whymask keeps it, with its head, or the decoder that it was pretrained with."""
+"""Weights alone: the encoder as whymask keeps it, with its head, or the decoder that it was pretrained with.
+
+With a segmentation network's come the classes that it is made of, so that it opens without whymask too.
+"""
 
 import shutil
 from pathlib import Path
 
-from whymask.disk import read_json, write_record
+from whymask.disk import read_json, write_bytes, write_record
 from whymask.encoders import load_encoder
 from whymask.exports.network import Exported
+from whymask.exports.plain_segmenter import CODE, code_of, is_plain, making
+from whymask.exports.seeing import seeing_code
+from whymask.stages.classify import load_network
 
 OPENING = """from PIL import Image
 from whymask import load_encoder
@@ -15,10 +21,23 @@ features = encoder.pool(encoder(encoder.transform(Image.open("photo.jpg"))[None]
 """
 
 WITH_HEAD = """from PIL import Image
-from whymask.stages.classify import load_classifier
+from whymask import load_network
 
-model, task = load_classifier("{folder}")
+model, task = load_network("{folder}")
 {output} = model(model.encoder.transform(Image.open("photo.jpg"))[None])
+"""
+
+PLAIN = """{making}
+
+import json
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+about = json.load(open("{folder}/encoder/encoder.json"))["preprocessing"]
+{seeing}with torch.inference_mode():
+    {output} = model(torch.from_numpy(images))
 """
 
 
@@ -31,7 +50,14 @@ def write_safetensors(what: Exported, folder: Path) -> str:
         shutil.copyfile(what.source / "head.safetensors", folder / "head.safetensors")
         write_record(folder / "head.json", read_json(what.source / "head.json") | what.task.to_dict())
     images = what.sample()
-    encoder = load_encoder(folder)
-    features = encoder.pool(encoder(images))
-    what.check("safetensors", images, features if what.classifier is None else what.classifier.head(features))
-    return WITH_HEAD.format(folder="{folder}", output=what.gives) if what.task else OPENING
+    if what.task is None:
+        encoder = load_encoder(folder)
+        what.check("safetensors", images, encoder.pool(encoder(images)))
+        return OPENING
+    what.check("safetensors", images, load_network(folder)[0](images))
+    if what.segmenter is None or not is_plain(what.encoder):
+        return WITH_HEAD.format(folder="{folder}", output=what.gives)
+    write_bytes(folder / CODE, code_of(what.segmenter).encode())
+    what.check("safetensors", images, what.network()(images))
+    code = making(what.segmenter)
+    return PLAIN.format(folder="{folder}", making=code.strip(), output=what.gives, seeing=seeing_code(what))

@@ -1,4 +1,6 @@
-"""Afterwards: a trained network on new images. `predict` gives what its task predicts, `embed` gives features."""
+"""Afterwards: a trained network on new images. `predict` gives what its task predicts, `embed` gives features.
+
+What a segmentation network predicts is in `segmented`."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +27,11 @@ from whymask.encoders import load_encoder
 from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
 from whymask.progress import Steps, say
-from whymask.stages.classify import load_classifier
+from whymask.stages.classify import Classifier, load_network
 from whymask.stages.confidence import Confidence, confidence_of
-from whymask.stages.settings import SURE
+from whymask.stages.segment import Segmenter
+from whymask.stages.segmented import Places, segment
+from whymask.stages.settings import OVERLAP, SURE, check_overlap
 from whymask.stages.speaking import encoder_of, in_groups, network_of, reader_left_out, worth_of
 from whymask.tasks import Task
 from whymask.training.device import make_fabric
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     import pandas
 
 BATCH = 256
-TEXTS = ("path", "class", "classes", "confidences", "unsure")
+TEXTS = ("path", "class", "classes", "confidences", "unsure", "label_map")
 """Columns of predictions that are no numbers."""
 MOST_SAID = 20
 """Classes whose counts are said."""
@@ -65,6 +69,8 @@ def predict(
     out: str | Path = "predictions.csv",
     cell: str | None = None,
     confidence: float = SURE,
+    window_overlap: float = OVERLAP,
+    overlays: bool = False,
     runtime: RuntimeSettings | None = None,
     reader: Reader | str | None = None,
     **keywords: Any,
@@ -75,27 +81,36 @@ def predict(
     on the network's own test images where there are enough; and "yes" in a column unsure below the confidence from
     which on the share `confidence` of those was right (see `stages.confidence`). Of several: classes, as "cat|dog"
     those whose probability is above 0.5, their confidences, and a probability for each. Of numbers: each in its unit.
+    Of a segmentation: label_map, the picture that was written, and the share of each class in its pixels; `out` may
+    then be a folder (see `segmented.segment`, also for `window_overlap` and `overlays`).
 
     A network that was trained on frames or tiles answers for each file, with the mean over its parts, and marks none as
     unsure. `data` is what `open_source` takes. Of a study, `cell` names the network (a folder of its cells/); by
     default see `network_of`. Images that cannot be read are left out and listed beside `out`. Settings of `runtime` may
     be given by their names, such as ``device="cuda"``.
     """
-    check_writable(Path(out))
-    _check_form(Path(out), "csv")
+    check_overlap(window_overlap)
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords), alone=True)
     folder = network_of(Path(run), cell)
-    source = open_source(data, reader=reader, labels=None)
-    model, task = load_classifier(folder)
+    model, task = load_network(folder)
     model = model.to(fabric.device)
+    if isinstance(model, Segmenter):
+        places = Places.of(Path(out), data)
+        source = _opened(data, reader, model, folder, task)
+        made = segment(model, task, source, places, window_overlap, overlays)
+        return _written(made.header, made.rows, made.skipped, places.table)
+    if overlays:
+        raise WhymaskError(
+            f"--overlays: {folder} holds a {task.outputs.network}, which makes no label maps; leave it out"
+        )
+    check_writable(Path(out))
+    _check_form(Path(out), "csv")
+    source = _opened(data, reader, model, folder, task)
     transform = model.encoder.transform
     is_of_parts = transform.frames == "all" or transform.tile is not None
     sure = confidence_of(folder, task, confidence, is_of_parts)
     known = sure if isinstance(sure, Confidence) else None
     temperature = 1.0 if known is None else known.temperature
-    say(f"predicting with {folder}")
-    for line in [*inherited_text(transform, folder), *reader_left_out(folder, reader), *worth_of(folder, task)]:
-        say(line)
     if sure is not None:
         say(sure if isinstance(sure, str) else sure.text(in_groups(folder)))
     applied = apply(lambda x: task.shown(model(x.to(fabric.device)) / temperature), transform, source)
@@ -106,9 +121,23 @@ def predict(
     header = ["path", *task.header]
     if known is not None:
         _mark(header, rows, [known.is_unsure(float(shown.max())) for shown in values])
-    write_csv(Path(out), header, rows)
     _say_counts(task, values)
-    _report(applied, len(rows), Path(out))
+    return _written(header, rows, applied.skipped, Path(out))
+
+
+def _opened(data: Any, reader: Reader | str | None, model: Classifier | Segmenter, folder: Path, task: Task) -> Source:
+    """The images, and what is to be said of the network in `folder` that is to see them."""
+    source = open_source(data, reader=reader, labels=None)
+    say(f"predicting with {folder}")
+    inherited = inherited_text(model.encoder.transform, folder)
+    for line in [*inherited, *reader_left_out(folder, reader), *worth_of(folder, task)]:
+        say(line)
+    return source
+
+
+def _written(header: list[str], rows: list[list[str]], skipped: list[tuple[str, str]], out: Path) -> "pandas.DataFrame":
+    write_csv(out, header, rows)
+    _report(skipped, len(rows), out)
     return _frame(header, rows)
 
 
@@ -145,7 +174,7 @@ def embed(
     write_bytes(Path(out), sink.getvalue().to_pybytes())
     if applied.wholes:
         say(f"a row for each of {len(applied.keys):,} parts of {len({*applied.wholes}):,} files")
-    _report(applied, len(applied.keys), Path(out))
+    _report(applied.skipped, len(applied.keys), Path(out))
     return table.to_pandas()
 
 
@@ -214,9 +243,9 @@ def _say_counts(task: Task, shown: np.ndarray) -> None:
     say(f"images by predicted class: {', '.join([*listed, *more])}")
 
 
-def _report(applied: Applied, rows: int, out: Path) -> None:
+def _report(skipped: list[tuple[str, str]], rows: int, out: Path) -> None:
     say(f"{rows:,} images: {out}")
-    if applied.skipped:
+    if skipped:
         beside = out.with_name(f"{out.stem}.skipped.csv")
-        write_csv(beside, ["image", "reason"], applied.skipped)
-        say(f"{len(applied.skipped):,} images cannot be used: {beside}")
+        write_csv(beside, ["image", "reason"], skipped)
+        say(f"{len(skipped):,} images cannot be used: {beside}")

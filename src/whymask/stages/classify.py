@@ -321,19 +321,26 @@ def save_classifier(
     write_tensors(folder / HEAD, {"weight": weight, "bias": bias}, task.to_dict() | objective.about())
 
 
-def load_network(folder: Path) -> tuple[Classifier | Segmenter, Task]:
-    """`load_classifier`, also of a network of a dense task."""
+def load_network(folder: str | Path) -> tuple[Classifier | Segmenter, Task]:
+    """The network that a fine-tuning run, or an export as safetensors, left in `folder`, in eval mode, and its task.
+
+    Of whole images its outputs are (B, k), one for each of the task's names; of a segmentation (B, k, h, w).
+    ``model.encoder.transform``, the Preprocessing that it was trained with, turns a raw image into its input. Raises
+    WhymaskError when there is none.
+    """
+    folder = Path(folder)
     is_dense = (folder / "head.json").exists() and task_from(read_json(folder / "head.json")).is_dense
     return load_segmenter(folder, folder / HEAD) if is_dense else load_classifier(folder)
 
 
-def load_classifier(folder: Path) -> tuple[Classifier, Task]:
-    """The network that `train_classifier` left in `folder`, in eval mode, and its task.
+def load_classifier(folder: str | Path) -> tuple[Classifier, Task]:
+    """The network of whole images that `train_classifier` left in `folder`, in eval mode, and its task.
 
     Its outputs (B, k), one for each of the task's names, are what `Task.kept` and `Task.shown` take.
 
     Raises WhymaskError when there is none.
     """
+    folder = Path(folder)
     if not (folder / "head.json").exists():
         raise WhymaskError(f"{folder} holds no classifier (no head.json). Give a finished fine-tuning run or a study.")
     task = task_from(read_json(folder / "head.json"))

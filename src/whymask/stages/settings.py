@@ -25,6 +25,8 @@ TEACHER = "teacher"
 """The folder in a run's where its teacher is kept, as an encoder."""
 SURE = 0.9
 """Share of images that should be right, of those that are not marked as unsure."""
+OVERLAP = 0.5
+"""Of a segmentation network: the share of a window's side that its neighbour sees too."""
 A_RUN = "give the folder of a finished run, of a study, or of a study's cell"
 """What every command that takes a network takes."""
 
@@ -249,6 +251,14 @@ def check_confidence(asked: float) -> None:
     """Raises WhymaskError for what is no share."""
     if not 0 < asked < 1:
         raise WhymaskError(f"--confidence {asked:g}: expected a share of right images between 0 and 1, such as {SURE}")
+
+
+def check_overlap(asked: float) -> None:
+    """Raises WhymaskError for what is no share of a window, or leaves it where it is."""
+    if not 0 <= asked < 1:
+        raise WhymaskError(
+            f"--window-overlap {asked:g}: expected a share of a window from 0 to below 1, such as {OVERLAP}"
+        )
 
 
 def check_origin(origin: str, flag: str = "--from ") -> None:

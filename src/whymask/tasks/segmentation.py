@@ -50,7 +50,8 @@ class Segmentation(Task):
     outputs = Outputs(
         "segmentation network",
         "logits",
-        "The softmax of the logits of a pixel gives the probability of each class.",
+        "Logits are (images, classes, height, width). The class of a pixel is that of the largest, numbered from 0 in "
+        "this order, and the softmax over classes gives their probabilities.",
         "semantic_segmentation",
     )
     row_metric = Metric("IoU")
@@ -131,7 +132,7 @@ class Segmentation(Task):
 
     @property
     def header(self) -> list[str]:
-        return ["label_map", *(f"share of {name}" for name in self.names)]
+        return [f"share of {name}" for name in self.names]
 
     def row(self, shown: np.ndarray) -> list[str]:
         """The share of each class in the pixels of an image."""
