@@ -15,6 +15,7 @@ from PIL import Image
 from whymask.data.addresses import from_address, from_list
 from whymask.data.arrays import from_arrays, from_npz
 from whymask.data.braces import ARCHIVES, PARQUET, braced, parted, refuse_holes
+from whymask.data.coco import from_coco
 from whymask.data.composite_settings import is_composites, parse_composites
 from whymask.data.composites import composite_source
 from whymask.data.directories import from_directory
@@ -68,6 +69,9 @@ def open_source(
       Labels (N, L) of 0 and 1 are several classes an image.
     - a pandas frame with the columns path and label, as a CSV has them, or images as parquet has them; a
       `datasets.Dataset` or a dict of splits; a PyTorch data set of images, or of pairs of image and label
+    - with a label map for each image, of which class each pixel is: folders images and masks side by side with files of
+      the same names, also as Pascal VOC has them, a column mask of paths in a CSV or of pictures in parquet, arrays of
+      whole numbers (N, H, W) as labels, or a COCO JSON, as a file or beside the images in a folder
     - "glyphs" or "glyphs:unlabelled=2000,seed=1": built-in images whose features are known
     - "composites:A=photos,B=fashion.npz,train=500": pictures of paired classes, one above the other, each from a source
       of its own
@@ -206,11 +210,14 @@ def _from_file(
             return from_csv(name, path, reader, labels, beside, cache)
         case ".txt" if reader is None:
             return from_list(name, path, labels, cache)
+        case ".json":
+            around = [path.absolute().parent.parent, *([beside] if beside else []), Path()]
+            return from_coco(name, [path.absolute()], around, reader, labels)
         case ".npz":
             return from_npz(name, path, labels)
         case suffix if reader is not None or suffix in image_suffixes():
             return from_picked([name], reader, labels)
     raise WhymaskError(
-        f"{name}: a file that is no image source; a folder of images, an image file, .csv, .tsv, .parquet, .tar, .npz "
-        "or a .txt of addresses was expected; check the path"
+        f"{name}: a file that is no image source; a folder of images, an image file, .csv, .tsv, .parquet, .tar, .npz, "
+        "a COCO .json or a .txt of addresses was expected; check the path"
     )

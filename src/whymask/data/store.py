@@ -17,10 +17,11 @@ import numpy as np
 
 from whymask.data.building import HASHES, VERSION, Progress, build, mark_checked, partial_of, was_checked
 from whymask.data.forms import FORMS, QUALITY, Form, encode, memory
-from whymask.data.label_maps import VALUES
+from whymask.data.map_values import VALUES
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.source import LabelMaps, Source
 from whymask.disk import check_file, damaged, read_json
+from whymask.progress import Decoding
 from whymask.report.text import in_bytes
 from whymask.tasks import Classification, Task
 
@@ -185,7 +186,8 @@ def _open_maps(
     prep = Preprocessing(preprocessing.size, preprocessing.store, 1, interpolation="nearest")
     folder = store_path(as_images, prep, cache)
     if not folder.exists():
-        build(as_images, prep, folder, DECODED, lambda done, total: None, store_size(as_images, prep))
+        progress = Decoding("decoding label maps", "label maps")
+        build(as_images, prep, folder, DECODED, progress, store_size(as_images, prep))
     maps, hashes, index = _opened(folder, DECODED)
     usable = np.delete(rows, [row for row, _ in index["skipped"]])
     place, of_row = np.full(len(source), -1), np.full(len(source), b"", "S32")
@@ -215,12 +217,13 @@ def _opened(folder: Path, form: Form) -> tuple[Any, np.ndarray, dict[str, Any]]:
         raise damaged(large, str(error)) from error
 
 
-def _fingerprint(hashes: np.ndarray, labels: np.ndarray, map_hashes: np.ndarray | None) -> str:
-    order = np.lexsort((*np.atleast_2d(labels.T), hashes))
+def _fingerprint(hashes: np.ndarray, labels: np.ndarray, map_hashes: np.ndarray | None = None) -> str:
+    maps = [] if map_hashes is None else [map_hashes]
+    order = np.lexsort((*maps, *np.atleast_2d(labels.T), hashes))
     digest = hashlib.blake2b(hashes[order].tobytes(), digest_size=16)
     digest.update(labels[order].astype("<f8" if labels.dtype.kind == "f" else "<i8").tobytes())
-    if map_hashes is not None:
-        digest.update(map_hashes[order].tobytes())
+    for hashed in maps:
+        digest.update(hashed[order].tobytes())
     return digest.hexdigest()
 
 
