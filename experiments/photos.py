@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -118,18 +118,21 @@ def main(
     """
     write_halves(shared, out)
     steps = [*roads(shared, out, scale, road_seeds), *composites(shared, out, scale, composite_seeds)]
+    carry_out((step for step in steps if only in step.name), out, results, threads, minutes)
+
+
+def carry_out(steps: Iterable[Step], out: Path, results: Path, threads: int, minutes: float) -> None:
+    """Each step in turn, in a process of its own; of studies the page, without images, and study.json in `results`."""
     ends = time.monotonic() + 60 * minutes - SECONDS_TO_STOP if minutes else None
     for step in steps:
-        if only not in step.name:
-            continue
-        folder = out / step.name
-        images = ["--no-images"] if step.arguments[0] == "study" else []
+        folder, is_study = out / step.name, step.arguments[0] == "study"
+        images = ["--no-images"] if is_study else []
         command = [sys.executable, "-m", "whymask.cli", *step.arguments, "--threads", str(threads), *images]
         if not finished_by(ends, [*command, "--out", str(folder)], out / f"{step.name}.log"):
             print(f"{step.name}: to be continued by the same command", flush=True)
             return
         print(f"{step.name}: finished", flush=True)
-        if step.arguments[0] == "study":
+        if is_study:
             (results / step.name).mkdir(parents=True, exist_ok=True)
             for name in ("study.json", "report.html"):
                 shutil.copy(folder / name, results / step.name / name)

@@ -23,6 +23,7 @@ from experiments import (
     defaults,
     defaults_table,
     defaults_trials,
+    dense,
     methods,
     methods_table,
     photos,
@@ -228,6 +229,18 @@ def test_photos_asks_for_what_whymask_understands(tmp_path: Path, monkeypatch: p
     studies = [settings for _, settings in asked if isinstance(settings, StudySettings)]
     assert sum(bool(settings.starts) for settings in studies) == 8
     assert [parse_composites(data) for data, _ in asked if data.startswith("composites:")]
+
+
+def test_dense_asks_for_what_whymask_understands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(cli, "begin", lambda *given, **more: None)
+    monkeypatch.setattr(cli, "check_origin", lambda *given: None)
+    for command in ("study", "pretrain"):
+        monkeypatch.setattr(whymask, command, lambda data, settings, **more: asked.append(settings))
+    for step in dense.steps(tmp_path, tmp_path, 3):
+        cli.run([*step.arguments, "--out", str(tmp_path / step.name)])
+    studies = [settings for settings in asked if isinstance(settings, StudySettings)]
+    assert len(studies) == 4 and all(settings.data.ignored == 11 for settings in studies)
 
 
 def test_a_command_that_is_not_done_in_time_is_stopped_and_one_that_fails_is_an_error(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -12,10 +13,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
 
+from tiny import scenes
 from whymask.data.batches import Batches, Images, in_order
-from whymask.data.crops import SMALL, Augment, Crops, crop_bytes, draw_crops, resized_crops, resized_in_turn
+from whymask.data.crops import (
+    SMALL,
+    Augment,
+    Crops,
+    crop_bytes,
+    draw_crops,
+    nearest_crops,
+    resized_crops,
+    resized_in_turn,
+)
 from whymask.data.derive import derive
+from whymask.data.prepare import prepare
 from whymask.data.preprocessing import Preprocessing
+from whymask.data.settings import DataSettings
 from whymask.data.sources import open_source
 from whymask.data.store import open_images
 from whymask.errors import WhymaskError
@@ -319,3 +332,37 @@ def test_batches_of_a_decode_store(tmp_path):
     assert batch.labels.tolist() == digits.target[batch.rows].tolist()
     whole = next(in_order(images, np.arange(200), 200))
     np.testing.assert_allclose(whole.images[:, 0].numpy() * 0.37 + 0.3, digits.images[:200] / 16, atol=0.003)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), side=st.sampled_from([(16, 16), (12, 20), (24, 8)]))
+def test_label_maps_are_cropped_as_their_images_are_by_the_nearest_pixel(seed, side):
+    maps = torch.from_numpy(np.random.default_rng(seed).integers(0, 5, (6, 16, 20)).astype(np.uint8))
+    crops = draw_crops(6, (16, 20), Augment(), torch.Generator().manual_seed(seed))
+    found = nearest_crops(maps, crops, side)
+    for i, (top, left, height, width, flip) in enumerate(torch.stack(crops.tensors(), 1).tolist()):
+        box = maps[i, top : top + height, left : left + width]
+        expected = F.interpolate(box[None, None].float(), size=side, mode="nearest-exact")[0, 0]
+        assert torch.equal(found[i].float(), expected.flip(1) if flip else expected)
+
+
+def test_a_batch_of_label_maps_moves_with_its_images():
+    """Images that are their own label maps: what is bright is of class 1, in whatever crop."""
+    maps = np.zeros((8, 32, 32), np.uint8)
+    maps[:, 8:24, 4:20] = 1
+    made = Batches(
+        prepare(
+            scenes(200 * maps + np.arange(8, dtype=np.uint8)[:, None, None], maps, np.ones(8, bool)),
+            DataSettings(test_share=0.2),
+        ).images,
+        np.arange(8),
+        batch_size=8,
+        seed=0,
+        augment=Augment(),
+        with_maps=True,
+    )
+    for step in range(4):
+        batch = made(step)
+        bright = batch.images[:, 0] > batch.images.mean()
+        assert batch.labels.dtype == torch.int64 and batch.labels.shape == bright.shape
+        assert (bright == (batch.labels == 1)).float().mean() > 0.97

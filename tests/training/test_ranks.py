@@ -6,16 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from method_cases import CASES, SMALL, Case
 from ranks import on_ranks
-from tiny import GLYPHS, new_encoder, runtime, tiny_settings
+from tiny import GLYPHS, new_encoder, runtime, scenes, tiny_settings
 from whymask import study
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
+from whymask.data.sources import Source
 from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, resolve
 from whymask.errors import WhymaskError
@@ -42,6 +44,11 @@ FINETUNED: dict[str, tuple[EncoderSettings, dict[str, Any]]] = {
     "cnn, head": (SMALL["cnn"], {"train": "head"}),
     "vit, head": (SMALL["vit"], {"train": "head"}),
 }
+DENSE: dict[str, tuple[EncoderSettings, dict[str, Any]]] = {
+    "pixels, linear": (SMALL["vit"], {}),
+    "pixels, pyramid": (SMALL["cnn"], {"class_weights": "balanced", "accumulate": 2}),
+}
+"""Of label maps that are partly ignored."""
 SHARDED = ("mae-vit-cross", "data2vec-vit", "data2vec2-vit", "ijepa-vit", "vit, drop path", "vit, head")
 
 
@@ -63,7 +70,7 @@ def pretrained(case: Case, context: Context, folder: Path) -> None:
 
 
 def classified(asked: EncoderSettings, settings: dict[str, Any], context: Context) -> ClassifierJob:
-    encoder = new_encoder(asked)
+    encoder = new_encoder(asked, context.preprocessing.size)
     return ClassifierJob(
         arm="scratch",
         seed=0,
@@ -93,9 +100,22 @@ def train_all(prepared: Prepared, out: Path) -> None:
         pretrained(case, context, out / name)
     for name, given in FINETUNED.items():
         finetuned(*given, context, out / name)
+    for name, given in DENSE.items():
+        finetuned(*given, replace(context, prepared=prepare(partly_ignored(), DataSettings())), out / name)
     finetune = FinetuneTrainingSettings(epochs=1, batch_size=8, mixup=0.5, cutmix=0.5, learning_rate=3e-4)
     small = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), finetune=finetune)
     study(GLYPHS, out=out / "study", settings=small, explain=False, final=True)
+
+
+def partly_ignored() -> Source:
+    """Of some images whole halves."""
+    pixels, generator = (
+        np.random.default_rng(0).integers(0, 256, (60, 16, 16)).astype(np.uint8),
+        np.random.default_rng(1),
+    )
+    maps = (pixels > 128).astype(np.uint8)
+    maps[generator.random(60) < 0.5, :8] = 255
+    return scenes(pixels, maps, np.ones(60, bool))
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +153,7 @@ def trained(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> tup
     return one, two
 
 
-@pytest.mark.parametrize("name", [*PRETRAINED, *FINETUNED, "study"])
+@pytest.mark.parametrize("name", [*PRETRAINED, *FINETUNED, *DENSE, "study"])
 def test_two_processes_learn_what_one_learns(name: str, trained: tuple[Path, Path]) -> None:
     one, two = (folder / name for folder in trained)
     assert_equal(one, two)

@@ -148,6 +148,10 @@ class Encoder(nn.Module):
         """The last of the `outputs` as features."""
         return output
 
+    def as_map(self, output: Tensor) -> Tensor:
+        """One of several `outputs` of whole images as (B, D, h', w')."""
+        return output
+
     def mask_token(self) -> nn.Parameter:
         """A new learnable token for hidden squares, with small random values; here (1, C, unit, unit), for the pixels
         of one (`with_token`)."""

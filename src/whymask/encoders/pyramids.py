@@ -25,23 +25,17 @@ def levels_of(config: EncoderConfig, size: Size) -> dict[int, tuple[int, int]]:
 
 def maps_of(encoder: Encoder, images: Tensor) -> list[Tensor]:
     """Of whole images (B, C, h, w) a map (B, D, h', w') of each of `levels_of`, the last one of the features."""
-    *finer, _ = levels_of(encoder.config, encoder.size).items()
+    *finer, _ = levels_of(encoder.config, encoder.size)
     if not finer:
         return [map_of(encoder, encoder(images))]
     outputs = encoder.outputs(images)
-    maps = [as_map(outputs[number], channels) for number, (channels, _) in finer]
-    return [*maps, map_of(encoder, encoder.final(outputs[-1]))]
+    return [*(encoder.as_map(outputs[number]) for number in finer), map_of(encoder, encoder.final(outputs[-1]))]
 
 
 def map_of(encoder: Encoder, features: Tensor) -> Tensor:
     """Features of whole images as a map (B, D, h', w')."""
     grid = [-(-side // encoder.stride) for side in encoder.size]
     return encoder.rows(features).transpose(1, 2).unflatten(2, grid)
-
-
-def as_map(output: Tensor, channels: int) -> Tensor:
-    """An output (B, D, h', w') or (B, h', w', D) as (B, D, h', w')."""
-    return output if output.shape[1] == channels else output.movedim(-1, 1)
 
 
 class Linear(nn.Module):

@@ -109,6 +109,9 @@ class SwinEncoder(Encoder):
             x = torch.where(places, token.to(x.dtype), x)
         return [x := layer(x) for layer in self.net.layers]
 
+    def as_map(self, output: Tensor) -> Tensor:
+        return output.permute(0, 3, 1, 2)
+
     def mask_token(self) -> nn.Parameter:
         """(1, 1, 1, D of the first stage), put in the place of a hidden patch's embedding."""
         return nn.Parameter(torch.randn(1, 1, 1, self.net.patch_embed.proj.out_channels) * 0.02)

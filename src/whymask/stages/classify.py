@@ -19,7 +19,7 @@ from whymask.encoders import Encoder, EncoderConfig, load_encoder, load_strictly
 from whymask.encoders.branches import branches_of, drop_branches
 from whymask.encoders.masked_norm import BatchNorm1d
 from whymask.errors import WhymaskError
-from whymask.functions import sources
+from whymask.functions import is_named, sources
 from whymask.later import recorded
 from whymask.randomness import seeded
 from whymask.ranks import last_before, world
@@ -177,6 +177,11 @@ def _trained(context: Context, job: ClassifierJob, run: RunFolder, label: str) -
 def classifier_training(context: Context, job: ClassifierJob) -> Training:
     """The job's network with its first weights, its loss and its batches."""
     config, prepared = job.training, context.prepared
+    if prepared.task.is_dense and is_named(job.augment):
+        raise WhymaskError(
+            f"--augment {job.augment} changes images, and not the label maps that say of which class their pixels are; "
+            "for segmentation crop-flip, crop or none was expected"
+        )
     encoder = job.build()
     set_drop_path(encoder, config.drop_path)
     batches = batches_on(

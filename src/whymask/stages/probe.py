@@ -1,5 +1,6 @@
 """Probing: what a frozen encoder's features tell, by nearest neighbours and by a linear model."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from whymask.data.batches import in_order
 from whymask.data.prepare import Prepared
 from whymask.encoders import Encoder
+from whymask.stages.probe_dense import dense_predictions
 
 BATCH = 256
 
@@ -26,21 +28,27 @@ def probe_encoder(encoder: Encoder, prepared: Prepared, rows: np.ndarray, neighb
     return probe_result(prepared, rows, probe_predictions(encoder, prepared, rows, neighbours), encoder.dim, seed)
 
 
-def probe_predictions(encoder: Encoder, prepared: Prepared, rows: np.ndarray, neighbours: int) -> dict[str, np.ndarray]:
-    """The task's predictions (n, k) of the test images, by two models that see the features and labels of `rows` alone:
+def probe_predictions(
+    encoder: Encoder, prepared: Prepared, rows: np.ndarray, neighbours: int, kinds: Sequence[str] = ("knn", "linear")
+) -> dict[str, np.ndarray]:
+    """The task's predictions (n, k) of the test images, by models that see the features and labels of `rows` alone:
     "knn", of as many `neighbours` (fewer where there are fewer images), and "linear". What they are is the task's to
-    say.
+    say; of a dense one they are of positions (see `probe_dense`).
 
     Standardising features is MAE's batch norm without parameters, with the whole training set's statistics. Both are
     exact, whatever the batches that features are computed in; `finetune --train head` is the same linear model trained
     in batches, with augmentation.
     """
     task, labels = prepared.task, prepared.images.labels[rows]
+
+    def nearest(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+        return task.nearest(train, labels, test, min(neighbours, len(train)))
+
+    models = {kind: {"knn": nearest, "linear": task.linear}[kind] for kind in kinds}
+    if task.is_dense:
+        return dense_predictions(encoder, prepared, rows, models)
     train, test = (features_of(encoder, prepared, r) for r in (rows, prepared.test))
-    return {
-        "knn": task.nearest(train, labels, test, min(neighbours, len(rows))),
-        "linear": task.linear(train, labels, test),
-    }
+    return {kind: model(train, labels, test) for kind, model in models.items()}
 
 
 def probe_result(

@@ -19,7 +19,7 @@ from whymask.ranks import all_come
 from whymask.stages.classify import ClassifierJob, metrics_of, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.pretrain import pretrain_encoder, pretraining
-from whymask.stages.probe import features_of
+from whymask.stages.probe import probe_predictions
 from whymask.stages.recipes import FinetuneTrainingConfig, resolve_finetuning
 from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.studies.config import StudyConfig
@@ -230,10 +230,8 @@ class Runner:
     def neighbours_of(self, arm: str, rows: np.ndarray, test: np.ndarray, encoder: Encoder) -> dict[str, Any]:
         """Metrics of the nearest neighbours among `rows` in the encoder's features, on the images `test`."""
         prepared = replace(self.context_of(arm).prepared, test=test)
-        task, labels = prepared.task, prepared.images.labels
-        train, tested = (features_of(encoder, prepared, part) for part in (rows, test))
-        predictions = task.nearest(train, labels[rows], tested, min(NEIGHBOURS, len(rows)))
-        return {"knn": metrics_of(prepared, predictions, test)}
+        predictions = probe_predictions(encoder, prepared, rows, NEIGHBOURS, ["knn"])
+        return {"knn": metrics_of(prepared, predictions["knn"], test)}
 
     def pretraining_operations(self, seed: int) -> float:
         """What the seed's pretraining costs, counted without running it."""

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from whymask.errors import WhymaskError
 from whymask.tasks.base import LossConfig, Objective, RawLabels, Task
 from whymask.tasks.budgets import Budget
+from whymask.tasks.classification import Classification
 from whymask.tasks.metric import Metric, checked, known
 from whymask.tasks.multilabel import Multilabel
 from whymask.tasks.outputs import Outputs
@@ -44,7 +45,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Segmentation(Task):
-    """One class a pixel. The loss is cross-entropy, the mean over the pixels of a batch that are not ignored."""
+    """One class a pixel. The loss is cross-entropy."""
 
     name = "segmentation"
     is_dense = True
@@ -190,10 +191,11 @@ class Segmentation(Task):
         ]
 
     def nearest(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, neighbours: int) -> np.ndarray:
-        raise _no_probe()
+        """Log probabilities (m, k) of positions, whose features these are, as those with known classes (n,)."""
+        return Classification(self.names).nearest(train, labels, test, neighbours)
 
     def linear(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
-        raise _no_probe()
+        return Classification(self.names).linear(train, labels, test)
 
     def guess(self, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
         """The class with the most pixels, everywhere: it has no edges."""
@@ -213,30 +215,27 @@ class Segmentation(Task):
 
 
 class PixelCrossEntropy(Objective):
-    """Cross-entropy of logits (B, k, h, w) and label maps int64 (B, h, w), the mean over pixels that are not IGNORED;
-    of that the share `dice` is replaced by one minus the soft Dice of the batch, the mean over classes that it shows
-    (arXiv 1606.04797)."""
+    """Cross-entropy of logits (B, k, h, w) and label maps int64 (B, h, w), the mean over all pixels, of which those
+    that are IGNORED have a loss of 0: each that counts has the same say, in whatever parts and by however many
+    processes a batch is seen. Of that the share `dice` is replaced by one minus the soft Dice of the images seen
+    together, the mean over classes that they show (arXiv 1606.04797)."""
 
     def __init__(self, classes: int, smoothing: float, weight: np.ndarray | None, dice: float):
         super().__init__()
-        self.width, self.smoothing, self.dice = classes, smoothing, dice
-        self.register_buffer("weight", None if weight is None else torch.tensor(weight, dtype=torch.float32))
+        self.width, self.dice = classes, dice
+        given = None if weight is None else torch.from_numpy(weight).float()
+        self.loss = nn.CrossEntropyLoss(given, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
         outputs = outputs.float()
-        counted = targets != IGNORED
-        weight: Any = self.weight
-        total = F.cross_entropy(
-            outputs, targets, weight, ignore_index=IGNORED, reduction="sum", label_smoothing=self.smoothing
-        )
-        sizes = counted if weight is None else weight[targets.where(counted, 0)] * counted
-        loss = total / sizes.sum().clamp(min=1e-6)
+        loss = self.loss(outputs, targets) / targets.numel()
         if not self.dice:
             return loss
-        return (1 - self.dice) * loss + self.dice * _dice_loss(outputs.softmax(dim=1), targets, counted)
+        return (1 - self.dice) * loss + self.dice * _dice_loss(outputs.softmax(dim=1), targets)
 
 
-def _dice_loss(shares: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+def _dice_loss(shares: Tensor, targets: Tensor) -> Tensor:
+    counted = targets != IGNORED
     truth = F.one_hot(targets.where(counted, 0), shares.shape[1]).movedim(-1, 1) * counted[:, None]
     shares = shares * counted[:, None]
     both, sizes = (x.sum(dim=(0, 2, 3)) for x in (shares * truth, shares + truth))
@@ -320,10 +319,3 @@ def _in_units(values: np.ndarray, units: Units) -> np.ndarray:
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
-
-
-def _no_probe() -> WhymaskError:
-    return WhymaskError(
-        "a probe reads the pooled features of images, and segmentation asks of pixels; train a head on a frozen "
-        "encoder instead: finetune --finetune.train head"
-    )

@@ -1,0 +1,72 @@
+"""`python -m experiments.dense`: does pretraining help to segment road scenes, and from which images?
+
+camvid-small (367 + 101 frames to train on, 233 to test on; 11 classes), mean IoU at 20, 100 and all labelled frames:
+from scratch, with as much more training, pretrained on its own frames, and pretrained on 50 classes of Tiny-ImageNet,
+which stand for public weights, as the paper's Table 1 transfers from ImageNet. Every study is a `whymask study`, whose
+folder goes on where it was stopped.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import tyro
+
+from experiments.photos import Step, carry_out
+
+CLASSES = (
+    *("Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car"),
+    *("Pedestrian", "Bicyclist"),
+)
+VOID = 11
+SIZE = "96x128"
+ENCODERS = {
+    "vit": ["vit", "--width", "96", "--depth", "4", "--heads", "3", "--patch", "8"],
+    "resnet18": ["resnet18"],
+}
+PAIRS = (("vit", "mae"), ("resnet18", "spark"), ("resnet18", "mae"), ("resnet18", "data2vec"))
+"""The last one is the paper's way."""
+EPOCHS = 6
+"""Of 25,000 images of Tiny-ImageNet."""
+
+
+def steps(shared: Path, out: Path, seeds: int) -> Iterator[Step]:
+    """For each pair the pretraining on Tiny-ImageNet, and the study that starts from it."""
+    for encoder, method in PAIRS:
+        network, public = ["--size", SIZE, "--encoder", *ENCODERS[encoder]], f"public/{encoder}-{method}"
+        pretraining = ("pretrain", str(shared / "tiny-imagenet-50"), "--method", method, "--epochs", str(EPOCHS))
+        yield Step(public, (*pretraining, *network, "--seed", "100"))
+        maps = ("--ignored", str(VOID), "--class-names", str(out / "classes.txt"))
+        told = ("study", str(shared / "camvid-small"), *maps, "--starts", "scratch", method, f"init={out / public}")
+        yield Step(
+            f"camvid/{encoder}-{method}", (*told, "--budgets", "20", "100", "all", "--seeds", str(seeds), *network)
+        )
+
+
+def main(
+    out: Path = Path("runs/dense"),
+    results: Path = Path("docs/results/dense"),
+    shared: Path = Path("../shared/data"),
+    only: str = "",
+    seeds: int = 3,
+    threads: int = 1,
+    minutes: float = 0,
+) -> None:
+    """Run what is not finished, one study after the other, and copy what is into `results`, pages without images.
+
+    Args:
+        out: where the runs are kept; the same command continues.
+        results: where each study.json and page is copied to.
+        shared: the folder of the data sets.
+        only: steps whose name contains this.
+        seeds: of each study.
+        threads: of each command.
+        minutes: stop after so many, with what is begun saved; 0 for as long as it takes.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    asked = (step for step in steps(shared, out, seeds) if only in step.name)
+    carry_out(asked, out, results, threads, minutes)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
