@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from whymask.report.pictures import data_uri
+from whymask.report.pictures import class_colours, data_uri
 from whymask.tasks import Task
 
 SAMPLES, SAMPLE_SIDE = 60, 64
@@ -25,6 +25,14 @@ def sample_groups(images: Sequence[np.ndarray] | np.ndarray, labels: np.ndarray,
         rows = [row for row, caption in enumerate(captions) if caption == (place, name)][:share]
         grid.append({"name": name, "images": [data_uri(images[row], SAMPLE_SIDE) for row in rows]})
     return grid
+
+
+def legend(task: Task) -> list[tuple[str, str]]:
+    """Of a dense task each class's name and colour, such as #0a64c8."""
+    if not task.is_dense:
+        return []
+    colours = class_colours(len(task.names)).tolist()
+    return [(name, f"#{r:02x}{g:02x}{b:02x}") for name, (r, g, b) in zip(task.names, colours, strict=True)]
 
 
 def _captions(labels: np.ndarray, task: Task) -> list[tuple[int, str]]:
