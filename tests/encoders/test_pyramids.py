@@ -84,9 +84,9 @@ def test_a_frozen_encoder_is_not_trained(encoder, images):
 
 def test_the_pyramid_is_torchvisions():
     levels = [(8, 4), (16, 8), (32, 16)]
-    head = FPN(levels, 3, width=16)
+    head = FPN(levels, 3)
     maps = [torch.randn(1, channels, 32 // stride, 64 // stride) for channels, stride in levels]
-    plain = FeaturePyramidNetwork([8, 16, 32], 16)
+    plain = FeaturePyramidNetwork([8, 16, 32], 32)
     plain.load_state_dict(head.pyramid.state_dict())
     expected = list(plain({str(n): x for n, x in enumerate(maps)}).values())
     branches = [branch(x) for branch, x in zip(head.branches, expected, strict=True)]

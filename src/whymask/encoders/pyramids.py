@@ -11,6 +11,8 @@ from whymask.encoders.base import Encoder, EncoderConfig, Size
 
 MOST_LEVELS = 4
 """The coarsest maps of a network, that are looked at."""
+WIDEST = 128
+"""Channels of a pyramid, or as many as the widest map has."""
 GROUPS = 32
 """Of a group normalisation, where so many divide the channels."""
 
@@ -58,9 +60,10 @@ class FPN(nn.Module):
     Of a network whose maps have several strides the pyramid is torchvision's (arXiv 1612.03144), else `SimplePyramid`.
     """
 
-    def __init__(self, levels: Sequence[tuple[int, int]], outputs: int, width: int = 128):
+    def __init__(self, levels: Sequence[tuple[int, int]], outputs: int):
         super().__init__()
         channels = [of_level for of_level, _ in levels]
+        width = min(WIDEST, max(channels))
         self.simple = SimplePyramid(*levels[0], width) if len(levels) == 1 else None
         self.pyramid = None if self.simple else FeaturePyramidNetwork(channels, width)
         count = len(levels) if self.simple is None else len(self.simple.levels)

@@ -202,7 +202,7 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
         )
     objective = objective_of(context, job)
     model: Classifier | Segmenter
-    if prepared.task.is_dense:
+    if config.head is not None:
         model = Segmenter(encoder, objective.width, config.head, job.seed, frozen=config.train == "head")
     else:
         model = Classifier(encoder, objective.width, job.seed, frozen=config.train == "head")

@@ -41,7 +41,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 2111.06377, table 9; random erasing as in its code). Epochs, learning rate, batch and clipping are the same in both."""
 
 NOTHING: dict[str, Any] = RECIPES["few"] | {"class_weights": "none", "sampler": "shuffled", "bins": 0}
-NOTHING |= {"head": "linear", "dice": 0.0}
+NOTHING |= {"head": None, "dice": 0.0}
 """What changes nothing."""
 TASKS_OWN = frozenset[str]().union(*(task.takes for task in TASKS.values()))
 """Settings that not every task takes."""
@@ -62,7 +62,7 @@ class FinetuneTrainingConfig(TrainingConfig):
     class_weights: Literal["none", "balanced"] = field(default="none", metadata=LATER)
     sampler: Literal["shuffled", "balanced"] = field(default="shuffled", metadata=LATER)
     bins: int = field(default=0, metadata=LATER)
-    head: Literal["linear", "fpn"] = field(default="linear", metadata=LATER)
+    head: Literal["linear", "fpn"] | None = field(default=None, metadata=LATER)
     dice: float = field(default=0.0, metadata=LATER)
 
     @property

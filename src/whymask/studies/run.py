@@ -43,7 +43,7 @@ from whymask.studies.shown import describe, save_near_copies, save_outcomes, sav
 from whymask.studies.table import assemble
 from whymask.studies.timing import Times
 from whymask.studies.verdict import settled_by
-from whymask.studies.why import explain_study
+from whymask.studies.why import explain_study, may_be_explained
 from whymask.tasks.budgets import auto_budgets_text
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
@@ -101,7 +101,8 @@ def study(
         def planned_of(runner: Runner, cells: str | None = None) -> Plan:
             at_once = 1 if cluster is None else cluster.at_once()
             there = share_of(list(all_cells(runner.config)), cells)
-            return make_plan(runner, there, times, explain, planned(runner, final), at_once)
+            explains = explain and may_be_explained(runner.context.prepared)
+            return make_plan(runner, there, times, explains, planned(runner, final), at_once)
 
         deadline = None
         if hours is not None:

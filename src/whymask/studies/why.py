@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from whymask.data.glyph_settings import glyphs_of
+from whymask.data.prepare import Prepared
 from whymask.disk import check, read_json
 from whymask.errors import DamagedError, WhymaskError
 from whymask.explanations.networks import open_runs, two_arms
@@ -33,6 +34,15 @@ def explain_study(runner: Runner, data: Any, *, images: bool, names: bool) -> No
         say(f"no explanation: {error}")
     except Exception as error:
         say(f"no explanation: {type(error).__name__}: {error}")
+
+
+def may_be_explained(prepared: Prepared) -> bool:
+    """Whether there is a question that an explanation could ask about the images."""
+    try:
+        prepared.task.question(prepared.images.labels, prepared.test, None)
+    except WhymaskError:  # which explaining them would raise
+        return False
+    return True
 
 
 def _drop_stale(folder: Path, runs: list[Path]) -> None:
