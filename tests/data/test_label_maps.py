@@ -3,6 +3,8 @@
 import io
 import json
 import tempfile
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,13 @@ from PIL import Image
 from pycocotools import mask as masks
 from pycocotools.coco import COCO
 
-from whymask.data import voc
+from whymask.data import building, decoding, voc
 from whymask.data.class_names import read_classes
 from whymask.data.coco import painted
 from whymask.data.coco_regions import Region, run_lengths
 from whymask.data.derive import derive
 from whymask.data.map_values import values_of
+from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings, LabelSettings
 from whymask.data.source import Source
 from whymask.data.sources import merge, open_asked, open_source
@@ -591,9 +594,77 @@ def test_labelled_folders_join_images_without_maps(tmp_path) -> None:
     assert beside.labelled.tolist() == [True, False, False] and label_maps(beside)[1:] == [None, None]
 
 
+def test_a_stopped_store_of_maps_goes_on_where_it_was(tmp_path, monkeypatch, capsys) -> None:
+    count = 5 * decoding.BLOCK
+    data = np.zeros((count, 4, 4, 3), np.uint8), RANDOM.integers(0, 3, (count, 4, 4))
+    data[0][:] = np.arange(count, dtype=np.uint8)[:, None, None, None]
+    source = open_source(data)
+    assert source.maps is not None
+    whole, maps = stored(source, tmp_path / "whole", (4, 4)), source.maps
+    monkeypatch.setattr(decoding.os, "cpu_count", lambda: 1)  # so that two blocks, and no more, are made ahead
+    monkeypatch.setattr(building, "SECONDS", 0)
+    rows: list[int] = []
+
+    def read(row: int, stops: bool) -> np.ndarray:
+        if stops and row == 3 * decoding.BLOCK:
+            raise KeyboardInterrupt
+        rows.append(row)
+        return maps.read(row)
+
+    with pytest.raises(KeyboardInterrupt):
+        stored(replace(source, maps=replace(maps, read=partial(read, stops=True))), tmp_path / "s", (4, 4))
+    rows.clear()
+    again = stored(replace(source, maps=replace(maps, read=partial(read, stops=False))), tmp_path / "s", (4, 4))
+    assert (
+        min(rows) >= decoding.BLOCK and max(rows) == count - 1 and "decoding goes on after" in capsys.readouterr().err
+    )
+    assert again.fingerprint == whole.fingerprint and again.labels.tolist() == whole.labels.tolist()
+    np.testing.assert_array_equal(again.maps, whole.maps)
+
+
+def scenes(root: Path, count: int = 40) -> Path:
+    """Smooth pictures of ten videos, v0_0.png, v0_1.png ..., in whose maps class 2 is on two images of two videos."""
+    for number in range(count):
+        pixels = np.kron(RANDOM.integers(0, 256, (5, 5, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+        values = a_map((20, 20), 2)
+        values[:3, :3] = 2 if number in (1, 39) else 0
+        put(root / "images" / f"v{number * 10 // count}_{number}.png", pixels)
+        put(root / "masks" / f"v{number * 10 // count}_{number}.png", values)
+    return root
+
+
+def test_test_images_are_drawn_for_each_class_by_groups_and_without_near_copies(tmp_path) -> None:
+    root = scenes(tmp_path / "d")
+    how = DataSettings(store=tmp_path / "store", test_share=0.25)
+    drawn = prepare(root, how)
+    assert len(drawn.test) == 10 and len(drawn.train) == 30
+    assert all(drawn.task.counts(drawn.images.labels[rows])[2] == 1 for rows in (drawn.train, drawn.test))
+    by_video = prepare(root, replace(how, group_by=r"(v\d+)_"))
+    videos = [
+        {Path(by_video.images.keys[row]).name.split("_")[0] for row in rows} for rows in (by_video.train, by_video.test)
+    ]
+    assert not videos[0] & videos[1] and sum(map(len, videos)) == 10
+    assert all(by_video.task.counts(by_video.images.labels[rows])[2] == 1 for rows in (by_video.train, by_video.test))
+    copied = Path(drawn.images.keys[drawn.test[0]])
+    with Image.open(copied) as picture:
+        picture.save(tmp_path / "d" / "images" / "copy.jpg", quality=85)
+    put(tmp_path / "d" / "masks" / "copy.png", a_map((20, 20), 2))
+    for split, rows in (("test", drawn.test), ("train", drawn.train)):
+        for key in (Path(drawn.images.keys[row]) for row in rows):
+            for kind in ("images", "masks"):
+                put(tmp_path / "s" / kind / split / key.name, Image.open(tmp_path / "d" / kind / key.name))
+    for kind, name in (("images", "copy.jpg"), ("masks", "copy.png")):
+        (tmp_path / "d" / kind / name).rename(tmp_path / "s" / kind / "train" / name)
+    given = prepare(tmp_path / "s", replace(how, test_share=None))
+    assert [Path(given.images.keys[row]).name for row in given.near.rows] == ["copy.jpg"]
+    assert len(given.train) == len(given.pool) == 30 and len(given.test) == 10
+
+
 @pytest.mark.skipif(not CAMVID.exists(), reason="needs the shared camvid-small")
-def test_camvid_has_its_classes_and_splits() -> None:
-    source = open_source(CAMVID, labels=LabelSettings(ignored=11))
-    assert len(source) == 701 and source.labelled.all() and len(source.classes) == 11
-    assert source.splits is not None and (source.splits == "test").sum() == 233
+def test_camvid_has_its_classes_splits_and_videos(tmp_path) -> None:
     assert len(open_source(CAMVID, labels=None)) == 701
+    how = DataSettings(ignored=11, size=(24, 32), store=tmp_path, group_by=r"([^/]+)_f?\d+\.jpg$")
+    data = prepare(CAMVID, how)
+    videos = [{Path(data.images.keys[row]).name.split("_")[0] for row in rows} for rows in (data.pool, data.test)]
+    assert videos == [{"0006R0", "0016E5"}, {"0001TP", "Seq05VD"}] and len(data.test) == 233 and len(data.classes) == 11
+    assert len(data.images) == 701 and data.images.labelled.all() and data.leaking == 62

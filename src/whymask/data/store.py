@@ -136,12 +136,11 @@ def open_images(
     used, when the disk is too small, and when the store is damaged.
     """
     folder = store_path(source, preprocessing, cache, form)
-    if not folder.exists():
+    is_new = not folder.exists()
+    if is_new:
         size = store_size if form is DECODED else encoded_size
         needed = size(source, preprocessing)
         build(source, preprocessing, folder, form, progress or (lambda done, total: None), needed)
-        if source.spent is not None:
-            source.spent()
     images, hashes, index = _opened(folder, form)
     kept = np.ones(len(source), dtype=bool)
     kept[[row for row, _ in index["skipped"]]] = False
@@ -149,6 +148,8 @@ def open_images(
     if source.maps is not None:
         maps, map_rows, map_hashes = _open_maps(source, source.maps, kept, preprocessing, cache)
         labels = _counted(maps, map_rows, source.task)
+    if is_new and source.spent is not None:
+        source.spent()
     return ImageSet(
         images=images,
         keys=[key for key, keep in zip(source.keys, kept.tolist(), strict=True) if keep],
