@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -109,6 +110,18 @@ def coco_of(path: Path, maps: list[np.ndarray]) -> Path:
     return path
 
 
+class OfTorch(torch.utils.data.Dataset):
+    def __init__(self, images: list[np.ndarray], maps: list[np.ndarray]):
+        self.images, self.maps = images, maps
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
+        values = self.maps[index]
+        return self.images[index], Image.fromarray(values) if index else torch.from_numpy(values.astype(np.int64))
+
+
 def in_every_form(root: Path, images: list[np.ndarray], maps: list[np.ndarray]) -> dict[str, Any]:
     for number, (image, values) in enumerate(zip(images, maps, strict=True)):
         put(root / "d" / "images" / f"{number}.png", image)
@@ -139,6 +152,7 @@ def in_every_form(root: Path, images: list[np.ndarray], maps: list[np.ndarray]) 
         "disk": root / "disk",
         "dataset": table,
         "dict": datasets.DatasetDict({"train": table}),
+        "torch": OfTorch(images, maps),
         "coco beside": root / "coco",
         "coco": root / "coco" / "train" / "own.json",
     }
@@ -576,6 +590,16 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_files(tmp_path) -> None
         source = open_source((np.stack([image] * 3), np.stack([maps[row] for row in order])))
         prints.add(stored(source, tmp_path / f"store{place}", (8, 6)).fingerprint)
     assert len(prints) == 1
+
+
+def test_maps_given_beside_their_images_are_found_for_segmentation(tmp_path) -> None:
+    folder_of(tmp_path, [a_map(), a_map()], NAMES)
+    how = DataSettings(labels=str(tmp_path / "masks"))
+    for data in (tmp_path / "images", tmp_path):
+        source = open_asked(data, replace(how, task="segmentation"))
+        assert len(source) == 2 and source.labelled.all() and source.classes == NAMES
+    with pytest.raises(WhymaskError, match=r"no labels in it; .* a folder of images/ and masks/"):
+        open_asked(tmp_path / "images", how)
 
 
 def test_labelled_folders_join_images_without_maps(tmp_path) -> None:

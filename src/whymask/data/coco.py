@@ -6,6 +6,7 @@ lies of "background", class 0: an image without regions is all background. Categ
 ids, those of one name together.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -69,7 +70,7 @@ def from_coco(
         notes += [*said, *coco.notes]
     keys = list(map(str, paths))
     if len({*keys}) < len(keys):
-        twice = next(key for at, key in enumerate(keys) if key in {*keys[:at]})
+        twice = Counter(keys).most_common(1)[0][0]
         raise WhymaskError(f"{name}: {twice} is an image twice; one entry an image was expected; delete the others")
     task = Classification()
     source = Source(

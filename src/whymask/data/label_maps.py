@@ -42,7 +42,7 @@ class _Look:
     counts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     is_coloured: bool = False
     problem: str = ""
-    colours: Counter[int] = field(default_factory=Counter)
+    colours: Counter[int] | None = None
 
 
 def with_maps(source: Source, given: GivenMaps, classes: ClassTable | None, asked: LabelSettings) -> Source:
@@ -204,8 +204,8 @@ def _refuse_most(
 def _of_colours_unknown(looks: dict[int, _Look], classes: ClassTable | None) -> list[str]:
     total: Counter[int] = Counter()
     for look in looks.values():
-        total += look.colours
-    count = sum(bool(look.colours) for look in looks.values())
+        total.update(look.colours or {})
+    count = sum(look.colours is not None for look in looks.values())
     if classes is None or not count:
         return []
     return [f"{count:,} label maps have pixels in colours that {classes.file} does not name: {colours_text(total)}"]

@@ -11,12 +11,13 @@ from whymask.data.class_names import ClassTable, classes_beside
 from whymask.data.files import from_folder
 from whymask.data.label_maps import GivenMaps, with_maps
 from whymask.data.layout import layout_of
-from whymask.data.map_files import Pairs, without_image_folder
+from whymask.data.map_files import IMAGE_FOLDERS, MAP_FOLDERS, Pairs, without_image_folder
 from whymask.data.opening import open_file
 from whymask.data.settings import LabelSettings
 from whymask.data.source import RawImage, Reader, Source, split_column
 from whymask.data.stamps import stamp_files
 from whymask.errors import WhymaskError
+from whymask.tasks.segmentation import Segmentation
 
 
 def from_pairs(
@@ -47,6 +48,16 @@ def from_pairs(
     splits, notes = (None, ()) if words is None else split_column(words, source.labelled)
     beside = [] if classes is None else [file for file in files if str(root / file) == classes.file]
     return replace(source, splits=splits, notes=(*source.notes, *notes)), [*used, *beside, *lists]
+
+
+def with_images(labels: str, asked: LabelSettings) -> str:
+    """The folder that holds label maps and their images, where the maps' own was given for segmentation; else `labels`
+    as given."""
+    folder = Path(labels).expanduser()
+    if asked.task != Segmentation.name or folder.name.lower() not in MAP_FOLDERS or not folder.is_dir():
+        return labels
+    beside = (entry for entry in folder.absolute().parent.iterdir() if entry.name.lower() in IMAGE_FOLDERS)
+    return str(folder.parent) if any(entry.is_dir() for entry in beside) else labels
 
 
 def _of_voc(root: Path, maps: Sequence[str]) -> ClassTable | None:

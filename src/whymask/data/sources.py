@@ -22,6 +22,7 @@ from whymask.data.directories import from_directory
 from whymask.data.files import from_csv
 from whymask.data.glyph_settings import parse_glyphs
 from whymask.data.glyphs import glyph_source
+from whymask.data.map_folders import with_images
 from whymask.data.objects import from_object
 from whymask.data.opening import image_suffixes
 from whymask.data.picked import from_picked
@@ -144,7 +145,8 @@ def open_asked(data: Any, config: DataSettings, reader: Reader | str | None = No
     pool = open_source(data, reader=reader, labels=None, cache=cache)
     folder = Path(data).expanduser() if isinstance(data, str | os.PathLike) else None
     beside = folder if folder is not None and folder.is_dir() else None
-    return merge(pool, open_source(config.labels, reader=reader, labels=config, beside=beside, cache=cache))
+    labels = with_images(config.labels, config)
+    return merge(pool, open_source(labels, reader=reader, labels=config, beside=beside, cache=cache))
 
 
 def merge(pool: Source, labelled: Source) -> Source:
@@ -155,8 +157,8 @@ def merge(pool: Source, labelled: Source) -> Source:
     """
     if not labelled.labelled.any():
         raise WhymaskError(
-            f"{labelled.name}: no labels in it; a folder with one subfolder a class, or a CSV of path and label, was "
-            "expected; sort the labelled images so"
+            f"{labelled.name}: no labels in it; a folder with one subfolder a class, a folder of images/ and "
+            "masks/, or a CSV of path and label, was expected; sort the labelled images so"
         )
     if labelled.splits is None and pool.splits is not None:
         labelled = _with_splits(labelled, pool)
