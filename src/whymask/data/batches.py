@@ -247,7 +247,7 @@ def _maps(images: Images, rows: np.ndarray, crops: Crops | None, moves: Moves) -
     stored = torch.from_numpy(images.maps_of(rows))
     size = images.preprocessing.size
     seen = images.preprocessing.centre_crop(stored) if crops is None else nearest_crops(stored, crops, size)
-    return moves(seen.long())
+    return moves(seen.contiguous()).long()
 
 
 def _pixels(raw: torch.Tensor, crops: Crops | None, preprocessing: Preprocessing, moves: Moves) -> torch.Tensor:

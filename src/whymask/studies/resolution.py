@@ -17,9 +17,12 @@ from whymask.tasks.weighted import WORST, views_of
 SPREAD = 1 / 3
 
 
-def smallest_difference(prepared: Prepared, metric: str) -> float:
+def smallest_difference(prepared: Prepared, metric: str) -> float | None:
     """In the metric's unit: a true difference of that size is told from 0 by the interval over test images, in 4 test
-    sets of 5; smaller ones more seldom. NaN where the metric's range is not known."""
+    sets of 5; smaller ones more seldom. NaN where the metric's range is not known; None of a dense task, of which the
+    spread was not measured: many pixels in an image make it smaller."""
+    if prepared.task.is_dense:
+        return None
     about = prepared.task.describe(metric)
     standard_error = SPREAD / math.sqrt(effective_images(prepared, metric))
     return (NORMAL + POWER) * standard_error * margin_of(about, 1.0, prepared.chance.get(metric))

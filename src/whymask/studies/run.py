@@ -179,7 +179,8 @@ def _resolve(context: Context, asked: StudySettings, out: Path) -> Runner:
     say(config.text(prepared.task))
     if asked.budgets is None:
         say(auto_budgets_text(prepared.stock))
-    say(resolution_text(prepared, config.metric, smallest_difference(prepared, config.metric)))
+    if (smallest := smallest_difference(prepared, config.metric)) is not None:
+        say(resolution_text(prepared, config.metric, smallest))
     for note in [*why_default(asked.encoder, config.encoder), *config.encoder.notes(context.preprocessing.size)]:
         say(note)
     for budget in config.budgets:

@@ -36,13 +36,18 @@ def describe(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
         name: resolve_finetuning(config.finetune, len(runner.rows_of(cell)), prepared, config.encoder).text()
         for name, cell in scratch.items()
     }
+    smallest = smallest_difference(prepared, config.metric)
     return {
         **config.to_dict(),
         **({} if config.leading == config.method else {"leading": config.leading}),
         **({"method_epochs": config.method_epochs} if len(config.own) > 1 else {}),
         "command": command(),
         "seeds": config.seed_list,
-        "smallest_difference": smallest_difference(prepared, config.metric),
+        **(
+            {}
+            if (smallest := smallest_difference(prepared, config.metric)) is None
+            else {"smallest_difference": smallest}
+        ),
         "verdict_labels_per_class": labels_per_class(classified[0], prepared),
         "recipes": recipes,
         **({"lags": found} if (found := lags(runner)) else {}),

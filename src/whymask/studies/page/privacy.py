@@ -29,7 +29,16 @@ _DATA_KEYS = {
     "std",
 }
 _DATA_KEYS |= {"near_duplicates", "near_untold", "near_kept"}
-_DATA_KEYS |= {"targets", "skipped", "duplicates", "transductive", "groups", "group_by", "store"} | _SAFE_DATA
+_DATA_KEYS |= {
+    "pixel_shares",
+    "targets",
+    "skipped",
+    "duplicates",
+    "transductive",
+    "groups",
+    "group_by",
+    "store",
+} | _SAFE_DATA
 
 
 def without_names(study: dict[str, Any]) -> dict[str, Any]:
