@@ -24,6 +24,7 @@ from whymask.data.class_names import read_classes
 from whymask.data.coco import painted
 from whymask.data.coco_regions import Region, run_lengths
 from whymask.data.derive import derive
+from whymask.data.map_files import paired
 from whymask.data.map_values import values_of
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings, LabelSettings
@@ -507,6 +508,46 @@ def test_maps_of_other_names_are_told_of_and_are_no_images(tmp_path) -> None:
         open_source(tmp_path)
     assert len(open_source(tmp_path, labels=None)) == 2
     assert open_source(tmp_path, labels=LabelSettings(task="classification")).classes == ("images", "masks")
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/train/a.jpg", "masks/train/a.png"),
+        ("train/Images/a.jpg", "train/Label_Maps/A.png"),
+        ("train/a.png", "train_labels/a_L.png"),
+        ("train/a.png", "trainannot/a.png"),
+        ("train_images/a.jpg", "train-masks/a_mask.gif"),
+        ("a.jpg", "masks/a.png"),
+        ("images/a.jpg", "annotations/trimaps/a.png"),
+        ("VOC2012/JPEGImages/a.jpg", "VOC2012/SegmentationClass/a.png"),
+        ("images/training/a.jpg", "annotations/training/a.png"),
+    ],
+)
+def test_folders_and_names_tell_whose_map_it_is(image, mask) -> None:
+    (other_image, other_mask) = (
+        name.replace("a.", "b.").replace("A.", "b.").replace("a_", "b_") for name in (image, mask)
+    )
+    found = paired("d", [image, other_image, mask])
+    assert found is not None and found.maps == {image: [mask], other_image: []} and not found.alone
+    found = paired("d", [image, mask, other_mask])
+    assert found is not None and found.maps == {image: [mask]} and found.alone == [other_mask]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["with_mask/1.jpg", "without_mask/1.jpg"],
+        ["mask/1.jpg", "face/1.jpg"],
+        ["images/mask/1.jpg", "images/face/1.jpg"],
+        ["train/mask/1.png", "train/no_mask/1.png", "test/mask/1.png", "test/no_mask/1.png"],
+        ["images/a.jpg", "photos/b.jpg"],
+        ["masks/a.jpg", "masks/b.jpg"],
+        ["a.jpg"],
+    ],
+)
+def test_classes_that_are_called_masks_are_no_label_maps(files) -> None:
+    assert paired("d", files) is None and paired("d", files, is_asked=False) is None
 
 
 def test_binary_maps_of_0_and_255_have_two_classes(tmp_path) -> None:

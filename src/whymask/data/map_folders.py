@@ -11,7 +11,7 @@ from whymask.data.class_names import ClassTable, classes_beside
 from whymask.data.files import from_folder
 from whymask.data.label_maps import GivenMaps, with_maps
 from whymask.data.layout import layout_of
-from whymask.data.map_files import IMAGE_FOLDERS, MAP_FOLDERS, Pairs, without_image_folder
+from whymask.data.map_files import IMAGES, MAPS, Pairs, without_image_folder
 from whymask.data.opening import open_file
 from whymask.data.settings import LabelSettings
 from whymask.data.source import RawImage, Reader, Source, split_column
@@ -54,9 +54,9 @@ def with_images(labels: str, asked: LabelSettings) -> str:
     """The folder that holds label maps and their images, where the maps' own was given for segmentation; else `labels`
     as given."""
     folder = Path(labels).expanduser()
-    if asked.task != Segmentation.name or folder.name.lower() not in MAP_FOLDERS or not folder.is_dir():
+    if asked.task != Segmentation.name or not MAPS.search(folder.name.lower()) or not folder.is_dir():
         return labels
-    beside = (entry for entry in folder.absolute().parent.iterdir() if entry.name.lower() in IMAGE_FOLDERS)
+    beside = (entry for entry in folder.absolute().parent.iterdir() if IMAGES.search(entry.name.lower()))
     return str(folder.parent) if any(entry.is_dir() for entry in beside) else labels
 
 
