@@ -165,9 +165,10 @@ def write_study(folder: Path, study: dict[str, Any], side: int = 32, photos: np.
         steps = np.arange(1, 2401 if record.get("arm") == "scratch-long" else 401)
         losses = 2 * np.exp(-steps / 90) + 0.1 + random.normal(0, 0.04, len(steps))
         lines = [json.dumps({"step": int(s), "loss": float(x), "lr": 1e-3}) for s, x in zip(steps, losses, strict=True)]
-        if "method" not in record:
-            told = {"accuracy": 0.4, "accuracy/single_view": 0.3, "images": 60}
-            lines += [json.dumps({"step": step, "validation": told}) for step in (200, 400)]
+        told = {"accuracy": 0.4, "accuracy/single_view": 0.3, "images": 60}
+        if "method" in record:
+            told = {"knn": 0.5, "first_knn": 0.2, "effective_rank": 9.0, "first_effective_rank": 4.0, "images": 120}
+        lines += [json.dumps({"step": step, "validation": told}) for step in (200, 400)]
         (cell / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 401, "lo')
         if "method" in record:
             masked = images[:8] * (random.random((min(8, len(images)), side, side, 1)) < 0.5).astype(np.uint8)
@@ -256,6 +257,12 @@ def test_validation_is_drawn_beside_the_loss_in_the_verdicts_metric(page: Page, 
     assert "Along the way: single-view accuracy while the networks train, at 10 labels a class" in page.text
     drawn = (nasty / "figures" / "validation-10.svg").read_text()
     assert "optimiser steps" in drawn
+
+
+def test_whether_pretraining_works_is_drawn_beside_its_first_weights(page: Page, nasty: Path) -> None:
+    assert "Is pretraining working?" in page.text and "of nearest neighbours while networks are pretrained" in page.text
+    for name in ("knn", "effective_rank"):
+        assert "before the first step" in (nasty / "figures" / f"watched-{name}.svg").read_text()
 
 
 def test_the_photos_come_first(page: Page) -> None:

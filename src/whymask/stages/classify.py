@@ -226,7 +226,7 @@ def with_validation(training: Training, context: Context, job: ClassifierJob) ->
     places = np.linspace(0, len(job.test) - 1, min(affordable, len(job.test))).round().astype(int)
     rows, prepared, objective = job.test[places], context.prepared, objective_of(context, job)
 
-    def validate() -> Mapping[str, float]:
+    def validate(done: int) -> Mapping[str, float]:
         model: Any = training.model
         predictions = predict(model, prepared.task, objective, prepared, rows)
         return metrics_of(prepared, predictions, rows) | {"images": len(rows)}

@@ -29,6 +29,7 @@ from whymask.stages.context import Context
 from whymask.stages.record import RunRecord
 from whymask.stages.settings import TEACHER, AugmentName, no_teacher
 from whymask.stages.start import POOL, hashes_seen
+from whymask.stages.watching import watched, with_watching
 from whymask.training.device import batches_on, placed
 from whymask.training.loop import Training, fit
 from whymask.training.memory import told
@@ -149,6 +150,8 @@ def _pretrained(
     training = pretraining(context, job, tell=say)
     with told(fabric, training, run):
         per_image = training.operations_per_image()
+        found = watched(training, prepared, per_image)
+    training = with_watching(training, found)
     fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
     result = {
         "stage": "pretrain",
@@ -157,6 +160,7 @@ def _pretrained(
         "operations": per_image * fitted["images_seen"],
         "operations_per_image": per_image,
         **fitted,
+        **({} if found is None else {"watched": found.to_dict()}),
     }
     if fabric.is_global_zero:
         model: Any = training.model

@@ -39,8 +39,9 @@ LossOf = Callable[[nn.Module, Batch, int], Mapping[str, Tensor]]
 Watch = Callable[[Mapping[str, float], Mapping[str, float]], str | None]
 """(first line of metrics, this line) -> what is wrong, if anything; said once."""
 
-Validate = Callable[[], Mapping[str, float]]
-"""Metrics of the model as it is now, on images that it does not learn from. It changes nothing but the model's mode."""
+Validate = Callable[[int], Mapping[str, float]]
+"""Metrics of the model as it is now, after so many steps, on images that it does not learn from. It changes nothing
+but the model's mode."""
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 VALIDATIONS = 10
@@ -152,7 +153,7 @@ def fit(
                 gather_into(training.model, model, fabric.device)
             if fabric.is_global_zero and training.validate is not None and validates:
                 with forward.aside():
-                    log.validated(done, training.validate())
+                    log.validated(done, training.validate(done))
                 model.train()
             if saves and (fabric.is_global_zero or sharded):
                 checkpoint = state.checkpoint(done, log)

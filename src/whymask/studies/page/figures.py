@@ -129,9 +129,15 @@ def reliability(name: str, rows: list[dict[str, Any]], styles: dict[str, ArmStyl
     return draw(name, 3.4, paint)
 
 
-def over_steps(name: str, title: str, curves: list[tuple[str, np.ndarray]], styles: dict[str, ArmStyle]) -> str:
+def over_steps(
+    name: str,
+    title: str,
+    curves: list[tuple[str, np.ndarray]],
+    styles: dict[str, ArmStyle],
+    first: float | None = None,
+) -> str:
     """What is called `title`, such as a loss, against optimiser steps. `curves`: (arm, array (n, 2) of step and value),
-    one line a seed."""
+    one line a seed; `first`, what the weights before the first step have, is a level one."""
 
     def paint(axes: Axes) -> None:
         named: set[str] = set()
@@ -139,6 +145,8 @@ def over_steps(name: str, title: str, curves: list[tuple[str, np.ndarray]], styl
             label = arm if arm not in named else None
             axes.plot(points[:, 0], points[:, 1], color=styles[arm].colour, linewidth=1.2, alpha=0.8, label=label)
             named.add(arm)
+        if first is not None:
+            axes.axhline(first, color=NEUTRAL, linewidth=1.2, linestyle=(0, (5, 3)), label="before the first step")
         lengths = [points[-1, 0] for _, points in curves]
         if max(lengths) > 4 * max(1.0, min(lengths)):
             axes.set_xscale("symlog", linthresh=max(1.0, min(lengths) / 10))

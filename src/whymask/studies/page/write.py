@@ -27,7 +27,9 @@ from whymask.studies.page.privacy import without_names
 CURVE_POINTS = 150
 SKIPPED_SHOWN = 20
 _LISTS = ("pretraining", "cells", "levels", "pairs", "per_class", "confusion", "label_worth", "calibration")
-_OWN_FIGURES = ("curve-*.svg", "recall-*.svg", "reliability.svg", "loss-*.svg", "validation-*.svg")
+_OWN_FIGURES = ("curve-*.svg", "recall-*.svg", "reliability.svg", "loss-*.svg", "validation-*.svg", "watched-*.svg")
+WATCHED = {"knn": "", "effective_rank": "effective rank of the features"}
+"""Of what pretraining is watched by, what the page shows, and its title."""
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -155,14 +157,28 @@ def draw_figures(folder: Path, study: dict[str, Any]) -> dict[str, tuple[str, st
             key = f"loss-{labels}"
             label = f"training loss of the networks {at}"
             drawn[key] = figures.over_steps(key, "training loss", curves, styles), label
-        if curves := curves_of(lines, lambda line: (line.get("validation") or {}).get(metric)):
+        if curves := curves_of(lines, partial(_validated, metric)):
             key, title = f"validation-{labels}", results.metric_name(metric, task)
             drawn[key] = figures.over_steps(key, title, curves, styles), f"{title} while the networks train, {at}"
     lines = metric_lines(folder, [(record["method"], record) for record in study["pretraining"]])
     if curves := curves_of(lines, lambda line: line.get("loss")):
         key = "loss-pretraining"
         drawn[key] = figures.over_steps(key, "training loss", curves, styles), "loss of pretraining"
+    for key, title in WATCHED.items():
+        if curves := curves_of(lines, partial(_validated, key)):
+            title = title or f"{results.metric_name(task.default_metric, task)} of nearest neighbours"
+            firsts = [
+                first for _, run in lines for line in run if (first := _validated(f"first_{key}", line)) is not None
+            ]
+            drawn[f"watched-{key}"] = (
+                figures.over_steps(f"watched-{key}", title, curves, styles, float(np.mean(firsts))),
+                f"{title} while networks are pretrained",
+            )
     return drawn
+
+
+def _validated(key: str, line: dict[str, Any]) -> Any:
+    return (line.get("validation") or {}).get(key)
 
 
 def metric_lines(folder: Path, records: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, list[dict[str, Any]]]]:
