@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from PIL import Image
 from pycocotools import mask as masks
 from pycocotools.coco import COCO
 
+from whymask import progress
 from whymask.data import building, decoding, voc
 from whymask.data.class_names import read_classes
 from whymask.data.coco import painted
@@ -307,6 +309,16 @@ def test_json_that_is_not_of_regions_is_refused_and_named(tmp_path) -> None:
     (tmp_path / "instances.json").write_text("{")
     with pytest.raises(WhymaskError, match="no JSON"):
         open_source(tmp_path, labels=LabelSettings(task="segmentation"))
+
+
+def test_without_pycocotools_the_extra_is_named_and_the_images_can_be_used(tmp_path, monkeypatch) -> None:
+    scene(tmp_path)
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(WhymaskError, match=r"painted by pycocotools; install it: pip install 'whymask\[dense\]'"):
+        open_source(tmp_path / "instances.json")
+    source = open_source(tmp_path)
+    assert len(source) == 2 and any("whymask[dense]" in note for note in source.notes)
+    assert len(open_source(tmp_path / "instances.json", labels=None)) == 2
 
 
 def test_splits_of_coco_are_in_names_or_folders_and_other_pictures_are_no_images(tmp_path) -> None:
@@ -641,6 +653,14 @@ def test_maps_given_beside_their_images_are_found_for_segmentation(tmp_path) -> 
         assert len(source) == 2 and source.labelled.all() and source.classes == NAMES
     with pytest.raises(WhymaskError, match=r"no labels in it; .* a folder of images/ and masks/"):
         open_asked(tmp_path / "images", how)
+
+
+def test_of_many_maps_it_is_told_how_far_they_are_looked_at(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_DECODING_LINES", -1)
+    source = open_source((np.zeros((300, 4, 4, 3), np.uint8), np.tile([0, 1, 2, 3], (300, 4, 1))))
+    assert source.labels.tolist() == [[4, 4, 4, 4]] * 300
+    said = capsys.readouterr().err
+    assert "looking at label maps: 256 of 300 label maps" in said and "300 of 300" in said
 
 
 def test_labelled_folders_join_images_without_maps(tmp_path) -> None:
