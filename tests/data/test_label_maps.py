@@ -655,6 +655,20 @@ def test_maps_given_beside_their_images_are_found_for_segmentation(tmp_path) -> 
         open_asked(tmp_path / "images", how)
 
 
+def test_pictures_that_a_table_names_as_maps_are_never_images(tmp_path) -> None:
+    for number in range(3):
+        put(tmp_path / "d" / f"{number}.png", photo())
+        put(tmp_path / "d" / f"{number}_seen.png", a_map())
+    (tmp_path / "t.csv").write_text("path,mask\n" + "".join(f"d/{n}.png,d/{n}_seen.png\n" for n in range(3)))
+    joined = open_asked(tmp_path / "d", DataSettings(labels=str(tmp_path / "t.csv")))
+    assert [Path(key).name for key in joined.keys] == ["0.png", "1.png", "2.png"] and joined.labelled.all()
+    (tmp_path / "d" / "t.csv").write_text("path,mask\n" + "".join(f"{n}.png,{n}_seen.png\n" for n in range(3)))
+    for labels in (LabelSettings(), None):
+        source = open_source(tmp_path / "d", labels=labels)
+        assert [Path(key).name for key in source.keys] == ["0.png", "1.png", "2.png"]
+        assert source.labelled.all() == (labels is not None) and not any("not read" in note for note in source.notes)
+
+
 def test_of_many_maps_it_is_told_how_far_they_are_looked_at(monkeypatch, capsys) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_DECODING_LINES", -1)
     source = open_source((np.zeros((300, 4, 4, 3), np.uint8), np.tile([0, 1, 2, 3], (300, 4, 1))))

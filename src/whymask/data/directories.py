@@ -10,7 +10,7 @@ from whymask.data import formats
 from whymask.data.artefacts import refuse_artefacts
 from whymask.data.braces import ARCHIVES, refuse_holes
 from whymask.data.coco import coco_files, from_coco, without_others
-from whymask.data.files import from_csv, from_folder
+from whymask.data.files import from_csv, from_folder, maps_named_in
 from whymask.data.idx import from_idx, is_idx
 from whymask.data.layout import listed
 from whymask.data.map_files import paired
@@ -73,33 +73,41 @@ def _of_images(
         pairs = paired(name, images, is_asked=labels is not None)
         if pairs is not None:
             return from_pairs(name, root, pairs, files, reader, labels)
+    tables = _tables_of(images, files)
+    named = maps_named_in(root, tables) if labels is None or labels.task in ("auto", Segmentation.name) else set()
+    images = [image for image in images if image not in named] or images
     regions = coco_files(files)
     images = without_others(images) if regions else images
     if labels is None:
-        return from_folder(name, root, images, reader, labels), images
+        return from_folder(name, root, images, reader, labels), [*images, *named]
     of_folders = None if labels.task == Segmentation.name else labels  # whose names are then no classes
     source, notes = from_folder(name, root, images, reader, of_folders), list[str]()
     if regions and labels.task in ("auto", Segmentation.name) and not source.labelled.any():
         table, notes = _regions_of(name, source, root, regions, reader, labels)
         if table is not None:
             source = from_folder(name, root, images, reader, of_folders, table)
-            return replace(source, notes=(*source.notes, *notes)), [*images, *regions]
+            return replace(source, notes=(*source.notes, *notes)), [*images, *named, *regions]
     described = from_metadata(name, root, files, reader, labels)
     if described is not None:
         used = [file for file in files if Path(file).name in NAMES]
         notes += _said_of(replace(described, name=used[0]), source)
         source = from_folder(name, root, images, reader, of_folders, described)
     elif source.labelled.any():
-        return source, images
+        return source, [*images, *named]
     else:
-        around = os.path.commonpath([os.path.dirname(image) for image in images])  # noqa: PTH120
-        places = {"", *map(str, Path(around).parents), around} - {"."}
-        tables = [file for file in files if file.endswith(TABLES) and os.path.dirname(file) in places]  # noqa: PTH120
         table, of_tables = _table_of(source, root, tables, reader, labels)
         notes += of_tables
         used = [] if table is None else [table.name]
         source = source if table is None else from_folder(name, root, images, reader, of_folders, table)
-    return replace(source, notes=(*source.notes, *notes)), [*images, *used]
+    return replace(source, notes=(*source.notes, *notes)), [*images, *named, *used]
+
+
+def _tables_of(images: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Those of the `files` that are tables and lie in a folder around all images."""
+    tables = [file for file in files if file.endswith(TABLES)]
+    around = os.path.commonpath([os.path.dirname(image) for image in images]) if tables else ""  # noqa: PTH120
+    places = {"", *map(str, Path(around).parents), around} - {"."}
+    return [file for file in tables if os.path.dirname(file) in places]  # noqa: PTH120
 
 
 def _regions_of(

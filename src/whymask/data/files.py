@@ -14,7 +14,7 @@ from whymask.data.csv_rows import read_csv
 from whymask.data.label_maps import GivenMaps, with_maps
 from whymask.data.labels import find_labels, label_notes, read_labels
 from whymask.data.layout import layout_of
-from whymask.data.map_columns import map_column
+from whymask.data.map_columns import MAP_COLUMNS, map_column
 from whymask.data.opening import image_suffixes, open_file, regular
 from whymask.data.pictures import Pictures
 from whymask.data.places import located
@@ -201,7 +201,23 @@ def _maps_of(
         except FileNotFoundError:
             raise WhymaskError(f"its label map {written[row]} is not there") from None
 
-    return GivenMaps(there, read, files.stamp)
+    return GivenMaps(there, read, files.stamp, frozenset(files.keys))
+
+
+def maps_named_in(root: Path, tables: Sequence[str]) -> set[str]:
+    """The files below `root`, relative to it, that its tables name as label maps: they are no images."""
+    found: set[str] = set()
+    for table in tables:
+        try:
+            header, rows = read_csv(table, root / table)
+        except WhymaskError:  # which is told of where labels are read
+            continue
+        for at, title in enumerate(header):
+            named = [row[at] for row in rows if len(row) > at and row[at]]
+            if title.lower() in MAP_COLUMNS and _are_pictures(named):
+                files, folder, _ = located(named, [(root / table).parent, root])
+                found |= {os.path.relpath(os.path.join(folder, file), root) for file in files}  # noqa: PTH118
+    return found
 
 
 @dataclass(frozen=True)

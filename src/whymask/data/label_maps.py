@@ -25,12 +25,13 @@ BLOCK = 256
 @dataclass(frozen=True)
 class GivenMaps:
     """The label maps of N images as a source has them: `there`, bool (N,), which of them may have one, `read(i)`, a
-    picture or an array, None where there is none after all, which may raise, and a `stamp` that changes when they may
-    have."""
+    picture or an array, None where there is none after all, which may raise, a `stamp` that changes when they may
+    have, and their `files`."""
 
     there: np.ndarray
     read: Callable[[int], RawImage | None]
     stamp: str
+    files: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def with_maps(source: Source, given: GivenMaps, classes: ClassTable | None, aske
         stamp=digest_of([source.stamp, repr(sorted(problems))]) if problems else source.stamp,
         labels=labels,
         task=task,
-        maps=LabelMaps(usable, read, told),
+        maps=LabelMaps(usable, read, told, given.files),
         notes=(
             *source.notes,
             *notes,

@@ -37,9 +37,9 @@ def from_pairs(
             raise WhymaskError(f"it has {len(maps[row])} label maps, {' and '.join(maps[row])}; one was expected")
         return open_file(root / maps[row][0])
 
-    given = GivenMaps(
-        np.array([bool(several) for several in maps]), read, stamp_files([root / n for n in named], named)
-    )
+    paths = [root / file for file in named]
+    there = np.array([bool(several) for several in maps])
+    given = GivenMaps(there, read, stamp_files(paths, named), frozenset(map(str, paths)))
     classes = classes_beside(root, asked) or _of_voc(root, named)
     source = with_maps(replace(source, notes=tuple(pairs.notes)), given, classes, asked)
     lists = voc.lists_in(files)

@@ -150,7 +150,8 @@ def open_asked(data: Any, config: DataSettings, reader: Reader | str | None = No
 
 
 def merge(pool: Source, labelled: Source) -> Source:
-    """`pool` as unlabelled images together with `labelled`; an image in both appears once, labelled.
+    """`pool` as unlabelled images together with `labelled`; an image in both appears once, labelled, and label maps are
+    no images.
 
     The pool's own labels and tags are dropped: its rows come first, without label, in the training split. Where the
     labelled images name no splits, those of the pool are theirs.
@@ -162,7 +163,7 @@ def merge(pool: Source, labelled: Source) -> Source:
         )
     if labelled.splits is None and pool.splits is not None:
         labelled = _with_splits(labelled, pool)
-    known = set(labelled.keys)
+    known = {*labelled.keys} | ({*labelled.maps.files} if labelled.maps is not None else set())
     rows = [row for row, key in enumerate(pool.keys) if key not in known]
 
     def read(index: int) -> RawImage:

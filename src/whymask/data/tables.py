@@ -166,7 +166,7 @@ def _from_tables(
         lambda found: labels_in([*{*found} & {*plain}], None)[0],
         asked,
     )
-    used, raw = labels_in(columns, asked) if maps is None else ([maps], None)
+    used, raw = labels_in(plain if asked is None else columns, asked) if maps is None else ([maps], None)
     if raw is not None and len(used) == 1 and (names := _class_names(tables[0].features[used[0]])):
         raw = replace(raw, names=names, nothing=(-1,))
     task, labels = read_labels(raw, int(starts[-1]), asked, name)
@@ -177,7 +177,7 @@ def _from_tables(
         stamp=stamp,
         labels=labels,
         task=task,
-        columns=_other_columns(tables, {image, *used}),
+        columns=_other_columns(tables, {image, *used, *({*columns} - {*plain})}),
         notes=() if asked is None or maps is not None else tuple(label_notes(columns, used, raw)),
     )
     if maps is not None and asked is not None:
