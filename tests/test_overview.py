@@ -103,6 +103,25 @@ def test_labels_beside_the_images_are_read_as_a_run_reads_them(tmp_path: Path) -
     assert told["labels"] in said and told["labels"].startswith("2 of them labelled, 1 unlabelled")
 
 
+def test_of_label_maps_it_tells_shares_of_pixels_and_shows_them_on_the_images(tmp_path: Path, browser: Any) -> None:
+    images = RANDOM.integers(0, 256, (4, 16, 20, 3), dtype=np.uint8)
+    maps = np.zeros((4, 16, 20), np.int64)
+    maps[:, :4], maps[3] = 1, 255
+    maps[0, -1] = 2
+    (tmp_path / "names.txt").write_text("sky\nroad\ncar")
+    out = tmp_path / "a.html"
+    told = whymask.overview((images, maps), out=out, class_names=tmp_path / "names.txt")
+    assert told["maps"] == 3 and told["labels"].startswith(
+        "3 of them labelled, 1 unlabelled: segmentation of 3 classes"
+    )
+    shares = {row["name"]: row["pixels"] for row in told["classes"]}
+    assert shares == pytest.approx({"sky": 700 / 960, "road": 240 / 960, "car": 20 / 960}, abs=1e-6)
+    page = out.read_text()
+    assert [cell.rpartition(">")[2] for cell in table_of(page, "Classes")[0]] == ["sky", "3", "72.9 %"]
+    assert page.count("data:image/webp") == 4 and page.count("■") == 3 and "with label maps" in words_of(page)
+    assert faults_of(browser, out) == []
+
+
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
 def test_of_every_task(task: str, tmp_path: Path) -> None:
     told = whymask.overview(bars(task), out=tmp_path / "a.html", settings=DataSettings())

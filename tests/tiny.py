@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from whymask import ExplainSettings, StudySettings
-from whymask.data.label_maps import with_maps
+from whymask.data.label_maps import GivenMaps, with_maps
 from whymask.data.settings import DataSettings, LabelSettings
 from whymask.data.sources import Source, open_source
 from whymask.encoders import Encoder, EncoderSettings, build_encoder, resolve
@@ -125,7 +125,7 @@ def scenes(images: np.ndarray, maps: np.ndarray, there: np.ndarray, splits: np.n
     """Images (N, H, W) with label maps (N, H, W), of which `there` bool (N,) are known."""
     source = open_source(images)
     stamp = sha256(maps[there].tobytes()).hexdigest()
-    with_labels = with_maps(source, there, lambda row: maps[row], stamp, None, LabelSettings())
+    with_labels = with_maps(source, GivenMaps(there, lambda row: maps[row], stamp), None, LabelSettings())
     return replace(with_labels, splits=splits)
 
 

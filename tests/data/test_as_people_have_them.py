@@ -560,11 +560,13 @@ def test_pictures_of_another_shape_are_told_to_lose_their_ends(tmp_path: Path) -
     assert any("1 of 2 images looked at are of another shape" in line for line in whole)
 
 
-def test_images_beside_masks_are_told_to_be_given_alone(tmp_path: Path) -> None:
+def test_images_beside_masks_of_no_class_numbers_are_told_to_be_given_alone(tmp_path: Path) -> None:
     for kind in ("images", "masks"):
         for split in ("train", "val", "test"):
             write(tmp_path / "d" / kind / split / "0.png")
-    (note,) = open_source(tmp_path / "d").notes
+    with pytest.raises(WhymaskError, match=r"3 of 3 label maps .* in colours; .* or give the images without them"):
+        open_source(tmp_path / "d")
+    (note,) = open_source(tmp_path / "d", labels=LabelSettings(task="classification")).notes
     assert "each hold the splits test, train, val" in note and note.endswith("such as images, to read it alone")
     assert open_source(tmp_path / "d" / "images").splits is not None
 

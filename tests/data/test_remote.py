@@ -238,7 +238,7 @@ def write_parquet(path: Path, numbers: Any, rows: int) -> Path:
     from pyarrow import parquet
 
     cells = [{"bytes": png(number), "path": f"{number}.png"} for number in numbers]
-    table = pyarrow.table({"image": cells, "label": [number % 3 for number in numbers], "mask": cells})
+    table = pyarrow.table({"image": cells, "label": [number % 3 for number in numbers], "other": cells})
     path.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(table, path, row_group_size=rows)
     return path

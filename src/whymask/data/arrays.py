@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from whymask.data.class_names import classes_beside
+from whymask.data.label_maps import GivenMaps, with_maps
 from whymask.data.labels import LABEL, TARGET, Column, find_labels, read_labels
+from whymask.data.map_columns import MAP_COLUMNS, map_column
 from whymask.data.settings import LabelSettings
 from whymask.data.source import SPLITS, RawImage, Source, split_column
 from whymask.data.stamps import stamp_files
 from whymask.errors import WhymaskError
-from whymask.tasks import Regression
+from whymask.tasks import RawLabels, Regression
 
 ALIASES = {LABEL: ("labels", "y", "label"), TARGET: ("target", "targets")}
 
@@ -24,7 +27,8 @@ def from_npz(name: str, path: Path, asked: LabelSettings | None) -> Source:
             arrays = {key: file[key] for key in file.files}
     except Exception as error:
         raise WhymaskError(f"{name}: cannot be read as .npz ({error}); save it with numpy.savez") from error
-    return from_named(name, str(path.resolve()), arrays, stamp_files([path], [path.name]), asked)
+    stamp = stamp_files([path], [path.name])
+    return from_named(name, str(path.resolve()), arrays, stamp, asked, path.parent)
 
 
 def from_arrays(data: Any, asked: LabelSettings | None) -> Source:
@@ -53,9 +57,15 @@ def _as_array(values: Any) -> np.ndarray:
 
 
 def from_named(
-    name: str, prefix: str, arrays: Mapping[str, np.ndarray], stamp: str, asked: LabelSettings | None
+    name: str,
+    prefix: str,
+    arrays: Mapping[str, np.ndarray],
+    stamp: str,
+    asked: LabelSettings | None,
+    beside: Path | None = None,
 ) -> Source:
-    """Named arrays: images and labels, or a pair of them for each split; `prefix` begins their keys."""
+    """Named arrays: images and labels, or a pair of them for each split; `prefix` begins their keys, and the names of
+    classes may lie in the folder `beside`. Labels as large as the images are label maps."""
     parts = {split: _named(arrays, split, ("images", "x")) for split in ("", *SPLITS)}
     images = {split: _checked_images(name, part) for split, part in parts.items() if part is not None}
     if not sum(map(len, images.values())):
@@ -66,31 +76,65 @@ def from_named(
     counts = {split: len(part) for split, part in images.items()}
     wanted = [LABEL, TARGET, *((asked and asked.label_columns) or ())]
     there = [column for column in wanted if any(_labels_of(arrays, split, column) is not None for split in counts)]
-    used, raw = find_labels(name, [*there, *arrays], lambda column: _column(name, arrays, counts, column), asked)
+
+    def labels_in(columns: list[str], asked: LabelSettings | None) -> tuple[list[str], RawLabels | None]:
+        return find_labels(name, columns, lambda column: _column(name, arrays, counts, column), asked)
+
+    maps = map_column(
+        name,
+        dict.fromkeys([*there, *(column for column in MAP_COLUMNS if column not in ALIASES[LABEL])]),
+        lambda column: _are_maps(arrays, images, column),
+        lambda columns: labels_in([column for column in columns if column in there], None)[0],
+        asked,
+    )
+    plain = [c for c in (*there, *arrays) if asked is not None or not _are_maps(arrays, images, c)]
+    used, raw = labels_in(plain, asked) if maps is None else ([maps], None)
     if raw is not None:
         _refuse_signs(name, raw.values, asked)
         raw = replace(raw, nothing=(-1,))
     task, labels = read_labels(raw, sum(counts.values()), asked, name)
     words = [split for split, part in images.items() for _ in range(len(part))]
-    splits, notes = split_column(words, task.labelled(labels))
     starts = np.cumsum([0, *map(len, images.values())])
     stacks = list(images.values())
 
-    def read(index: int) -> RawImage:
+    def place(index: int) -> tuple[int, int]:
         stack = int(np.searchsorted(starts, index, side="right")) - 1
-        return stacks[stack][index - starts[stack]]
+        return stack, index - int(starts[stack])
+
+    def read(index: int) -> RawImage:
+        stack, row = place(index)
+        return stacks[stack][row]
 
     own = {"images", "x", "labels", "y", *(form for column in used for form in ALIASES.get(column, (column,)))}
-    return Source(
+    source = Source(
         name=name,
         keys=[f"{prefix}#{row}" for row in range(len(words))],
         read=read,
         stamp=stamp,
         labels=labels,
         task=task,
-        splits=splits,
         columns={k: v.astype(str) for k, v in arrays.items() if k not in own and v.shape == (len(words),)},
-        notes=notes,
+    )
+    if maps is not None and asked is not None:
+        parts_of_maps = [_labels_of(arrays, split, maps) for split in images]
+
+        def read_map(index: int) -> RawImage | None:
+            stack, row = place(index)
+            part = parts_of_maps[stack]
+            return None if part is None else part[row]
+
+        given = GivenMaps(np.ones(len(words), bool), read_map, stamp)
+        source = with_maps(source, given, classes_beside(beside, asked), asked)
+    splits, notes = split_column(words, source.labelled)
+    return replace(source, splits=splits, notes=(*source.notes, *notes))
+
+
+def _are_maps(arrays: Mapping[str, np.ndarray], images: Mapping[str, np.ndarray], column: str) -> bool:
+    """Whether the labels of that name are whole numbers for each pixel of the images."""
+    parts = [(part, images[split]) for split in images if (part := _labels_of(arrays, split, column)) is not None]
+    return bool(parts) and all(
+        part.dtype.kind in "bui" and part.shape[:3] == of.shape[:3] and part.shape[3:] in ((), (1,))
+        for part, of in parts
     )
 
 
@@ -130,7 +174,10 @@ def _column(name: str, arrays: Mapping[str, np.ndarray], counts: Mapping[str, in
         ]
     if any(part is not None and (part.ndim != 2 or len(widths) > 1) for part in parts.values()):
         shapes = ", ".join(str(part.shape) for part in parts.values() if part is not None)
-        raise WhymaskError(f"{name}: labels of shape {shapes}; (N, L), with one L, was expected; reshape them")
+        raise WhymaskError(
+            f"{name}: labels of shape {shapes}; (N, L), with one L, or for label maps whole numbers as "
+            "large as the images, (N, height, width), were expected; reshape them"
+        )
     if any(part is not None and part.dtype.kind not in "buif" for part in parts.values()):
         return [
             value

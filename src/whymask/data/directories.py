@@ -6,22 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from whymask.data import formats
 from whymask.data.artefacts import refuse_artefacts
 from whymask.data.braces import ARCHIVES, refuse_holes
-from whymask.data.files import from_csv, from_folder
+from whymask.data.coco import coco_files, from_coco, without_others
+from whymask.data.files import from_csv, from_folder, maps_named_in
 from whymask.data.idx import from_idx, is_idx
-from whymask.data.label_maps import names_beside, paired, read_map, with_maps, without_image_folder
-from whymask.data.layout import layout_of, listed
+from whymask.data.layout import listed
+from whymask.data.map_files import paired
+from whymask.data.map_folders import from_pairs
 from whymask.data.metadata import NAMES, from_metadata
 from whymask.data.opening import image_suffixes
 from whymask.data.places import files_under
 from whymask.data.settings import LabelSettings
 from whymask.data.shards import from_tar
-from whymask.data.source import Reader, Source, split_column
-from whymask.data.stamps import stamp_files
+from whymask.data.source import Reader, Source
 from whymask.data.tables import from_disk, from_parquet
 from whymask.errors import WhymaskError
 from whymask.tasks.segmentation import Segmentation
@@ -46,10 +45,11 @@ def from_directory(name: str, folder: Path, reader: Reader | None, labels: Label
     refuse_artefacts(name, (root / image for image in images), [root], (root / file for file in files))
     if images:
         source, used = _of_images(name, root, files, images, reader, labels)
-        others = sorted({*files} - {*images} - {*used})
+        others = sorted({*files} - {*used})
         if labels is None:  # they may be given beside the images
             others = [file for file in others if not file.endswith(TABLES)]
-        return replace(source, notes=(*source.notes, *_left_out(root, others, hidden)))
+        unread = [*({*images} & {*others})]
+        return replace(source, notes=(*source.notes, *_left_out(root, others, unread, hidden)))
     tables = [file for file in files if file.endswith(".parquet")]
     shards = [file for file in files if file.endswith(ARCHIVES)]
     refuse_holes(name, tables or shards)
@@ -68,45 +68,60 @@ def from_directory(name: str, folder: Path, reader: Reader | None, labels: Label
 def _of_images(
     name: str, root: Path, files: list[str], images: list[str], reader: Reader | None, labels: LabelSettings | None
 ) -> tuple[Source, list[str]]:
-    """The source, and the tables that it is read from."""
-    if (labels is None or labels.task in ("auto", Segmentation.name)) and (pairs := paired(images)):
-        return _of_pairs(name, root, pairs, reader, labels), []
+    """The source, and the files that are read for it."""
+    if labels is None or labels.task in ("auto", Segmentation.name):
+        pairs = paired(name, images, is_asked=labels is not None)
+        if pairs is not None:
+            return from_pairs(name, root, pairs, files, reader, labels)
+    tables = _tables_of(images, files)
+    named = maps_named_in(root, tables) if labels is None or labels.task in ("auto", Segmentation.name) else set()
+    images = [image for image in images if image not in named] or images
+    regions = coco_files(files)
+    images = without_others(images) if regions else images
     if labels is None:
-        return from_folder(name, root, images, reader, labels), []
-    source = from_folder(name, root, images, reader, labels)
+        return from_folder(name, root, images, reader, labels), [*images, *named]
+    of_folders = None if labels.task == Segmentation.name else labels  # whose names are then no classes
+    source, notes = from_folder(name, root, images, reader, of_folders), list[str]()
+    if regions and labels.task in ("auto", Segmentation.name) and not source.labelled.any():
+        table, notes = _regions_of(name, source, root, regions, reader, labels)
+        if table is not None:
+            source = from_folder(name, root, images, reader, of_folders, table)
+            return replace(source, notes=(*source.notes, *notes)), [*images, *named, *regions]
     described = from_metadata(name, root, files, reader, labels)
     if described is not None:
         used = [file for file in files if Path(file).name in NAMES]
-        notes = _said_of(replace(described, name=used[0]), source)
-        source = from_folder(name, root, images, reader, labels, described)
+        notes += _said_of(replace(described, name=used[0]), source)
+        source = from_folder(name, root, images, reader, of_folders, described)
     elif source.labelled.any():
-        return source, []
+        return source, [*images, *named]
     else:
-        around = os.path.commonpath([os.path.dirname(image) for image in images])  # noqa: PTH120
-        places = {"", *map(str, Path(around).parents), around} - {"."}
-        tables = [file for file in files if file.endswith(TABLES) and os.path.dirname(file) in places]  # noqa: PTH120
-        table, notes = _table_of(source, root, tables, reader, labels)
+        table, of_tables = _table_of(source, root, tables, reader, labels)
+        notes += of_tables
         used = [] if table is None else [table.name]
-        source = source if table is None else from_folder(name, root, images, reader, labels, table)
-    return replace(source, notes=(*source.notes, *notes)), used
+        source = source if table is None else from_folder(name, root, images, reader, of_folders, table)
+    return replace(source, notes=(*source.notes, *notes)), [*images, *named, *used]
 
 
-def _of_pairs(
-    name: str, root: Path, pairs: dict[str, str | None], reader: Reader | None, asked: LabelSettings | None
-) -> Source:
-    """Images with label maps in a folder beside theirs, and the splits that their folders name."""
-    source = replace(from_folder(name, root, [*pairs], reader, None), notes=(), splits=None)
-    if asked is None:
-        return source
-    files = [file or "" for file in pairs.values()]
-    named = [file for file in files if file]
-    stamp = stamp_files([root / file for file in named], named)
-    names = names_beside(root, asked)
-    there = np.array(list(map(bool, files)))
-    source = with_maps(source, there, lambda row: read_map(root / files[row]), stamp, names, asked)
-    words = layout_of(list(map(without_image_folder, pairs))).splits
-    splits, notes = (None, ()) if words is None else split_column(words, source.labelled)
-    return replace(source, splits=splits, notes=(*source.notes, *notes))
+def _tables_of(images: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Those of the `files` that are tables and lie in a folder around all images."""
+    tables = [file for file in files if file.endswith(TABLES)]
+    around = os.path.commonpath([os.path.dirname(image) for image in images]) if tables else ""  # noqa: PTH120
+    places = {"", *map(str, Path(around).parents), around} - {"."}
+    return [file for file in tables if os.path.dirname(file) in places]  # noqa: PTH120
+
+
+def _regions_of(
+    name: str, source: Source, root: Path, files: Sequence[str], reader: Reader | None, labels: LabelSettings
+) -> tuple[Source | None, list[str]]:
+    """Images of `source` with the label maps of COCO JSONs in the folder, and what is said of them; None where these
+    give none, unless they were asked for."""
+    try:
+        table = from_coco(", ".join(files), [root / file for file in files], [root], reader, labels)
+    except WhymaskError as error:
+        if labels.task == Segmentation.name:
+            raise
+        return None, [f"{', '.join(files)} gives no label maps: {error}"]
+    return table, _said_of(table, source)
 
 
 def _table_of(
@@ -157,12 +172,13 @@ def _labels_in(file: str, root: Path, reader: Reader | None, labels: LabelSettin
     return table
 
 
-def _left_out(root: Path, others: list[str], hidden: list[str]) -> list[str]:
-    """What is to be said of files that are not read."""
+def _left_out(root: Path, others: list[str], pictures: list[str], hidden: list[str]) -> list[str]:
+    """What is to be said of files that are not read, `pictures` among them."""
     gone = [file for file in others if not (root / file).exists()]
     tables = [file for file in others if file.endswith((*TABLES, ".jsonl")) and file not in gone]
-    files = sorted({*others} - {*gone} - {*tables})
+    files = sorted({*others} - {*gone} - {*tables} - {*pictures})
     told = {
+        "not read, as they lie in no folder of images or label maps:": sorted({*pictures} - {*gone}),
         "no labels are taken of": tables,
         "not read, as they are links to what is not there:": gone,
         "not read, as their names are hidden ones:": {*hidden},

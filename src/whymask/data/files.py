@@ -1,6 +1,5 @@
 """Sources with one file an image: folders, and CSV files of path and label."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,9 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from whymask.data.class_names import classes_beside
+from whymask.data.csv_rows import read_csv
+from whymask.data.label_maps import GivenMaps, with_maps
 from whymask.data.labels import find_labels, label_notes, read_labels
 from whymask.data.layout import layout_of
-from whymask.data.opening import open_file, regular
+from whymask.data.map_columns import MAP_COLUMNS, map_column
+from whymask.data.opening import image_suffixes, open_file, regular
 from whymask.data.pictures import Pictures
 from whymask.data.places import located
 from whymask.data.protocols import is_address
@@ -44,7 +47,7 @@ def from_folder(
     layout = layout_of(files)
     task, labels = read_labels(RawLabels(layout.classes) if any(layout.classes) else None, len(files), asked, name)
     parents: dict[str, str] = {}
-    paths = [_resolved(os.path.join(root, file), parents) for file in files]  # noqa: PTH118
+    paths = [resolved(os.path.join(root, file), parents) for file in files]  # noqa: PTH118
     source = Source(
         name=name,
         keys=[str(path) for path in paths],
@@ -80,6 +83,14 @@ def _labelled_by(source: Source, table: Source) -> Source:
 
     labels = table.task.unlabelled(len(source))
     labels[known] = table.labels[at[known]]
+    if table.maps is not None:  # which say of some images why these are left out
+        read = source.read
+        source = replace(
+            source,
+            read=lambda row: table.read(int(at[row])) if known[row] else read(row),
+            stamp=digest_of([source.stamp, table.stamp]),
+            maps=table.maps.taken(at),
+        )
     return replace(
         source,
         labels=labels,
@@ -138,25 +149,75 @@ def from_table(
             "delete the others, or write several classes into one row, such as cat|dog"
         )
     words, of_column = _splits_in(name, columns, len(rows))
-    used, raw = find_labels(name, columns, lambda column: columns[column], asked)
-    notes = [*notes, *label_notes(columns, used, raw)] if asked is not None else notes
+
+    def labels_in(titles: Sequence[str], asked: LabelSettings | None = None) -> tuple[list[str], RawLabels | None]:
+        return find_labels(name, titles, lambda column: columns[column], asked)
+
+    maps = map_column(
+        name, columns, lambda title: _are_pictures(columns[title]), lambda titles: labels_in(titles)[0], asked
+    )
+    used, raw = labels_in([*columns], asked) if maps is None else ([maps], None)
+    notes = [*notes, *label_notes(columns, used, raw)] if asked is not None and maps is None else notes
     task, labels = read_labels(raw, len(rows), asked, name)
-    splits, of_splits = split_column(words, task.labelled(labels))
-    return Source(
+    source = Source(
         name=name,
         keys=files.keys,
         read=files.read,
         stamp=files.stamp,
         labels=labels,
         task=task,
-        splits=splits,
         columns={
             title: np.array([_text(value) for value in values])
             for title, values in columns.items()
             if title not in used
         },
-        notes=(*notes, *of_column, *of_splits),
+        notes=(*notes, *of_column),
     )
+    if maps is not None and asked is not None:
+        given = _maps_of(name, list(map(_text, columns[maps])), folders, cache, around)
+        source = with_maps(source, given, classes_beside(folders[0], asked), asked)
+    splits, of_splits = split_column(words, source.labelled)
+    return replace(source, splits=splits, notes=(*source.notes, *of_splits))
+
+
+def _are_pictures(values: Sequence[Any]) -> bool:
+    """Whether a column holds names of pictures."""
+    named = [str(value) for value in values if value not in (None, "")]
+    suffixes = image_suffixes()
+    return bool(named) and all(os.path.splitext(value)[1].lower() in suffixes for value in named)  # noqa: PTH122
+
+
+def _maps_of(
+    name: str, written: list[str], folders: Sequence[Path], cache: Path | None, around: str | None
+) -> GivenMaps:
+    """The label maps that a column names, "" where an image has none."""
+    there = np.array([path != "" for path in written])
+    files = _files_of(name, [path for path in written if path], folders, None, cache, around)
+    place = np.cumsum(there) - 1
+
+    def read(row: int) -> RawImage:
+        try:
+            return files.read(int(place[row]))
+        except FileNotFoundError:
+            raise WhymaskError(f"its label map {written[row]} is not there") from None
+
+    return GivenMaps(there, read, files.stamp, frozenset(files.keys))
+
+
+def maps_named_in(root: Path, tables: Sequence[str]) -> set[str]:
+    """The files below `root`, relative to it, that its tables name as label maps: they are no images."""
+    found: set[str] = set()
+    for table in tables:
+        try:
+            header, rows = read_csv(table, root / table)
+        except WhymaskError:  # which is told of where labels are read
+            continue
+        for at, title in enumerate(header):
+            named = [row[at] for row in rows if len(row) > at and row[at]]
+            if title.lower() in MAP_COLUMNS and _are_pictures(named):
+                files, folder, _ = located(named, [(root / table).parent, root])
+                found |= {os.path.relpath(os.path.join(folder, file), root) for file in files}  # noqa: PTH118
+    return found
 
 
 @dataclass(frozen=True)
@@ -183,7 +244,7 @@ def _files_of(
     if not remote:
         parents: dict[str, str] = {}
         found, folder, notes = located(written, folders)
-        paths = [_resolved(os.path.join(folder, file), parents) for file in found]  # noqa: PTH118
+        paths = [resolved(os.path.join(folder, file), parents) for file in found]  # noqa: PTH118
         return _Files(list(map(str, paths)), file_reader(paths, reader), stamp_files(paths, found, reader), notes)
     if remote < len(written) or cache is None:
         which = f"{remote:,} of its {len(written):,} paths are addresses"
@@ -219,21 +280,7 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def read_csv(name: str, path: Path) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows that are not empty, without space around values; what stands between them, a comma, a
-    semicolon or a tab, is that of the header."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            file.seek(0)
-            between = next((mark for mark in (",", ";", "\t") if mark in first), ",")
-            rows = [[value.strip() for value in row] for row in csv.reader(file, delimiter=between) if any(row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise WhymaskError(f"{name}: no CSV in UTF-8 ({error}); save it as one, with commas") from error
-    return (rows[0], rows[1:]) if rows else ([], [])
-
-
-def _resolved(file: str, parents: dict[str, str]) -> Path:
+def resolved(file: str, parents: dict[str, str]) -> Path:
     """The absolute path under the real parent folder, so that a CSV and a folder name one file alike."""
     parent, name = os.path.split(file)
     if parent not in parents:

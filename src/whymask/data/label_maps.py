@@ -1,177 +1,213 @@
-"""Label maps beside images: which file is whose, which classes their values are, and what cannot be used of them."""
+"""Label maps of images: which of their values are classes, and what cannot be used of them."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from PIL import Image
 
+from whymask.data.class_names import ClassTable
 from whymask.data.decoding import reason_of
-from whymask.data.opening import open_file
+from whymask.data.map_values import TOLD, VALUES, UnknownColours, colours_text, is_coloured, values_of
 from whymask.data.pixels import size_of
 from whymask.data.settings import LabelSettings
 from whymask.data.source import LabelMaps, RawImage, Source
 from whymask.data.stamps import digest_of
 from whymask.errors import WhymaskError
+from whymask.progress import Decoding
 from whymask.tasks.label_map_counts import IGNORED
 from whymask.tasks.segmentation import Segmentation
 
-IMAGE_FOLDERS = frozenset({"images", "image", "img", "imgs", "jpegimages"})
-MAP_FOLDERS = frozenset({"masks", "mask", "labelmaps", "annotations", "segmentationclass", "labels"})
-"""Names of folders, in any case, that lie side by side and hold files of the same names."""
-MARKS = ("_mask", "_label", "_labels", "_gt", "_seg", "_l", "-mask")
-"""What a map's name may have behind its image's."""
-NAME_FILES = ("classes.txt", "codes.txt", "labels.txt", "class_names.txt")
-VALUES = 256
-"""Of a map: bytes."""
-
-
-def paired(files: Sequence[str]) -> dict[str, str | None] | None:
-    """Image -> its label map, None where it has none, of relative paths that lie in folders named for both, such as
-    images/train/a.jpg and masks/train/a.png; None where that is not so."""
-    images = {file: place for file in files if (place := _place(file, IMAGE_FOLDERS)) is not None}
-    maps = {place: file for file in files if (place := _place(file, MAP_FOLDERS)) is not None}
-    found = {file: _map_of(place, maps) for file, place in images.items()}
-    return found if any(found.values()) else None
-
-
-def _place(file: str, folders: frozenset[str]) -> str | None:
-    """The path without the folder that is named so and without suffix; None where not one folder is."""
-    path = PurePosixPath(file)
-    kept = [part for part in path.parts[:-1] if part.lower() not in folders]
-    return "/".join([*kept, path.stem]) if len(kept) == len(path.parts) - 2 else None
-
-
-def _map_of(place: str, maps: dict[str, str]) -> str | None:
-    return next((maps[place + mark] for mark in ("", *MARKS) if place + mark in maps), None)
-
-
-def without_image_folder(file: str) -> str:
-    """The path as if images and maps lay in one folder, for what its folders say."""
-    path = PurePosixPath(file)
-    return str(PurePosixPath(*[part for part in path.parts[:-1] if part.lower() not in IMAGE_FOLDERS], path.name))
-
-
-def read_map(path: Path) -> np.ndarray:
-    """The values (H, W) of a picture: its grey levels, or which colours of its palette."""
-    return values_of(open_file(path))
-
-
-def values_of(raw: RawImage) -> np.ndarray:
-    """uint8 (H, W). Raises WhymaskError for colours, which are no class numbers, and for numbers that are no bytes."""
-    pixels = np.asarray(raw.convert("L") if isinstance(raw, Image.Image) and raw.mode == "LA" else raw)
-    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
-        pixels = pixels[..., 0]
-    if pixels.ndim != 2:
-        raise WhymaskError(
-            "its label map is in colours; a grey or palette picture of class numbers was expected; write it as one"
-        )
-    if pixels.dtype == bool:
-        return pixels.astype(np.uint8)
-    if pixels.dtype.kind not in "ui" or pixels.min() < 0 or pixels.max() >= VALUES:
-        raise WhymaskError(f"its label map holds {pixels.max()}; class numbers from 0 to 255 were expected")
-    return pixels.astype(np.uint8)
-
-
-def names_beside(folder: Path, asked: LabelSettings) -> tuple[str, ...] | None:
-    """The names of the classes, from the file that was asked for, or that lies in the folder; None where none does."""
-    path = asked.class_names or next((folder / name for name in NAME_FILES if (folder / name).is_file()), None)
-    if path is None:
-        return None
-    try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise WhymaskError(f"--class-names {path}: a text file with a class a line was expected ({error})") from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    if not names or len({*names}) < len(names) or len(names) > IGNORED:
-        raise WhymaskError(
-            f"{path}: {len(names)} class names, {len({*names})} of them different; up to {IGNORED} different names, "
-            "one a line, were expected"
-        )
-    return names
+BLOCK = 256
+"""Maps that are looked at before the next ones are asked for."""
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A map looked at: how many pixels have each value, or why it cannot be used."""
+class GivenMaps:
+    """The label maps of N images as a source has them: `there`, bool (N,), which of them may have one, `read(i)`, a
+    picture or an array, None where there is none after all, which may raise, a `stamp` that changes when they may
+    have, and their `files`."""
 
-    counts: np.ndarray
+    there: np.ndarray
+    read: Callable[[int], RawImage | None]
+    stamp: str
+    files: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A map looked at: the values that it has, how many pixels each, and whether it may be in colours; or why it cannot
+    be used, and colours of it that are of no class."""
+
+    values: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
+    counts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    is_coloured: bool = False
     problem: str = ""
+    colours: Counter[int] | None = None
 
 
-def with_maps(
-    source: Source,
-    there: np.ndarray,
-    read: Callable[[int], np.ndarray],
-    stamp: str,
-    names: tuple[str, ...] | None,
-    asked: LabelSettings,
-) -> Source:
-    """`source` with label maps, each looked at once: `there` bool (N,) says which images have one, `read(i)` gives the
-    values uint8 (H, W) of one. Of what cannot be used, an unreadable map, one of another size than its image, or one
-    with a value that is no class, the image is left out, with the reason."""
-    with ThreadPoolExecutor() as pool:
-        looked = list(pool.map(lambda row: _look(source, row, read) if there[row] else None, range(len(source))))
-    values = sum((look.counts for look in looked if look is not None), np.zeros(VALUES, np.int64))
-    classes, names, notes = _classes(values, names, asked.ignored)
-    fine = [*classes, asked.ignored, IGNORED]
-    problems = {row: problem for row, look in enumerate(looked) if look and (problem := _problem(look, fine))}
+def with_maps(source: Source, given: GivenMaps, classes: ClassTable | None, asked: LabelSettings) -> Source:
+    """`source` with label maps, each looked at once. Of what cannot be used, an unreadable map, one of another size
+    than its image, or one with a value that is no class, the image is left out, with the reason; a map whose pixels are
+    all ignored leaves it unlabelled.
+
+    Raises WhymaskError where more than half of the maps cannot be used, or none shows a class.
+    """
+    ignored = _ignored(asked.ignored, classes)
+    looks = dict(_looked(source, given, classes, ignored))
+    counts = np.zeros(VALUES, np.int64)
+    for look in looks.values():
+        counts[look.values] += look.counts
+    numbers, task, notes = _classes(counts, classes, ignored)
+    problems = _problems(looks, [*numbers, ignored, IGNORED], classes)
+    _refuse_most(source, problems, looks, counts, classes)
+    labels, usable = task.unlabelled(len(source)), np.zeros(len(source), bool)
+    for row, look in looks.items():
+        of_values = np.zeros(VALUES, np.int64)
+        of_values[look.values] = look.counts
+        if row not in problems and of_values[numbers].any():
+            labels[row], usable[row] = of_values[numbers], True
+    if looks and not usable.any():
+        raise WhymaskError(
+            f"{source.name}: all pixels of its {len(looks):,} label maps hold {ignored}, which is ignored; the numbers "
+            "of classes were expected; give --ignored another value, such as -1"
+        )
     number = np.full(VALUES, IGNORED, np.uint8)
-    number[classes] = np.arange(len(classes))
-    task = Segmentation(names)
-    labels = task.unlabelled(len(source))
-    for row, look in enumerate(looked):
-        if look is not None and row not in problems:
-            labels[row] = look.counts[classes]
-    usable = there & ~np.isin(np.arange(len(source)), list(problems))
+    number[numbers] = np.arange(len(numbers))
 
     def image(row: int) -> RawImage:
         if row in problems:
             raise WhymaskError(problems[row])
         return source.read(row)
 
-    told = repr((stamp, classes.tolist(), sorted(problems)))
-    without = int((~there).sum())
-    notes += [f"{without:,} images have no label map: they are unlabelled"] * bool(without)
+    def read(row: int) -> np.ndarray:
+        raw = given.read(row)
+        assert raw is not None
+        return number[values_of(raw, classes, ignored)]
+
+    empty = len(looks) - len(problems) - int(usable.sum())
+    without = len(source) - len(looks)
+    told = digest_of([given.stamp, repr((numbers, ignored, classes and classes.colours, sorted(problems)))])
     return replace(
         source,
         read=image,
         stamp=digest_of([source.stamp, repr(sorted(problems))]) if problems else source.stamp,
         labels=labels,
         task=task,
-        maps=LabelMaps(usable, lambda row: number[read(row)], digest_of([told])),
-        notes=(*source.notes, *notes),
+        maps=LabelMaps(usable, read, told, given.files),
+        notes=(
+            *source.notes,
+            *notes,
+            *_of_colours_unknown(looks, classes),
+            *[f"{without:,} images have no label map: they are unlabelled"] * bool(without),
+            *[f"{empty:,} label maps hold ignored pixels alone: their images are unlabelled"] * bool(empty),
+        ),
     )
 
 
-def _look(source: Source, row: int, read: Callable[[int], np.ndarray]) -> _Read:
+def _ignored(asked: int | str, classes: ClassTable | None) -> int:
+    """The value of pixels that are of no class, which may be named."""
+    if isinstance(asked, int):
+        return asked
+    names = () if classes is None else classes.names
+    if asked not in names:
+        raise WhymaskError(
+            f"--ignored {asked}: a number, or one of the classes {', '.join(names) or '(which have no names here)'}, "
+            "was expected; give the value of pixels that are of no class"
+        )
+    return names.index(asked)
+
+
+def _looked(source: Source, given: GivenMaps, classes: ClassTable | None, ignored: int) -> Iterator[tuple[int, _Look]]:
+    """The rows that have a map and what is seen of it, looked at by threads, some at a time."""
+    rows, progress = np.flatnonzero(given.there), Decoding("looking at label maps", "label maps")
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(rows), BLOCK):
+            block: list[int] = rows[start : start + BLOCK].tolist()
+            looks = pool.map(lambda row: _look(source, given, row, classes, ignored), block)
+            yield from ((row, look) for row, look in zip(block, looks, strict=True) if look is not None)
+            progress(start + len(block), len(rows))
+
+
+def _look(source: Source, given: GivenMaps, row: int, classes: ClassTable | None, ignored: int) -> _Look | None:
     try:
-        values = read(row)
-        height, width = size_of(source.read(row))
+        raw = given.read(row)
+        if raw is None:
+            return None
+        values = values_of(raw, classes, ignored)
+    except UnknownColours as error:
+        return _Look(problem=reason_of(error), colours=Counter(dict(error.counts.most_common(TOLD + 1))))
+    except WhymaskError as error:
+        return _Look(problem=reason_of(error))
     except Exception as error:  # whatever decoders raise
-        return _Read(np.zeros(VALUES, np.int64), reason_of(error))
+        return _Look(problem=f"its label map cannot be read: {reason_of(error)}")
+    try:
+        height, width = size_of(source.read(row))
+    except Exception as error:
+        return _Look(problem=reason_of(error))
     if values.shape != (height, width):
-        problem = f"its label map has {values.shape[0]} x {values.shape[1]} pixels, and it has {height} x {width}"
-        return _Read(np.zeros(VALUES, np.int64), problem)
-    return _Read(np.bincount(values.ravel(), minlength=VALUES))
+        return _Look(
+            problem=f"its label map has {values.shape[0]} x {values.shape[1]} pixels, and it has {height} x {width}"
+        )
+    counts = np.bincount(values.ravel(), minlength=VALUES)
+    seen = np.flatnonzero(counts)
+    return _Look(seen.astype(np.uint8), counts[seen], is_coloured(raw))
 
 
-def _problem(look: _Read, fine: list[int]) -> str:
-    odd = np.setdiff1d(np.flatnonzero(look.counts), fine)
-    return look.problem or (f"its label map holds {odd[0]}, which is no class" if len(odd) else "")
-
-
-def _classes(
-    values: np.ndarray, names: tuple[str, ...] | None, ignored: int
-) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
-    """The values that are classes, in their order, their names, and what is to be said of them."""
-    seen = np.flatnonzero(values)
+def _classes(counts: np.ndarray, classes: ClassTable | None, ignored: int) -> tuple[list[int], Segmentation, list[str]]:
+    """The values that are classes, in their order, the task, and what is to be said of them."""
+    seen = np.flatnonzero(counts).tolist()
+    names = None if classes is None else classes.names
+    notes = [] if classes is None else [f"the names of the classes are those of {classes.file}"]
+    if seen == [0, IGNORED] and ignored == IGNORED and (names is None or len(names) == 2):
+        notes.append("label maps hold 0 and 255, which are taken for two classes: none is ignored")
+        return seen, Segmentation(names or ("0", "255")), notes
     if names is not None:
-        classes = [number for number in range(len(names)) if number != ignored]
-        return np.array(classes), tuple(names[number] for number in classes), []
-    if seen.tolist() == [0, IGNORED] and ignored == IGNORED:
-        return seen, ("0", "255"), ["label maps hold 0 and 255, which are taken for two classes: none is ignored"]
-    classes = seen[~np.isin(seen, (ignored, IGNORED))].tolist()
-    return np.array(classes, np.int64), tuple(map(str, classes)), []
+        numbers = [number for number in range(len(names)) if number != ignored]
+        return numbers, Segmentation(tuple(names[number] for number in numbers)), notes
+    numbers = [number for number in seen if number not in (ignored, IGNORED)]
+    return numbers, Segmentation(tuple(map(str, numbers))), notes
+
+
+def _problems(looks: dict[int, _Look], fine: Sequence[int], classes: ClassTable | None) -> dict[int, str]:
+    """Row -> why its map cannot be used."""
+    named = "" if classes is None else f" ({classes.file} names {len(classes.names)})"
+    has_colours = classes is not None and classes.colours is not None and not classes.is_grey
+    are_coloured = has_colours and any(look.is_coloured for look in looks.values())
+    found = {}
+    for row, look in looks.items():
+        odd = np.setdiff1d(look.values, np.array(fine))
+        if look.problem:
+            found[row] = look.problem
+        elif are_coloured and not look.is_coloured:
+            found[row] = "its label map is grey, and others are in colours; one of both was expected"
+        elif len(odd):
+            found[row] = f"its label map holds {odd[0]}, which is no class{named}"
+    return found
+
+
+def _refuse_most(
+    source: Source, problems: dict[int, str], looks: dict[int, _Look], counts: np.ndarray, classes: ClassTable | None
+) -> None:
+    if 2 * len(problems) <= len(looks):
+        return
+    first = {problem: row for row, problem in reversed(problems.items())}
+    shown = "; ".join(f"{source.keys[row]}: {problem}" for problem, row in list(first.items())[: -TOLD - 1 : -1])
+    of = f"; they hold {', '.join(map(str, np.flatnonzero(counts)[:20]))}" * bool(counts.any())
+    told = "".join(f"; {line}" for line in _of_colours_unknown(looks, classes))
+    raise WhymaskError(
+        f"{source.name}: {len(problems):,} of {len(looks):,} label maps cannot be used ({shown}{of}{told}); pictures "
+        "of class numbers from 0 to 255, such as PNG, each as large as its image, were expected; correct them, name "
+        "every class, give --ignored the value of pixels that are of none, or give the images without them"
+    )
+
+
+def _of_colours_unknown(looks: dict[int, _Look], classes: ClassTable | None) -> list[str]:
+    total: Counter[int] = Counter()
+    for look in looks.values():
+        total.update(look.colours or {})
+    count = sum(look.colours is not None for look in looks.values())
+    if classes is None or not count:
+        return []
+    return [f"{count:,} label maps have pixels in colours that {classes.file} does not name: {colours_text(total)}"]

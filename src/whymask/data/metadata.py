@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from whymask.data.files import from_table, read_csv
+from whymask.data.csv_rows import read_csv
+from whymask.data.files import from_table
 from whymask.data.settings import LabelSettings
 from whymask.data.source import Reader, Source, split_named
 from whymask.errors import WhymaskError

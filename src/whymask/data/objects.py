@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
+from whymask.data.class_names import classes_beside
 from whymask.data.files import from_table, path_column
 from whymask.data.formats import there
+from whymask.data.label_maps import GivenMaps, with_maps
 from whymask.data.labels import read_labels
 from whymask.data.settings import LabelSettings, default_store
 from whymask.data.source import RawImage, Reader, Source
@@ -18,6 +21,7 @@ from whymask.data.tables import from_loaded
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding
 from whymask.tasks import RawLabels
+from whymask.tasks.segmentation import Segmentation
 
 if TYPE_CHECKING:
     import pandas
@@ -63,7 +67,8 @@ def _from_datasets(data: Any, asked: LabelSettings | None, name: str = "data set
 
 def _from_torch(data: "Dataset[Any]", asked: LabelSettings | None) -> Source:
     """A map-style data set of images, or of pairs of image and label: PIL images, arrays (H, W) or (H, W, C), or
-    tensors (C, H, W). All are read once for their pixels' digest and the labels.
+    tensors (C, H, W); a label may be a map, a picture or (H, W). All are read once for their pixels' digest and the
+    labels.
 
     Raises WhymaskError where it has no length, or an image is another one each time it is asked for.
     """
@@ -77,12 +82,16 @@ def _from_torch(data: "Dataset[Any]", asked: LabelSettings | None) -> Source:
         raise WhymaskError(
             f"{name} gives another image each time; whymask augments by itself; leave out random transforms"
         )
-    digest, labels = hashlib.blake2b(digest_size=16), []
+    digest, labels, maps = hashlib.blake2b(digest_size=16), [], np.zeros(count, bool)
     progress = Decoding()
     for index in range(count):
         image, label = _item(data[index])
         pixels = np.ascontiguousarray(image)
         digest.update(f"{pixels.shape} {pixels.dtype.str}".encode() + pixels.tobytes())
+        if _is_map(label, pixels):
+            mapped = np.asarray(label)
+            digest.update(f"{mapped.shape} {mapped.dtype.str}".encode() + mapped.tobytes())
+            label, maps[index] = None, True
         labels.append(label)
         progress(index + 1, count)
     classes = tuple(getattr(data, "classes", ()))
@@ -90,7 +99,20 @@ def _from_torch(data: "Dataset[Any]", asked: LabelSettings | None) -> Source:
     task, encoded = read_labels(raw, count, asked, name)
     prefix = f"{name}-{digest.hexdigest()[:8]}"
     keys = [f"{prefix}#{index}" for index in range(count)]
-    return Source(name, keys, lambda index: _item(data[index])[0], digest.hexdigest(), encoded, task)
+    source = Source(name, keys, lambda index: _item(data[index])[0], digest.hexdigest(), encoded, task)
+    if not maps.any() or asked is None:
+        return source
+    if raw is not None or asked.task not in ("auto", Segmentation.name):
+        raise WhymaskError(
+            f"{name} gives label maps of {maps.sum():,} images; these alone, and --task segmentation, were expected"
+        )
+    given = GivenMaps(maps, lambda index: _item(data[index])[1], digest.hexdigest())
+    return with_maps(source, given, classes_beside(None, asked), asked)
+
+
+def _is_map(label: Any, image: np.ndarray) -> bool:
+    """Whether a label is a picture, or whole numbers for each pixel of its image."""
+    return isinstance(label, Image.Image) or (isinstance(label, np.ndarray) and label.shape == image.shape[:2])
 
 
 def _item(item: Any) -> tuple[RawImage, Any]:
@@ -100,4 +122,7 @@ def _item(item: Any) -> tuple[RawImage, Any]:
     if hasattr(image, "detach"):  # a tensor, channels first
         image = image.detach().cpu().numpy()
         image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
-    return image, label.tolist() if hasattr(label, "tolist") else label
+    if hasattr(label, "detach"):
+        label = label.detach().cpu().numpy()
+    is_map = isinstance(label, np.ndarray) and label.ndim == 2
+    return image, label.tolist() if hasattr(label, "tolist") and not is_map else label

@@ -95,7 +95,7 @@ class ParquetFiles:
         with self.lock:
             group = self.kept.setdefault((column, at), _Group())
             self.kept.move_to_end((column, at))
-            while len(self.kept) > self._most:
+            while len(self.kept) > self._most * len({of for of, _ in self.kept}):
                 self.kept.popitem(last=False)
         with group.lock:
             if group.values is None:

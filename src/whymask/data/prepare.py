@@ -101,9 +101,14 @@ class Prepared:
         """Raise WhymaskError unless there are training labels from which something can be learnt, and test images."""
         if len(self.train) == 0:
             why = "".join(f" ({note})" for note in self.notes)
+            where = (
+                "label maps into masks/ beside images/"
+                if self.task.is_dense
+                else "each class in a subfolder of its own"
+            )
             raise WhymaskError(
-                f"{self.name} has no labelled images{why}, and this needs some. Put each class in a subfolder of its "
-                "own, or give labelled images with --labels FOLDER|CSV."
+                f"{self.name} has no labelled images{why}, and this needs some. Put {where}, or give labelled images "
+                "with --labels FOLDER|CSV."
             )
         self.task.check(self.images.labels[self.train], self.name)
         if len(self.test) == 0:

@@ -79,7 +79,8 @@ class LabelSettings:
     )
     """What is to be learnt: one class an image, several, numbers, or of each pixel a class. auto: classification, but
     multilabel where labels are lists, 0 and 1 in several columns, or texts such as cat|dog, regression where a column
-    is called target, and segmentation where the folders images and masks hold files of the same names."""
+    is called target, and segmentation where labels are pictures or maps: in folders images and masks, a column mask,
+    arrays as large as the images, or a COCO JSON."""
     label_columns: tuple[str, ...] | None = field(default=None, metadata=LATER)
     """Columns of a CSV or parquet file, or names of arrays, that hold the labels; several are several classes (0 or 1)
     or several numbers. Default: label, else target."""
@@ -88,11 +89,11 @@ class LabelSettings:
     unlabelled: str | None = field(default=None, metadata=LATER)
     """A label that says that an image has none, such as -1. Empty cells and NaN always say so; -1 says so in arrays and
     where class numbers have names."""
-    ignored: int = field(default=255, metadata=LATER)
-    """Of label maps, the value of pixels that are of no class."""
+    ignored: int | str = field(default=255, metadata=LATER)
+    """Of label maps, the value of pixels that are of no class, or the name of a class that does not count."""
     class_names: Path | None = field(default=None, metadata=LATER)
-    """Of label maps, a file with the name of each class, one a line, from class 0 on; default: the numbers, or a file
-    classes.txt, codes.txt or labels.txt beside the images."""
+    """Of label maps, a file with the name of each class, one a line, from class 0 on, or a CSV of name, and of maps in
+    colours r, g and b. Default: a file such as classes.txt or class_dict.csv beside the images, else the numbers."""
 
 
 @readable

@@ -5,26 +5,38 @@ from typing import Any
 
 import numpy as np
 
-from whymask.report.pictures import data_uri
+from whymask.report.pictures import class_colours, data_uri
 from whymask.tasks import Task
 
 SAMPLES, SAMPLE_SIDE = 60, 64
+DENSE_SAMPLES, DENSE_SIDE = 24, 160
+"""Where label maps are to be seen."""
 
 
 def sample_groups(images: Sequence[np.ndarray] | np.ndarray, labels: np.ndarray, task: Task) -> list[dict[str, Any]]:
     """Images (H, W, C), uint8, by class: [{"name", "images": [data URI, ...]}], at most `SAMPLES` in all; unlabelled
-    ones last.
+    ones last. Those with label maps are fewer, larger, and evenly spaced, as neighbours are often of one video.
 
     Images of several classes stand under all their names, those with numbers in quarters of the first target's order.
     """
     captions = _captions(labels, task)
     order = {caption: place for place, caption in sorted(set(captions))[:SAMPLES]}
-    share = max(1, SAMPLES // len(order))
+    most, side = (DENSE_SAMPLES, DENSE_SIDE) if task.is_dense else (SAMPLES, SAMPLE_SIDE)
+    share = max(1, most // len(order))
     grid = []
     for name, place in order.items():
-        rows = [row for row, caption in enumerate(captions) if caption == (place, name)][:share]
-        grid.append({"name": name, "images": [data_uri(images[row], SAMPLE_SIDE) for row in rows]})
+        rows = [row for row, caption in enumerate(captions) if caption == (place, name)]
+        rows = rows[:: max(1, len(rows) // share)][:share] if task.is_dense else rows[:share]
+        grid.append({"name": name, "images": [data_uri(images[row], side) for row in rows]})
     return grid
+
+
+def legend(task: Task) -> list[tuple[str, str]]:
+    """Of a dense task each class's name and colour, such as #0a64c8."""
+    if not task.is_dense:
+        return []
+    colours = class_colours(len(task.names)).tolist()
+    return [(name, f"#{r:02x}{g:02x}{b:02x}") for name, (r, g, b) in zip(task.names, colours, strict=True)]
 
 
 def _captions(labels: np.ndarray, task: Task) -> list[tuple[int, str]]:

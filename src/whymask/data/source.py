@@ -40,17 +40,19 @@ class LabelMaps:
 
     `there`: bool (N,), which images have a map; `read(i)`: that of image i, uint8 (H, W) of class numbers, 255 where no
     class counts, as large as the image; called from several threads at once. `stamp` changes when the maps may have.
+    `files`: their paths, as keys are, which are no images.
     """
 
     there: np.ndarray
     read: Callable[[int], np.ndarray]
     stamp: str
+    files: frozenset[str] = frozenset()
 
     def taken(self, rows: np.ndarray) -> "LabelMaps":
         """Those of these rows, -1 for an image without one."""
         known = rows >= 0
         there = np.where(known, self.there[rows], False)
-        return LabelMaps(there, lambda index: self.read(int(rows[index])), self.stamp)
+        return LabelMaps(there, lambda index: self.read(int(rows[index])), self.stamp, self.files)
 
 
 @dataclass(frozen=True)

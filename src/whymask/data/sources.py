@@ -15,12 +15,14 @@ from PIL import Image
 from whymask.data.addresses import from_address, from_list
 from whymask.data.arrays import from_arrays, from_npz
 from whymask.data.braces import ARCHIVES, PARQUET, braced, parted, refuse_holes
+from whymask.data.coco import from_coco
 from whymask.data.composite_settings import is_composites, parse_composites
 from whymask.data.composites import composite_source
 from whymask.data.directories import from_directory
 from whymask.data.files import from_csv
 from whymask.data.glyph_settings import parse_glyphs
 from whymask.data.glyphs import glyph_source
+from whymask.data.map_folders import with_images
 from whymask.data.objects import from_object
 from whymask.data.opening import image_suffixes
 from whymask.data.picked import from_picked
@@ -68,6 +70,9 @@ def open_source(
       Labels (N, L) of 0 and 1 are several classes an image.
     - a pandas frame with the columns path and label, as a CSV has them, or images as parquet has them; a
       `datasets.Dataset` or a dict of splits; a PyTorch data set of images, or of pairs of image and label
+    - with a label map for each image, of which class each pixel is: folders images and masks side by side with files of
+      the same names, also as Pascal VOC has them, a column mask of paths in a CSV or of pictures in parquet, arrays of
+      whole numbers (N, H, W) as labels, or a COCO JSON, as a file or beside the images in a folder
     - "glyphs" or "glyphs:unlabelled=2000,seed=1": built-in images whose features are known
     - "composites:A=photos,B=fashion.npz,train=500": pictures of paired classes, one above the other, each from a source
       of its own
@@ -140,23 +145,25 @@ def open_asked(data: Any, config: DataSettings, reader: Reader | str | None = No
     pool = open_source(data, reader=reader, labels=None, cache=cache)
     folder = Path(data).expanduser() if isinstance(data, str | os.PathLike) else None
     beside = folder if folder is not None and folder.is_dir() else None
-    return merge(pool, open_source(config.labels, reader=reader, labels=config, beside=beside, cache=cache))
+    labels = with_images(config.labels, config)
+    return merge(pool, open_source(labels, reader=reader, labels=config, beside=beside, cache=cache))
 
 
 def merge(pool: Source, labelled: Source) -> Source:
-    """`pool` as unlabelled images together with `labelled`; an image in both appears once, labelled.
+    """`pool` as unlabelled images together with `labelled`; an image in both appears once, labelled, and label maps are
+    no images.
 
     The pool's own labels and tags are dropped: its rows come first, without label, in the training split. Where the
     labelled images name no splits, those of the pool are theirs.
     """
     if not labelled.labelled.any():
         raise WhymaskError(
-            f"{labelled.name}: no labels in it; a folder with one subfolder a class, or a CSV of path and label, was "
-            "expected; sort the labelled images so"
+            f"{labelled.name}: no labels in it; a folder with one subfolder a class, a folder of images/ and "
+            "masks/, or a CSV of path and label, was expected; sort the labelled images so"
         )
     if labelled.splits is None and pool.splits is not None:
         labelled = _with_splits(labelled, pool)
-    known = set(labelled.keys)
+    known = {*labelled.keys} | ({*labelled.maps.files} if labelled.maps is not None else set())
     rows = [row for row, key in enumerate(pool.keys) if key not in known]
 
     def read(index: int) -> RawImage:
@@ -206,11 +213,14 @@ def _from_file(
             return from_csv(name, path, reader, labels, beside, cache)
         case ".txt" if reader is None:
             return from_list(name, path, labels, cache)
+        case ".json":
+            around = [path.absolute().parent.parent, *([beside] if beside else []), Path()]
+            return from_coco(name, [path.absolute()], around, reader, labels)
         case ".npz":
             return from_npz(name, path, labels)
         case suffix if reader is not None or suffix in image_suffixes():
             return from_picked([name], reader, labels)
     raise WhymaskError(
-        f"{name}: a file that is no image source; a folder of images, an image file, .csv, .tsv, .parquet, .tar, .npz "
-        "or a .txt of addresses was expected; check the path"
+        f"{name}: a file that is no image source; a folder of images, an image file, .csv, .tsv, .parquet, .tar, .npz, "
+        "a COCO .json or a .txt of addresses was expected; check the path"
     )

@@ -18,10 +18,11 @@ import torch
 
 from whymask.data.building import HASHES, VERSION, Progress, build, mark_checked, partial_of, was_checked
 from whymask.data.forms import FORMS, QUALITY, Form, encode, memory
-from whymask.data.label_maps import VALUES
+from whymask.data.map_values import VALUES
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.source import LabelMaps, Source
 from whymask.disk import check_file, damaged, read_json
+from whymask.progress import Decoding
 from whymask.report.text import in_bytes
 from whymask.tasks import Classification, Task
 
@@ -136,12 +137,11 @@ def open_images(
     used, when the disk is too small, and when the store is damaged.
     """
     folder = store_path(source, preprocessing, cache, form)
-    if not folder.exists():
+    is_new = not folder.exists()
+    if is_new:
         size = store_size if form is DECODED else encoded_size
         needed = size(source, preprocessing)
         build(source, preprocessing, folder, form, progress or (lambda done, total: None), needed)
-        if source.spent is not None:
-            source.spent()
     images, hashes, index = _opened(folder, form)
     kept = np.ones(len(source), dtype=bool)
     kept[[row for row, _ in index["skipped"]]] = False
@@ -149,6 +149,8 @@ def open_images(
     if source.maps is not None:
         maps, map_rows, map_hashes = _open_maps(source, source.maps, kept, preprocessing, cache)
         labels = _counted(maps, map_rows, source.task, preprocessing)
+    if is_new and source.spent is not None:
+        source.spent()
     return ImageSet(
         images=images,
         keys=[key for key, keep in zip(source.keys, kept.tolist(), strict=True) if keep],
@@ -186,7 +188,8 @@ def _open_maps(
     prep = Preprocessing(preprocessing.size, preprocessing.store, 1, interpolation="nearest")
     folder = store_path(as_images, prep, cache)
     if not folder.exists():
-        build(as_images, prep, folder, DECODED, lambda done, total: None, store_size(as_images, prep))
+        progress = Decoding("decoding label maps", "label maps")
+        build(as_images, prep, folder, DECODED, progress, store_size(as_images, prep))
     maps, hashes, index = _opened(folder, DECODED)
     usable = np.delete(rows, [row for row, _ in index["skipped"]])
     place, of_row = np.full(len(source), -1), np.full(len(source), b"", "S32")
@@ -222,11 +225,12 @@ def _fingerprint(
     hashes: np.ndarray, labels: np.ndarray, map_hashes: np.ndarray | None, classes: tuple[str, ...]
 ) -> str:
     """Of images and labels; of label maps also which pixel is of which class, and what the classes are called."""
-    order = np.lexsort((*np.atleast_2d(labels.T), hashes))
+    maps = [] if map_hashes is None else [map_hashes]
+    order = np.lexsort((*maps, *np.atleast_2d(labels.T), hashes))
     digest = hashlib.blake2b(hashes[order].tobytes(), digest_size=16)
     digest.update(labels[order].astype("<f8" if labels.dtype.kind == "f" else "<i8").tobytes())
-    if map_hashes is not None:
-        digest.update(map_hashes[order].tobytes() + repr(classes).encode())
+    for hashed in maps:
+        digest.update(hashed[order].tobytes() + repr(classes).encode())
     return digest.hexdigest()
 
 

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from whymask.data.braces import parted
+from whymask.data.class_names import classes_beside
 from whymask.data.formats import there
 from whymask.data.glances import with_glances
 from whymask.data.hub import loaded_from_hub
+from whymask.data.label_maps import GivenMaps, with_maps
 from whymask.data.labels import Column, find_labels, label_notes, read_labels
+from whymask.data.map_columns import MAP_COLUMNS, map_column
 from whymask.data.opening import open_bytes, regular
 from whymask.data.parquets import KEPT_BYTES, ParquetFiles, Place
 from whymask.data.places import files_under
@@ -23,6 +26,7 @@ from whymask.data.settings import LabelSettings, check_there
 from whymask.data.source import RawImage, Source, split_column, split_in
 from whymask.data.stamps import digest_of, stamp_files
 from whymask.errors import WhymaskError
+from whymask.tasks import RawLabels
 
 if TYPE_CHECKING:  # takes a second to import, which folders and arrays need not pay
     import datasets
@@ -72,7 +76,8 @@ def from_parquet(name: str, root: Path, files: Sequence[str], asked: LabelSettin
     """Parquet files under `root`; a file's split is the first split name among the words of its path."""
     paths = [root / file for file in files]
     places = [Place(path) for path in paths]
-    return _from_places(name, places, [str(path) for path in paths], files, stamp_files(paths, files), asked, cache)
+    stamp = stamp_files(paths, files)
+    return _from_places(name, places, [str(path) for path in paths], files, stamp, asked, cache, root)
 
 
 def from_parquet_at(name: str, remote: Sequence[Remote], asked: LabelSettings | None, cache: Path) -> Source:
@@ -91,11 +96,12 @@ def _from_places(
     stamp: str,
     asked: LabelSettings | None,
     cache: Path,
+    beside: Path | None = None,
 ) -> Source:
     table = ParquetFiles(name, places)
     splits = np.repeat([split_in(path) for path in relative], table.counts).tolist()
     rows = [f"{key}#{row}" for key, count in zip(keys, table.counts, strict=True) for row in range(count)]
-    source, image = _from_tables(name, [table], [rows], splits, stamp, asked)
+    source, image = _from_tables(name, [table], [rows], splits, stamp, asked, beside)
     is_near = table.nbytes <= KEPT_BYTES and not any(place.remote for place in places)
     return source if is_near else with_glances(source, cache, lambda row: _bytes_of(table.cell(image, row)))
 
@@ -110,7 +116,7 @@ def from_disk(name: str, folder: Path, asked: LabelSettings | None) -> Source:
         raise WhymaskError(f"{name}: cannot be read by datasets.load_from_disk ({error}); save it again") from error
     files = files_under(folder)
     stamp = stamp_files([folder / file for file in files], files)
-    return from_loaded(name, str(folder.resolve()), loaded, stamp, asked)
+    return from_loaded(name, str(folder.resolve()), loaded, stamp, asked, folder)
 
 
 def from_hub(name: str, asked: LabelSettings | None) -> Source:
@@ -121,12 +127,14 @@ def from_hub(name: str, asked: LabelSettings | None) -> Source:
     return from_loaded(name, name, loaded, stamp_files(files, [file.name for file in files]), asked)
 
 
-def from_loaded(name: str, prefix: str, loaded: Any, stamp: str, asked: LabelSettings | None) -> Source:
+def from_loaded(
+    name: str, prefix: str, loaded: Any, stamp: str, asked: LabelSettings | None, beside: Path | None = None
+) -> Source:
     """A Dataset or a DatasetDict."""
     tables = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     keys = [[f"{prefix}/{split}#{row}" for row in range(len(table))] for split, table in tables.items()]
     splits = [split for split, table in tables.items() for _ in range(len(table))]
-    return _from_tables(name, list(map(Loaded, tables.values())), keys, splits, stamp, asked)[0]
+    return _from_tables(name, list(map(Loaded, tables.values())), keys, splits, stamp, asked, beside)[0]
 
 
 def _from_tables(
@@ -136,33 +144,47 @@ def _from_tables(
     splits: list[str],
     stamp: str,
     asked: LabelSettings | None,
+    beside: Path | None,
 ) -> tuple[Source, str]:
-    """The source, and the column of its images."""
+    """The source, and the column of its images; a file of class names may lie in the folder `beside`."""
     image = _image_column(name, tables[0])
     starts = np.cumsum([0, *map(len, tables)])
 
-    def read(index: int) -> RawImage:
+    def cell(column: str, index: int) -> Any:
         table = int(np.searchsorted(starts, index, side="right")) - 1
-        return open_bytes(_bytes_of(tables[table].cell(image, index - int(starts[table]))))
+        return tables[table].cell(column, index - int(starts[table]))
+
+    def labels_in(columns: list[str], asked: LabelSettings | None) -> tuple[list[str], RawLabels | None]:
+        return find_labels(name, columns, lambda column: _values(tables, column), asked, _label_column(tables[0]))
 
     columns = [column for column in tables[0].features if column != image]
-    used, raw = find_labels(name, columns, lambda column: _values(tables, column), asked, _label_column(tables[0]))
+    plain = [column for column in columns if not _is_encoded(tables[0], column)]
+    maps = map_column(
+        name,
+        columns,
+        lambda column: column not in plain,
+        lambda found: labels_in([*{*found} & {*plain}], None)[0],
+        asked,
+    )
+    used, raw = labels_in(plain if asked is None else columns, asked) if maps is None else ([maps], None)
     if raw is not None and len(used) == 1 and (names := _class_names(tables[0].features[used[0]])):
         raw = replace(raw, names=names, nothing=(-1,))
     task, labels = read_labels(raw, int(starts[-1]), asked, name)
-    given, of_splits = split_column(splits, task.labelled(labels))
     source = Source(
         name=name,
         keys=[key for table, part in zip(tables, keys, strict=True) for key in _with_paths(table, image, part)],
-        read=read,
+        read=lambda row: open_bytes(_bytes_of(cell(image, row))),
         stamp=stamp,
         labels=labels,
         task=task,
-        splits=given,
-        columns=_other_columns(tables, {image, *used}),
-        notes=of_splits if asked is None else (*label_notes(columns, used, raw), *of_splits),
+        columns=_other_columns(tables, {image, *used, *({*columns} - {*plain})}),
+        notes=() if asked is None or maps is not None else tuple(label_notes(columns, used, raw)),
     )
-    return source, image
+    if maps is not None and asked is not None:
+        given = GivenMaps(np.ones(len(source), bool), lambda row: _map_of(cell(maps, row)), stamp)
+        source = with_maps(source, given, classes_beside(beside, asked), asked)
+    named, of_splits = split_column(splits, source.labelled)
+    return replace(source, splits=named, notes=(*source.notes, *of_splits)), image
 
 
 def _values(tables: Sequence[Table], column: str) -> Column:
@@ -201,13 +223,20 @@ def _image_column(name: str, table: Table) -> str:
 
     kinds = table.features
     pictures = [column for column, kind in kinds.items() if isinstance(kind, datasets.Image)]
+    if len(pictures) > 1:
+        pictures = [column for column in pictures if column.lower() not in MAP_COLUMNS]
     chosen = next((c for c in ("image", "img") if c in kinds), pictures[0] if len(pictures) == 1 else None)
-    if chosen is None or not table.kind(chosen).removeprefix("large_").startswith(("struct<bytes", "binary", "string")):
+    if chosen is None or not _is_encoded(table, chosen, "string"):
         raise WhymaskError(
             f"{name}: a table with the columns {', '.join(kinds)}; a column image of encoded images was expected; "
             "rename or encode it"
         )
     return chosen
+
+
+def _is_encoded(table: Table, column: str, *others: str) -> bool:
+    """Whether a column holds pictures as files have them, or is of one of the `others` kinds."""
+    return table.kind(column).removeprefix("large_").startswith(("struct<bytes", "binary", *others))
 
 
 def _label_column(table: Table) -> str | None:
@@ -224,6 +253,12 @@ def _bytes_of(cell: Any) -> bytes:
     if cell is None:
         raise ValueError("no image in this row")
     return cell if isinstance(cell, bytes) else regular(Path(cell)).read_bytes()
+
+
+def _map_of(cell: Any) -> RawImage | None:
+    """The label map in a cell; None in an empty one."""
+    held = cell.values() if isinstance(cell, dict) else [cell]
+    return None if all(value is None for value in held) else open_bytes(_bytes_of(cell))
 
 
 def _with_paths(table: Table, image: str, keys: list[str]) -> Iterable[str]:

@@ -18,13 +18,14 @@ from whymask.data.parts import in_parts
 from whymask.data.pixels import native_pixels
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
-from whymask.data.sheet import sample_groups
+from whymask.data.sheet import legend, sample_groups
 from whymask.data.sources import Reader, Source, open_asked
 from whymask.disk import check_writable, write_bytes
 from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
 from whymask.progress import Decoding, say
 from whymask.report.page import render
+from whymask.report.pictures import class_colours, overlaid
 from whymask.report.text import clean
 from whymask.tasks import Classification, Regression
 
@@ -76,11 +77,12 @@ def overview(
     Nothing else is written, but for what is fetched from addresses or unpacked. Up to `looked` images, evenly spaced,
     are opened (0: all). Settings may be given by their names, such as ``tile=512``. Returns what the page tells:
 
-    {"name", "images", "looked", "notes", "labels", "classes": [{"name", splits ...}], "splits", "suffixes", "sizes",
-    "kinds", "values", "size", "channels", "equal": [[key, ...], ...], "torn": [[key, class, key, class], ...],
+    {"name", "images", "looked", "notes", "labels", "classes": [{"name", splits ...}], "maps", "splits", "suffixes",
+    "sizes", "kinds", "values", "size", "channels", "equal": [[key, ...], ...], "torn": [[key, class, key, class], ...],
     "near": [[key, key, likeness], ...], "skipped": [[key, reason], ...]}
 
-    equal: of one picture; torn: of them, the first two of each group that have two labels; near: pairs of near copies.
+    maps: how many images have label maps, of whose pixels each class has the share "pixels", or None; equal: of one
+    picture; torn: of them, the first two of each group that have two labels; near: pairs of near copies.
 
     Raises WhymaskError where `data` cannot be used, and for another `looked` than 0 or more.
     """
@@ -105,6 +107,7 @@ def overview(
         "labels": labels_text(source),
         "splits": [] if source.splits is None else sorted({*source.splits}),
         "classes": _classes(source),
+        "maps": None if source.maps is None else int(source.maps.there.sum()),
         "suffixes": _counted(map(_suffix, source.keys)),
         "sizes": _counted(f"{look.height} × {look.width}" for look in usable.values()),
         "kinds": _counted(f"{look.channels} of {look.kind}" for look in usable.values()),
@@ -131,6 +134,7 @@ def text_of(told: Row) -> list[str]:
         f"{told['name']}: {told['images']:,} images{of}",
         *told["notes"],
         told["labels"],
+        *([] if told["maps"] is None else [f"{told['maps']:,} label maps; of their pixels {_pixels(told)}"]),
         *(f"in the {split} split: {_per_class(told, split)}" for split in told["splits"]),
         f"names end in: {_listed(told['suffixes'])}",
         f"height × width: {_listed(told['sizes'])}",
@@ -179,7 +183,13 @@ def _classes(source: Source) -> list[Row]:
     if source.splits is not None:
         parts |= {split: source.splits == split for split in sorted({*source.splits})}
     counts = {part: source.task.counts(source.labels[rows & source.labelled]) for part, rows in parts.items()}
-    return [{"name": name} | {part: counts[part][at] for part in parts} for at, name in enumerate(source.classes)]
+    rows: list[Row] = [
+        {"name": name} | {part: counts[part][at] for part in parts} for at, name in enumerate(source.classes)
+    ]
+    if not source.task.is_dense:
+        return rows
+    shares = source.task.summary(source.labels[source.labelled])["pixel_shares"]
+    return [row | {"pixels": share} for row, share in zip(rows, shares, strict=True)]
 
 
 def _alone(source: Source) -> list[str]:
@@ -193,6 +203,12 @@ def _alone(source: Source) -> list[str]:
 
 def _per_class(told: Row, split: str) -> str:
     return listed([f"{row['name']} {row[split]:,}" for row in told["classes"]], 10) or "no labels"
+
+
+def _pixels(told: Row) -> str:
+    """ "road 38.1 %, sky 20.4 % and 3 more", the largest share first."""
+    rows = sorted(told["classes"], key=lambda row: -row["pixels"])
+    return listed([f"{row['name']} {row['pixels']:.1%}" for row in rows], 10)
 
 
 def _suffix(key: str) -> str:
@@ -242,11 +258,21 @@ def _near(source: Source, usable: dict[int, Look]) -> list[list[Any]]:
 
 def _page(told: Row, source: Source, usable: dict[int, Look]) -> bytes:
     rows = list(usable)
-    pictures = [usable[row].stored for row in rows]
+    pictures = [_with_map(source, row, usable[row].stored) for row in rows]
     return render(
         "overview.html.j2",
         _TEMPLATES,
         told=clean(told),
         groups=clean(sample_groups(pictures, source.labels[rows], source.task)),
+        legend=clean(legend(source.task)),
         most=MOST_ROWS,
     )
+
+
+def _with_map(source: Source, row: int, stored: np.ndarray) -> np.ndarray:
+    """The picture of a row, under the colours of its label map where it has one."""
+    if source.maps is None or not source.maps.there[row]:
+        return stored
+    sides = stored.shape[:2]
+    how = Preprocessing(sides, sides, 1, interpolation="nearest")
+    return overlaid(stored, how.fit(source.maps.read(row)[..., None])[..., 0], class_colours(len(source.classes)))

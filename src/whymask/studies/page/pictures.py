@@ -74,11 +74,3 @@ def samples(folder: Path, task: Task) -> list[dict[str, Any]]:
         colours = class_colours(len(task.names))
         images = np.stack([overlaid(image, of, colours) for image, of in zip(images, arrays["maps"], strict=True)])
     return sample_groups(images, labels, task)
-
-
-def legend(task: Task) -> list[tuple[str, str]]:
-    """Of a dense task each class's name and colour, such as #0a64c8."""
-    if not task.is_dense:
-        return []
-    colours = class_colours(len(task.names)).tolist()
-    return [(name, f"#{r:02x}{g:02x}{b:02x}") for name, (r, g, b) in zip(task.names, colours, strict=True)]

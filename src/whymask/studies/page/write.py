@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from whymask.data.sheet import legend
 from whymask.disk import read_json, write_bytes
 from whymask.errors import WhymaskError
 from whymask.explanations.page.write import part_of_study
@@ -55,7 +56,7 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "galleries": pictures.galleries(folder, study["pretraining"]) if images else [],
         "samples": pictures.samples(folder, results.task_of(study)) if images else [],
         "photos": pictures.outcomes(folder, study, results.task_of(study)) if images else {},
-        "legend": pictures.legend(results.task_of(study)),
+        "legend": legend(results.task_of(study)),
         "near": pictures.near_copies(folder, study["data"].get("near_pairs") or [], images),
         "skipped": skipped,
         "metric_name": partial(results.metric_name, task=results.task_of(study)),

@@ -1,0 +1,135 @@
+"""COCO JSON as label maps: images, and regions of categories as polygons or run lengths, painted by pycocotools.
+
+A pixel is of the category whose region lies on it: of several the smallest region's, as large ones are painted first,
+of equally large ones the later one's. Where a crowd region lies alone it is of no class that counts, and where none
+lies of "background", class 0: an image without regions is all background. Categories are numbered in the order of their
+ids, those of one name together.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from whymask.data.coco_regions import CocoImage, Region, read_coco
+from whymask.data.files import file_reader, resolved
+from whymask.data.label_maps import GivenMaps, with_maps
+from whymask.data.places import located
+from whymask.data.settings import LabelSettings
+from whymask.data.source import Reader, Source, split_column, split_in
+from whymask.data.stamps import stamp_files
+from whymask.errors import WhymaskError
+from whymask.tasks import Classification
+from whymask.tasks.label_map_counts import IGNORED
+from whymask.tasks.segmentation import Segmentation
+
+STARTS = ("instances", "stuff", "annotations", "_annotations")
+"""How names of files begin that may be COCO's, beside images; or they have "coco" in them."""
+OTHER_PICTURES = ("annotations", "panoptic", "stuffthingmaps")
+"""How names of folders begin that lie beside COCO's images, and whose pictures are no images."""
+
+
+def coco_files(files: Sequence[str]) -> list[str]:
+    """Those of a folder's files that, by their names, hold regions of its images; of things rather than of stuff."""
+    names = [(file, Path(file).name.lower()) for file in files if file.lower().endswith(".json")]
+    found = [(file, name) for file, name in names if name.startswith(STARTS) or "coco" in name]
+    return [file for file, name in found if not name.startswith("stuff")] or [file for file, _ in found]
+
+
+def without_others(images: Sequence[str]) -> list[str]:
+    """Pictures but for those that lie in folders of annotations."""
+    folders = ((image, PurePosixPath(Path(image).as_posix()).parts[:-1]) for image in images)
+    return [image for image, parts in folders if not any(part.lower().startswith(OTHER_PICTURES) for part in parts)]
+
+
+def from_coco(
+    name: str, files: Sequence[Path], around: Sequence[Path], reader: Reader | None, asked: LabelSettings | None
+) -> Source:
+    """The images that COCO JSONs of one set of categories name, in the folder of each or in one of those `around`, with
+    the label maps that their regions make. A file's split is named by it, or by its folder."""
+    paths: list[Path] = []
+    images: list[CocoImage] = []
+    splits: list[str] = []
+    notes: list[str] = []
+    classes, parents = None, dict[str, str]()
+    for file in files:
+        coco = read_coco(str(file))
+        if classes is not None and coco.classes.names != classes.names:
+            raise WhymaskError(
+                f"{name}: the categories of {file.name} are others than those of {files[0].name}; one "
+                "set of them was expected; give one of the files"
+            )
+        classes, written = coco.classes, [image.name for image in coco.images]
+        found, folder, said = located(written, _folders_of(file, around))
+        paths += [resolved(str(folder / each), parents) for each in found]
+        images += coco.images
+        splits += [split_in(file.stem) or split_in(file.parent.name)] * len(written)
+        notes += [*said, *coco.notes]
+    keys = list(map(str, paths))
+    if len({*keys}) < len(keys):
+        twice = Counter(keys).most_common(1)[0][0]
+        raise WhymaskError(f"{name}: {twice} is an image twice; one entry an image was expected; delete the others")
+    task = Classification()
+    source = Source(
+        name, keys, file_reader(paths, reader), stamp_files(paths, keys, reader), task.unlabelled(len(keys))
+    )
+    if asked is None:
+        return source
+    if asked.task not in ("auto", Segmentation.name):
+        raise WhymaskError(
+            f"{name}: a COCO JSON, whose labels are regions of images; --task segmentation was expected, and "
+            f"{asked.task} was given; leave it out"
+        )
+    given = GivenMaps(
+        np.ones(len(keys), bool), partial(_map_of, images, _tools(name)), stamp_files(files, [f.name for f in files])
+    )
+    source = with_maps(replace(source, notes=tuple(dict.fromkeys(notes))), given, classes, asked)
+    named, of_splits = split_column(splits, source.labelled)
+    return replace(source, splits=named, notes=(*source.notes, *of_splits))
+
+
+def _folders_of(file: Path, around: Sequence[Path]) -> list[Path]:
+    """Where its images may lie: beside it, or in a folder that its name ends in, as in instances_train2017.json."""
+    inner = [Path(), Path("images"), *[Path(file.stem.partition("_")[2])] * ("_" in file.stem)]
+    return [base / folder for base in (file.parent, *around) for folder in (*inner, Path("images") / inner[-1])]
+
+
+def _tools(name: str) -> Any:
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise WhymaskError(
+            f"{name}: regions of a COCO JSON are painted by pycocotools; install it: pip install 'whymask[dense]'"
+        ) from error
+    return mask
+
+
+def _map_of(images: Sequence[CocoImage], tools: Any, row: int) -> np.ndarray:
+    image = images[row]
+    if image.problem:
+        raise WhymaskError(image.problem)
+    return painted(image.regions, image.size, tools)
+
+
+def painted(regions: Sequence[Region], size: tuple[int, int], tools: Any) -> np.ndarray:
+    """The class numbers, uint8 (H, W), of an image of that height and width; `tools` are pycocotools' of masks."""
+    height, width = size
+    found: list[tuple[Region, Any, int]] = []
+    for region in regions:
+        lengths = tools.frPyObjects(region.coded(size), height, width)
+        whole = tools.merge(lengths) if region.polygons else lengths
+        found.append((region, whole, int(tools.area(whole))))
+    label_map = np.zeros(size, np.uint8)
+    for region, whole, _ in sorted(found, key=_by_crowd_and_area):
+        label_map[tools.decode(whole).astype(bool)] = IGNORED if region.is_crowd else region.number
+    return label_map
+
+
+def _by_crowd_and_area(found: tuple[Region, Any, int]) -> tuple[bool, int]:
+    """Crowd regions first, of others the large ones."""
+    region, _, area = found
+    return not region.is_crowd, -area
