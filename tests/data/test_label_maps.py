@@ -2,8 +2,10 @@
 
 import io
 import json
+import struct
 import sys
 import tempfile
+import zlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,7 @@ from whymask.data.coco_regions import Region, run_lengths
 from whymask.data.derive import derive
 from whymask.data.map_files import paired
 from whymask.data.map_values import values_of
+from whymask.data.opening import open_file
 from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings, LabelSettings
 from whymask.data.source import Source
@@ -568,6 +571,42 @@ def test_binary_maps_of_0_and_255_have_two_classes(tmp_path) -> None:
     (tmp_path / "classes.txt").write_text("other\nroad\n")
     source = open_source(tmp_path)
     assert source.classes == ("other", "road") and {*np.unique(label_maps(source)[0])} == {0, 1}
+
+
+def test_a_stray_value_makes_no_foreground_vanish_without_a_word(tmp_path) -> None:
+    stray = np.resize(np.array([0, 255], np.uint8), (8, 6))
+    stray[0, 0] = 128
+    source = open_source(str(folder_of(tmp_path, [stray, np.resize(np.array([0, 255], np.uint8), (8, 6))])))
+    assert source.classes == ("0", "128")
+    assert any("50% of the pixels of label maps hold 255, which is no class" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_pictures_of_few_bits_hold_the_numbers_that_were_written(tmp_path, bits) -> None:
+    """As optimisers write them, and Pillow does not."""
+    values = np.arange(64, dtype=np.uint8).reshape(8, 8) % min(2**bits, 16)
+    rows = [np.unpackbits(row[:, None], axis=1)[:, 8 - bits :].ravel() for row in values]
+    lines = b"".join(b"\0" + np.packbits(row).tobytes() for row in rows)
+    parts = (b"IHDR", struct.pack(">IIBBBBB", 8, 8, bits, 0, 0, 0, 0)), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")
+    chunks = [struct.pack(">I", len(d)) + kind + d + struct.pack(">I", zlib.crc32(kind + d)) for kind, d in parts]
+    path = tmp_path / "map.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    found = values_of(open_file(path))
+    assert np.array_equal(found, values)
+
+
+def test_a_map_is_one_images_alone(tmp_path) -> None:
+    for name in ("x", "x_l", "z"):
+        put(tmp_path / "images" / f"{name}.png", photo())
+    for suffix in ("png", "bmp"):
+        put(tmp_path / "images" / f"y.{suffix}", photo())
+    for name in ("x_l", "y", "z"):
+        put(tmp_path / "masks" / f"{name}.png", a_map())
+    source = open_source(str(tmp_path))
+    labelled = {Path(key).name for key, there in zip(source.keys, source.labelled, strict=True) if there}
+    assert labelled == {"x_l.png", "z.png"}
+    with pytest.raises(WhymaskError, match=r"masks/y.png is the label map of 2 images of that name"):
+        source.read([Path(key).name for key in source.keys].index("y.bmp"))
 
 
 def test_values_of_16_bits_and_numbers_that_are_no_bytes_may_be_ignored() -> None:

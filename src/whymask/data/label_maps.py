@@ -19,6 +19,8 @@ from whymask.progress import Decoding
 from whymask.tasks.label_map_counts import IGNORED
 from whymask.tasks.segmentation import Segmentation
 
+MUCH = 0.05
+"""Share of pixels that are of no class from which on it is said."""
 BLOCK = 256
 """Maps that are looked at before the next ones are asked for."""
 
@@ -71,7 +73,7 @@ def with_maps(source: Source, given: GivenMaps, classes: ClassTable | None, aske
     if looks and not usable.any():
         raise WhymaskError(
             f"{source.name}: all pixels of its {len(looks):,} label maps hold {ignored}, which is ignored; the numbers "
-            "of classes were expected; give --ignored another value, such as -1"
+            f"of classes, below {IGNORED}, were expected; write these into them, or give --ignored another value"
         )
     number = np.full(VALUES, IGNORED, np.uint8)
     number[numbers] = np.arange(len(numbers))
@@ -100,10 +102,19 @@ def with_maps(source: Source, given: GivenMaps, classes: ClassTable | None, aske
             *source.notes,
             *notes,
             *_of_colours_unknown(looks, classes),
+            *_of_much_ignored(counts, numbers),
             *[f"{without:,} images have no label map: they are unlabelled"] * bool(without),
             *[f"{empty:,} label maps hold ignored pixels alone: their images are unlabelled"] * bool(empty),
         ),
     )
+
+
+def _of_much_ignored(counts: np.ndarray, numbers: list[int]) -> list[str]:
+    """What to say where MUCH of the pixels have no class."""
+    others = np.setdiff1d(np.flatnonzero(counts), numbers)
+    share = counts[others].sum() / max(1, counts.sum())
+    values = " and ".join(map(str, others[:TOLD]))
+    return [f"{share:.0%} of the pixels of label maps hold {values}, which is no class"] * bool(share > MUCH)
 
 
 def _ignored(asked: int | str, classes: ClassTable | None) -> int:

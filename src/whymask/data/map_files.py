@@ -73,7 +73,14 @@ def _pairs(images: _Places, maps: _Places) -> Pairs | None:
     at: dict[str, list[str]] = {}
     for file, place in maps.items():
         at.setdefault(place, []).append(file)
-    found = {file: [m for mark in ("", *MARKS) for m in at.get(place + mark, [])] for file, place in images.items()}
+    places = {*images.values()}
+
+    def of_image(place: str) -> list[str]:
+        """Of marked names those that are no other image's own."""
+        names = [place, *(place + mark for mark in MARKS if place + mark not in places)]
+        return [file for name in names for file in at.get(name, [])]
+
+    found = {file: of_image(place) for file, place in images.items()}
     used = {file for several in found.values() for file in several}
     return Pairs(found, sorted({*maps} - used)) if used else None
 

@@ -1,5 +1,6 @@
 """Images with label maps in folders beside theirs, as files of the same names; Pascal VOC's folders are such."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,9 +33,13 @@ def from_pairs(
     if asked is None:
         return source, used
 
+    users = Counter(named)
+
     def read(row: int) -> RawImage:
         if len(maps[row]) > 1:
             raise WhymaskError(f"it has {len(maps[row])} label maps, {' and '.join(maps[row])}; one was expected")
+        if (sharing := users[maps[row][0]]) > 1:
+            raise WhymaskError(f"{maps[row][0]} is the label map of {sharing} images of that name; one was expected")
         return open_file(root / maps[row][0])
 
     paths = [root / file for file in named]

@@ -15,6 +15,8 @@ VALUES = 256
 """Of a map: bytes."""
 COLOUR_MODES = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
 """Of Pillow's images, where classes have colours; else colours of a palette are numbers."""
+SPREAD = {"L;2": 85, "L;4": 17}
+"""Pillow's names of grey pixels of few bits -> what one is of 255."""
 TOLD = 3
 """Of what is wrong with many maps, how many are named."""
 
@@ -49,7 +51,8 @@ def values_of(raw: RawImage, classes: ClassTable | None = None, ignored: int = I
         )
     if classes is not None and classes.colours is not None and (classes.is_grey or is_coloured(raw)):
         return _of_colours(raw, classes)
-    pixels = _upright(raw, np.asarray(raw))
+    spread = _spread_of(raw)
+    pixels = _upright(raw, np.asarray(raw)) // spread if spread > 1 else _upright(raw, np.asarray(raw))
     if pixels.ndim == 3 and pixels.shape[2] in (1, 2, 4):  # without transparency
         pixels = pixels[..., : 3 if pixels.shape[2] == 4 else 1]
     if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
@@ -70,6 +73,12 @@ def values_of(raw: RawImage, classes: ClassTable | None = None, ignored: int = I
             "give --ignored the value of pixels that are of no class"
         )
     return pixels.astype(np.uint8)
+
+
+def _spread_of(raw: RawImage) -> int:
+    """By how much Pillow multiplies the numbers of a grey picture of 2 or 4 bits, which it must not have read yet."""
+    tiles = raw.tile if isinstance(raw, Image.Image) and raw.mode == "L" and hasattr(raw, "tile") else []
+    return next((times for tile in tiles for mode, times in SPREAD.items() if tile[3] == mode), 1)
 
 
 def is_coloured(raw: RawImage) -> bool:
