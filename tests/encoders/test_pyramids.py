@@ -99,3 +99,11 @@ def test_a_simple_pyramid_has_strides_about_4_to_32(stride, strides):
     pyramid = SimplePyramid(12, stride, 8)
     levels = pyramid(torch.randn(1, 12, 96 // stride, 128 // stride))
     assert [x.shape for x in levels] == [(1, 8, 96 // s, 128 // s) for s in strides]
+
+
+@pytest.mark.parametrize("head", list(HEADS))
+def test_heads_fit_features_that_are_narrower_than_what_is_pooled(head, images):
+    asked = EncoderSettings("mobilenetv3_small_050")
+    encoder = build_encoder(resolve(asked, SIZE, 3), SIZE, 3, 0)
+    assert encoder.dim == 1024 and usual_head(encoder.config, SIZE) == "fpn"  # of 2 x 3 positions
+    assert Segmenter(encoder, 5, head)(images).shape == (2, 5, *SIZE)

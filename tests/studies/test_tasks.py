@@ -15,7 +15,7 @@ from whymask.disk import read_json
 from whymask.errors import WhymaskError
 from whymask.stages.context import Context
 from whymask.stages.settings import FinetuneTrainingSettings
-from whymask.studies.cells import Runner
+from whymask.studies.cells import Cell, Runner
 from whymask.studies.config import resolve_study
 from whymask.studies.page import write_study_page
 from whymask.studies.search import search
@@ -125,3 +125,24 @@ def test_a_plan_counts_no_explanation_where_there_is_no_question(task: str, tmp_
     planned = study(bars(task), out=tmp_path / "study", settings=tiny_settings(seeds=3), plan=True)["plan"]
     assert "final network" in planned["cells"] and "controls of the explanation" not in planned["cells"]
     assert planned["parts"].get("measures", 0) == 0
+
+
+def test_maps_on_the_page_are_of_the_first_seed_that_both_arms_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = Runner.train
+
+    def failing(runner: Runner, cell: Cell, place: str = "", wait: bool = False) -> dict[str, Any]:
+        if (cell.arm, cell.seed) == ("scratch", 0):
+            raise WhymaskError("no memory")
+        return train(runner, cell, place, wait)
+
+    monkeypatch.setattr(Runner, "train", failing)
+    settings = tiny_settings(seeds=2, budgets=("10",), worth_budgets=(), scratch_long="none")
+    table = study(bars("segmentation"), out=tmp_path, settings=settings, explain=False)
+    assert (
+        table["outcomes"]["first_seed"] == 1
+        and "the maps are those of seed 1" in (tmp_path / "report.html").read_text()
+    )
+    shown = np.load(tmp_path / "outcomes.npz")
+    assert shown["hardest/arm"].shape == shown["hardest/true"].shape == shown["hardest"].shape[:3]
