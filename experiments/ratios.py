@@ -6,7 +6,7 @@ again.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 
 from experiments.methods import MEASURED, run_waiting, train
-from experiments.methods_cells import IMAGES, SCRATCH, VIT, DataSet
+from experiments.methods_cells import IMAGES, SCRATCH, VIT
 from whymask.disk import read_json, write_json
 from whymask.intervals import mean_interval
 from whymask.masks import Ratio
@@ -40,10 +40,6 @@ class Cell:
     def name(self) -> str:
         return f"{self.data}/{self.variant.replace(' ', '-')}/{self.seed}"
 
-    @property
-    def images(self) -> DataSet:
-        return IMAGES[self.data]
-
 
 def all_cells() -> Iterator[Cell]:
     """Every cell, whole seeds one after the other."""
@@ -51,11 +47,10 @@ def all_cells() -> Iterator[Cell]:
         yield Cell(data, variant, seed)
 
 
-def run_cell(cell: Cell, out: Path, source: str | None = None) -> dict[str, Any]:
+def run_cell(cell: Cell, out: Path) -> dict[str, Any]:
     """Pretrain at the cell's ratio (or not), fine-tune, probe; what was measured."""
-    images = replace(cell.images, source=source or cell.images.source)
     asked = None if cell.variant == SCRATCH else ("mae", MAESettings(mask_ratio=RATIOS[cell.variant]))
-    return train(cell, images, VIT, asked, lambda operations: EPOCHS[cell.data], out / cell.name)
+    return train(cell, IMAGES[cell.data], VIT, asked, lambda operations: EPOCHS[cell.data], out / cell.name)
 
 
 def main(

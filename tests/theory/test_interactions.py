@@ -106,7 +106,7 @@ def test_a_network_that_is_watched_ends_as_the_one_that_is_not(monkeypatch):
     monkeypatch.setattr(claim, "IMAGES", 3)
     lab = small()
     rates = lab.regime.rate("kernel_rate"), lab.regime.rate("head_rate")
-    arrays = claim._along(lab, "random", rates, [0, 1])
+    arrays = claim._along(lab, lab.beginning("random"), rates, [0, 1])
     plain = lab.classifier("learned", "random")
     assert np.array_equal(arrays["kernels"], plain.network.kernels.numpy())
     assert np.array_equal(arrays["losses"], plain.losses) and arrays["taken"].tolist() == [5, 5]

@@ -73,7 +73,10 @@ def interactions(lab: Lab) -> list[Finding]:
         AT_ITS_RATES: ("own", usual[""]),
         RESIZED: ("resized", usual[""]),
     }
-    seen = {name: lab.kept(f"along-{_file(name)}", partial(_along, lab, *how)) for name, how in trained.items()}
+    seen = {
+        name: lab.kept(f"along-{_file(name)}", partial(_along, lab, lab.beginning(start), rates))
+        for name, (start, rates) in trained.items()
+    }
     networks = {name: _network(lab, arrays) for name, arrays in seen.items()}
     networks |= {PROBED: lab.read_out("own").network}
     whole, whose = _whole(lab), owners(lab)
@@ -117,15 +120,15 @@ class Watched:
         return CrossEntropy().gradients(network, batch)
 
 
-def _along(lab: Lab, start: Start, rates: tuple[float, float], seeds: list[int]) -> Arrays:
-    """Trained to the loss: "kernels" and "head"; by epoch, the first being the untrained network, the "similarity" to
-    the final interactions and that of players' effects on the logit, "single", (S, T + 1), and the training loss,
-    "losses" (S, T); epochs "taken" (S,)."""
+def _along(lab: Lab, begin: Callable[[list[int]], Network], rates: tuple[float, float], seeds: list[int]) -> Arrays:
+    """Trained to the loss from kernels that are a function of the seeds: "kernels" and "head"; by epoch, the first
+    being the untrained network, the "similarity" to the final interactions and that of players' effects on the logit,
+    "single", (S, T + 1), and the training loss, "losses" (S, T); epochs "taken" (S,)."""
     whole, samples, seen = _whole(lab), lab.images(seeds), []
     training = MiniBatchDescent({"kernels": rates[0], "head": rates[1]}, lab.regime.target, lab.regime.epochs)
     watched = Watched(len(samples), lambda network: seen.append(effects(network, whole, owners(lab))))
-    begin = lab.beginning(start)(seeds).with_head(lab.data.k, "learned")
-    path = training.run(begin, watched, samples, lab.features)  # whose last look is at the loss of the last network
+    first = begin(seeds).with_head(lab.data.k, "learned")
+    path = training.run(first, watched, samples, lab.features)  # whose last look is at the loss of the last network
     last, labels = seen[-1], whole.labels[0]
     final = of_log_odds(last, labels)[..., 1:]
     near = [similarity(of_log_odds(brought, labels)[..., 1:], final) for brought in seen]
