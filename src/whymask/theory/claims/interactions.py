@@ -290,10 +290,16 @@ def along_epochs(told: Told) -> list[Picture]:
         for colour, row in zip(COLOURS, rows, strict=False):
             axes.plot(row["curve"], color=colour, label=str(row.get("network")))
         axes.set_xlabel("epochs")
-        axes.set_ylabel("similarity to the final interactions")
+        axes.set_ylabel("similarity")
         legend_above(axes)
 
-    return [Picture("theory-interactions", "Interactions along the epochs", draw("theory-interactions", 3.6, paint))]
+    return [
+        Picture(
+            "theory-interactions",
+            "Interactions along the epochs: similarity to the final ones",
+            draw("theory-interactions", 3.6, paint),
+        )
+    ]
 
 
 COLOURS = (ORANGE, BLUE, GREEN, "#8a5fbf", "#777777")
