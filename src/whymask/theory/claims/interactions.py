@@ -7,7 +7,7 @@ no interaction of two parts, all similarities, controls and thresholds, which we
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -36,9 +36,10 @@ from whymask.theory.harsanyi import (
 from whymask.theory.lab import Lab, Start
 from whymask.theory.measures import TINY
 from whymask.theory.network import Network
-from whymask.theory.objectives import CrossEntropy, Gradients
+from whymask.theory.objectives import CrossEntropy
 from whymask.theory.page.figures import BLUE, GREEN, ORANGE
 from whymask.theory.store import Arrays, numpy
+from whymask.theory.watched import Watched
 
 ID = "interactions"
 SEEDS = 10
@@ -104,29 +105,13 @@ def _whole(lab: Lab) -> Sample:
     return drawn.to(lab.regime.torch_device, lab.regime.dtype)
 
 
-@dataclass
-class Watched:
-    """Cross-entropy of a learned head; `look` is shown the network before every `steps` steps."""
-
-    steps: int
-    look: Callable[[Network], None]
-    is_apart: bool = False
-    _step: int = field(default=0, init=False)
-
-    def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
-        if self._step % self.steps == 0:
-            self.look(network)
-        self._step += 1
-        return CrossEntropy().gradients(network, batch)
-
-
 def _along(lab: Lab, begin: Callable[[list[int]], Network], rates: tuple[float, float], seeds: list[int]) -> Arrays:
     """Trained to the loss from kernels that are a function of the seeds: "kernels" and "head"; by epoch, the first
     being the untrained network, the "similarity" to the final interactions and that of players' effects on the logit,
     "single", (S, T + 1), and the training loss, "losses" (S, T); epochs "taken" (S,)."""
     whole, samples, seen = _whole(lab), lab.images(seeds), []
     training = MiniBatchDescent({"kernels": rates[0], "head": rates[1]}, lab.regime.target, lab.regime.epochs)
-    watched = Watched(len(samples), lambda network: seen.append(effects(network, whole, owners(lab))))
+    watched = Watched(CrossEntropy(), len(samples), lambda network: seen.append(effects(network, whole, owners(lab))))
     first = begin(seeds).with_head(lab.data.k, "learned")
     path = training.run(first, watched, samples, lab.features)  # whose last look is at the loss of the last network
     last, labels = seen[-1], whole.labels[0]
