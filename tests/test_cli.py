@@ -26,7 +26,7 @@ from whymask.flags import flags_of
 from whymask.methods import METHODS
 from whymask.mistakes import understood
 from whymask.studies.advice import advice_text
-from whymask.theory.claims import frozen, growth, ratios, robustness
+from whymask.theory.claims import frozen, growth, interactions, ratios, regression, robustness
 from whymask.usage import common
 
 ROOT = Path(__file__).parents[1]
@@ -257,6 +257,8 @@ def test_the_documented_commands_and_code_run_as_written(
     monkeypatch.setattr("whymask.theory.lab.PLAIN_STEPS", 20)
     monkeypatch.setattr(robustness, "IMAGES", 4)
     monkeypatch.setattr(ratios, "WIDTHS", (20, 150))
+    monkeypatch.setattr(interactions, "IMAGES", 3)
+    monkeypatch.setattr(regression, "EPOCHS", 3)
     monkeypatch.setitem(METHODS, "low-pass", METHODS["mae"])  # so that the README's own is gone afterwards
     torch.set_num_threads(1)
 

@@ -27,6 +27,7 @@ from experiments import (
     methods,
     methods_table,
     photos,
+    ratios,
     recipes,
     scaling,
 )
@@ -124,6 +125,34 @@ def test_recipes_are_compared_by_pairs_of_one_seed() -> None:
     assert not {cell.name for cell in at_50} & {cell.name for cell in cells} and len(recipes.table_of(at_50, 50)) == 4
     cells.pop(recipes.Cell("mae", "many", 8, 0))
     assert [row["seeds"] for row in recipes.table_of(cells)] == [3, 3, 2, 3]
+
+
+def test_drawn_ratios_are_compared_with_fixed_ones_by_pairs_of_one_seed() -> None:
+    level = {SCRATCH: 0.3, "0.5": 0.5, "0.75": 0.6, "0.9": 0.55, ratios.DRAWN: 0.65}
+    cells = list(ratios.all_cells())
+    measured = {cell: fake(Cell(cell.data, "vit", "mae", 0), level[cell.variant] + 0.01 * cell.seed) for cell in cells}
+    assert len({cell.name for cell in cells}) == len(cells) == 30
+    of_glyphs = {row["variant"]: row for row in ratios.table_of(measured)["rows"] if row["data"] == "glyphs"}
+    assert {name: row["finetuned"] for name, row in of_glyphs.items()} == pytest.approx(
+        {name: value + 0.01 for name, value in level.items()}
+    )
+    assert of_glyphs["0.9"]["drawn_linear"] == pytest.approx({"difference": 0.1, "low": 0.1, "high": 0.1, "seeds": 3})
+    assert "drawn_linear" not in of_glyphs[ratios.DRAWN]
+    del measured[ratios.Cell("glyphs", ratios.DRAWN, 1)]
+    table = ratios.table_of(measured)
+    assert [row["drawn_finetuned"]["seeds"] for row in table["rows"] if row["variant"] == "0.5"] == [2, 3]
+    assert "| glyphs | 0.5 | 0.510 | 0.510 | 0.510 | +0.150 (0.150 to 0.150), 2 seeds |" in ratios.markdown(table)
+
+
+def test_a_cell_of_ratios_asks_for_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(ratios, "train", lambda cell, images, encoder, method, epochs, folder: asked.append(method))
+    for variant in (SCRATCH, "0.9", ratios.DRAWN):
+        ratios.run_cell(ratios.Cell("glyphs", variant, 0), tmp_path)
+    assert asked[0] is None and [(name, given.mask_ratio) for name, given in asked[1:]] == [
+        ("mae", 0.9),
+        ("mae", (0.6, 0.9)),
+    ]
 
 
 def test_bccds_boxes_become_classes_and_counts(tmp_path: Path) -> None:

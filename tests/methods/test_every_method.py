@@ -38,7 +38,7 @@ from whymask.methods import METHODS, Method, encoder_for, method_of, resolve_met
 from whymask.methods.teacher import collapse
 from whymask.randomness import torch_generator
 from whymask.stages.context import Context
-from whymask.stages.pretrain import PretrainJob, pretrain_encoder
+from whymask.stages.pretrain import PretrainJob, masks_of, pretrain_encoder
 from whymask.training.device import make_fabric
 from whymask.training.optimisation import TrainingConfig, make_optimiser, rate_at
 
@@ -327,6 +327,37 @@ def test_a_killed_pretraining_ends_with_the_same_bits(name: str, prepared: Prepa
     for file in ("encoder/encoder.safetensors", "checkpoints/step-00000008.safetensors"):
         assert (whole / file).read_bytes() == (killed / file).read_bytes(), file
     assert (whole / "gallery.npz").exists() == (name == "spark-cnn")
+
+
+RANGED = Case("mae", "vit", {"mask_ratio": (0.3, 0.9)})
+
+
+def test_a_drawn_ratio_is_one_for_all_ranks_and_a_function_of_the_step() -> None:
+    draw = masks_of(build("mae-vit", **RANGED.settings), 5)
+    (whole,), *parts = (draw(3, 8, part) for part in (slice(None), slice(0, 4), slice(4, 8)))
+    assert torch.equal(torch.cat([hidden for (hidden,) in parts]), whole)
+    shares = {float(draw(step, 8, slice(None))[0].float().mean()) for step in range(6)}
+    assert len(shares) > 3 and min(shares) >= 0.25 and max(shares) <= 0.95
+
+
+def test_a_run_of_drawn_ratios_that_was_broken_off_ends_with_the_same_bits(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pretraining(tmp_path / "whole", prepared, RANGED)
+    original = Batches.__call__
+
+    def broken(self: Batches, step: int) -> Any:
+        if step == 5:
+            raise RuntimeError("broken off")
+        return original(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "__call__", broken)
+        with pytest.raises(RuntimeError, match="broken off"):
+            pretraining(tmp_path / "broken", prepared, RANGED)
+    assert pretraining(tmp_path / "broken", prepared, RANGED)["loss"] == whole["loss"]
+    of = "encoder/encoder.safetensors"
+    assert (tmp_path / "whole" / of).read_bytes() == (tmp_path / "broken" / of).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["spark-cnn", "ijepa-vit", "two-layer-two-layer"])

@@ -22,7 +22,7 @@ from whymask.theory.objectives import (
     PixelReconstruction,
     TeacherStudent,
 )
-from whymask.theory.placed import Permuted, PlacedReconstruction
+from whymask.theory.placed import Permuted, PlacedReconstruction, Settled
 
 CLASSES = 3
 OBJECTIVES = [
@@ -367,3 +367,11 @@ def test_permuted_images_have_the_same_patches_in_another_order_each():
     for image, moved, order in zip(plain, other, orders, strict=True):
         assert sorted(order.tolist()) == list(range(len(image))) and torch.equal(image[order], moved)
     assert len(orders.unique(dim=0)) > 1
+
+
+def test_settled_images_have_every_feature_at_places_of_its_own():
+    data = Settled.of(MultiView(k=3, d=12, sigma=0.0))
+    patches = data.draw(torch_generator(0), 40).patches[0]
+    shown = (patches @ data.features.float().mT).abs() > 1e-6  # (B, P, n)
+    assert data.patches == 12 and torch.equal(shown.any(0), torch.eye(6).repeat_interleave(2, 0).bool())
+    assert 0.3 < shown.any(2).float().mean() < 1

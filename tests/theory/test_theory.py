@@ -35,6 +35,8 @@ def few_images():
         patch.setattr("whymask.theory.lab.PLAIN_STEPS", 20)
         patch.setattr("whymask.theory.claims.robustness.IMAGES", 6)
         patch.setattr("whymask.theory.claims.ratios.WIDTHS", (20, 150))
+        patch.setattr("whymask.theory.claims.interactions.IMAGES", 3)
+        patch.setattr("whymask.theory.claims.regression.EPOCHS", 3)
         patch.setattr(frozen, "GRID", frozen.GRID[::22])
         patch.setattr(frozen, "SEARCH", 1)
         yield
@@ -61,7 +63,8 @@ def test_every_claim_is_a_row_of_the_schema(everything):
     assert written["setting"]["data"]["k"] == 3 and written["setting"]["tau"] > 1
     ids = [claim["id"] for claim in written["claims"]]
     assert list(dict.fromkeys(ids)) == list(CLAIMS)
-    assert {id for id in ids if ids.count(id) == 3} == OF_CLOCKS | {"ratios"}
+    assert {id for id in ids if ids.count(id) == 3} == OF_CLOCKS | {"ratios", "regression"}
+    assert {id for id in ids if ids.count(id) == 4} == {"interactions"}
     assert {id for id in ids if ids.count(id) == 2} == {"masks", "optimisers", "robustness"}
     for claim in written["claims"] + written["controls"]:
         assert set(claim) == KEYS

@@ -196,7 +196,7 @@ class Lab:
             {"kernels": rates[0], "head": rates[1]}, s.target if target is None else target, epochs or s.epochs
         )
         objective = augmented or (lambda seeds: CrossEntropy(head == "learned"))
-        begin = self._beginning(start)
+        begin = self.beginning(start)
         return self._trained(
             f"{head}-{start}{tag}",
             lambda seeds: begin(seeds).with_head(self.data.k, head),
@@ -205,13 +205,13 @@ class Lab:
 
     def read_out(self, start: Start = "random") -> Trained:
         """Frozen kernels with a learned head."""
-        return self.headed(start, self._beginning(start))
+        return self.headed(start, self.beginning(start))
 
     def headed(self, name: str, kernels: Callable[[Sequence[int]], Network]) -> Trained:
         """Frozen kernels of one's own, (S, K, d) as a function of the seeds, with a learned head."""
         return self._trained(f"frozen-{name}", kernels, self._read_out)
 
-    def _beginning(self, start: Start) -> Callable[[Sequence[int]], Network]:
+    def beginning(self, start: Start) -> Callable[[Sequence[int]], Network]:
         """The kernels that training begins with, as a function of the seeds; pretrained ones are made now."""
         if start == "random":
             return self.start

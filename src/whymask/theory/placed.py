@@ -10,6 +10,7 @@ from whymask.errors import WhymaskError
 from whymask.theory.data import MultiView, Sample
 from whymask.theory.network import Network
 from whymask.theory.objectives import Gradients, check_no_copies, check_theta
+from whymask.theory.settings import ImageSettings
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,20 @@ class Permuted(MultiView):
         batch = super().draw(generator, images, view)
         order = torch.rand(batch.patches.shape[:3], generator=generator).argsort(2)
         return replace(batch, patches=batch.patches.gather(2, order[..., None].expand_as(batch.patches)))
+
+
+@dataclass(frozen=True)
+class Settled(MultiView):
+    """Images of which every feature keeps its places: feature j has those from j·C_p on, empty where it is absent. As
+    drawn otherwise, a feature is at some place if its class is the image's and anywhere if not."""
+
+    @classmethod
+    def of(cls, settings: ImageSettings) -> "Settled":
+        """With as many patches as that takes."""
+        return super().of(replace(settings, P=settings.count * settings.C_p))
+
+    def _placed(self, generator: torch.Generator, labels: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.arange(self.count).expand(len(labels), -1), present
 
 
 @dataclass(frozen=True)

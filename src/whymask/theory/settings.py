@@ -16,7 +16,7 @@ ClaimId = Literal[
     "coverage", "purity", "kernel-lottery", "supervised-lottery", "downstream", "retention", "growth", "data-coverage",
     "ensembles", "scale", "reconstruction", "coupons",
     "masks", "augmentation", "norms", "frozen", "optimisers", "places",
-    "robustness", "ratios",
+    "robustness", "ratios", "interactions", "regression",
 ]  # fmt: skip
 NAMES: tuple[ClaimId, ...] = get_args(ClaimId)
 QUICK: tuple[ClaimId, ...] = (

@@ -10,6 +10,7 @@ from whymask.theory.claims.downstream import DOWNSTREAM
 from whymask.theory.claims.ensembles import ENSEMBLES
 from whymask.theory.claims.frozen import FROZEN_CLAIM
 from whymask.theory.claims.growth import GROWTH
+from whymask.theory.claims.interactions import INTERACTIONS
 from whymask.theory.claims.kernel_lottery import KERNEL_LOTTERY
 from whymask.theory.claims.masks import MASKS
 from whymask.theory.claims.norms import NORMS
@@ -18,6 +19,7 @@ from whymask.theory.claims.places import PLACES
 from whymask.theory.claims.purity import PURITY
 from whymask.theory.claims.ratios import RATIOS
 from whymask.theory.claims.reconstruction import RECONSTRUCTION
+from whymask.theory.claims.regression import REGRESSION
 from whymask.theory.claims.retention import RETENTION
 from whymask.theory.claims.robustness import ROBUSTNESS
 from whymask.theory.claims.scale import SCALE
@@ -44,6 +46,8 @@ CLAIMS: dict[str, Claim] = {
     "places": PLACES,
     "robustness": ROBUSTNESS,
     "ratios": RATIOS,
+    "interactions": INTERACTIONS,
+    "regression": REGRESSION,
 }
 """By the ids of claims.json, in the order of the page."""
 

@@ -12,7 +12,7 @@ from whymask.theory.claims.record import Finding, Row, averaged, finding, mean_s
 from whymask.theory.lab import Lab
 from whymask.theory.measures import captured_at_any_scale, decodability, largest_cosine
 from whymask.theory.network import Network
-from whymask.theory.placed import Permuted
+from whymask.theory.placed import Permuted, Settled
 from whymask.theory.store import numpy
 
 ID = "places"
@@ -20,9 +20,11 @@ SEEDS = 3
 
 
 def places(lab: Lab) -> list[Finding]:
-    """A place betrays its feature, as images are drawn; so the same with the patches of each image permuted."""
+    """A place betrays its feature, as images are drawn; so the same with the patches of each image permuted, and with
+    images in which each feature has places of its own."""
     lab = lab.sub(lab.name, lab.regime, lab.seeds[:SEEDS])
     permuted = lab.sub(f"{lab.name}-permuted", replace(lab.regime, data=Permuted.of(lab.regime.data)), lab.seeds)
+    settled = lab.sub(f"{lab.name}-settled", replace(lab.regime, data=Settled.of(lab.regime.data)), lab.seeds)
     networks = {
         "random kernels": lab.start(),
         "own clock": lab.pretrained("own").network,
@@ -31,6 +33,8 @@ def places(lab: Lab) -> list[Finding]:
         "pixels, one map": lab.reconstructed().network,
         "pixels, a map for each place": lab.reconstructed(placed=True).network,
         "pixels, a map for each place, permuted": permuted.reconstructed(placed=True).network,
+        "pixels, a map for each place, which features keep": settled.reconstructed(placed=True).network,
+        "pixels, one map, places that features keep": settled.reconstructed().network,
     }
     rows = [named(name, row) for name, net in networks.items() for row in _scale_free(lab, net)]
     for name, there in {"a map for each place": lab, "a map for each place, permuted": permuted}.items():
