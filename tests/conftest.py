@@ -1,14 +1,18 @@
 """What several test files share: a store of their own, one tiny finished study, and folders of pictures."""
 
 import os
+import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+import hypothesis
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from PIL import Image
 
@@ -23,6 +27,12 @@ LONGEST_FIRST = (
     "tasks/test_scores", "test_surroundings", "test_stopping", "test_device", "test_examples",
 )  # fmt: skip
 """Files of ten seconds and more begin before all others: of two workers, none ends long after the other."""
+
+
+_ANY_SPEED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("new-cases", **_ANY_SPEED)
+hypothesis.settings.register_profile("same-cases", **_ANY_SPEED, derandomize=True)
+hypothesis.settings.load_profile("same-cases")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +51,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return places.get(name, len(places))
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test draws without a seed of its own depends on its name, not on the tests before it."""
+    seed = crc32(item.nodeid.encode())
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
 
 
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
