@@ -1,11 +1,13 @@
 """What several test files share: a store of their own, one tiny finished study, and folders of pictures."""
 
+import math
 import os
 import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zlib import crc32
 
@@ -21,8 +23,9 @@ from tiny import CLASSES, GLYPHS, small_explanation, tiny_settings
 from whymask import Explanation, cli, explain, study
 
 LONGEST_FIRST = (
-    "test_faults", "explanations/test_explain", "explanations/test_page", "test_cli", "methods/test_every_method",
-    "studies/test_final", "studies/test_study", "exports/test_export", "explanations/test_label",
+    "studies/test_cluster", "explanations/test_explain", "test_cli", "methods/test_every_method",
+    "explanations/test_page", "training/test_ranks", "test_faults", "exports/test_export", "training/test_nodes",
+    "test_gpu_benchmarks", "studies/test_final", "studies/test_study", "explanations/test_label",
     "encoders/test_masked", "studies/test_page", "test_package", "test_systems", "test_startup", "training/test_loop",
     "tasks/test_scores", "test_surroundings", "test_stopping", "test_device", "test_examples",
 )  # fmt: skip
@@ -84,6 +87,16 @@ def own_store(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Decoded images go to a temporary folder, not to the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WHYMASK_STORE", str(shared(tmp_path_factory) / "store"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_clock() -> Iterator[None]:
+    """What is said, read or saved now and then, by the clock, is not: no test depends on how fast the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("whymask.progress.time", SimpleNamespace(monotonic=lambda: 0.0))
+        patch.setattr("whymask.training.log.SECONDS_BETWEEN_READINGS", math.inf)
+        patch.setattr("whymask.training.loop.SECONDS_BETWEEN_CHECKPOINTS", math.inf)
         yield
 
 
