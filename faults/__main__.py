@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -32,29 +33,30 @@ MINUTE, HOUR = 60.0, 3600.0
 console = Console(stderr=True, highlight=False)
 
 
-def trials(kind: Kind, seconds: float, seed: int) -> Iterator[Trial]:
-    """Trials of a kind until the time is used, one at least."""
+def trials(kind: Kind, seed: int, seconds: float, rounds: int | None = None) -> Iterator[Trial]:
+    """Trials of a kind until the time is used, one at least; or of so many rounds, whatever time they take."""
     until = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        for trial in kind(Path(folder), np.random.default_rng(seed)):
+        for trial in chain.from_iterable(islice(kind(Path(folder), np.random.default_rng(seed)), rounds)):
             yield trial
-            if time.monotonic() > until:
+            if rounds is None and time.monotonic() > until:
                 return
 
 
-def faults(long: bool = False, seed: int = 0, kinds: tuple[str, ...] = tuple(KINDS)) -> bool:
+def faults(long: bool = False, seed: int = 0, kinds: tuple[str, ...] = tuple(KINDS), rounds: int | None = None) -> bool:
     """Whether nothing was lost.
 
     Args:
         long: An hour, in place of a minute.
         seed: Of moments, places and damages; another one makes other faults.
         kinds: Which faults.
+        rounds: So many of each kind, in place of a minute: in a round each run, or picture, has one fault.
     """
     torch.set_num_threads(1)
     tried: Counter[str] = Counter()
     lost: Counter[str] = Counter()
     for kind in kinds:
-        for trial in trials(KINDS[kind], (HOUR if long else MINUTE) / len(kinds), seed):
+        for trial in trials(KINDS[kind], seed, (HOUR if long else MINUTE) / len(kinds), rounds):
             tried[trial.kind] += 1
             if trial.lost:
                 lost[trial.kind] += 1

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +33,17 @@ def zeroed(data: bytes, random: np.random.Generator) -> bytes:
 DAMAGES: tuple[Callable[[bytes, np.random.Generator], bytes], ...] = (flipped, cut, zeroed)
 
 
-def damages(folder: Path, random: np.random.Generator) -> Iterator[Trial]:
+def damages(folder: Path, random: np.random.Generator) -> Iterator[Iterator[Trial]]:
     made = folder / "made"
     child = start(lambda: _make(made), folder / "made.log")
     if child.end() != DONE:
         raise RuntimeError(f"what is to be damaged was not made:\n{child.said()}")
-    expected, number = outcome(made / "study"), 0
+    expected = outcome(made / "study")
     uses = {"pretrained": _embedded, "tuned": _predicted, "study": _studied}
     shown = {name: _used(use, made, folder / f"{name}.log")[1] for name, use in uses.items() if name != "study"}
-    while True:
-        for name, use in uses.items():
-            number += 1
+
+    def each(before: int) -> Iterator[Trial]:
+        for number, (name, use) in enumerate(uses.items(), start=len(uses) * before + 1):
             place = Path(shutil.copytree(made, folder / str(number)))
             where = place / ("store" if number % 4 == 0 else name)
             files = sorted(path for path in where.rglob("*") if path.suffix in (*CHECKED, ".npy"))
@@ -60,6 +61,8 @@ def damages(folder: Path, random: np.random.Generator) -> Iterator[Trial]:
                 lost = difference(outcome(place / name), expected) if name == "study" else _other(said, shown[name])
             yield Trial("damage", f"{damage.__name__} {path.relative_to(place)}, {name} used", lost)
             shutil.rmtree(place)
+
+    return map(each, count())
 
 
 def _make(made: Path) -> None:

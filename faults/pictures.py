@@ -119,22 +119,24 @@ STRANGE: dict[str, Callable[[Path], None]] = {
 }
 
 
-def pictures(folder: Path, random: np.random.Generator) -> Iterator[Trial]:
-    """Each odd file once, beside good pictures."""
+def pictures(folder: Path, random: np.random.Generator) -> Iterator[Iterator[Trial]]:
+    """A round: each odd file once, beside good pictures."""
     os.environ["WHYMASK_STORE"] = str(folder / "store")
-    for number, name in enumerate([*ODD, *STRANGE]):
-        place = folder / str(number)
-        place.mkdir()
-        for good in range(GOOD):
-            Image.fromarray(random.integers(0, 256, (30, 40, 3), dtype=np.uint8)).save(place / f"{good}.png")
-        if name in ODD:
-            (place / name).write_bytes(ODD[name]())
-        else:
-            STRANGE[name](place / name)
-        child = start(partial(_opened, place), folder / f"{number}.log")
-        code = child.end()
-        lost = f"waited {PATIENCE:.0f} s" if code is None else f"ended with {code}: {child.said()[-500:]}"
-        yield Trial("odd picture", repr(name), "" if code == DONE else lost)
+    yield (_beside_good_ones(name, folder / str(at), random) for at, name in enumerate([*ODD, *STRANGE]))
+
+
+def _beside_good_ones(name: str, place: Path, random: np.random.Generator) -> Trial:
+    place.mkdir()
+    for good in range(GOOD):
+        Image.fromarray(random.integers(0, 256, (30, 40, 3), dtype=np.uint8)).save(place / f"{good}.png")
+    if name in ODD:
+        (place / name).write_bytes(ODD[name]())
+    else:
+        STRANGE[name](place / name)
+    child = start(partial(_opened, place), place.with_suffix(".log"))
+    code = child.end()
+    lost = f"waited {PATIENCE:.0f} s" if code is None else f"ended with {code}: {child.said()[-500:]}"
+    return Trial("odd picture", repr(name), "" if code == DONE else lost)
 
 
 def _opened(place: Path) -> None:

@@ -16,5 +16,6 @@ class Trial:
     lost: str = ""
 
 
-Kind = Callable[[Path, np.random.Generator], Iterator[Trial]]
-"""(empty folder, randomness) -> trials without end, or until the kind has no more; each makes its own fault."""
+Kind = Callable[[Path, np.random.Generator], Iterator[Iterator[Trial]]]
+"""(empty folder, randomness) -> rounds of trials without end, or until the kind has no more. In a round each of what it
+disturbs is disturbed once, each time by a fault of its own."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +13,22 @@ from faults.subjects import SUBJECTS, difference, outcome, undisturbed
 from faults.trial import Trial
 
 
-def two_at_once(folder: Path, random: np.random.Generator) -> Iterator[Trial]:
+def two_at_once(folder: Path, random: np.random.Generator) -> Iterator[Iterator[Trial]]:
     os.environ["WHYMASK_STORE"] = str(folder / "store")
-    expected = {name: undisturbed(work, folder / f"alone {name}") for name, work in SUBJECTS.items()}
-    number = 0
-    while True:
+
+    def each(number: int) -> Iterator[Trial]:
         for name, work in SUBJECTS.items():
-            number += 1
             place, apart = folder / f"{name} {number}", float(random.uniform(0, 0.5))
-            first = start(partial(work, place), folder / f"{number} first.log")
+            first = start(partial(work, place), folder / f"{name} {number} first.log")
             first_code = first.ends_within(apart)
-            second = start(partial(work, place), folder / f"{number} second.log")
+            second = start(partial(work, place), folder / f"{name} {number} second.log")
             second_code = second.end()
             first_code = first.end() if first_code is None else first_code
             lost = _disagreement(first_code, second_code, first.said() + second.said())
-            lost = lost or difference(outcome(place), expected[name])
+            lost = lost or difference(outcome(place), undisturbed(work)[1])
             yield Trial("two at once", f"{name}, {apart:.2f} s apart", lost)
+
+    return map(each, count())
 
 
 def _disagreement(first: int | None, second: int | None, said: str) -> str:

@@ -6,12 +6,14 @@ pass (torch.compile, torch.export), in any test that the process has run before.
 """
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
-from typing import Literal
+from typing import Any, Literal
 
 import tiny
+from whymask.data.batches import Batches
 
 PRELOADED = ["pytest", "sklearn.datasets", "timm", "whymask.cli", "whymask.stages.classify", "whymask.stages.pretrain"]
 """What the modules with such tests import of libraries; every child would do so anew."""
@@ -31,6 +33,26 @@ def start_child(work: Callable[..., object], *given: object) -> ForkServerProces
     return child
 
 
+def exit_code_of(work: Callable[..., object], *given: object) -> int | None:
+    """That of such a process, once it has ended."""
+    child = start_child(work, *given)
+    child.join()
+    return child.exitcode
+
+
 def _train(device: Literal["cpu", "cuda", "mps"], work: Callable[..., object], given: tuple[object, ...]) -> None:
     tiny.DEVICE = device
     work(*given)
+
+
+def signal_itself(number: int, step: int) -> None:
+    """For the rest of this process: a training that asks for the batch of `step` sends the process a signal before. So
+    many steps are done and logged by then, however fast the machine is."""
+    original = Batches.__call__
+
+    def deadly(self: Batches, at: int) -> Any:
+        if at == step:
+            os.kill(os.getpid(), number)
+        return original(self, at)
+
+    Batches.__call__ = deadly  # type: ignore[method-assign]

@@ -1,14 +1,20 @@
 """What several test files share: a store of their own, one tiny finished study, and folders of pictures."""
 
+import math
 import os
+import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from zlib import crc32
 
+import hypothesis
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from PIL import Image
 
@@ -26,12 +32,19 @@ from whymask import (
 )
 
 LONGEST_FIRST = (
-    "test_faults", "explanations/test_explain", "explanations/test_page", "test_cli", "methods/test_every_method",
-    "studies/test_final", "studies/test_study", "exports/test_export", "explanations/test_label",
+    "studies/test_cluster", "explanations/test_explain", "test_cli", "methods/test_every_method",
+    "explanations/test_page", "training/test_ranks", "test_faults", "exports/test_export", "training/test_nodes",
+    "test_gpu_benchmarks", "studies/test_final", "studies/test_study", "explanations/test_label",
     "encoders/test_masked", "studies/test_page", "test_package", "test_systems", "test_startup", "training/test_loop",
     "tasks/test_scores", "test_surroundings", "test_stopping", "test_device", "test_examples",
 )  # fmt: skip
 """Files of ten seconds and more begin before all others: of two workers, none ends long after the other."""
+
+
+_ANY_SPEED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("new-cases", **_ANY_SPEED)
+hypothesis.settings.register_profile("same-cases", **_ANY_SPEED, derandomize=True)
+hypothesis.settings.load_profile("same-cases")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,6 +63,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return places.get(name, len(places))
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test draws without a seed of its own depends on its name, not on the tests before it."""
+    seed = crc32(item.nodeid.encode())
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
 
 
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -74,6 +96,16 @@ def own_store(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Decoded images go to a temporary folder, not to the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WHYMASK_STORE", str(shared(tmp_path_factory) / "store"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_clock() -> Iterator[None]:
+    """What is said, read or saved now and then, by the clock, is not: no test depends on how fast the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("whymask.progress.time", SimpleNamespace(monotonic=lambda: 0.0))
+        patch.setattr("whymask.training.log.SECONDS_BETWEEN_READINGS", math.inf)
+        patch.setattr("whymask.training.loop.SECONDS_BETWEEN_CHECKPOINTS", math.inf)
         yield
 
 

@@ -3,22 +3,28 @@ tenths of a second instead of ten."""
 
 import os
 import socket
-import time
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 
 from children import start_child
 
+SECONDS_TO_FOLLOW = 300
+_HELD: list[socket.socket] = []
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+
+def held_port() -> int:
+    """A port that nobody else is given as long as this process lives: it is bound here too, and listened at there."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    _HELD.append(held)
+    return int(held.getsockname()[1])
 
 
 def start_ranks(world: int, work: Callable[..., object], *given: object) -> list[ForkServerProcess]:
     """`work`, a function of a module, with these arguments, in each of `world` processes that were just started."""
-    port = free_port()
+    port = held_port()
     return [start_child(_as_rank, rank, world, port, work, given) for rank in range(world)]
 
 
@@ -27,11 +33,12 @@ def on_ranks(world: int, work: Callable[..., object], *given: object) -> list[in
     return ended(start_ranks(world, work, *given))
 
 
-def ended(children: list[ForkServerProcess], seconds: float = 240) -> list[int | None]:
-    """Exit codes of processes that were started. Who has not ended by then, because another one failed, is killed."""
-    until = time.monotonic() + seconds
+def ended(children: list[ForkServerProcess]) -> list[int | None]:
+    """Exit codes of processes that were started. Who goes on for minutes though another one failed is killed."""
+    while not any(child.exitcode for child in children) and (left := [c.sentinel for c in children if c.is_alive()]):
+        wait(left)
     for child in children:
-        child.join(max(1, until - time.monotonic()))
+        child.join(SECONDS_TO_FOLLOW)
         child.kill()
         child.join()
     return [child.exitcode for child in children]

@@ -20,7 +20,7 @@ def test_the_option_is_passed_through() -> None:
     """In a process of its own: nothing is trained, so that no GPU is needed."""
     test = f"{__file__}::{test_runs_are_asked_for_the_device_of_the_option.__name__}"
     command = [sys.executable, "-m", "pytest", "--device", "cuda", "-p", "no:cacheprovider", test]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
 
 

@@ -39,7 +39,7 @@ def test_a_study_needs_neither_a_working_directory_nor_a_home_nor_temporary_file
     surrounding = {key: value for key, value in os.environ.items() if key not in ("TMPDIR", "MPLCONFIGDIR")}
     surrounding |= {"HOME": "/proc/nowhere", "TMPDIR": "/proc/nowhere"}
     command = [sys.executable, "-c", COMMAND, *asked]
-    done = subprocess.run(command, cwd=tmp_path, env=surrounding, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, env=surrounding, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (out / "report.html").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
@@ -47,7 +47,7 @@ def test_a_study_needs_neither_a_working_directory_nor_a_home_nor_temporary_file
 
 def test_a_relative_out_in_a_working_directory_that_was_removed_is_an_error(tmp_path: Path) -> None:
     command = [sys.executable, "-c", COMMAND, "pretrain", "glyphs", "--out", "runs/a"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert "--out runs/a is relative to the working directory, which was removed; give an absolute" in done.stderr
 

@@ -15,11 +15,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tiny import runtime
+from tiny import GLYPHS, runtime
 from whymask import Explanation, devices, disk
 from whymask.data.batches import Batches
 from whymask.data.crops import Augment
+from whymask.data.prepare import prepare
 from whymask.data.preprocessing import Preprocessing
+from whymask.data.settings import DataSettings
 from whymask.disk import read_json, write_json
 from whymask.errors import WhymaskError
 from whymask.methods import METHODS
@@ -88,9 +90,10 @@ def test_the_folder_of_every_cell_may_be_called_so_on_windows_too() -> None:
 
 
 def test_every_file_of_a_study_and_an_explanation_may_be_called_so_on_windows_too(
-    finished: Path, explained: Explanation
+    finished: Path, explained: Explanation, tmp_path: Path
 ) -> None:
-    for folder in (finished, explained.folder, Path(os.environ["WHYMASK_STORE"])):
+    prepare(GLYPHS, DataSettings(store=tmp_path))  # into the store of all tests others write meanwhile
+    for folder in (finished, explained.folder, tmp_path):
         found = [str(path.relative_to(folder)) for path in folder.rglob("*")]
         assert found and all(fits_windows(part) for path in found for part in Path(path).parts)
         assert len({path.lower() for path in found}) == len(found)
@@ -99,7 +102,6 @@ def test_every_file_of_a_study_and_an_explanation_may_be_called_so_on_windows_to
 
 def pretrained(out: Path) -> float:
     """Pretrains, as a process of its own."""
-    from tiny import GLYPHS
     from whymask import EncoderSettings, PretrainTrainingSettings, pretrain
 
     training = PretrainTrainingSettings(epochs=1, batch_size=64)

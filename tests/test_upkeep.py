@@ -5,11 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from tiny import GLYPHS
 from whymask import cli
-from whymask.data.settings import default_store
+from whymask.data.prepare import prepare
+from whymask.data.settings import DataSettings
 from whymask.errors import WhymaskError
 from whymask.locks import holding
 from whymask.upkeep import check_folder, needless_in, remove
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """With the glyphs in it; into the one that all tests share others write meanwhile."""
+    prepare(GLYPHS, DataSettings(store=tmp_path / "store"))
+    return tmp_path / "store"
 
 
 @pytest.fixture
@@ -47,8 +56,7 @@ def test_the_command_names_what_is_damaged_and_exits_with_one(study: Path, capsy
         check_folder(study / "nowhere")
 
 
-def test_stores_are_checked_too(study: Path) -> None:
-    store = default_store()
+def test_stores_are_checked_too(store: Path) -> None:
     assert check_folder(store).whole >= 3 and not check_folder(store).damages
 
 
@@ -72,13 +80,13 @@ def test_what_nobody_needs_is_listed_and_then_removed(study: Path, capsys: pytes
     assert not check_folder(study).damages
 
 
-def test_stores_go_by_the_days_since_they_were_opened(tmp_path: Path) -> None:
-    cache = Path(shutil.copytree(default_store(), tmp_path / "store"))
-    assert not needless_in([], cache, days=1)
-    listed = needless_in([], cache, days=0)
+def test_stores_go_by_the_days_since_they_were_opened(store: Path) -> None:
+    assert not needless_in([], store, days=1)
+    listed = needless_in([], store, days=0)
     assert listed and all("stored images of" in each.text() for each in listed)
+    assert list(store.glob("*/index.json"))
     remove(listed)
-    assert not list(cache.glob("*/index.json"))
+    assert not list(store.glob("*/index.json"))
 
 
 def test_nothing_to_look_at_is_refused() -> None:

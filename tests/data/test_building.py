@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from children import start_child
+from children import exit_code_of
 from whymask import cli
 from whymask.data import building, decoding
 from whymask.data.building import JOURNAL, partial_of, unfinished
@@ -115,9 +115,7 @@ def _without_room(cache: Path, form: str) -> None:
 def test_a_kill_and_a_full_disk_lose_nothing(
     work: Any, code: int, form: Form, unbroken: dict[str, bytes], tmp_path: Path
 ) -> None:
-    child = start_child(work, tmp_path, form.name)
-    child.join()
-    assert child.exitcode == code
+    assert exit_code_of(work, tmp_path, form.name) == code
     source, rows = source_of()
     assert build(source, tmp_path, form) == unbroken
     assert is_spared(rows)

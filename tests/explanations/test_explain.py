@@ -128,13 +128,14 @@ def test_the_readout_finds_all_of_its_own_interactions(explained: Explanation) -
 
 @pytest.mark.usefixtures("no_page")
 def test_the_same_call_trains_and_measures_nothing_again(
-    explained: Explanation, finished: Path, monkeypatch: pytest.MonkeyPatch
+    explained: Explanation, finished: Path, tmp_path: Path
 ) -> None:
-    before = {path: path.stat().st_mtime_ns for path in explained.folder.rglob("*.safetensors")}
+    out = Path(shutil.copytree(explained.folder, tmp_path / "why"))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     assert len(before) == 5 * 2  # encoder and head of two erased networks, one on shuffled labels, two of known views
-    told = (explained.folder / "explain.json").read_bytes()
-    again = explain(finished, GLYPHS, out=explained.folder, settings=SMALL)
-    assert (explained.folder / "explain.json").read_bytes() == told
+    told = (out / "explain.json").read_bytes()
+    again = explain(finished, GLYPHS, out=out, settings=SMALL)
+    assert (out / "explain.json").read_bytes() == told
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert again.lead == explained.lead
 
@@ -349,6 +350,7 @@ def test_views_tell_what_a_network_can_know(tmp_path: Path, monkeypatch: pytest.
 # in a study ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_study_whose_networks_changed_is_explained_anew(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     shutil.copytree(finished, out)

@@ -8,7 +8,6 @@ tests/methods/golden/<case>.json holds the losses of 50 steps. After a change th
 import copy
 import json
 import math
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -22,10 +21,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from children import start_child
+from children import exit_code_of, signal_itself
 from method_cases import CASES, SMALL, WITH_TEACHER, Case, build, losses_of
 from tiny import DEVICE, digits, new_encoder, runtime
-from whymask.data.batches import Batches
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.glyphs import generate
 from whymask.data.prepare import Prepared, prepare
@@ -303,23 +301,14 @@ def test_several_masks_of_an_image_share_the_batch_size(prepared: Prepared, tmp_
 
 
 def until_step_5(folder: Path, prepared: Prepared, name: str) -> None:
-    original = Batches.__call__
-
-    def deadly(self: Batches, step: int) -> Any:
-        if step == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(self, step)
-
-    Batches.__call__ = deadly  # type: ignore[method-assign]
+    signal_itself(signal.SIGKILL, 5)
     pretraining(folder, prepared, CASES[name])
 
 
 @pytest.mark.parametrize("name", [*WITH_TEACHER, "two-layer-two-layer", "spark-cnn"])
 def test_a_killed_pretraining_ends_with_the_same_bits(name: str, prepared: Prepared, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    child = start_child(until_step_5, killed, prepared, name)
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
+    assert exit_code_of(until_step_5, killed, prepared, name) == -signal.SIGKILL
     assert sorted(path.name for path in (killed / "checkpoints").glob("*.json"))[-1] == "step-00000004.json"
     results = [pretraining(folder, prepared, CASES[name]) for folder in (whole, killed)]
     assert results[0]["loss"] == results[1]["loss"]

@@ -155,7 +155,8 @@ def test_metrics_are_said_with_what_they_rest_on_and_kept_as_they_are(
 
 
 def test_images_that_come_in_groups_are_told_so(pictures: Path, tmp_path: Path, capsys: Any) -> None:
-    rows = [f"{path},{path.parent.name},{int(path.stem) // 2}" for path in (pictures / "labelled").glob("*/*.png")]
+    photos = sorted((pictures / "labelled").glob("*/*.png"))
+    rows = [f"{path},{path.parent.name},{int(path.stem) // 2}" for path in photos]
     (tmp_path / "photos.csv").write_text("\n".join(["path,label,day", *rows]))
     settings = finetuning("scratch", encoder=SIZES["cnn"], data=DataSettings(group_by="day"))
     whymask.finetune(tmp_path / "photos.csv", out=tmp_path / "run", settings=settings)

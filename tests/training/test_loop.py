@@ -3,12 +3,10 @@
 import copy
 import json
 import math
-import os
 import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from children import start_child
+from children import exit_code_of, signal_itself
 from tiny import DEVICE, GLYPHS, new_encoder, runtime, tiny_settings
 from whymask import cli
 from whymask.data.batches import Batches
@@ -84,30 +82,6 @@ def weights(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in ("encoder/encoder.safetensors", last)}
 
 
-def slow_down(seconds: float) -> None:
-    """Make every batch take this much longer, for the rest of this (child) process: time to send a signal."""
-    original = Batches.__call__
-
-    def slowly(self: Batches, step: int) -> Any:
-        time.sleep(seconds)
-        return original(self, step)
-
-    Batches.__call__ = slowly  # type: ignore[method-assign]
-
-
-def in_child(at_step: int, folder: Path, number: int, work: Callable[..., object], *given: object) -> int | None:
-    """Call `work` in a process of its own, send it a signal once metrics.jsonl has `at_step` lines; its exit code."""
-    child = start_child(work, *given)
-    metrics = folder / "metrics.jsonl"
-    while child.is_alive():
-        if metrics.exists() and len(metrics.read_text().splitlines()) >= at_step:
-            os.kill(child.pid or 0, number)
-            break
-        time.sleep(0.001)
-    child.join()
-    return child.exitcode
-
-
 @pytest.fixture(scope="module", params=["cnn", "vit"])
 def unbroken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Any:
     folder = tmp_path_factory.mktemp("unbroken")
@@ -115,8 +89,8 @@ def unbroken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return request.param, folder
 
 
-def slowly_pretraining(folder: Path, prepared: Prepared, name: str) -> None:
-    slow_down(0.02)
+def killed_pretraining(at_step: int, folder: Path, prepared: Prepared, name: str) -> None:
+    signal_itself(signal.SIGKILL, at_step)
     pretraining(folder, prepared, name=name)
 
 
@@ -125,8 +99,8 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bits(
     at_step: int, unbroken: tuple[str, Path], prepared: Prepared, tmp_path: Path
 ) -> None:
     name, whole = unbroken
-    given = (tmp_path, prepared, name)
-    assert in_child(at_step, tmp_path, signal.SIGKILL, slowly_pretraining, *given) == -signal.SIGKILL
+    assert exit_code_of(killed_pretraining, at_step, tmp_path, prepared, name) == -signal.SIGKILL
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == at_step
     assert not (tmp_path / "result.json").exists()
     pretraining(tmp_path, prepared, name=name)
     assert weights(tmp_path) == weights(whole)
@@ -213,8 +187,8 @@ def averaged(folder: Path, prepared: Prepared) -> dict[str, Any]:
     return train_classifier(on_cpu(prepared), classifier_job(prepared, asked), folder, "test")
 
 
-def slowly_averaged(folder: Path, prepared: Prepared) -> None:
-    slow_down(0.05)
+def killed_averaged(folder: Path, prepared: Prepared) -> None:
+    signal_itself(signal.SIGKILL, 7)
     averaged(folder, prepared)
 
 
@@ -223,7 +197,7 @@ def test_a_classifier_with_an_average_that_is_killed_ends_with_the_same_bits(
 ) -> None:
     whole = averaged(tmp_path / "whole", prepared)
     killed = tmp_path / "killed"
-    assert in_child(7, killed, signal.SIGKILL, slowly_averaged, killed, prepared) == -signal.SIGKILL
+    assert exit_code_of(killed_averaged, killed, prepared) == -signal.SIGKILL
     assert sorted(path.name for path in (killed / "checkpoints").glob("*.json"))[-1] == "step-00000006.json"
     continued = averaged(killed, prepared)
     for name in ("encoder/encoder.safetensors", "head.safetensors"):
@@ -233,9 +207,9 @@ def test_a_classifier_with_an_average_that_is_killed_ends_with_the_same_bits(
     assert not (killed / "checkpoints").exists()
 
 
-def slow_command(stderr: Path, *arguments: object) -> None:
+def stopped_command(stderr: Path, *arguments: object) -> None:
     console.file = stderr.open("w")
-    slow_down(0.05)
+    signal_itself(signal.SIGINT, 3)
     sys.argv = ["whymask", *map(str, arguments)]
     cli.main()
 
@@ -244,9 +218,9 @@ def test_ctrl_c_on_the_command_line_is_one_line_and_exit_code_130(tmp_path: Path
     size = ("--width", 4, "--epochs", 2, "--batch-size", 32, "--device", DEVICE, "--threads", 1)
     run = tmp_path / "stopped"
     command = ("pretrain", GLYPHS, "--out", run, *size)
-    assert in_child(3, run, signal.SIGINT, slow_command, tmp_path / "stderr", *command) == 130
+    assert exit_code_of(stopped_command, tmp_path / "stderr", *command) == 130
     last = (tmp_path / "stderr").read_text().splitlines()[-1]
-    assert last.startswith("stopped after step ") and last.endswith(f"of 14; the same command continues {run}")
+    assert last == f"stopped after step 4 of 14; the same command continues {run}"
     assert len(list((run / "checkpoints").glob("*.json"))) == 1
     for out in (run, tmp_path / "whole"):
         assert whymask("pretrain", GLYPHS, "--out", out, *size) == 0
@@ -496,10 +470,10 @@ def test_an_error_while_the_next_batch_is_made_comes_after_the_steps_before_it(
         return original(self, step, moves)
 
     monkeypatch.setattr(Batches, "made", failing)
-    threads = threading.active_count()
+    threads = {*threading.enumerate()}
     with pytest.raises(OSError, match="the disk is gone"):
         pretraining(tmp_path, prepared)
-    assert threading.active_count() == threads
+    assert {*threading.enumerate()} <= threads
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5]
     good = RunFolder(tmp_path).load_checkpoint()
     assert good is not None and good.step == 4
@@ -509,14 +483,20 @@ def test_an_error_while_the_next_batch_is_made_comes_after_the_steps_before_it(
 def test_a_signal_while_the_loop_waits_for_a_batch_stops_after_its_step(
     number: int, prepared: Prepared, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    original = Batches.made
+    asked, taken, made = threading.Event(), Batches.__call__, Batches.made
+
+    def asking(self: Batches, step: int) -> Any:
+        if step == 5:
+            asked.set()
+        return taken(self, step)
 
     def slow(self: Batches, step: int, moves: Any) -> Any:
         if step == 5:
-            time.sleep(0.5)  # the steps before it are done by then
+            asked.wait()
             signal.raise_signal(number)
-        return original(self, step, moves)
+        return made(self, step, moves)
 
+    monkeypatch.setattr(Batches, "__call__", asking)
     monkeypatch.setattr(Batches, "made", slow)
     with pytest.raises(Interrupted, match="after step 6 of 8"):
         pretraining(tmp_path, prepared)

@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ranks import free_port
 from tiny import GLYPHS
 from whymask.errors import WhymaskError
 from whymask.training.device import make_fabric
 from whymask.training.launch import launched_by
 from whymask.training.settings import RuntimeSettings
 
-ADDRESSES = ("10.213.7.1", "10.213.7.2")
+ADDRESSES, PORT = ("10.213.7.1", "10.213.7.2"), 29500
+"""There nobody else has a port."""
 SIZE = [
     *("pretrain", GLYPHS, "--encoder", "vit", "--width", "16", "--depth", "1", "--patch", "8", "--epochs", "2"),
     *("--batch-size", "32", "--learning-rate", "3e-4", "--device", "cpu", "--threads", "1"),
@@ -52,12 +52,12 @@ def hosts() -> Iterator[list[str]]:
             ip("netns", "delete", name)
 
 
-def torchrun(host: str, rank: int, disk: Path, port: int, *command: str) -> "subprocess.Popen[str]":
+def torchrun(host: str, rank: int, disk: Path, *command: str) -> "subprocess.Popen[str]":
     """The command, started by torchrun on one of two hosts, which has a disk of its own."""
     disk.mkdir(exist_ok=True)
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "net0", "HOME": str(disk), "XDG_CACHE_HOME": str(disk / "cache")}
     launcher = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--node-rank", str(rank)]
-    launcher += ["--master-addr", ADDRESSES[0], "--master-port", str(port), "-m", "whymask"]
+    launcher += ["--master-addr", ADDRESSES[0], "--master-port", str(PORT), "-m", "whymask"]
     line = ["ip", "netns", "exec", host, sys.executable, *launcher, *command]
     return subprocess.Popen(line, cwd=disk, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -65,10 +65,10 @@ def torchrun(host: str, rank: int, disk: Path, port: int, *command: str) -> "sub
 def test_two_hosts_with_a_disk_each_learn_what_one_process_learns(
     hosts: list[str], tmp_path: Path, whymask: Callable[..., int]
 ) -> None:
-    port, disks = free_port(), [tmp_path / "a", tmp_path / "b"]
+    disks = [tmp_path / "a", tmp_path / "b"]
     command = (*SIZE, "--nodes", "2", "--out", "run")
-    started = [torchrun(*place, port, *command) for place in zip(hosts, (0, 1), disks, strict=True)]
-    said = [process.communicate(timeout=240)[1] for process in started]
+    started = [torchrun(*place, *command) for place in zip(hosts, (0, 1), disks, strict=True)]
+    said = [process.communicate()[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     assert whymask(*SIZE, "--out", tmp_path / "one") == 0
     wrote = [disk for disk in disks if (disk / "run").exists()]
