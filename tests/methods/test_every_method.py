@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from children import exit_code_of, signal_itself
 from method_cases import CASES, SMALL, WITH_TEACHER, Case, build, losses_of
 from tiny import DEVICE, digits, new_encoder, runtime
+from whymask.data.batches import Batches
 from whymask.data.glyph_settings import Glyphs
 from whymask.data.glyphs import generate
 from whymask.data.prepare import Prepared, prepare
