@@ -6,6 +6,7 @@ import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,9 +102,11 @@ def own_store(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_clock() -> Iterator[None]:
-    """What is said, read or saved now and then, by the clock, is not: no test depends on how fast the machine is."""
+    """What is said, read or saved now and then, by the clock, is not, and planning takes none of a study's hours: no
+    test depends on how fast the machine is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("whymask.progress.time", SimpleNamespace(monotonic=lambda: 0.0))
+        for room in ("progress", "studies.run", "studies.hours"):
+            patch.setattr(import_module(f"whymask.{room}"), "time", SimpleNamespace(monotonic=lambda: 0.0))
         patch.setattr("whymask.training.log.SECONDS_BETWEEN_READINGS", math.inf)
         patch.setattr("whymask.training.loop.SECONDS_BETWEEN_CHECKPOINTS", math.inf)
         yield

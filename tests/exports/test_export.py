@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,18 @@ def tuned(folder: Path, name: str, pool: Any = None) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Path]:
+    """The export of a run to a target, made once. Tests read it; one that writes copies it."""
+    folder = tmp_path_factory.mktemp("exports")
+
+    @cache
+    def made(run: Path, to: str) -> Path:
+        return whymask.export(run, to, out=folder / f"{run.name}-{to}")
+
+    return made
+
+
 def photo_in(folder: Path, name: str) -> Image.Image:
     """photo.jpg in `folder`, of this shape; as it is read back."""
     width, height = PHOTOS[name]
@@ -130,19 +143,21 @@ TARGETS = [
 
 
 @pytest.mark.parametrize("to", ["timm", "transformers", "onnx", "safetensors"])
-def test_every_run_can_be_exported_to_what_knows_its_network(to: str, runs: Runs, tmp_path: Path) -> None:
+def test_every_run_can_be_exported_to_what_knows_its_network(
+    to: str, runs: Runs, exported: Callable[[Path, str], Path]
+) -> None:
     for run, path in runs.items():
         if not run.startswith("cnn") or to in ("onnx", "safetensors"):
-            folder = whymask.export(path, to, out=tmp_path / run)
+            folder = exported(path, to)
             assert (folder / "README.md").exists()
             assert (folder / "decoder.safetensors").exists() == (path / "decoder.safetensors").exists()
 
 
 @pytest.mark.parametrize(("to", "run"), TARGETS)
 def test_an_export_opened_elsewhere_gives_the_same_of_a_photo_file(
-    to: str, run: str, runs: Runs, tmp_path: Path
+    to: str, run: str, runs: Runs, exported: Callable[[Path, str], Path], tmp_path: Path
 ) -> None:
-    folder = whymask.export(runs[run], to, out=tmp_path / "exported")
+    folder = Path(shutil.copytree(exported(runs[run], to), tmp_path / "exported"))
     image = photo_in(folder, "wide")
     close(opened(folder, "onnxruntime" if to == "onnx" else to), expected_of(runs[run], image))
 
@@ -161,9 +176,9 @@ def test_timms_transform_sees_every_shape_of_photo_as_whymask_does(
 
 @pytest.mark.parametrize("shape", PHOTOS)
 def test_onnx_preprocessing_by_hand_sees_every_shape_of_photo_as_whymask_does(
-    shape: str, runs: Runs, tmp_path: Path
+    shape: str, runs: Runs, exported: Callable[[Path, str], Path], tmp_path: Path
 ) -> None:
-    folder = whymask.export(runs["cnn"], "onnx", out=tmp_path / "exported")
+    folder = Path(shutil.copytree(exported(runs["cnn"], "onnx"), tmp_path / "exported"))
     image = photo_in(folder, shape)
     close(opened(folder, "onnxruntime"), expected_of(runs["cnn"], image))
 
@@ -278,9 +293,9 @@ GIVES = {"multilabel": "logits", "regression": "values"}
     ],
 )
 def test_an_export_of_any_task_gives_the_same_of_an_image_file(
-    to: str, run: str, by_task: Runs, tmp_path: Path
+    to: str, run: str, by_task: Runs, exported: Callable[[Path, str], Path], tmp_path: Path
 ) -> None:
-    folder = whymask.export(by_task[run], to, out=tmp_path / "exported")
+    folder = Path(shutil.copytree(exported(by_task[run], to), tmp_path / "exported"))
     image = photo_in(folder, "wide")
     close(opened(folder, "onnxruntime" if to == "onnx" else to), expected_of(by_task[run], image))
     code = (folder / "README.md").read_text()
@@ -328,8 +343,8 @@ def test_safetensors_keep_the_task(run: str, by_task: Runs, tmp_path: Path) -> N
     assert f"{GIVES[task.name]} = model(" in (folder / "README.md").read_text()
 
 
-def test_an_onnx_graph_comes_with_what_its_outputs_are(by_task: Runs, tmp_path: Path) -> None:
-    folder = whymask.export(by_task["regression resnet"], "onnx", out=tmp_path / "exported")
+def test_an_onnx_graph_comes_with_what_its_outputs_are(by_task: Runs, exported: Callable[[Path, str], Path]) -> None:
+    folder = exported(by_task["regression resnet"], "onnx")
     about = read_json(folder / "preprocessing.json")
     assert (about["output"], about["task"], about["targets"]) == ("values", "regression", NAMES["regression"])
 
@@ -375,7 +390,9 @@ def test_the_card_says_that_a_masked_autoencoder_draws_masks_and_how_whole_image
     assert "draws a new mask" not in other
 
 
-def test_the_card_tells_a_stride_that_the_network_s_name_does_not(runs: Runs, tmp_path: Path) -> None:
+def test_the_card_tells_a_stride_that_the_network_s_name_does_not(
+    runs: Runs, exported: Callable[[Path, str], Path], tmp_path: Path
+) -> None:
     card = (whymask.export(runs["resnet"], "timm", out=tmp_path / "a") / "README.md").read_text()
     assert "test_resnet has output stride 8: its last map has 4x4 positions" in card
     assert "built without `output_stride=8`" in card
@@ -385,7 +402,7 @@ def test_the_card_tells_a_stride_that_the_network_s_name_does_not(runs: Runs, tm
     images = torch.randn(2, encoder.channels, *encoder.size, generator=torch_generator(1))
     with torch.inference_mode():
         assert not torch.allclose(usual(images), encoder.pool(encoder(images)), atol=1e-2)
-    assert "stride" not in (whymask.export(runs["cnn"], "onnx", out=tmp_path / "b") / "README.md").read_text()
+    assert "stride" not in (exported(runs["cnn"], "onnx") / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -63,12 +63,12 @@ def glyphs(drawn: Glyphs = Glyphs()) -> Tensor:  # noqa: B008
     return (images - images.mean()) / images.std()
 
 
-def train(model: Method, images: Tensor, batch: int, rate: float = 1e-3) -> list[dict[str, float]]:
-    """STEPS steps as the training loop takes them, with its optimiser and schedule; what each step logs."""
+def train(model: Method, images: Tensor, batch: int, rate: float = 1e-3, steps: int = STEPS) -> list[dict[str, float]]:
+    """The first `steps` of STEPS as the training loop takes them, with its optimiser and schedule; what each logs."""
     training = TrainingConfig(epochs=1, batch_size=batch, learning_rate=rate, beta2=0.95)
     optimiser = make_optimiser(model, training)
     logged = []
-    for step in range(STEPS):
+    for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, STEPS, training) * group["scale"]
         losses = losses_of(model, images[torch.arange(step * batch, (step + 1) * batch) % len(images)], step)
@@ -408,15 +408,16 @@ def test_a_run_that_does_not_collapse_says_nothing(
 # Golden loss curves
 
 
-def curve(name: str) -> list[float]:
-    """The losses of 50 steps on glyphs."""
-    return [line["loss"] for line in train(build(name), glyphs(), batch=32)]
+def curve(name: str, steps: int = STEPS) -> list[float]:
+    """The losses of steps on glyphs."""
+    return [line["loss"] for line in train(build(name), glyphs(), batch=32, steps=steps)]
 
 
 @EVERY
 def test_losses_are_those_on_file(name: str) -> None:
-    golden = json.loads((GOLDEN / f"{name}.json").read_text())
-    losses = curve(name)
+    """Of a Swin's, which take ten times as long as another's, the first."""
+    golden = json.loads((GOLDEN / f"{name}.json").read_text())[: 20 if CASES[name].encoder == "swin" else STEPS]
+    losses = curve(name, len(golden))
     assert losses[0] == pytest.approx(golden[0], rel=1e-4)
     assert losses == pytest.approx(golden, rel=2e-2)
 

@@ -192,8 +192,9 @@ def test_another_kind_of_run_is_neither_read_nor_continued(finished: Path, tmp_p
     with pytest.raises(WhymaskError, match=r"no config\.json"):
         read_record(tmp_path)
     with pytest.raises(WhymaskError, match="holds a run with other settings"):
-        study(GLYPHS, out=finished / "cells/scratch-2-0", settings=replace(tiny_settings(), seeds=1))
-    assert read_record(finished / "cells/scratch-2-0").arm == "scratch"
+        run = shutil.copytree(finished / "cells/scratch-2-0", tmp_path / "run")
+        study(GLYPHS, out=run, settings=replace(tiny_settings(), seeds=1))
+    assert read_record(run).arm == "scratch"
 
 
 def test_an_origin_is_the_same_path_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.resources import files
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ import jsonschema
 import pytest
 import yaml
 
+from ranks import held_port
 from tiny import GLYPHS, runtime, tiny_settings
 from whymask import WhymaskError, study
 from whymask.data.prepare import prepare
@@ -28,7 +30,7 @@ from whymask.disk import read_json
 from whymask.progress import say
 from whymask.stages.context import Context
 from whymask.stages.settings import PretrainTrainingSettings
-from whymask.studies import cluster
+from whymask.studies import cluster, seats
 from whymask.studies.cells import Runner
 from whymask.studies.cluster import joined
 from whymask.studies.config import resolve_study
@@ -62,35 +64,56 @@ def written(language: str, about: str) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Of those that no system hands out by itself, so that nobody is given it before it is listened at."""
+    for port in range(20000 + os.getpid() % 10000, 32000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
 
 
-def until(is_so: Callable[[], Any], seconds: float = 200) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
+def until(find: Callable[[], Any]) -> Any:
+    """What is found, once it is."""
+    while not (found := find()):
         time.sleep(0.02)
+    return found
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A cluster of one machine, started as docs/cells.md says. Ray reads its environment when it is first imported,
     which tests therefore leave to what they test."""
-    home, port = tmp_path_factory.mktemp("home"), free_port()
+    home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (ENVIRONMENT | {"HOME": str(home)}).items():
             patch.setenv(name, value)
+        patch.setattr(cluster, "SECONDS_TO_JOIN", 1000)  # on a busy machine
+        patch.setattr(seats, "SECONDS_OF_PATIENCE", 1000.0)
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         subprocess.run(["bash", "-ec", written("bash", "get-auth-token")], check=True, stdout=subprocess.DEVNULL)
-        start = written("bash", "--head").strip().replace("6379", str(port))
-        log = (home / "log").open("w")
-        process = subprocess.Popen([*start.split(), "--num-cpus", "2"], stdout=log, stderr=log)
-        until(lambda: "runtime started" in (home / "log").read_text())
-        yield f"127.0.0.1:{port}"
-        process.terminate()
-        process.wait()
+        with started(home) as at:
+            yield at
+
+
+@contextmanager
+def started(home: Path) -> Iterator[str]:
+    """Its address. Ray itself gives up where it is not up within 30 seconds, as on a busy machine: then once more."""
+    for attempt in range(10):
+        port, log = free_port(), home / f"log {attempt}"
+        command = [*written("bash", "--head").strip().replace("6379", str(port)).split(), "--num-cpus", "2"]
+        with log.open("w") as lines:
+            process = subprocess.Popen(command, stdout=lines, stderr=lines, start_new_session=True)
+        try:
+            until(lambda log=log, process=process: "runtime started" in log.read_text() or process.poll() is not None)
+            if process.poll() is None:
+                yield f"127.0.0.1:{port}"
+                return
+        finally:
+            process.terminate()
+            process.wait()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    raise OSError(f"Ray does not start: {log.read_text()}")
 
 
 def on(address: str, settings: StudySettings, **more: Any) -> StudySettings:
@@ -103,6 +126,14 @@ def bits(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in (out / "cells").rglob("*") if p.suffix in kinds}
 
 
+def holder(folder: Path) -> int | None:
+    """The process that writes into it."""
+    with suppress(FileNotFoundError):
+        if found := re.search(r"process (\d+) on", (folder / ".holder").read_text()):
+            return int(found[1])
+    return None
+
+
 # the same bits -------------------------------------------------------------------------------------------------
 
 
@@ -112,11 +143,18 @@ def test_a_lost_worker_and_ctrl_c_change_no_bit(address: str, tmp_path: Path) ->
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, **pipes, start_new_session=True) as process:
         until(lambda: list(cell.glob("checkpoints/*.json")) or process.poll() is not None)
-        killed = re.findall(r"process (\d+) on", (cell / ".holder").read_text())[0]
-        os.kill(int(killed), signal.SIGKILL)
-        until(lambda: (cell / ".holder").exists() and killed not in (cell / ".holder").read_text())
+        assert process.poll() is None
+        killed = until(lambda: holder(cell))
+        os.kill(killed, signal.SIGKILL)
+        again = until(lambda: (other := holder(cell)) != killed and other)
+        os.kill(again, signal.SIGSTOP)  # so that it is not done before it is told
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        said = process.communicate()[0]
+        assert process.stdout is not None
+        said = ""
+        while "stopping after the step" not in said and (line := process.stdout.readline()):
+            said += line
+        os.kill(again, signal.SIGCONT)
+        said += process.stdout.read()
     assert process.returncode == 130
     assert "pretraining mae, seed 0: its process was lost" in said
     assert said.endswith("stopped; the same command, with Ray or without, continues\n")
@@ -149,7 +187,7 @@ def test_a_failed_pretraining_is_named_what_starts_from_it_fails_and_the_rest_is
     assert all(text.startswith("WhymaskError: its pretraining failed: WhymaskError") for text in errors.values())
     assert (out / "cells/scratch-4-1/result.json").exists()
     stray.unlink()
-    study(GLYPHS, out=out, settings=on(address, tiny_settings()), explain=False)
+    study(GLYPHS, out=out, settings=tiny_settings(), explain=False)  # without Ray
     assert bits(out) == bits(finished)
 
 
@@ -225,7 +263,7 @@ def test_what_a_cell_has_and_how_many_run_at_once(
 
 def test_who_does_not_answer_is_told_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WhymaskError, match=r"no Ray cluster answers there \(.*refused.*\). Start one by 'ray start"):
-        cluster.check_cluster(on(f"127.0.0.1:{free_port()}", StudySettings()), None)
+        cluster.check_cluster(on(f"127.0.0.1:{held_port()}", StudySettings()), None)
     monkeypatch.setattr(cluster, "SECONDS_TO_JOIN", 2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"

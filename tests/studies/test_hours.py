@@ -1,6 +1,5 @@
 """How the hours of a study are divided, and that they are kept where the machine becomes busier; cells at once."""
 
-import time
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from tiny import GLYPHS, tiny_settings
 from whymask import study
 from whymask.errors import WhymaskError
+from whymask.studies import hours
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.hours import SLACK, Deadline, check_hours
 from whymask.studies.plan import Plan, Work, lasting, make_plan
@@ -54,7 +54,7 @@ def test_a_seed_that_would_end_late_is_not_begun_but_for_the_first_three(monkeyp
     deadline = Deadline(began=0.0, hours=100 / 3600, after=10.0)
 
     def late(cell: Cell, seconds: float) -> bool:
-        monkeypatch.setattr(time, "monotonic", lambda: seconds)
+        monkeypatch.setattr(hours.time, "monotonic", lambda: seconds)
         return deadline.is_late_for(cell, cells)
 
     assert not late(cells[4], 1000.0)  # the third
@@ -78,7 +78,7 @@ def test_a_study_that_became_late_ends_with_whole_seeds_and_goes_on(
     assert all(pair["seeds"] == 3 for pair in table["pairs"])
     said = capsys.readouterr().err
     assert "3 of 4 seeds are run" in said
-    rule = "1 hours: 0.0 minutes for what has one length (4 seeds' classifiers, pages), the other 55.0 for pretraining"
+    rule = "1 hours: 0.0 minutes for what has one length (4 seeds' classifiers, pages), the other 60.0 for pretraining"
     assert rule in said
     monkeypatch.undo()
     assert study(GLYPHS, **given)["setting"]["seeds"] == [0, 1, 2, 3]
@@ -130,6 +130,7 @@ def test_that_a_run_is_short_is_told_of_the_epochs_that_hours_leave(
 
 def test_a_plan_counts_a_search_with_its_pretrainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Times, "time_steps", lambda self, training: 1.0)
+    monkeypatch.setattr(Times, "time_testing", lambda self, training: 0.0)
     without, with_search = (
         study(GLYPHS, out=tmp_path / "study", settings=replace(ONE, search=search), plan=True, explain=False)["plan"]
         for search in (False, True)

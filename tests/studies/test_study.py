@@ -234,11 +234,12 @@ def test_a_pretrained_vit_learns_slowly_below_and_scratch_does_not(prepared: Pre
 # each cell once ------------------------------------------------------------------------------------------------
 
 
-def test_finished_cells_are_never_run_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, table = times(finished), read_json(finished / "study.json")
+def test_finished_cells_are_never_run_again(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Path(shutil.copytree(finished, tmp_path / "study"))
+    before, table = times(out), read_json(out / "study.json")
     forbid_training(monkeypatch)
-    assert numbers(study(GLYPHS, out=finished, settings=tiny_settings())) == numbers(table)
-    assert times(finished) == before
+    assert numbers(study(GLYPHS, out=out, settings=tiny_settings())) == numbers(table)
+    assert times(out) == before
 
 
 def test_an_interrupted_study_leaves_its_page_and_continues_to_the_same_numbers(
@@ -360,14 +361,15 @@ def test_a_share_that_is_none_is_refused(share: str) -> None:
 # another study in the folder, plans, hours, search -------------------------------------------------------------
 
 
-def test_another_study_in_the_folder_is_refused_with_the_difference(finished: Path) -> None:
-    before = times(finished)
+def test_another_study_in_the_folder_is_refused_with_the_difference(finished: Path, tmp_path: Path) -> None:
+    out = copy_without(finished, tmp_path / "study")
+    before = times(out)
     changed = tiny_settings(pretrain=replace(tiny_settings().pretrain, epochs=3))
     with pytest.raises(WhymaskError, match=r"settings\.pretrain\.epochs: 1 there, 3 now"):
-        study(GLYPHS, out=finished, settings=changed)
+        study(GLYPHS, out=out, settings=changed)
     with pytest.raises(WhymaskError, match=r"fingerprint: '\w+' there, '\w+' now"):
-        study(f"{GLYPHS},seed=9", out=finished, settings=tiny_settings())
-    assert times(finished) == before
+        study(f"{GLYPHS},seed=9", out=out, settings=tiny_settings())
+    assert times(out) == before
 
 
 def test_seeds_and_budgets_may_be_added_and_that_is_kept_and_said(
@@ -446,7 +448,8 @@ def test_a_plan_has_a_part_for_all_that_a_study_does(
 
 
 def test_a_plan_counts_what_is_not_finished(finished: Path, tmp_path: Path) -> None:
-    assert study(GLYPHS, out=finished, settings=tiny_settings(), plan=True)["plan"]["cells"] == {}
+    whole = shutil.copytree(finished, tmp_path / "whole")
+    assert study(GLYPHS, out=whole, settings=tiny_settings(), plan=True)["plan"]["cells"] == {}
     out = copy_without(finished, tmp_path / "study", "scratch-4-0", "scratch-long-2-1")
     shutil.copytree(finished / "why", out / "why")
     plan = study(GLYPHS, out=out, settings=tiny_settings(), plan=True)["plan"]
@@ -535,10 +538,13 @@ def test_the_fewest_epochs_are_20_000_image_passes_or_ten(images: int, epochs: i
     assert fewest_epochs(images) == epochs
 
 
-def test_hours_in_another_runs_folder_are_refused(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hours_in_another_runs_folder_are_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     planned_seconds(monkeypatch, 1, 1)
+    run = shutil.copytree(finished / "cells" / "scratch-2-0", tmp_path / "run")
     with pytest.raises(WhymaskError, match="holds a run with other settings"):
-        study(GLYPHS, out=finished / "cells" / "scratch-2-0", settings=ONE, hours=0.01)
+        study(GLYPHS, out=run, settings=ONE, hours=0.01)
 
 
 def test_a_search_is_alike_for_every_arm_outside_the_study_and_then_frozen(
