@@ -368,7 +368,9 @@ def test_what_makes_no_difference_is_seldom_called_one(task):
     kinds = [simulated(task, equal, key, images=60)["kind"] for key in range(50)]
     assert kinds.count("helps") <= 1
     assert kinds.count("hurts") + kinds.count("not worth its compute") <= 4
-    if task.name != "regression":  # whose networks here are so far from the targets that nothing matters beside it
+    # networks of a regression are so far from the targets here that nothing matters beside it; of 60 images there are
+    # many pixels
+    if task.name != "regression" and not task.is_dense:
         assert kinds.count("no difference that matters") <= 4, "60 images cannot show that there is none"
 
 

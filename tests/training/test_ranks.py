@@ -45,7 +45,7 @@ FINETUNED: dict[str, tuple[EncoderSettings, dict[str, Any]]] = {
     "vit, head": (SMALL["vit"], {"train": "head"}),
 }
 DENSE: dict[str, tuple[EncoderSettings, dict[str, Any]]] = {
-    "pixels, linear": (SMALL["vit"], {}),
+    "pixels, linear": (SMALL["vit"], {"learning_rate": 3e-5}),
     "pixels, pyramid": (SMALL["cnn"], {"class_weights": "balanced", "accumulate": 2}),
 }
 """Of label maps that are partly ignored."""

@@ -222,7 +222,7 @@ def _opened(folder: Path, form: Form) -> tuple[Any, np.ndarray, dict[str, Any]]:
 
 
 def _fingerprint(
-    hashes: np.ndarray, labels: np.ndarray, map_hashes: np.ndarray | None, classes: tuple[str, ...]
+    hashes: np.ndarray, labels: np.ndarray, map_hashes: np.ndarray | None = None, classes: tuple[str, ...] = ()
 ) -> str:
     """Of images and labels; of label maps also which pixel is of which class, and what the classes are called."""
     maps = [] if map_hashes is None else [map_hashes]
