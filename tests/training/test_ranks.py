@@ -93,7 +93,7 @@ def finetuned(asked: EncoderSettings, settings: dict[str, Any], context: Context
     train_classifier(context, classified(asked, settings, context), folder, "test")
 
 
-def train_all(prepared: Prepared, out: Path) -> None:
+def train_all(prepared: Prepared, dense: Prepared, out: Path) -> None:
     """Every case in a folder of its own."""
     context = Context(make_fabric(runtime()), prepared)
     for name, case in PRETRAINED.items():
@@ -101,7 +101,7 @@ def train_all(prepared: Prepared, out: Path) -> None:
     for name, given in FINETUNED.items():
         finetuned(*given, context, out / name)
     for name, given in DENSE.items():
-        finetuned(*given, replace(context, prepared=prepare(partly_ignored(), DataSettings())), out / name)
+        finetuned(*given, replace(context, prepared=dense), out / name)
     finetune = FinetuneTrainingSettings(epochs=1, batch_size=8, mixup=0.5, cutmix=0.5, learning_rate=3e-4)
     small = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), finetune=finetune)
     study(GLYPHS, out=out / "study", settings=small, explain=False, final=True)
@@ -148,8 +148,9 @@ def shorten(run: Path, to: Path) -> None:
 def trained(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """What one process has trained, and what two have."""
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
-    assert on_ranks(2, train_all, prepared, two) == [0, 0]
-    train_all(prepared, one)
+    dense = prepare(partly_ignored(), DataSettings())
+    assert on_ranks(2, train_all, prepared, dense, two) == [0, 0]
+    train_all(prepared, dense, one)
     return one, two
 
 

@@ -202,7 +202,7 @@ def _counted(maps: np.ndarray, map_rows: np.ndarray, task: Task, preprocessing: 
     map."""
     labels = task.unlabelled(len(map_rows))
     for row in np.flatnonzero(map_rows >= 0):
-        seen = preprocessing.centre_crop(torch.from_numpy(maps[map_rows[row], ..., 0]))
+        seen = preprocessing.centre_crop(torch.tensor(maps[map_rows[row], ..., 0]))
         labels[row] = np.bincount(seen.flatten(), minlength=VALUES)[: len(task.names)]
     return labels
 
