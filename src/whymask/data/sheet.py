@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from whymask.report.pictures import class_colours, data_uri
+from whymask.report.label_maps import palette
+from whymask.report.pictures import data_uri
 from whymask.tasks import Task
 
 SAMPLES, SAMPLE_SIDE = 60, 64
@@ -35,7 +36,7 @@ def legend(task: Task) -> list[tuple[str, str]]:
     """Of a dense task each class's name and colour, such as #0a64c8."""
     if not task.is_dense:
         return []
-    colours = class_colours(len(task.names)).tolist()
+    colours = palette(len(task.names)).tolist()
     return [(name, f"#{r:02x}{g:02x}{b:02x}") for name, (r, g, b) in zip(task.names, colours, strict=True)]
 
 

@@ -24,8 +24,8 @@ from whymask.disk import check_writable, write_bytes
 from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
 from whymask.progress import Decoding, say
+from whymask.report.label_maps import overlaid, palette
 from whymask.report.page import render
-from whymask.report.pictures import class_colours, overlaid
 from whymask.report.text import clean
 from whymask.tasks import Classification, Regression
 
@@ -275,4 +275,4 @@ def _with_map(source: Source, row: int, stored: np.ndarray) -> np.ndarray:
         return stored
     sides = stored.shape[:2]
     how = Preprocessing(sides, sides, 1, interpolation="nearest")
-    return overlaid(stored, how.fit(source.maps.read(row)[..., None])[..., 0], class_colours(len(source.classes)))
+    return overlaid(stored, how.fit(source.maps.read(row)[..., None])[..., 0], palette(len(source.classes)))

@@ -1,7 +1,6 @@
 """Small images as data URIs, and the arrays that they are made of."""
 
 import base64
-import colorsys
 import io
 from pathlib import Path
 
@@ -13,25 +12,6 @@ from whymask.errors import DamagedError
 
 MOST_LOSSLESS = 4096
 """Bytes."""
-COLOUR = 0.6
-"""Of a label map over its image."""
-
-
-def class_colours(count: int) -> np.ndarray:
-    """A colour for each class, uint8 (count, 3): neighbours in number are far apart in hue."""
-    hues = [(0.55 + 0.618034 * number) % 1 for number in range(count)]
-    shades = [(0.85, 0.9), (0.55, 0.95), (0.9, 0.6)]
-    colours = [colorsys.hsv_to_rgb(hue, *shades[number % 3]) for number, hue in enumerate(hues)]
-    return (255 * np.array(colours).reshape(count, 3)).round().astype(np.uint8)
-
-
-def overlaid(image: np.ndarray, label_map: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """An image (H, W, C) under the colours of its label map (H, W), uint8 (H, W, 3); what is beyond the colours is seen
-    as it is."""
-    picture = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, axis=-1)
-    known = label_map < len(colours)
-    mixed = COLOUR * colours[np.where(known, label_map, 0)] + (1 - COLOUR) * picture
-    return np.where(known[..., None], mixed.round(), picture).astype(np.uint8)
 
 
 def data_uri(image: np.ndarray, side: int) -> str:

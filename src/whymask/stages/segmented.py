@@ -92,7 +92,7 @@ class Segmented:
         path = self.places.folder / MAPS / f"{self.names[row]}.png"
         write_bytes(path, encoded(as_picture(found, self.colours), "PNG"))
         if self.overlays:
-            shown = overlaid(pixels_of(self.source, row, self.prep), found, self.colours)
+            shown = Image.fromarray(overlaid(pixels_of(self.source, row, self.prep), found, self.colours))
             write_bytes(self.places.folder / OVERLAYS / f"{self.names[row]}.jpg", encoded(shown, "JPEG"))
         counts = np.bincount(found.ravel(), minlength=len(self.task.names))
         self.pixels += counts

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from whymask.data.sheet import sample_groups
-from whymask.report.pictures import arrays_of, class_colours, data_uri, overlaid
+from whymask.report.label_maps import overlaid, palette
+from whymask.report.pictures import arrays_of, data_uri
 from whymask.tasks import Task
 from whymask.tasks.answers import in_words
 
@@ -43,7 +44,7 @@ def outcomes(folder: Path, study: dict[str, Any], task: Task) -> dict[str, list[
             continue
         sides = ("true", "baseline", "arm")
         maps = {side: arrays[f"{kind}/{side}"] for side in sides if f"{kind}/{side}" in arrays}
-        colours = class_colours(len(task.names))
+        colours = palette(len(task.names))
         shown[kind] = [
             row
             | {side: in_words(task, row[side]) for side in sides}
@@ -71,6 +72,6 @@ def samples(folder: Path, task: Task) -> list[dict[str, Any]]:
         return []
     images, labels = arrays["images"], arrays.get("labels", np.full(len(arrays["images"]), -1))
     if "maps" in arrays:
-        colours = class_colours(len(task.names))
+        colours = palette(len(task.names))
         images = np.stack([overlaid(image, of, colours) for image, of in zip(images, arrays["maps"], strict=True)])
     return sample_groups(images, labels, task)
