@@ -28,16 +28,17 @@ ENCODERS = {
     "vit": EncoderSettings("vit", width=32, depth=2, heads=2, patch=8),
     "swin": EncoderSettings("swin_tiny_patch4_window7_224", width=32),
     "cut": EncoderSettings("test_convnext2"),
+    "narrow": EncoderSettings("mobilenetv3_small_050"),
 }
 CASES = [("cnn", "linear"), ("cnn", "fpn"), ("resnet", "fpn"), ("resnet", "linear"), ("vit", "linear"), ("vit", "fpn")]
-CASES += [("swin", "fpn"), ("cut", "fpn")]
+CASES += [("swin", "fpn"), ("cut", "fpn"), ("narrow", "fpn")]
 
 
 def network_of(run: Path, name: str, kind: str, folder: Path) -> Path:
     """A run like `run`, whose network is another one, with weights and statistics that no training made."""
     shutil.copytree(run, folder)
     shutil.rmtree(folder / "encoder")
-    size = (36, 56) if name == "cut" else (32, 48)
+    size = {"cut": (36, 56), "narrow": (72, 100)}.get(name, (32, 48))
     encoder = new_encoder(ENCODERS[name], size, 3)
     task = Segmentation(("ground", "red", "green"))
     model = Segmenter(encoder, 3, kind)

@@ -132,6 +132,11 @@ class Encoder(nn.Module):
     def kind(self) -> str:
         return self.config.kind
 
+    @property
+    def positions(self) -> tuple[int, int]:
+        """(h', w') of the features of whole images."""
+        return -(-self.size[0] // self.stride), -(-self.size[1] // self.stride)
+
     def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         """Features of images (B, C, h, w), of which the squares where `hidden` (B, gh, gw) is True are not seen.
 

@@ -159,13 +159,22 @@ class OwnEncoder(WholeEncoder):
     def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         if token is None or hidden is None or not hides(hidden):
             return super().forward(images, hidden)
+        self._check_places("where hidden pixels lie among them")
+        return super().forward(self.with_token(images, ~to_pixels(hidden, self.unit), token))
+
+    @property
+    def positions(self) -> tuple[int, int]:
+        self._check_places("where they lie")
+        return super().positions
+
+    def _check_places(self, what: str) -> None:
+        """Raises WhymaskError, which says `what` is not known, for tokens that no patches make."""
         if self.shapes.layout == "tokens" and grid_of(self.shapes.grid[0] * self.shapes.grid[1], self.size) is None:
             raise WhymaskError(
                 f"encoder {self.config.name} gives {self.shapes.grid[0]} tokens of images of "
                 f"{self.size[0]}x{self.size[1]} pixels, which no square patches make, with a class token or without: "
-                "where hidden pixels lie among them is not known; give a map (B, D, h', w')"
+                f"{what} is not known; give a map (B, D, h', w')"
             )
-        return super().forward(self.with_token(images, ~to_pixels(hidden, self.unit), token))
 
     def rows_hidden(self, hidden: Tensor) -> Tensor:
         visible = (~to_pixels(hidden, self.unit)).float()

@@ -49,8 +49,7 @@ def levels_seen(encoder: Encoder) -> list[tuple[int, int]]:
 
 def map_of(encoder: Encoder, features: Tensor) -> Tensor:
     """Features of whole images as a map (B, D, h', w')."""
-    grid = [-(-side // encoder.stride) for side in encoder.size]
-    return encoder.rows(features).transpose(1, 2).unflatten(2, grid)
+    return encoder.rows(features).transpose(1, 2).unflatten(2, encoder.positions)
 
 
 class Linear(nn.Module):
@@ -97,8 +96,9 @@ class FPN(nn.Module):
 
 
 class SimplePyramid(nn.Module):
-    """Maps of one width and of strides about 4, 8, 16 and 32 pixels from a single one: by transposed convolutions and a
-    maximum, without a way from coarse to fine (ViTDet, arXiv 2203.16527)."""
+    """Maps of one width from a single one, of its stride and of twice it, and where it is coarse also of a half (from 8
+    pixels on) and a quarter of it (from 16 on): by transposed convolutions and a maximum, without a way from coarse to
+    fine (ViTDet, arXiv 2203.16527)."""
 
     def __init__(self, channels: int, stride: int, width: int):
         super().__init__()

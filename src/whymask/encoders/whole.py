@@ -68,6 +68,10 @@ class WholeEncoder(Encoder):
             self.group_of = dict.fromkeys((name for name, _ in self.net.named_parameters()), 0)
         self.layers = max(self.group_of.values()) + 1
 
+    @property
+    def positions(self) -> tuple[int, int]:
+        return self.shapes.grid
+
     def forward(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         if hidden is not None and hides(hidden):
             raise WhymaskError(f"{self.config.name} cannot be shown a part of an image; 'whymask list' says why")

@@ -15,7 +15,16 @@ from whymask.encoders import Encoder
 from whymask.encoders.cnn import CNNEncoder
 from whymask.encoders.own import REGISTERED
 from whymask.encoders.plain_cnn import ConvLayer, PlainCNN
-from whymask.encoders.pyramids import FPN, GROUPS, WIDEST, Linear, SimplePyramid, group_norm, levels_of
+from whymask.encoders.pyramids import (
+    FPN,
+    GROUPS,
+    WIDEST,
+    Linear,
+    SimplePyramid,
+    group_norm,
+    levels_of,
+    levels_seen,
+)
 from whymask.encoders.swin import SwinEncoder
 from whymask.encoders.vit import ViTEncoder
 from whymask.encoders.whole import WholeEncoder
@@ -122,7 +131,7 @@ def code_of(model: Segmenter) -> str:
 
 def making(model: Segmenter) -> str:
     """Python code that makes `model` of that file and of the weights beside it; {folder} is where they lie."""
-    encoder, levels = model.encoder, levels_of(model.encoder.config, model.encoder.size)
+    encoder = model.encoder
     is_own = isinstance(encoder.net, PlainCNN)
     given = [f"{key}={value!r}" for key, value in encoder.timm_kwargs.items()]
     network = f"PlainCNN({', '.join(given)})"
@@ -133,7 +142,7 @@ def making(model: Segmenter) -> str:
         folder="{folder}",
         imported=", ".join(["PlainCNN"] * is_own + [type(model.head).__name__, "PlainSegmenter"]),
         network=network,
-        head=f"{type(model.head).__name__}({[*levels.values()]}, {model.head.classes.out_channels})",
+        head=f"{type(model.head).__name__}({levels_seen(encoder)}, {model.head.classes.out_channels})",
         form=form,
     )
 
@@ -141,8 +150,7 @@ def making(model: Segmenter) -> str:
 def _form(encoder: Encoder) -> dict[str, Any]:
     """What `PlainSegmenter` is told of the encoder's outputs."""
     *finer, _ = levels_of(encoder.config, encoder.size)
-    height, width = (-(-side // encoder.stride) for side in encoder.size)
-    form: dict[str, Any] = {"points": (), "grid": (height, width)}
+    form: dict[str, Any] = {"points": (), "grid": encoder.positions}
     if isinstance(encoder, CNNEncoder):
         return form | {"points": tuple(encoder.net.feature_info[number]["module"] for number in finer)}
     if isinstance(encoder, SwinEncoder):

@@ -33,23 +33,19 @@ def dense_predictions(
     """The task's predictions of the test images by each of the `models`, which see the positions of `rows` alone."""
     encoder.eval()
     train, classes = _positions(encoder, prepared, rows)
+    grid = encoder.positions
     told: dict[str, list[Tensor]] = {name: [] for name in models}
-    each = max(1, AT_ONCE // int(np.prod(_grid(encoder))))
+    each = max(1, AT_ONCE // int(np.prod(grid)))
     for start in range(0, len(prepared.test), each):
         part = list(_batches(encoder, prepared, prepared.test[start : start + each]))
         features = torch.cat([maps.flatten(2).transpose(1, 2).flatten(0, 1) for maps, _ in part]).numpy()
         for name, model in models.items():
             logits = torch.from_numpy(model(train, classes, features)).float()
-            of_image = logits.view(-1, *_grid(encoder), logits.shape[1]).movedim(-1, 1)
+            of_image = logits.view(-1, *grid, logits.shape[1]).movedim(-1, 1)
             for (_, batch), some in zip(part, of_image.split(BATCH), strict=True):
                 targets = batch.labels.cpu()
                 told[name].append(prepared.task.kept(at_size(some, targets.shape[1:]), targets))
     return {name: torch.cat(parts).numpy() for name, parts in told.items()}
-
-
-def _grid(encoder: Encoder) -> tuple[int, int]:
-    height, width = (-(-side // encoder.stride) for side in encoder.size)
-    return height, width
 
 
 @torch.inference_mode()
@@ -64,7 +60,7 @@ def _positions(encoder: Encoder, prepared: Prepared, rows: np.ndarray) -> tuple[
     """Features (n, D) and classes (n,) of positions of images of which some pixel counts, up to MOST."""
     most, features, classes = max(1, MOST // len(rows)), [], []
     for maps, batch in _batches(encoder, prepared, rows):
-        of_positions = _classes(batch.labels.cpu(), len(prepared.classes), _grid(encoder))
+        of_positions = _classes(batch.labels.cpu(), len(prepared.classes), encoder.positions)
         for row, one, found in zip(batch.rows, maps, of_positions, strict=True):
             there = np.flatnonzero(found.flatten() >= 0)
             chosen = np.sort(numpy_generator(0, "positions", int(row)).permutation(there)[:most])
