@@ -99,3 +99,9 @@ def _outside(low: float, high: float, preprocessing: Preprocessing) -> str | Non
         f"these images have values from {low:,.6g} to {high:,.6g}, those that the network was trained on from "
         f"{preprocessing.low:,.6g} to {preprocessing.high:,.6g}: what lies outside is seen as the nearest of these"
     )
+
+
+def warnings_of(source: Source, preprocessing: Preprocessing) -> list[str]:
+    """What is to be said of images that a trained network is to see: another depth than it knows, and what is lost."""
+    depth = other_depth(source, preprocessing)
+    return [*[f"warning: {depth}"] * bool(depth), *lost(source, preprocessing)]

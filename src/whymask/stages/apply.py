@@ -17,7 +17,7 @@ from torch import Tensor
 
 from whymask.data.decoding import reason_of
 from whymask.data.inherited import inherited_text
-from whymask.data.lost import lost, other_depth
+from whymask.data.lost import warnings_of
 from whymask.data.parts import in_parts, mean_of_wholes
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.readers import why_unread
@@ -30,7 +30,7 @@ from whymask.progress import Steps, say
 from whymask.stages.classify import Classifier, load_network
 from whymask.stages.confidence import Confidence, confidence_of
 from whymask.stages.segment import Segmenter
-from whymask.stages.segmented import Places, segment
+from whymask.stages.segmented import Places, first_classes, segment
 from whymask.stages.settings import OVERLAP, SURE, check_overlap
 from whymask.stages.speaking import encoder_of, in_groups, network_of, reader_left_out, worth_of
 from whymask.tasks import Task
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 BATCH = 256
 TEXTS = ("path", "class", "classes", "confidences", "unsure", "label_map")
 """Columns of predictions that are no numbers."""
-MOST_SAID = 20
-"""Classes whose counts are said."""
 
 
 @dataclass
@@ -187,9 +185,7 @@ def _check_form(out: Path, form: str) -> None:
 @torch.inference_mode()
 def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source: Source) -> Applied:
     """Run `network` over all images of `source`, decoded by threads, a batch at a time."""
-    if warning := other_depth(source, transform):
-        say(f"warning: {warning}")
-    for line in lost(source, transform):
+    for line in warnings_of(source, transform):
         say(line)
     source = in_parts(source, transform)
     applied = Applied()
@@ -238,9 +234,7 @@ def _say_counts(task: Task, shown: np.ndarray) -> None:
     if decided is None:
         return
     counts = sorted(zip(task.counts(decided), task.names, strict=True), key=lambda pair: -pair[0])
-    listed = [f"{name}: {count:,}" for count, name in counts[:MOST_SAID]]
-    more = [f"and {len(counts) - MOST_SAID} classes more"] if len(counts) > MOST_SAID else []
-    say(f"images by predicted class: {', '.join([*listed, *more])}")
+    say(f"images by predicted class: {first_classes([f'{name}: {count:,}' for count, name in counts])}")
 
 
 def _report(skipped: list[tuple[str, str]], rows: int, out: Path) -> None:

@@ -1,7 +1,7 @@
 """Pretraining: a method, unlabelled images and the loop make an encoder."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from whymask.stages.context import Context
 from whymask.stages.record import RunRecord
 from whymask.stages.settings import TEACHER, AugmentName, no_teacher
 from whymask.stages.start import POOL, hashes_seen
-from whymask.stages.watching import watched, with_watching
+from whymask.stages.watching import watched
 from whymask.training.device import batches_on, placed
 from whymask.training.loop import Training, fit
 from whymask.training.memory import told
@@ -151,7 +151,7 @@ def _pretrained(
     with told(fabric, training, run):
         per_image = training.operations_per_image()
         found = watched(training, prepared, per_image)
-    training = with_watching(training, found)
+    training = replace(training, validate=found)
     fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
     result = {
         "stage": "pretrain",

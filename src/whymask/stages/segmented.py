@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from whymask.data.lost import lost, other_depth
+from whymask.data.lost import warnings_of
 from whymask.data.pixels import native_pixels
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.readers import why_unread
@@ -25,7 +25,7 @@ from whymask.tasks import Task
 
 TABLE, MAPS, OVERLAYS, CLASSES, LEGEND = "predictions.csv", "label_maps", "overlays", "classes.txt", "legend.png"
 MOST_SAID = 20
-"""Classes whose shares are said."""
+"""Classes of which something is said."""
 JPEG = {"quality": 90, "subsampling": 0}
 """Of overlays, whose borders are of colour alone."""
 
@@ -107,9 +107,7 @@ class Segmented:
     def text(self) -> str:
         """ "pixels by predicted class: road: 41.2%, sky: 20.0%", the most frequent first."""
         shares = sorted(zip(self.pixels / self.pixels.sum(), self.task.names, strict=True), reverse=True)
-        listed = [f"{name}: {share:.1%}" for share, name in shares[:MOST_SAID]]
-        more = [f"and {len(shares) - MOST_SAID} classes more"] if len(shares) > MOST_SAID else []
-        return f"pixels by predicted class: {', '.join([*listed, *more])}"
+        return f"pixels by predicted class: {first_classes([f'{name}: {share:.1%}' for share, name in shares])}"
 
 
 def segment(
@@ -122,9 +120,7 @@ def segment(
     Raises WhymaskError where no image can be read.
     """
     prep, device = model.encoder.transform, next(model.parameters()).device
-    if warning := other_depth(source, prep):
-        say(f"warning: {warning}")
-    for line in lost(source, prep):
+    for line in warnings_of(source, prep):
         say(line)
     made = Segmented(task, source, prep, places, overlays)
     maps = label_maps_of(lambda x: model(x.to(device)), len(task.names), prep, source, overlap)
@@ -136,6 +132,12 @@ def segment(
         raise WhymaskError(why_unread(source, len(source), [f"{key}: {reason}" for key, reason in made.skipped]))
     say(made.text())
     return made
+
+
+def first_classes(listed: list[str]) -> str:
+    """What is said of each class, of up to MOST_SAID of them."""
+    more = [f"and {len(listed) - MOST_SAID} classes more"] if len(listed) > MOST_SAID else []
+    return ", ".join([*listed[:MOST_SAID], *more])
 
 
 def names_of(keys: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ answer; and the same of the first weights, which pretraining has to exceed. The 
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -132,12 +132,7 @@ def watched(training: Training, prepared: Prepared, per_image: float) -> Watched
     rows = candidates[np.linspace(0, len(candidates) - 1, count).round().astype(int)]
     found = Watched(encoder, prepared, np.unique(rows), training.steps)
     found.first = found.look()
-    training.model.train()
     return found
-
-
-def with_watching(training: Training, found: Watched | None) -> Training:
-    return training if found is None else replace(training, validate=found)
 
 
 def _looking(encoder: Encoder, prepared: Prepared) -> float:

@@ -19,7 +19,7 @@ from whymask.randomness import numpy_generator
 from whymask.tasks.balance import class_weights
 from whymask.tasks.base import LossConfig, Objective, RawLabels, Task, ordered
 from whymask.tasks.budgets import Budget
-from whymask.tasks.metric import Metric
+from whymask.tasks.metric import Metric, described
 from whymask.tasks.outputs import Outputs
 from whymask.tasks.probing import LEAST_SHARE, by_distance
 from whymask.tasks.question import Question
@@ -163,10 +163,7 @@ class Classification(Task):
         if tag and base == "accuracy":
             over = "the least over views, of which each has test images" if metric == WORST else "over its test images"
             return Metric(f"{tag.replace('_', '-')} accuracy", average=over, counted=metric != WORST)
-        if metric not in METRICS:
-            known = ", ".join([*METRICS, "accuracy/<tag>"])
-            raise WhymaskError(f"metric {metric!r} is unknown; expected one of {known}; choose one of these")
-        return METRICS[metric]
+        return described(metric, METRICS, "accuracy/<tag>")
 
     def metrics(self, predictions: np.ndarray, labels: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
         """Every metric of METRICS that the data define, and "accuracy/<tag>" for each non-empty tag; where some test

@@ -37,6 +37,14 @@ class Metric:
         return self.high if self.higher_is_better else self.low
 
 
+def described(metric: str, metrics: Mapping[str, Metric], *further: str) -> Metric:
+    """What the metric of that name says; WhymaskError, which names them and `further` ones, where there is none."""
+    if metric not in metrics:
+        expected = ", ".join([*metrics, *further])
+        raise WhymaskError(f"metric {metric!r} is unknown; expected one of {expected}; choose one of these")
+    return metrics[metric]
+
+
 def checked(predictions: np.ndarray, labels: np.ndarray, expected: tuple[int, ...]) -> None:
     """Raise WhymaskError unless predictions (N, k) and labels of the `expected` shape can be compared."""
     if predictions.ndim != 2 or labels.shape != expected or not len(labels):

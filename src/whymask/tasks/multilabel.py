@@ -16,7 +16,7 @@ from whymask.errors import WhymaskError
 from whymask.tasks.base import LossConfig, Objective, RawLabels, Task, ordered, permuted
 from whymask.tasks.budgets import Budget
 from whymask.tasks.classification import Classification
-from whymask.tasks.metric import Metric, checked, known
+from whymask.tasks.metric import Metric, checked, described, known
 from whymask.tasks.outputs import Outputs
 from whymask.tasks.probing import LEAST_SHARE, by_distance
 from whymask.tasks.question import Question
@@ -174,11 +174,7 @@ class Multilabel(Task):
     # how good they are
 
     def describe(self, metric: str) -> Metric:
-        if metric not in METRICS:
-            raise WhymaskError(
-                f"metric {metric!r} is unknown; expected one of {', '.join(METRICS)}; choose one of these"
-            )
-        return METRICS[metric]
+        return described(metric, METRICS)
 
     def metrics(self, predictions: np.ndarray, labels: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
         """Every metric of METRICS that the data define. A class is predicted above a probability of 0.5."""

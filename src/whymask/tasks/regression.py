@@ -17,7 +17,7 @@ from torch import Tensor
 from whymask.errors import WhymaskError
 from whymask.tasks.base import LossConfig, Objective, RawLabels, Task, permuted
 from whymask.tasks.budgets import Budget
-from whymask.tasks.metric import Metric, checked, known
+from whymask.tasks.metric import Metric, checked, described, known
 from whymask.tasks.outputs import Outputs
 from whymask.tasks.probing import by_distance
 from whymask.tasks.question import Question
@@ -174,10 +174,7 @@ class Regression(Task):
         base, _, target = metric.partition("/")
         if target and base == "mean_absolute_error":
             return Metric(f"mean absolute error of {target}", higher_is_better=False, unit="target", high=None)
-        if metric not in METRICS:
-            names = ", ".join([*METRICS, "mean_absolute_error/<target>"])
-            raise WhymaskError(f"metric {metric!r} is unknown; expected one of {names}; choose one of these")
-        return METRICS[metric]
+        return described(metric, METRICS, "mean_absolute_error/<target>")
 
     def metrics(self, predictions: np.ndarray, labels: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
         """Every metric of METRICS that the data define, and the first of each target where there are several."""

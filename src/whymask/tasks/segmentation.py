@@ -19,7 +19,7 @@ from whymask.tasks.base import LossConfig, Objective, RawLabels, Task
 from whymask.tasks.budgets import Budget
 from whymask.tasks.classification import Classification
 from whymask.tasks.label_map_counts import COUNTED, IGNORED, counts_of
-from whymask.tasks.metric import Metric, checked, known
+from whymask.tasks.metric import Metric, checked, described, known
 from whymask.tasks.multilabel import Multilabel
 from whymask.tasks.outputs import Outputs
 from whymask.tasks.question import Question
@@ -147,11 +147,7 @@ class Segmentation(Task):
     # how good they are
 
     def describe(self, metric: str) -> Metric:
-        if metric not in METRICS:
-            raise WhymaskError(
-                f"metric {metric!r} is unknown; expected one of {', '.join(METRICS)}; choose one of these"
-            )
-        return METRICS[metric]
+        return described(metric, METRICS)
 
     def metrics(self, predictions: np.ndarray, labels: np.ndarray, tags: np.ndarray | None = None) -> dict[str, float]:
         """Every metric of METRICS that the data define."""
