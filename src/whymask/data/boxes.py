@@ -9,7 +9,7 @@ CROWD, DIFFICULT = 1, 2
 VOC). Neither is learnt, and neither is wrong to find."""
 COLUMNS = ("left", "top", "right", "bottom", "class", "ignored", "area", "scale")
 """Of an object as it is learnt: corners in pixels that the network sees; its class, -1 where there is no object; 0, or
-why it does not count; its area in pixels of the image itself, and how many of those one pixel that is seen stands for."""
+why it does not count; its area in pixels of the image itself, and how many of those one pixel seen stands for."""
 
 
 @dataclass(frozen=True)
