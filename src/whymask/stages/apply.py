@@ -126,7 +126,7 @@ def predict(
 def _opened(data: Any, reader: Reader | str | None, model: Classifier | Segmenter, folder: Path, task: Task) -> Source:
     """The images, and what is to be said of the network in `folder` that is to see them."""
     source = open_source(data, reader=reader, labels=None)
-    say(f"predicting with {folder}")
+    say(f"predicting with {folder}: {len(source):,} images")
     inherited = inherited_text(model.encoder.transform, folder)
     for line in [*inherited, *reader_left_out(folder, reader), *worth_of(folder, task)]:
         say(line)
@@ -161,7 +161,7 @@ def embed(
     folder = encoder_of(Path(run), cell)
     source = open_source(data, reader=reader, labels=None)
     encoder = load_encoder(folder).to(fabric.device)
-    say(f"embedding with {folder}")
+    say(f"embedding with {folder}: {len(source):,} images")
     for line in [*inherited_text(encoder.transform, folder), *reader_left_out(folder, reader)]:
         say(line)
     applied = apply(lambda x: encoder.pool(encoder(x.to(fabric.device))), encoder.transform, source)
