@@ -15,7 +15,7 @@ from whymask.disk import write_arrays
 from whymask.encoders import build_encoder
 from whymask.later import recorded
 from whymask.runs import command
-from whymask.stages.classify import load_network
+from whymask.stages.network import load_network
 from whymask.stages.recipes import resolve_finetuning
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.pace import lags

@@ -41,7 +41,8 @@ class Segmentation(Task):
     """One class a pixel. The loss is cross-entropy."""
 
     name = "segmentation"
-    is_dense = True
+    targets = "maps"
+    heads = ("linear", "fpn")
     budget_counts = "labelled images"
     budget_of_one = "labelled image"
     every_metric = tuple(METRICS)
