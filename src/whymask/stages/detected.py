@@ -20,7 +20,7 @@ from whymask.data.sources import Source
 from whymask.disk import printable, write_bytes
 from whymask.errors import WhymaskError
 from whymask.progress import Steps, say
-from whymask.report.boxes import boxed
+from whymask.report.marks import SURE, boxed
 from whymask.stages.beside import OVERLAYS, Places, encoded, first_classes, names_of, pixels_of
 from whymask.stages.detect import Detector
 from whymask.tasks import Task
@@ -28,8 +28,6 @@ from whymask.tasks import Task
 FOUND = "detections.json"
 BATCH = 16
 """Images that the network sees at once."""
-DRAWN = 0.5
-"""Score from which on an object is drawn: those below are many, and mostly none."""
 
 
 class Detected:
@@ -74,13 +72,11 @@ class Detected:
                 }
             )
         if self.overlays:
-            sure = found[found[:, 4] >= DRAWN]
+            sure = found[found[:, 4] >= SURE]
             texts = [f"{self.task.names[int(kind)]} {score:.2f}" for score, kind in sure[:, 4:]]
             pixels = pixels_of(self.source, row, self.prep)
-            drawn = boxed(pixels, sure[:, :4], sure[:, 5].astype(int), texts, len(self.task.names))
-            write_bytes(
-                self.places.folder / OVERLAYS / f"{self.names[row]}.jpg", encoded(Image.fromarray(drawn), "JPEG")
-            )
+            drawn = Image.fromarray(boxed(pixels, sure[:, [0, 1, 2, 3, 5]], len(self.task.names), texts))
+            write_bytes(self.places.folder / OVERLAYS / f"{self.names[row]}.jpg", encoded(drawn, "JPEG"))
 
     def write(self) -> Path:
         """detections.json: COCO's images, categories, numbered from 1, and annotations, each with its score."""
@@ -100,7 +96,7 @@ class Detected:
 @torch.inference_mode()
 def detect(model: Detector, task: Task, source: Source, places: Places, overlays: bool = False) -> Detected:
     """Write the objects of all images, `places.folder`/detections.json, with `overlays` also pictures of those whose
-    score is at least DRAWN.
+    score is at least SURE.
 
     Raises WhymaskError where no image can be read.
     """

@@ -42,6 +42,8 @@ class Segmentation(Task):
 
     name = "segmentation"
     targets = "maps"
+    marks = "label map"
+    of_image = "IoU: of the image's own classes, the mean over them"
     heads = ("linear", "fpn")
     budget_counts = "labelled images"
     budget_of_one = "labelled image"
