@@ -24,10 +24,10 @@ ENCODERS = {
 BOXES = np.array([[2.0, 3, 14, 12], [20, 8, 46, 30], [30, 2, 40, 10]])
 
 
-def network(name: str, kind: Kind, *, frozen: bool = False, rules: Rules = Rules(0.05, 0.5)) -> Detector:
+def network(name: str, kind: Kind, *, frozen: bool = False, least: float = 0.05) -> Detector:
     encoder = new_encoder(ENCODERS[name], SIZE, 3)
     anchors = Anchors.of(BOXES, maps_looked_at(encoder)) if kind == "faster-rcnn" else None
-    return Detector(encoder, 2, kind, anchors, rules, frozen=frozen)
+    return Detector(encoder, 2, kind, anchors, Rules(least, 0.5), frozen=frozen)
 
 
 def images(count: int = 2) -> Tensor:
@@ -81,7 +81,7 @@ def torchvisions(model: Detector) -> Any:
 @pytest.mark.parametrize("name", list(ENCODERS))
 def test_it_is_torchvisions_network_to_the_bit(name: str, kind: Kind) -> None:
     """Losses and detections are those of torchvision's own forward."""
-    model = network(name, kind, rules=Rules(0.0, 0.5))
+    model = network(name, kind, least=0)
     own = torchvisions(model)
     first = 0 if kind == "fcos" else 1
     targets = [
