@@ -58,6 +58,7 @@ class Segmentation(Task):
         "semantic_segmentation",
     )
     row_metric = Metric("IoU")
+    image_metric = Metric("IoU")
     takes = frozenset({"label_smoothing", "class_weights", "dice", "head"})
     least = "at least two with label maps are needed"
 
