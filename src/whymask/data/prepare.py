@@ -103,11 +103,11 @@ class Prepared:
         """Raise WhymaskError unless there are training labels from which something can be learnt, and test images."""
         if len(self.train) == 0:
             why = "".join(f" ({note})" for note in self.notes)
-            where = (
-                "label maps into masks/ beside images/"
-                if self.task.is_dense
-                else "each class in a subfolder of its own"
-            )
+            where = {
+                "labels": "each class in a subfolder of its own",
+                "maps": "label maps into masks/ beside images/",
+                "boxes": "boxes into annotations/ beside images/, as Pascal VOC's XML",
+            }[self.task.targets]
             raise WhymaskError(
                 f"{self.name} has no labelled images{why}, and this needs some. Put {where}, or give labelled images "
                 "with --labels FOLDER|CSV."

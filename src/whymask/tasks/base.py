@@ -21,6 +21,9 @@ from whymask.tasks.outputs import Outputs
 from whymask.tasks.question import Question
 from whymask.tasks.resampling import Units, Weighted
 
+Targets = Literal["labels", "maps", "boxes"]
+"""What a network learns an image by: labels of the whole image, its label map, or the boxes of its objects."""
+
 
 @dataclass(frozen=True)
 class RawLabels:
@@ -95,7 +98,11 @@ class Task(ABC):
     names: tuple[str, ...] = ()
 
     name: ClassVar[str]
-    is_dense: ClassVar[bool] = False  # whether each pixel has a label: outputs are (B, k, h, w), targets label maps
+    targets: ClassVar[Targets] = "labels"
+    is_probed: ClassVar[bool] = True  # whether `nearest` and `linear` can tell it from features
+    marks: ClassVar[str] = ""  # what of a dense task is drawn on an image
+    of_image: ClassVar[str] = ""  # how good a dense task's answer to one image is, in words
+    heads: ClassVar[tuple[str, ...]] = ()  # what may be put on an encoder beside a linear layer
     names_are: ClassVar[str] = "classes"
     name_is: ClassVar[str] = "class"
     budget_counts: ClassVar[str]  # what a budget is a number of: "labels a class"
@@ -108,6 +115,11 @@ class Task(ABC):
     row_metric: ClassVar[Metric]  # of `per_name`
     takes: ClassVar[frozenset[str]]  # fields of LossConfig, and sampler, mixup and cutmix, that it knows
     least: ClassVar[str]  # how many labelled images it takes to keep some for testing
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether labels lie in places of an image."""
+        return self.targets != "labels"
 
     # labels
 

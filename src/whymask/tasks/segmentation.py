@@ -41,7 +41,10 @@ class Segmentation(Task):
     """One class a pixel. The loss is cross-entropy."""
 
     name = "segmentation"
-    is_dense = True
+    targets = "maps"
+    marks = "label map"
+    of_image = "IoU: of the image's own classes, the mean over them"
+    heads = ("linear", "fpn")
     budget_counts = "labelled images"
     budget_of_one = "labelled image"
     every_metric = tuple(METRICS)
