@@ -101,7 +101,6 @@ class Task(ABC):
     targets: ClassVar[Targets] = "labels"
     is_probed: ClassVar[bool] = True  # whether `nearest` and `linear` can tell it from features
     marks: ClassVar[str] = ""  # what of a dense task is drawn on an image
-    of_image: ClassVar[str] = ""  # how good a dense task's answer to one image is, in words
     heads: ClassVar[tuple[str, ...]] = ()  # what may be put on an encoder beside a linear layer
     names_are: ClassVar[str] = "classes"
     name_is: ClassVar[str] = "class"

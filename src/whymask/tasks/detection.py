@@ -47,7 +47,6 @@ class Detection(Task):
     targets = "boxes"
     is_probed = False
     marks = "boxes"
-    of_image = "AP50: of one image alone, the mean over the classes that it shows"
     heads = ("fcos", "faster-rcnn")
     budget_counts = "labelled images"
     budget_of_one = "labelled image"
@@ -62,7 +61,7 @@ class Detection(Task):
         "object-detection",
     )
     row_metric = Metric("AP")
-    image_metric = Metric("AP50")
+    image_metric = Metric("AP50", average="of an image alone, the mean over the classes that it shows")
     takes = frozenset({"head", "score_threshold", "nms"})
     least = "at least two with boxes are needed"
 
