@@ -89,8 +89,9 @@ class Detected:
         """ "objects found with a score of at least 0.3: cat: 41, dog: 12", the most frequent first."""
         classes = np.array([one["category_id"] - 1 for one in self.objects if one["score"] >= SURE], int)
         counts = np.bincount(classes, minlength=len(self.task.names))
-        listed = sorted(zip(counts.tolist(), self.task.names, strict=True), key=lambda pair: -pair[0])
-        return f"objects found with a score of at least {SURE}: {first_classes([f'{name}: {count:,}' for count, name in listed])}"
+        pairs = sorted(zip(counts.tolist(), self.task.names, strict=True), key=lambda pair: -pair[0])
+        listed = first_classes([f"{name}: {count:,}" for count, name in pairs])
+        return f"objects found with a score of at least {SURE}: {listed}"
 
 
 @torch.inference_mode()
