@@ -92,7 +92,8 @@ class Detector(nn.Module):
         frozen: bool = False,
     ):
         super().__init__()
-        self.encoder, self.kind, self.anchors, self.rules, self.frozen = encoder, kind, anchors, rules, frozen
+        self.encoder, self.classes, self.kind, self.anchors, self.rules = encoder, classes, kind, anchors, rules
+        self.frozen = frozen
         with seeded(seed, "head"):
             self.head = HEADS[kind](levels_seen(encoder), classes, anchors, rules)
         self.is_one_graph = self.draws_alike = False
@@ -113,19 +114,21 @@ class Detector(nn.Module):
             given = _of_fcos(self.head, maps, shown, targets)
         else:
             given = _of_faster_rcnn(self.head, maps, shown, targets)
-        return given if self.training else torch.stack([self._found(one) for one in given])
+        return given if self.training else self.found(given)
 
     def _target(self, objects: Tensor) -> dict[str, Tensor]:
         """What torchvision's detectors are told of an image, whose classes (M, 8) are counted from `first_class`."""
         known = objects[(objects[:, 4] >= 0) & (objects[:, 5] == 0)]
         return {"boxes": known[:, :4], "labels": known[:, 4].long() + self.first_class}
 
-    def _found(self, given: Mapping[str, Tensor]) -> Tensor:
-        parts = (given["boxes"], given["scores"][:, None], given["labels"][:, None] - self.first_class)
-        found = torch.cat([part.float() for part in parts], dim=1)[:MOST_FOUND]
-        rest = found.new_zeros(MOST_FOUND - len(found), 6)
-        rest[:, 5] = -1
-        return torch.cat([found, rest])
+    def found(self, given: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """What torchvision's detectors say of each image, as one tensor."""
+        made = torch.zeros(len(given), MOST_FOUND, 6, device=given[0]["boxes"].device)
+        made[..., 5] = -1
+        for rows, one in zip(made, given, strict=True):
+            parts = (one["boxes"], one["scores"][:, None], one["labels"][:, None] - self.first_class)
+            rows[: len(one["boxes"])] = torch.cat([part.float() for part in parts], dim=1)
+        return made
 
     @property
     def first_class(self) -> int:
@@ -146,7 +149,7 @@ class Maps(Pyramid):
         return OrderedDict(zip(names, levels, strict=True))
 
 
-def _fcos(levels: Sequence[tuple[int, int]], classes: int, anchors: Anchors | None, rules: Rules) -> FCOS:
+def fcos(levels: Sequence[tuple[int, int]], classes: int, anchors: Anchors | None, rules: Rules) -> FCOS:
     coarse = [number for number, (_, stride) in enumerate(levels) if stride >= FINEST]
     maps = Maps(levels, coarse[0] if len(coarse) > 1 else 0)
     strides = [*maps.strides, 2 * maps.strides[-1]]
@@ -163,7 +166,7 @@ def _fcos(levels: Sequence[tuple[int, int]], classes: int, anchors: Anchors | No
     return head
 
 
-def _faster_rcnn(levels: Sequence[tuple[int, int]], classes: int, anchors: Anchors | None, rules: Rules) -> FasterRCNN:
+def faster_rcnn(levels: Sequence[tuple[int, int]], classes: int, anchors: Anchors | None, rules: Rules) -> FasterRCNN:
     assert anchors is not None
     maps = Maps(levels)
     return FasterRCNN(
@@ -180,7 +183,7 @@ def _faster_rcnn(levels: Sequence[tuple[int, int]], classes: int, anchors: Ancho
     )
 
 
-HEADS = {"fcos": _fcos, "faster-rcnn": _faster_rcnn}
+HEADS = {"fcos": fcos, "faster-rcnn": faster_rcnn}
 
 
 def _of_fcos(head: FCOS, maps: list[Tensor], shown: ImageList, targets: list[dict[str, Tensor]] | None) -> Any:
