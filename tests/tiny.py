@@ -122,6 +122,37 @@ def drawn_with_maps(folder: Path, train: int = 24, test: int = 8) -> Path:
     return folder
 
 
+def drawn_with_boxes(folder: Path, train: int = 24, test: int = 8) -> Path:
+    """Pascal VOC's folders: pictures of 32 x 48 pixels in colour, with up to two red boxes and a green one, bright
+    on grey noise. The second image shows none, the third one's green box is difficult."""
+    generator = np.random.default_rng(0)
+    names: dict[str, list[str]] = {"trainval": [], "test": []}
+    for number in range(train + test):
+        names["trainval" if number < train else "test"].append(f"{number:02}")
+        pixels, objects = generator.normal(70, 20, (32, 48, 3)), list[str]()
+        for kind, channel in [] if number == 1 else [("red", 0)] * int(generator.integers(0, 3)) + [("green", 1)]:
+            height, width = (int(side) for side in generator.integers(8, 18, 2))
+            top, left = int(generator.integers(0, 32 - height)), int(generator.integers(0, 48 - width))
+            pixels[top : top + height, left : left + width, channel] += 120
+            box = {"xmin": left + 1, "ymin": top + 1, "xmax": left + width, "ymax": top + height}
+            corners = "".join(f"<{name}>{value}</{name}>" for name, value in box.items())
+            difficult = int(number == 2 and kind == "green")
+            about = f"<name>{kind}</name><difficult>{difficult}</difficult><bndbox>{corners}</bndbox>"
+            objects.append(f"<object>{about}</object>")
+        size = "<size><width>48</width><height>32</height><depth>3</depth></size>"
+        for name, content in (
+            (f"JPEGImages/{number:02}.png", pixels.clip(0, 255).astype(np.uint8)),
+            (f"Annotations/{number:02}.xml", f"<annotation>{size}{''.join(objects)}</annotation>"),
+        ):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content) if isinstance(content, str) else Image.fromarray(content).save(path)
+    (folder / "ImageSets/Main").mkdir(parents=True)
+    for split, images in names.items():
+        (folder / f"ImageSets/Main/{split}.txt").write_text("\n".join(images) + "\n")
+    return folder
+
+
 def scenes(images: np.ndarray, maps: np.ndarray, there: np.ndarray, splits: np.ndarray | None = None) -> Source:
     """Images (N, H, W) with label maps (N, H, W), of which `there` bool (N,) are known."""
     source = open_source(images)

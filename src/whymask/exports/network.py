@@ -124,7 +124,7 @@ class Exported:
             return
         others = "--to onnx or --to safetensors" if isinstance(self.placing, Segmenter) else "--to safetensors"
         raise WhymaskError(
-            f"--to {target}: {target} has no form here for a {self.kind}; use {others}, whose card opens it with "
+            f"--to {target}: {target} has no form for a {self.kind} here; use {others}, whose card opens it with "
             "torch, torchvision and timm alone; --encoder-alone writes its encoder, without the head"
         )
 

@@ -45,20 +45,6 @@ class Anchors:
     sides: tuple[float, ...]
     shapes: tuple[float, ...]
 
-    @classmethod
-    def of(cls, boxes: np.ndarray, maps: int) -> "Anchors":
-        """Of the objects (n, 4) that are learnt from, in pixels that the network sees: quantiles of their sides, one
-        for each of so many maps, the finest first, and of their shapes."""
-        if not len(boxes):
-            return cls(tuple(SMALLEST * 2**level for level in range(maps)), (1.0,))
-        widths, heights = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3).T.astype(np.float64)
-        sides = np.quantile(np.sqrt(widths * heights), (np.arange(maps) + 0.5) / maps)
-        shapes = np.quantile(heights / widths, PARTS)
-        return cls(
-            tuple(round(float(side), 2) for side in np.maximum(sides, SMALLEST)),
-            tuple(round(float(shape), 3) for shape in shapes),
-        )
-
 
 @dataclass(frozen=True)
 class Rules:
@@ -125,9 +111,9 @@ class Detector(nn.Module):
         """What torchvision's detectors say of each image, as one tensor."""
         made = torch.zeros(len(given), MOST_FOUND, 6, device=given[0]["boxes"].device)
         made[..., 5] = -1
-        for rows, one in zip(made, given, strict=True):
+        for image, one in enumerate(given):
             parts = (one["boxes"], one["scores"][:, None], one["labels"][:, None] - self.first_class)
-            rows[: len(one["boxes"])] = torch.cat([part.float() for part in parts], dim=1)
+            made[image, : len(one["boxes"])] = torch.cat([part.float() for part in parts], dim=1)
         return made
 
     @property
@@ -206,6 +192,19 @@ def _of_faster_rcnn(
     regions, of_regions = head.rpn(shown, levels, targets)
     found, of_boxes = head.roi_heads(levels, regions, shown.image_sizes, targets)
     return of_regions | of_boxes if head.training else found
+
+
+def anchors_for(boxes: np.ndarray, maps: int) -> Anchors:
+    """Of the objects (n, 4) that are learnt from, in pixels that the network sees: quantiles of their sides, one
+    for each of so many maps, the finest first, and of their shapes."""
+    if not len(boxes):
+        return Anchors(tuple(SMALLEST * 2**level for level in range(maps)), (1.0,))
+    widths, heights = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3).T.astype(np.float64)
+    sides = np.quantile(np.sqrt(widths * heights), (np.arange(maps) + 0.5) / maps)
+    return Anchors(
+        tuple(round(float(side), 2) for side in np.maximum(sides, SMALLEST)),
+        tuple(round(float(shape), 3) for shape in np.quantile(heights / widths, PARTS)),
+    )
 
 
 def maps_looked_at(encoder: Encoder) -> int:
