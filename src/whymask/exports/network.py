@@ -15,7 +15,7 @@ from whymask.errors import WhymaskError
 from whymask.exports.plain_segmenter import plain
 from whymask.methods import Method
 from whymask.methods.files import kept_method, load_method
-from whymask.stages.classify import Classifier, load_network
+from whymask.stages.network import Classifier, load_network
 from whymask.stages.record import RunRecord, read_record
 from whymask.stages.segment import Segmenter
 from whymask.stages.settings import A_RUN

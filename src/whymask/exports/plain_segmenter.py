@@ -20,6 +20,7 @@ from whymask.encoders.pyramids import (
     GROUPS,
     WIDEST,
     Linear,
+    Pyramid,
     SimplePyramid,
     group_norm,
     levels_of,
@@ -121,7 +122,7 @@ def is_plain(encoder: Encoder) -> bool:
 
 def code_of(model: Segmenter) -> str:
     """A file of Python with every class that the network is made of, but timm's."""
-    heads = [Linear] if model.kind == "linear" else [group_norm, SimplePyramid, FPN]
+    heads = [Linear] if model.kind == "linear" else [group_norm, SimplePyramid, Pyramid, FPN]
     own = [ConvLayer, PlainCNN] if isinstance(model.encoder.net, PlainCNN) else []
     said = '"""A segmentation network of timm\'s and torchvision\'s modules, as whymask trained it."""\n'
     first = f"{said}\n{HEADER}\nGROUPS, WIDEST = {GROUPS}, {WIDEST}"

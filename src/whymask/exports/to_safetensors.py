@@ -11,7 +11,7 @@ from whymask.encoders import load_encoder
 from whymask.exports.network import Exported
 from whymask.exports.plain_segmenter import CODE, code_of, is_plain, making
 from whymask.exports.seeing import seeing_code
-from whymask.stages.classify import load_network
+from whymask.stages.network import load_network
 
 OPENING = """from PIL import Image
 from whymask import load_encoder

@@ -21,6 +21,9 @@ from whymask.tasks.outputs import Outputs
 from whymask.tasks.question import Question
 from whymask.tasks.resampling import Units, Weighted
 
+Targets = Literal["labels", "maps", "boxes"]
+"""What a network learns an image by: labels of the whole image, its label map, or the boxes of its objects."""
+
 
 @dataclass(frozen=True)
 class RawLabels:
@@ -95,7 +98,10 @@ class Task(ABC):
     names: tuple[str, ...] = ()
 
     name: ClassVar[str]
-    is_dense: ClassVar[bool] = False  # whether labels are of pixels or objects, not of whole images
+    targets: ClassVar[Targets] = "labels"
+    is_probed: ClassVar[bool] = True  # whether `nearest` and `linear` can tell it from features
+    marks: ClassVar[str] = ""  # what of a dense task is drawn on an image
+    heads: ClassVar[tuple[str, ...]] = ()  # what may be put on an encoder beside a linear layer
     names_are: ClassVar[str] = "classes"
     name_is: ClassVar[str] = "class"
     budget_counts: ClassVar[str]  # what a budget is a number of: "labels a class"
@@ -109,6 +115,11 @@ class Task(ABC):
     image_metric: ClassVar[Metric | None] = None  # of `of_images`; None of a task of whole images
     takes: ClassVar[frozenset[str]]  # fields of LossConfig, and sampler, mixup and cutmix, that it knows
     least: ClassVar[str]  # how many labelled images it takes to keep some for testing
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether labels lie in places of an image."""
+        return self.targets != "labels"
 
     # labels
 

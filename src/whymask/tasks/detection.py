@@ -44,7 +44,10 @@ class Detection(Task):
     """Boxes of objects. What is learnt is the network's own sum of losses."""
 
     name = "detection"
-    is_dense = True
+    targets = "boxes"
+    is_probed = False
+    marks = "boxes"
+    heads = ("fcos", "faster-rcnn")
     budget_counts = "labelled images"
     budget_of_one = "labelled image"
     every_metric = tuple(METRICS)
@@ -58,8 +61,8 @@ class Detection(Task):
         "object-detection",
     )
     row_metric = Metric("AP")
-    image_metric = Metric("AP50")
-    takes = frozenset({"head"})
+    image_metric = Metric("AP50", average="of an image alone, the mean over the classes that it shows")
+    takes = frozenset({"head", "score_threshold", "nms"})
     least = "at least two with boxes are needed"
 
     # labels
