@@ -105,16 +105,16 @@ class _Class:
         hits, misses = self.hits @ weights, self.misses @ weights
         for curve, (start, end) in enumerate(pairwise(self.starts)):
             if start < end:
-                sums = (side[start:end].cumsum(axis=0) for side in (hits, misses))
-                found[:, curve] = _precision_and_recall(*sums, objects[curve])
+                right, wrong = (side[start:end].cumsum(axis=0) for side in (hits, misses))
+                found[:, curve] = _precision_and_recall(right, wrong, objects[curve])
         return found
 
 
-def _precision_and_recall(hits: np.ndarray, misses: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _precision_and_recall(right: np.ndarray, wrong: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """AP and the last recall, (r,) each, of what is right and wrong up to each row (rows, r)."""
-    precision = hits / (misses + hits + np.spacing(1))
+    precision = right / (wrong + right + np.spacing(1))
     highest = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    recall = hits / objects
+    recall = right / objects
     nearest = (recall * (len(RECALLS) - 1) + 0.5).astype(np.int64)
     reached = nearest + (RECALLS[nearest] <= recall)  # how many of RECALLS are no higher
     return (highest * np.diff(reached, axis=0, prepend=0)).sum(axis=0) / len(RECALLS), recall[-1]
