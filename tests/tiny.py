@@ -21,7 +21,7 @@ from whymask.encoders import Encoder, EncoderSettings, build_encoder, resolve
 from whymask.explanations.settings import NAMES as MEASURES
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.tasks import Classification, Detection, Multilabel, Task
-from whymask.tasks.coco_matches import BITS, KEPT, THRESHOLDS, known_matches
+from whymask.tasks.coco_matches import BITS, KEPT, THRESHOLDS
 from whymask.training.settings import RuntimeSettings
 
 GLYPHS = "glyphs:unlabelled=128,train=100,test=60"
@@ -196,8 +196,8 @@ def predictions_of(task: Task, labels: np.ndarray, seed: int, noise: float = 1.0
 
 
 def found_in(labels: np.ndarray, seed: int, noise: float) -> np.ndarray:
-    """What is kept of detections in images with so many objects of each class (N, k), each of any size: at most six an
-    image, where more noise makes more that are wrong, less exact and less sure."""
+    """What is kept of detections in images with so many small objects of each class (N, k): six an image, of which more
+    noise makes more wrong, less exact and less sure."""
     generator = np.random.default_rng(seed)
     images, classes = labels.shape
     detections = np.zeros((images, 6, len(KEPT)), np.float32)
@@ -210,6 +210,6 @@ def found_in(labels: np.ndarray, seed: int, noise: float) -> np.ndarray:
         right[left[np.arange(images), of_class] == 0] = 0
         left[np.arange(images), of_class] -= right > 0
         detections[:, place, 4] = 1 / (1 + np.exp(-2.0 * (right > 0) - noise * generator.normal(size=images)))
-        detections[:, place, 6:] = np.append(0, np.cumsum(BITS))[right, None]
-    known = known_matches(labels, are_found=False)[:, : 4 * classes]
-    return np.concatenate([known, detections.reshape(images, -1)], axis=1)
+        detections[:, place, 6:8] = np.append(0, np.cumsum(BITS))[right, None]
+    objects = np.concatenate([labels, labels, 0 * labels, 0 * labels], axis=1)
+    return np.concatenate([objects, detections.reshape(images, -1)], axis=1, dtype=np.float32)

@@ -1,28 +1,28 @@
 """Average precision and recall of detections as COCO has them, as functions of how often each test image is drawn (see
 `resampling`).
 
-Precision at a recall is the highest at that recall or a higher one, so it changes only where an object is found. The
-detections are therefore cut at those that find one, once; a resample costs sums over as many rows as objects are found.
-Copies of an image that a resample draws several times are ranked detection by detection: those of one stand together.
+Precision at a recall is the highest at that recall or a higher one, so of detections that find objects one after the
+other, with none that is wrong between them, only the last counts: they are one row, with what is wrong before them, and
+a resample costs sums over as many rows. Copies of an image that is drawn several times are ranked detection by
+detection: those of one stand together.
 """
 
-from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
-from whymask.tasks.coco_matches import AREAS, Matches, taken_apart
+from whymask.tasks.coco_matches import AREAS, THRESHOLDS, Matches, taken_apart
 from whymask.tasks.resampling import Units, mean_known
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 """At which the precision is read."""
-AT_ONCE = 2**16
-"""Rows of detections, of all resamples, that are summed together: more do not stay in a processor's cache."""
-EVERY = slice(None)
+AT_ONCE = 2**14
+"""Rows of one curve, of all resamples, that are summed together: more do not stay in a processor's cache."""
 AVERAGED = {
-    "ap": ("all", EVERY),
+    "ap": ("all", slice(None)),
     "ap50": ("all", slice(0, 1)),
     "ap75": ("all", slice(5, 6)),
-    **{f"ap_{area}": (area, EVERY) for area in AREAS[1:]},
+    **{f"ap_{area}": (area, slice(None)) for area in AREAS[1:]},
 }
 """Of each average precision, the objects that count, and the IoU thresholds over which it is a mean."""
 
@@ -31,91 +31,90 @@ class DetectionScores:
     """All metrics of one network's predictions (N, 4 k + 10 D), as functions of weights (units, r)."""
 
     def __init__(self, predictions: np.ndarray, classes: int, units: Units):
-        matches = taken_apart(predictions, classes)
-        self.areas = {name: _Area(matches, area, EVERY, units) for area, name in enumerate(AREAS)}
+        self.curves = _Curves(taken_apart(predictions, classes), len(AREAS), THRESHOLDS, units)
 
     def of(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Each metric, (r,): means over the classes of which a resample shows objects."""
-        found = {name: area.of(weights) for name, area in self.areas.items()}
-        precisions = {
-            name: mean_known(list(found[area][0][:, thresholds].mean(axis=1)))
+        precision, recall = self.curves.of(weights)
+        found = {
+            name: mean_known(list(precision[:, AREAS.index(area), thresholds].mean(axis=1)))
             for name, (area, thresholds) in AVERAGED.items()
         }
-        return precisions | {"ar": mean_known(list(found["all"][1].mean(axis=1)))}
+        return found | {"ar": mean_known(list(recall[:, 0].mean(axis=1)))}
 
     def of_classes(self, weights: np.ndarray) -> np.ndarray:
         """AP, (k, r), NaN of a class that a resample does not show."""
-        return self.areas["all"].of(weights)[0].mean(axis=1)
+        return self.curves.of(weights)[0, :, 0].mean(axis=1)
 
 
 def alone(predictions: np.ndarray, classes: int) -> np.ndarray:
     """AP at an IoU of 0.5 of each image by itself, (N,): the mean over the classes that it shows; NaN where it shows
     none."""
-    found = []
+    found = [np.zeros(0)]
     for start in range(0, len(predictions), 64):
         part = predictions[start : start + 64]
-        images = _Area(taken_apart(part, classes), 0, slice(0, 1), Units.of(len(part)))
-        found.append(mean_known(list(images.of(np.eye(len(part)))[0][:, 0])))
+        images = _Curves(taken_apart(part, classes), 1, 1, Units.of(len(part)))
+        found.append(mean_known(list(images.of(np.eye(len(part)))[0, :, 0, 0])))
     return np.concatenate(found)
 
 
-class _Area:
-    """Every class, of the objects of one of AREAS."""
+class _Curves:
+    """Precision over recall of each class, of the objects of the first of AREAS, at the first IoU thresholds."""
 
-    def __init__(self, matches: Matches, area: int, thresholds: slice, units: Units):
-        self.objects = units.sums(*matches.objects[area].T)
-        right, wrong = matches.right[area, thresholds], matches.wrong[area, thresholds]
+    def __init__(self, matches: Matches, areas: int, thresholds: int, units: Units):
+        self.shape = (areas, thresholds)
+        self.objects = np.stack([units.sums(*of_area.T) for of_area in matches.objects[:areas]], axis=1)
+        right, wrong = (
+            each[:areas, :thresholds].reshape(areas * thresholds, -1) for each in (matches.right, matches.wrong)
+        )
         members = (np.flatnonzero(matches.classes == c) for c in range(len(self.objects)))
-        self.curves = [_Curve(right[:, rows], wrong[:, rows], units.taken(matches.images[rows])) for rows in members]
+        self.classes = [_Class(right[:, rows], wrong[:, rows], units.taken(matches.images[rows])) for rows in members]
 
-    def of(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """AP and recall, (k, thresholds, r) each, NaN of a class without objects."""
-        objects = self.objects @ weights
-        each = [curve.of(weights, np.maximum(count, 1)) for curve, count in zip(self.curves, objects, strict=True)]
-        precision, recall = np.where(objects[:, None] > 0, np.stack(each, axis=1), np.nan)
-        return precision, recall
+    def of(self, weights: np.ndarray) -> np.ndarray:
+        """AP and recall, (2, k, areas, thresholds, r), NaN of a class without objects."""
+        objects = np.repeat(self.objects @ weights, self.shape[1], axis=1)  # (k, curves, r)
+        each = [curves.of(weights, np.maximum(n, 1)) for curves, n in zip(self.classes, objects, strict=True)]
+        found = np.where(objects > 0, np.stack(each, axis=1), np.nan)
+        return found.reshape(2, len(objects), *self.shape, -1)
 
 
-class _Curve:
-    """Precision over recall at each IoU threshold, of one class: from which detections are right and wrong, bool
-    (thresholds, n), the best first."""
+class _Class:
+    """Curves of one class: from which detections are right and wrong, bool (curves, n), the best first."""
 
     def __init__(self, right: np.ndarray, wrong: np.ndarray, units: Units):
-        cuts = np.flatnonzero(right.any(axis=0))
-        self.unit = units.of_image[cuts]
-        self.right = [np.flatnonzero(row) for row in right[:, cuts]]
-        at = np.searchsorted(cuts, np.arange(right.shape[1]))
-        # Most of what is wrong at one threshold is so at the next: only what changes is kept.
-        changes = np.diff(wrong.astype(np.int8) * (at < len(cuts)), axis=0, prepend=0)
-        rows = [np.flatnonzero(change) for change in changes]
-        self.changes = [
-            units.taken(chosen).sums_by(at[chosen], change[chosen].astype(np.float64), len(cuts))
-            for chosen, change in zip(rows, changes, strict=True)
-        ]
+        curves, count = right.shape
+        before = wrong.cumsum(axis=1) + np.arange(curves)[:, None] * (count + 1)  # of no two curves the same
+        rows, of_right = np.unique(before[right], return_inverse=True)
+        curve = rows // (count + 1)
+        self.starts = np.searchsorted(curve, np.arange(curves + 1)).tolist()
+        of_wrong = np.searchsorted(rows, before[wrong])
+        # What is wrong after the last that is right does not count.
+        counted = np.append(curve, -1)[of_wrong] == before[wrong] // (count + 1)
+        hits, misses = np.nonzero(right)[1], np.nonzero(wrong)[1][counted]
+        self.hits = units.taken(hits).sums_by(of_right, np.ones(len(hits)), len(rows))
+        self.misses = units.taken(misses).sums_by(of_wrong[counted], np.ones(len(misses)), len(rows))
 
     def of(self, weights: np.ndarray, objects: np.ndarray) -> np.ndarray:
-        """AP and recall (2, thresholds, r) for weights (units, r), among so many objects (r,)."""
-        step = max(1, AT_ONCE // max(1, len(self.unit)))
-        starts = range(0, weights.shape[1], step)
-        parts = [self._of(weights[:, start : start + step], objects[start : start + step]) for start in starts]
-        return np.concatenate(parts, axis=2)
+        """AP and recall (2, curves, r) for weights (units, r), among so many objects (curves, r)."""
+        step = max(1, AT_ONCE // max(1, *np.diff(self.starts).tolist()))
+        parts = [slice(start, start + step) for start in range(0, weights.shape[1], step)]
+        return np.concatenate([self._of(weights[:, part], objects[:, part]) for part in parts], axis=2)
 
     def _of(self, weights: np.ndarray, objects: np.ndarray) -> np.ndarray:
-        found = np.zeros((2, len(self.right), len(objects)))
-        drawn, wrong = weights[self.unit], np.zeros((len(self.unit), len(objects)))
-        for threshold, (right, change) in enumerate(zip(self.right, self.changes, strict=True)):
-            wrong += change @ weights
-            if len(right):
-                hits = drawn[right].cumsum(axis=0)
-                found[:, threshold] = _precision_and_recall(hits, wrong.cumsum(axis=0)[right], objects)
+        found = np.zeros((2, *objects.shape))
+        hits, misses = self.hits @ weights, self.misses @ weights
+        for curve, (start, end) in enumerate(pairwise(self.starts)):
+            if start < end:
+                right, wrong = (side[start:end].cumsum(axis=0) for side in (hits, misses))
+                found[:, curve] = _precision_and_recall(right, wrong, objects[curve])
         return found
 
 
-def _precision_and_recall(hits: np.ndarray, misses: np.ndarray, objects: np.ndarray) -> Sequence[np.ndarray]:
+def _precision_and_recall(right: np.ndarray, wrong: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """AP and the last recall, (r,) each, of what is right and wrong up to each row (rows, r)."""
-    precision = hits / (misses + hits + np.spacing(1))
+    precision = right / (wrong + right + np.spacing(1))
     highest = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    recall = hits / objects
+    recall = right / objects
     nearest = (recall * (len(RECALLS) - 1) + 0.5).astype(np.int64)
     reached = nearest + (RECALLS[nearest] <= recall)  # how many of RECALLS are no higher
     return (highest * np.diff(reached, axis=0, prepend=0)).sum(axis=0) / len(RECALLS), recall[-1]
