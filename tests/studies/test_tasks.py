@@ -1,4 +1,4 @@
-"""A study of several classes an image, of numbers and of pixels: from arrays to a verdict and a page."""
+"""A study of several classes an image, of numbers, of pixels and of objects: from arrays to a verdict and a page."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ from whymask.studies.search import search
 from whymask.tasks import TASKS
 from whymask.training.device import make_fabric
 
-NEW = ["multilabel", "regression", "segmentation"]
+NEW = ["multilabel", "regression", "segmentation", "detection"]
 
 
 @pytest.fixture(scope="module", params=NEW)
