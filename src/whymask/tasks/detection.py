@@ -11,6 +11,7 @@ from whymask.tasks.segmentation import Segmentation
 @dataclass(frozen=True)
 class Detection(Segmentation):
     name = "detection"
+    targets = "boxes"
 
     def summary(self, labels: np.ndarray) -> dict[str, Any]:
         return {"objects": labels.sum(axis=0).tolist()}
