@@ -20,7 +20,8 @@ from whymask.data.sources import Source, open_source
 from whymask.encoders import Encoder, EncoderSettings, build_encoder, resolve
 from whymask.explanations.settings import NAMES as MEASURES
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
-from whymask.tasks import Classification, Multilabel, Task
+from whymask.tasks import Classification, Detection, Multilabel, Task
+from whymask.tasks.coco_matches import BITS, KEPT, THRESHOLDS
 from whymask.training.settings import RuntimeSettings
 
 GLYPHS = "glyphs:unlabelled=128,train=100,test=60"
@@ -136,6 +137,8 @@ def labels_of(task: Task, images: int, seed: int) -> np.ndarray:
         return generator.choice(3, images, p=[0.6, 0.3, 0.1])
     if isinstance(task, Multilabel):
         return (generator.random((images, 3)) < [0.6, 0.3, 0.1]).astype(np.int64)
+    if isinstance(task, Detection):
+        return generator.poisson([1.5, 0.7, 0.3], (images, 3))
     if task.is_dense:
         return generator.multinomial(64, generator.dirichlet([3, 1, 0.3], images))
     return generator.gamma(2, size=(images, 3)) * [1, 10, 100]
@@ -149,7 +152,9 @@ def maps_with(labels: np.ndarray) -> Tensor:
 
 
 def predictions_of(task: Task, labels: np.ndarray, seed: int, noise: float = 1.0) -> np.ndarray:
-    """What a middling network says of images with these labels, float32 (N, 3)."""
+    """What a middling network says of images with these labels, as the task keeps it, float32 (N, k)."""
+    if isinstance(task, Detection):
+        return found_in(labels, seed, noise)
     if task.is_dense:
         maps, generator = maps_with(labels), torch.Generator().manual_seed(seed)
         logits = F.one_hot(maps, 3).movedim(-1, 1) + noise * torch.randn((len(maps), 3, 8, 8), generator=generator)
@@ -157,3 +162,23 @@ def predictions_of(task: Task, labels: np.ndarray, seed: int, noise: float = 1.0
     signal = np.eye(3)[labels] if labels.ndim == 1 else labels / np.maximum(labels.std(axis=0), 1e-3)
     outputs = signal + noise * np.random.default_rng(seed).normal(size=signal.shape)
     return task.kept(torch.from_numpy(outputs).float(), torch.empty(0)).numpy()
+
+
+def found_in(labels: np.ndarray, seed: int, noise: float) -> np.ndarray:
+    """What is kept of detections in images with so many small objects of each class (N, k): six an image, of which more
+    noise makes more wrong, less exact and less sure."""
+    generator = np.random.default_rng(seed)
+    images, classes = labels.shape
+    detections = np.zeros((images, 6, len(KEPT)), np.float32)
+    detections[..., 5] = generator.integers(classes, size=(images, 6))
+    left = labels.copy()
+    for place in range(6):
+        of_class = detections[:, place, 5].astype(int)
+        overlap = 0.9 - noise * generator.gamma(1.5, 0.15, images)
+        right = np.minimum(THRESHOLDS, np.maximum(0, np.floor(20 * overlap - 9))).astype(int)
+        right[left[np.arange(images), of_class] == 0] = 0
+        left[np.arange(images), of_class] -= right > 0
+        detections[:, place, 4] = 1 / (1 + np.exp(-2.0 * (right > 0) - noise * generator.normal(size=images)))
+        detections[:, place, 6:8] = np.append(0, np.cumsum(BITS))[right, None]
+    objects = np.concatenate([labels, labels, 0 * labels, 0 * labels], axis=1)
+    return np.concatenate([objects, detections.reshape(images, -1)], axis=1, dtype=np.float32)

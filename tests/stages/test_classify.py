@@ -26,7 +26,7 @@ from whymask.tasks.multilabel import BinaryCrossEntropy
 from whymask.training.loop import VALIDATIONS
 
 CNN = EncoderSettings("cnn", width=8)
-EVERY = pytest.mark.parametrize("task", list(TASKS))
+EVERY = pytest.mark.parametrize("task", [task for task in TASKS if task != "detection"])
 
 
 def trained(task: str, out: Path, **asked: Any) -> dict[str, Any]:

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CROWD, DIFFICULT = 1, 2
-"""Why an object does not count: its box is around a crowd of its kind, or it is too difficult to be asked for (Pascal
-VOC). Neither is learnt, and neither is wrong to find."""
-COLUMNS = ("left", "top", "right", "bottom", "class", "ignored", "area", "scale")
-"""Of an object as it is learnt: corners in pixels that the network sees; its class, -1 where there is no object; 0, or
-why it does not count; its area in pixels of the image itself, and how many of those one pixel seen stands for."""
+from whymask.tasks.coco_matches import COLUMNS as COLUMNS
+from whymask.tasks.coco_matches import CROWD as CROWD
+from whymask.tasks.coco_matches import DIFFICULT as DIFFICULT
 
 
 @dataclass(frozen=True)

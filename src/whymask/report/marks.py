@@ -7,7 +7,7 @@ import numpy as np
 from whymask.report.label_maps import overlaid, palette
 
 SURE = 0.3
-"""Score from which on a detection is drawn: those below are many, and mostly of nothing."""
+"""Score from which on a detection is drawn, and counted: those below are many, and mostly of nothing."""
 
 
 def marked(image: np.ndarray, mark: np.ndarray, classes: int) -> np.ndarray:

@@ -152,8 +152,8 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
     config, prepared = job.training, context.prepared
     if prepared.task.is_dense and is_named(job.augment):
         raise WhymaskError(
-            f"--augment {job.augment} changes images, and not the {prepared.task.marks} that say where in them what is; "
-            f"for {prepared.task.name} crop-flip, crop or none was expected"
+            f"--augment {job.augment} changes images, and not the {prepared.task.marks} that say what is where in "
+            f"them; for {prepared.task.name} crop-flip, crop or none was expected"
         )
     encoder = job.build()
     set_drop_path(encoder, config.drop_path)

@@ -55,7 +55,8 @@ class Detected:
         found[:, :4] *= np.tile([width / fitted[1], height / fitted[0]], 2)
         found[:, :4] = found[:, :4].clip(0, [width, height, width, height])
         number = len(self.images) + 1
-        self.rows.append([self.source.keys[row], *self.task.row(found)])
+        sure = found[found[:, 4] >= SURE]
+        self.rows.append([self.source.keys[row], *self.task.row(sure)])
         name = printable(self.source.keys[row])
         self.images.append({"id": number, "file_name": name, "height": height, "width": width})
         for left, top, right, bottom, score, kind in found.tolist():
@@ -72,7 +73,6 @@ class Detected:
                 }
             )
         if self.overlays:
-            sure = found[found[:, 4] >= SURE]
             texts = [f"{self.task.names[int(kind)]} {score:.2f}" for score, kind in sure[:, 4:]]
             pixels = pixels_of(self.source, row, self.prep)
             drawn = Image.fromarray(boxed(pixels, sure[:, [0, 1, 2, 3, 5]], len(self.task.names), texts))
@@ -86,17 +86,18 @@ class Detected:
         return self.places.folder / FOUND
 
     def text(self) -> str:
-        """ "objects found: cat: 41, dog: 12", the most frequent first."""
-        classes = np.array([one["category_id"] - 1 for one in self.objects], int)
+        """ "objects found with a score of at least 0.3: cat: 41, dog: 12", the most frequent first."""
+        classes = np.array([one["category_id"] - 1 for one in self.objects if one["score"] >= SURE], int)
         counts = np.bincount(classes, minlength=len(self.task.names))
-        listed = sorted(zip(counts.tolist(), self.task.names, strict=True), key=lambda pair: -pair[0])
-        return f"objects found: {first_classes([f'{name}: {count:,}' for count, name in listed])}"
+        pairs = sorted(zip(counts.tolist(), self.task.names, strict=True), key=lambda pair: -pair[0])
+        listed = first_classes([f"{name}: {count:,}" for count, name in pairs])
+        return f"objects found with a score of at least {SURE}: {listed}"
 
 
 @torch.inference_mode()
 def detect(model: Detector, task: Task, source: Source, places: Places, overlays: bool = False) -> Detected:
-    """Write the objects of all images, `places.folder`/detections.json, with `overlays` also pictures of those whose
-    score is at least SURE.
+    """Write the objects of all images, with their scores, `places.folder`/detections.json; the table counts those whose
+    score is at least SURE, and with `overlays` pictures show them.
 
     Raises WhymaskError where no image can be read.
     """

@@ -101,7 +101,6 @@ class Task(ABC):
     targets: ClassVar[Targets] = "labels"
     is_probed: ClassVar[bool] = True  # whether `nearest` and `linear` can tell it from features
     marks: ClassVar[str] = ""  # what of a dense task is drawn on an image
-    of_image: ClassVar[str] = ""  # how good a dense task's answer to one image is, in words
     heads: ClassVar[tuple[str, ...]] = ()  # what may be put on an encoder beside a linear layer
     names_are: ClassVar[str] = "classes"
     name_is: ClassVar[str] = "class"
@@ -113,6 +112,7 @@ class Task(ABC):
     kept_as: ClassVar[str]  # name of the predictions in predictions.npz
     outputs: ClassVar[Outputs]  # of the head that is kept
     row_metric: ClassVar[Metric]  # of `per_name`
+    image_metric: ClassVar[Metric | None] = None  # of `of_images`; None of a task of whole images
     takes: ClassVar[frozenset[str]]  # fields of LossConfig, and sampler, mixup and cutmix, that it knows
     least: ClassVar[str]  # how many labelled images it takes to keep some for testing
 
@@ -197,8 +197,8 @@ class Task(ABC):
 
     @abstractmethod
     def kept(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Predictions (B, k), as they are kept, of a head's outputs (B, k); of a dense task, what its label maps make
-        of them."""
+        """Predictions (B, k), as they are kept, of a head's outputs (B, k); of a dense task, what its targets, label
+        maps or boxes, make of them."""
 
     @abstractmethod
     def shown(self, outputs: Tensor) -> Tensor:
@@ -254,6 +254,10 @@ class Task(ABC):
 
         Metrics without an interval are not among them.
         """
+
+    def of_images(self, predictions: np.ndarray) -> np.ndarray | None:
+        """`image_metric` of each image's predictions alone, (N,); None where what is said of an image is a label."""
+        return None
 
     @abstractmethod
     def per_name(self, predictions: np.ndarray, labels: np.ndarray) -> list[float | None]:

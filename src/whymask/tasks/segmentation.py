@@ -43,7 +43,6 @@ class Segmentation(Task):
     name = "segmentation"
     targets = "maps"
     marks = "label map"
-    of_image = "IoU: of the image's own classes, the mean over them"
     heads = ("linear", "fpn")
     budget_counts = "labelled images"
     budget_of_one = "labelled image"
@@ -58,6 +57,7 @@ class Segmentation(Task):
         "semantic_segmentation",
     )
     row_metric = Metric("IoU")
+    image_metric = Metric("IoU", average="of an image alone, the mean over the classes that it shows")
     takes = frozenset({"label_smoothing", "class_weights", "dice", "head"})
     least = "at least two with label maps are needed"
 
