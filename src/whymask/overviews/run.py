@@ -79,11 +79,12 @@ def overview(
 
     {"name", "images", "looked", "notes", "labels", "classes": [{"name", splits ...}], "maps", "objects", "splits",
     "suffixes", "sizes", "kinds", "values", "size", "channels", "equal": [[key, ...], ...],
-    "torn": [[key, class, key, class], ...], "near": [[key, key, likeness], ...], "skipped": [[key, reason], ...]}
+    "torn": [[key, class, key, class], ...], "near": [[key, key, likeness], ...],
+    "skipped": [[key, reason], ...], "mended": [[key, box, what], ...]}
 
     maps: how many images have label maps, of whose pixels each class has the share "pixels", or None; objects: how many
     the images with boxes show, "objects" of each class, or None; equal: of one picture; torn: of them, the first two of
-    each group that have two labels; near: pairs of near copies.
+    each group that have two labels; near: pairs of near copies; mended: boxes repaired or left out.
 
     Raises WhymaskError where `data` cannot be used, and for another `looked` than 0 or more.
     """
@@ -120,6 +121,7 @@ def overview(
         "torn": _torn(source, equal),
         "near": _near(source, usable),
         "skipped": [[source.keys[row], look] for row, look in found.items() if isinstance(look, str)],
+        "mended": [list(box) for box in source.mended],
     }
     for line in text_of(told):
         say(line)
