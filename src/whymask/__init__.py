@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = attach(
         "overviews.run": ["overview"],
         "stages.alone": ["finetune", "pretrain", "probe"],
         "stages.apply": ["embed", "predict"],
-        "stages.classify": ["load_network"],
+        "stages.network": ["load_network"],
         "stages.settings": [
             "FinetuneSettings",
             "FinetuneTrainingSettings",
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from whymask.stages.alone import probe as probe
     from whymask.stages.apply import embed as embed
     from whymask.stages.apply import predict as predict
-    from whymask.stages.classify import load_network as load_network
+    from whymask.stages.network import load_network as load_network
     from whymask.stages.settings import FinetuneSettings as FinetuneSettings
     from whymask.stages.settings import FinetuneTrainingSettings as FinetuneTrainingSettings
     from whymask.stages.settings import PretrainSettings as PretrainSettings

@@ -7,6 +7,7 @@ A run folder holds everything that one stage made::
     checkpoints/       step-00000120.safetensors + step-00000120.json; the last two are kept
     encoder/           encoder.safetensors + encoder.json
     skipped.csv        every image that could not be used, and why
+    boxes.csv          every box that was repaired or left out, and why; of detection, where there are some
     result.json        the stage's numbers; a run with a result is finished and is never run again
     .lock              who writes here now
 
@@ -163,7 +164,7 @@ class RunFolder:
     def withdraw(self) -> None:
         """Of a run that failed before its first checkpoint, leave nothing but what tells why: other settings may then
         take its folder."""
-        own = {"config.json", "skipped.csv", "metrics.jsonl"}
+        own = {"config.json", "skipped.csv", "boxes.csv", "metrics.jsonl"}
         there = self._names()
         if there <= own | TELLING:
             for name in own & there:
