@@ -7,6 +7,8 @@ from whymask.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "atlas.run": ["map_images"],
+        "atlas.settings": ["MapSettings"],
         "data.settings": ["DataSettings"],
         "encoders.files": ["load_encoder"],
         "encoders.settings": ["EncoderSettings"],
@@ -48,6 +50,8 @@ __getattr__, __dir__, __all__ = attach(
 )
 
 if TYPE_CHECKING:
+    from whymask.atlas.run import map_images as map_images
+    from whymask.atlas.settings import MapSettings as MapSettings
     from whymask.data.settings import DataSettings as DataSettings
     from whymask.encoders.files import load_encoder as load_encoder
     from whymask.encoders.settings import EncoderSettings as EncoderSettings

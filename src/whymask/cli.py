@@ -16,6 +16,7 @@ import tyro
 from rich.console import Console
 
 import whymask
+from whymask.atlas.settings import MapSettings
 from whymask.data.settings import DataSettings, check_reader, check_there, default_store
 from whymask.encoders.settings import is_name, network_and_file
 from whymask.errors import WhymaskError
@@ -236,6 +237,27 @@ def embed(
     whymask.embed(run, data, out=out, cell=cell, runtime=runtime, reader=reader)
 
 
+def map_images(
+    run: Run,
+    data: Data,
+    settings: Annotated[MapSettings, Flat],
+    out: Path = Path("map.html"),
+    cell: str | None = None,
+    images: bool = True,
+    names: bool = True,
+) -> None:
+    """Show every image as a point on an offline page, beside near copies, outliers and labels that are likely wrong.
+
+    Args:
+        out: Page to write.
+        cell: Which network of a study, a name under its cells/. Default: that of embed.
+        images: Show thumbnails; --no-images for data that must not leave.
+        names: Show file and class names; --no-names for data that must not leave.
+    """
+    begin("map", data, settings.data.labels, reader=settings.data.reader, out=out, runs=[run])
+    whymask.map_images(run, data, out=out, cell=cell, images=images, names=names, settings=settings)
+
+
 def explain(
     runs: Annotated[
         tuple[str, ...],
@@ -423,7 +445,7 @@ def begin(
 COMMANDS: dict[str, Callable[..., Any]] = {
     command.__name__: command
     for command in (study, pretrain, finetune, probe, explain, predict, embed, export, theory, watch, check, clean)
-} | {"data": overview, "list": list_methods}
+} | {"data": overview, "list": list_methods, "map": map_images}
 
 
 def run(arguments: Sequence[str]) -> None:
