@@ -7,6 +7,7 @@ from whymask.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "choosing.run": ["choose"],
         "data.settings": ["DataSettings"],
         "encoders.files": ["load_encoder"],
         "encoders.settings": ["EncoderSettings"],
@@ -48,6 +49,7 @@ __getattr__, __dir__, __all__ = attach(
 )
 
 if TYPE_CHECKING:
+    from whymask.choosing.run import choose as choose
     from whymask.data.settings import DataSettings as DataSettings
     from whymask.encoders.files import load_encoder as load_encoder
     from whymask.encoders.settings import EncoderSettings as EncoderSettings
