@@ -487,10 +487,8 @@ def begin(
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     command.__name__: command
-    for command in (
-        *(study, pretrain, finetune, probe, explain, predict, embed, choose, export, theory, watch, check, clean),
-    )
-} | {"data": overview, "list": list_methods, "map": map_images}
+    for command in (study, pretrain, finetune, probe, explain, predict, embed, choose, export, theory, watch)
+} | {"check": check, "clean": clean, "data": overview, "list": list_methods, "map": map_images}
 
 
 def run(arguments: Sequence[str]) -> None:
