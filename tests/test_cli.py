@@ -39,6 +39,7 @@ SMALL = {
     "pretrain": "--epochs 1 --batch-size 16 --width 4",
     "finetune": "--epochs 1",
     "explain": "--test-images 4 --interaction-images 4 --regions 4",
+    "map": "--layout pca",
     "theory": "--k 3 --d 12 --m 4 --N 60 --batch 20 --test 40 --epochs 2 --pixel-epochs 2 --scale-k 3 --seeds 2",
 }
 """What makes each documented command one of a second."""

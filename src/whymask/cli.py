@@ -16,6 +16,8 @@ import tyro
 from rich.console import Console
 
 import whymask
+from whymask.atlas.settings import MapSettings
+from whymask.choosing.settings import Rule, check_count
 from whymask.data.settings import DataSettings, check_reader, check_there, default_store
 from whymask.encoders.settings import is_name, network_and_file
 from whymask.errors import WhymaskError
@@ -247,6 +249,69 @@ def embed(
     whymask.embed(run, data, out=out, cell=cell, runtime=runtime, reader=reader)
 
 
+def map_images(
+    run: Run,
+    data: Data,
+    settings: Annotated[MapSettings, Flat],
+    out: Path = Path("map.html"),
+    cell: str | None = None,
+    images: bool = True,
+    names: bool = True,
+) -> None:
+    """Show every image as a point on an offline page, beside near copies, outliers and labels that are likely wrong.
+
+    Args:
+        out: Page to write.
+        cell: Which network of a study, a name under its cells/. Default: that of embed.
+        images: Show thumbnails; --no-images for data that must not leave.
+        names: Show file and class names; --no-names for data that must not leave.
+    """
+    begin("map", data, settings.data.labels, reader=settings.data.reader, out=out, runs=[run])
+    whymask.map_images(run, data, out=out, cell=cell, images=images, names=names, settings=settings)
+
+
+def choose(
+    run: Run,
+    data: Data,
+    labels: int,
+    runtime: Annotated[RuntimeSettings, Flat],
+    rule: Rule = "auto",
+    labelled: str | None = None,
+    out: Path = Path("to-label.csv"),
+    cell: str | None = None,
+    seed: int = 0,
+    reader: str | None = None,
+) -> None:
+    """Which images to label next, as a CSV to fill in and a contact sheet.
+
+    Args:
+        labels: How many images to choose.
+        rule: typical ones of clusters (TypiClust), covering ones (ProbCover), spread ones (k-centre greedy), or
+            uncertain and diverse ones (BADGE), which takes a classifier. auto: uncertain of a classifier, else typical.
+        labelled: What is labelled already, a folder or CSV as --labels of other commands takes; it counts as chosen and
+            is left out. "none": nothing is. Default: the labels that DATA has.
+        out: File to write; the contact sheet lies beside it, as .html.
+        cell: Which network of a study, a name under its cells/. Default: the one that embed takes; for --rule uncertain
+            that of predict.
+        seed: Of k-means and of BADGE's draws.
+        reader: MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.
+    """
+    check_count(labels)
+    begin("choose", data, None if labelled == "none" else labelled, reader=reader, out=out, runs=[run])
+    whymask.choose(
+        run,
+        data,
+        labels=labels,
+        rule=rule,
+        labelled=labelled,
+        out=out,
+        cell=cell,
+        seed=seed,
+        runtime=runtime,
+        reader=reader,
+    )
+
+
 def explain(
     runs: Annotated[
         tuple[str, ...],
@@ -434,8 +499,8 @@ def begin(
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     command.__name__: command
-    for command in (study, pretrain, finetune, probe, explain, predict, embed, export, theory, watch, check, clean)
-} | {"data": overview, "list": list_methods}
+    for command in (study, pretrain, finetune, probe, explain, predict, embed, choose, export, theory, watch)
+} | {"check": check, "clean": clean, "data": overview, "list": list_methods, "map": map_images}
 
 
 def run(arguments: Sequence[str]) -> None:

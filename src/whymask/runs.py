@@ -8,6 +8,7 @@ A run folder holds everything that one stage made::
     encoder/           encoder.safetensors + encoder.json
     tracked/           what TensorBoard, Weights & Biases or MLflow keep of it, where it is tracked
     skipped.csv        every image that could not be used, and why
+    boxes.csv          every box that was repaired or left out, and why; of detection, where there are some
     result.json        the stage's numbers; a run with a result is finished and is never run again
     .lock              who writes here now
 
@@ -171,7 +172,7 @@ class RunFolder:
     def withdraw(self) -> None:
         """Of a run that failed before its first checkpoint, leave nothing but what tells why: other settings may then
         take its folder."""
-        own = {"config.json", "skipped.csv", "metrics.jsonl"}
+        own = {"config.json", "skipped.csv", "boxes.csv", "metrics.jsonl"}
         there = self._names()
         if there <= own | TELLING | {TRACKED}:
             shutil.rmtree(self.path / TRACKED, ignore_errors=True)

@@ -1,15 +1,14 @@
 """Where the objects of images are: boxes, as a source has them, and as a network that sees these images learns them."""
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-CROWD, DIFFICULT = 1, 2
-"""Why an object does not count: its box is around a crowd of its kind, or it is too difficult to be asked for (Pascal
-VOC). Neither is learnt, and neither is wrong to find."""
-COLUMNS = ("left", "top", "right", "bottom", "class", "ignored", "area", "scale")
-"""Of an object as it is learnt: corners in pixels that the network sees; its class, -1 where there is no object; 0, or
-why it does not count; its area in pixels of the image itself, and how many of those one pixel seen stands for."""
+from whymask.tasks.coco_matches import COLUMNS as COLUMNS
+from whymask.tasks.coco_matches import CROWD as CROWD
+from whymask.tasks.coco_matches import DIFFICULT as DIFFICULT
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,35 @@ class Boxes:
             self.areas[places],
             np.where(known[:, None], self.sizes[rows], 0),
         )
+
+    def hashes(self) -> np.ndarray:
+        """Of what is known of each image's objects, (N,) "S32"; b"" where none were looked for."""
+        kept = [self.corners.astype("<f8"), self.classes.astype("<i8"), self.ignored, self.areas.astype("<f8")]
+        found = np.full(len(self.there), b"", "S32")
+        for row in np.flatnonzero(self.there).tolist():
+            order = np.lexsort([column[self.of(row)] for column in (self.classes, *self.corners.T)])
+            digest = hashlib.blake2b(digest_size=16)
+            for values in kept:
+                digest.update(values[self.of(row)][order].tobytes())
+            found[row] = digest.hexdigest().encode()
+        return found
+
+    def seen(self, rows: np.ndarray, fitting: Callable[[int, int], tuple[int, int]]) -> np.ndarray:
+        """The objects of images that are brought to the sides `fitting(height, width)`, float32 (n, M, 8) of COLUMNS: M
+        is the most that one of them has, at least 1, and rows beyond an image's objects have the class -1."""
+        most = max(1, int(np.diff(self.starts)[rows].max(initial=0)))
+        made = np.zeros((len(rows), most, len(COLUMNS)), np.float32)
+        made[..., 4] = -1
+        for one, row in zip(made, rows, strict=True):
+            height, width = self.sizes[row].tolist()
+            fitted = fitting(height, width)
+            down, across = fitted[0] / height, fitted[1] / width
+            where = self.of(row)
+            count = where.stop - where.start
+            one[:count, :4] = self.corners[where] * [across, down, across, down]
+            one[:count, 4], one[:count, 5], one[:count, 6] = self.classes[where], self.ignored[where], self.areas[where]
+            one[:, 7] = 1 / (down * across)
+        return made
 
     def counts(self, classes: int) -> np.ndarray:
         """How many objects of each class that count each image shows, int64 (N, k), a row of -1 where none was looked

@@ -78,6 +78,7 @@ class Source:
     reader: str | None = None  # what a user's own reader is called (see `readers`)
     maps: LabelMaps | None = None  # of segmentation, whose labels they are
     boxes: Boxes | None = None  # of detection, likewise
+    mended: tuple[tuple[str, str, str], ...] = ()  # boxes repaired or left out: of which key, as written, what was done
     spent: Callable[[], object] | None = None  # called once its images are in a store: what was fetched for it may go
 
     def __len__(self) -> int:

@@ -76,7 +76,12 @@ def terse(page: str) -> str:
 
 def packed(file: str) -> str:
     """A text file as the `data-gzip` of an <a hidden download>, which the page's script makes a link to the file."""
-    return base64.b64encode(gzip.compress(file.encode("utf-8", "replace"), mtime=0)).decode()
+    return packed_bytes(file.encode("utf-8", "replace"))
+
+
+def packed_bytes(data: bytes) -> str:
+    """The bytes, compressed, as text."""
+    return base64.b64encode(gzip.compress(data, mtime=0)).decode()
 
 
 def packed_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

@@ -59,7 +59,8 @@ class Context:
         """Begin a run in `folder`, or continue the one that is there if it is the same, also of an earlier version;
         within, nobody else writes there.
 
-        A run that stands `alone`, in no study, says itself what its images are: in its provenance and skipped.csv.
+        A run that stands `alone`, in no study, says itself what its images are: in its provenance, and in files that
+        list what cannot be used of them.
         Raises WhymaskError for another run, or a folder that is none, and BusyError where another process writes there,
         unless this is to `wait` for it."""
         given = as_json(record.to_dict())
@@ -72,12 +73,18 @@ class Context:
                 with ExitStack() as stack:
                     self.by_first(lambda: stack.enter_context(tracked(self.tracking, run, given, alone)))
                     if alone and self.fabric.is_global_zero:
-                        write_csv(folder / "skipped.csv", ["image", "reason"], self.prepared.images.skipped)
+                        self.list_unused(folder)
                     yield run
             except WhymaskError:
                 if alone and self.fabric.is_global_zero:
                     run.withdraw()
                 raise
+
+    def list_unused(self, folder: Path) -> None:
+        """Write into `folder` which images could not be used, and which boxes were repaired or left out."""
+        write_csv(folder / "skipped.csv", ["image", "reason"], self.prepared.images.skipped)
+        if self.prepared.mended:
+            write_csv(folder / "boxes.csv", ["image", "box", "what"], self.prepared.mended)
 
     @contextmanager
     def holding(self, run: RunFolder, wait: bool = False) -> Iterator[None]:

@@ -11,7 +11,7 @@ from whymask.data.batches import check_divides
 from whymask.data.prepare import prepare
 from whymask.data.sources import Reader
 from whymask.data.splits import USUAL_SHARE
-from whymask.disk import check_folder, write_csv, write_record
+from whymask.disk import check_folder, write_record
 from whymask.encoders.build import why_default
 from whymask.errors import BusyError
 from whymask.functions import sources
@@ -234,7 +234,7 @@ def _begin(runner: Runner, hours: float | None) -> RunFolder:
     note_growth(folder, config)
     save_samples(out, context.prepared)
     save_near_copies(out, context.prepared)
-    write_csv(out / "skipped.csv", ["image", "reason"], context.prepared.images.skipped)
+    context.list_unused(out)
     return folder
 
 
