@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,7 @@ def _pretrained(
         training, found = watching(training, prepared, per_image, watch)
     if found is not None and fabric.is_global_zero:
         found.note_told(metrics_of(run.path / "metrics.jsonl"))
+        found.show = partial(save_gallery, training.model, prepared, run, job.seed)
     fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
     result = {
         "stage": "pretrain",
