@@ -170,14 +170,14 @@ def test_a_look_is_left_out_while_watching_has_taken_more_than_its_share(
     monkeypatch.setattr(watching.time, "perf_counter", lambda: clock[0])
     found = Watched(new_encoder(ASKED), context.prepared, context.prepared.train, 100, began=0.0)
     monkeypatch.setattr(watching, "FREE_SECONDS", 2.0)
-    found.seconds, found.looks = 0.5, 1
+    found.seconds = found.latest = 0.5
     assert found(10), "two looks as long are free"
-    found.seconds, clock[0] = 1.6, 63.0
-    assert found(20) is None and found.looks == 2 and found.last
+    found.seconds, found.latest, clock[0] = 1.6, 0.8, 63.0
+    assert found(20) is None and found.looks == 1 and found.last
     clock[0] = 65.0
     assert found(30), "5 % of the time have room for this look and the last"
     found.seconds = 100.0
     assert found(40) is None and found(100), "the last is taken"
     found.every = 10
     assert found(40), "it was asked for"
-    assert found.summary().startswith("watched 5 times") and found.summary().endswith("153.8% of the time")
+    assert found.summary().startswith("watched 4 times") and found.summary().endswith("153.8% of the time")
