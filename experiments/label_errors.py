@@ -41,13 +41,13 @@ SIZE, MOST, PASSES, SEEDS = 32, 4_000, 20_000, 3
 FEATURES = ("pretrained", "fine-tuned")
 CONFIDENCE = "confidence"
 RULES = {
-    "both": "linear model and neighbours: `whymask map`",
-    CONFIDENCE: "confidence: the linear model alone",
-    "logistic": "confidence, of logistic regression",
-    "neighbours": f"{ASKED} neighbours alone",
-    "cleanlab": "cleanlab, on logistic regression",
+    CONFIDENCE: "confidence of logistic regression: `whymask map`",
+    "neighbours": f"{ASKED} neighbours",
+    "both": "both",
+    "cleanlab": "cleanlab",
 }
-"""Each ranks labels by the probability that others' labels give them; cleanlab by its normalised margin."""
+"""Each ranks labels by the probability that the labels of others give them, both by the product of the two, cleanlab by
+its normalised margin of the first."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ def run_cell(cell: Cell, out: Path) -> dict[str, Any]:
     measured: dict[str, Any] = {"images": len(rows), "changed": int(wrong.sum())}
     for name, features in features_by(prepared, rows, cell.seed, out / cell.name).items():
         measured[name] = found_by_rules(features, labels, wrong)
-        self_told = planted(features, labels, neighbours_of(features, ASKED))
-        measured[name]["told"] = self_told.found_share
+        measured[name]["told"] = planted(features, labels).found_share
     return measured
 
 
@@ -123,14 +122,12 @@ def found_by_rules(features: np.ndarray, labels: np.ndarray, wrong: np.ndarray) 
     too, "first": precision of a quarter of that, "average": average precision}; rules that are not installed are left
     out. Also "accuracy", of the linear model, in the labels as they are."""
     own = np.arange(len(labels)), labels
-    near = neighbours_of(features, ASKED)
-    linear, logistic = linear_shares(features, labels), logistic_shares(features, labels)
+    linear, near = linear_shares(features, labels), neighbour_shares(labels, neighbours_of(features, ASKED))
     doubts = {
-        "both": doubts_of(features, labels, near),
-        CONFIDENCE: -linear[own],
-        "logistic": -logistic[own],
-        "neighbours": -neighbour_shares(labels, near)[own],
-        **by_cleanlab(labels, logistic),
+        CONFIDENCE: doubts_of(features, labels),
+        "neighbours": -near[own],
+        "both": -linear[own] * near[own],
+        **by_cleanlab(labels, linear),
     }
     found: dict[str, Any] = {rule: scores_of(doubt, wrong) for rule, doubt in doubts.items()}
     return found | {"accuracy": float((linear.argmax(axis=1) == labels).mean())}
@@ -145,18 +142,6 @@ def scores_of(doubt: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
         "first": float(wrong[order[: max(1, count // 4)]].mean()),
         "average": float(average_precision_score(wrong, doubt)),
     }
-
-
-def logistic_shares(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """As `linear_shares`, by logistic regression on standardised features."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import KFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
-    folds = KFold(5, shuffle=True, random_state=0)
-    return cross_val_predict(model, features, labels, cv=folds, method="predict_proba")
 
 
 def by_cleanlab(labels: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
@@ -193,7 +178,7 @@ def main(
 
 
 def table_of(measured: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
-    """Of each set of images, features and rule the means over seeds, and the difference of `both` to it, by seed."""
+    """Of each set of images, features and rule the means over seeds, and the difference of confidence to it, by seed."""
     rows = [
         row for data, name, rule in product(SOURCES, FEATURES, RULES) if (row := row_of(measured, data, name, rule))
     ]
@@ -207,22 +192,22 @@ def row_of(measured: dict[Cell, dict[str, Any]], data: str, name: str, rule: str
     row: dict[str, Any] = {"data": data, "features": name, "rule": rule, "seeds": len(found)}
     row |= {key: found[0][key] for key in ("images", "changed")}
     row |= {key: float(np.mean([each[name][rule][key] for each in found])) for key in ("precision", "first", "average")}
-    row["told"] = float(np.mean([each[name]["told"] for each in found])) if rule == "both" else None
-    if rule != "both":
-        gain = mean_interval([each[name]["both"]["average"] - each[name][rule]["average"] for each in found])
-        row["both_minus"] = {"difference": gain.mean, "low": gain.low, "high": gain.high}
+    row["told"] = float(np.mean([each[name]["told"] for each in found])) if rule == CONFIDENCE else None
+    if rule != CONFIDENCE:
+        gain = mean_interval([each[name][CONFIDENCE]["average"] - each[name][rule]["average"] for each in found])
+        row["confidence_minus"] = {"difference": gain.mean, "low": gain.low, "high": gain.high}
     return row
 
 
 def markdown(table: dict[str, Any]) -> str:
     lines = [
         "| images | features | rule | precision and recall | of the first quarter | average precision | "
-        "map's minus this (95 % over seeds) |",
+        "confidence minus this (95 % over seeds) |",
         "| --- | --- | --- | ---: | ---: | ---: | --- |",
     ]
     for row in table["rows"]:
         levels = " | ".join(f"{row[key]:.3f}" for key in ("precision", "first", "average"))
-        gain = row.get("both_minus")
+        gain = row.get("confidence_minus")
         told = "" if gain is None else f"{gain['difference']:+.3f}"
         told += "" if gain is None or gain["low"] is None else f" ({gain['low']:.3f} to {gain['high']:.3f})"
         lines.append(f"| {row['data']} | {row['features']} | {RULES[row['rule']]} | {levels} | {told} |")

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         "atlas.run": ["map_images"],
         "atlas.settings": ["MapSettings"],
+        "choosing.run": ["choose"],
         "data.settings": ["DataSettings"],
         "encoders.files": ["load_encoder"],
         "encoders.settings": ["EncoderSettings"],
@@ -53,6 +54,7 @@ __getattr__, __dir__, __all__ = attach(
 if TYPE_CHECKING:
     from whymask.atlas.run import map_images as map_images
     from whymask.atlas.settings import MapSettings as MapSettings
+    from whymask.choosing.run import choose as choose
     from whymask.data.settings import DataSettings as DataSettings
     from whymask.encoders.files import load_encoder as load_encoder
     from whymask.encoders.settings import EncoderSettings as EncoderSettings

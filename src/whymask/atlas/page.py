@@ -36,7 +36,7 @@ def page_of(atlas: "Atlas", asked: MapSettings, names: bool) -> bytes:
     return render(
         "atlas.html.j2",
         _TEMPLATES,
-        "atlas.js",
+        further=_TEMPLATES / "atlas.js",
         name=clean(atlas.prepared.name) if names else HIDDEN,
         network=clean(str(atlas.folder)) if names else HIDDEN,
         count=len(atlas.rows),

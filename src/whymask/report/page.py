@@ -44,11 +44,10 @@ def _environment(folder: Path) -> Environment:
 
 
 @cache
-def _script(own: Path | None) -> tuple[Markup, str]:
-    """The page's script, with its `own` behind it, and the hash by which the content security policy admits it and
-    nothing else."""
+def _script(further: Path | None = None) -> tuple[Markup, str]:
+    """The page's script, and the hash by which the content security policy admits it and nothing else."""
     source = files("whymask.report").joinpath("templates/page.js").read_text(encoding="utf-8")
-    source += "" if own is None else own.read_text(encoding="utf-8")
+    source += "" if further is None else further.read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
     return Markup(source), f"sha256-{digest}"
 
@@ -58,13 +57,13 @@ def render_part(template: str, folder: Path, **context: Any) -> str:
     return _environment(folder).get_template(template).render(**context)
 
 
-def render(template: str, folder: Path, script_file: str | None = None, **context: Any) -> bytes:
+def render(template: str, folder: Path, *, further: Path | None = None, **context: Any) -> bytes:
     """The page as UTF-8 bytes. Every string in `context` is escaped, unless it is a `Markup`.
 
     The template, in `folder`, extends ``base.html.j2`` (blocks ``title``, ``style``, ``content``); the filters are the
-    functions of `whymask.report.text`. `script_file`, there too, is run behind the script of all pages.
+    functions of `whymask.report.text`. `further` is a script of its own, behind that of all pages.
     """
-    script, script_hash = _script(None if script_file is None else folder / script_file)
+    script, script_hash = _script(further)
     page = _environment(folder).get_template(template).render(script=script, script_hash=script_hash, **context)
     return in_cards(terse(page)).encode("utf-8", "replace")
 
