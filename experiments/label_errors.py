@@ -178,7 +178,7 @@ def main(
 
 
 def table_of(measured: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
-    """Of each set of images, features and rule the means over seeds, and the difference of confidence to it, by seed."""
+    """Of each set of images, features and rule the means over seeds, and by how much confidence exceeds it, by seed."""
     rows = [
         row for data, name, rule in product(SOURCES, FEATURES, RULES) if (row := row_of(measured, data, name, rule))
     ]
