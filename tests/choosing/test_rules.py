@@ -86,7 +86,7 @@ def test_typical_is_typiclusts_formula(features: np.ndarray, monkeypatch: pytest
     whole = all_distances(features)
     expected = []
     for blob in (1, 2):
-        rows = np.flatnonzero(BLOBS == blob)
+        rows = np.flatnonzero(blob == BLOBS)
         near = np.sort(whole[np.ix_(rows, rows)], axis=1)[:, 1 : NEIGHBOURS + 1].mean(axis=1)
         expected.append(rows[(1 / near).argmax()])
     assert found[:2] == expected
