@@ -35,8 +35,9 @@ from whymask.explanations.networks import Member
 from whymask.explanations.regions import regions
 from whymask.progress import say
 from whymask.randomness import numpy_generator
-from whymask.stages.classify import ClassifierJob, load_classifier, train_classifier
+from whymask.stages.classify import ClassifierJob, train_classifier
 from whymask.stages.context import Context
+from whymask.stages.network import load_classifier
 from whymask.stages.recipes import resolve_finetuning
 from whymask.stages.settings import SCRATCH, FinetuneTrainingSettings
 from whymask.training.device import make_fabric

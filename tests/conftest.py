@@ -20,7 +20,7 @@ from filelock import FileLock
 from PIL import Image
 
 import tiny
-from tiny import CLASSES, GLYPHS, drawn_with_maps, runtime, small_explanation, tiny_settings
+from tiny import CLASSES, GLYPHS, drawn_with_boxes, drawn_with_maps, runtime, small_explanation, tiny_settings
 from whymask import (
     EncoderSettings,
     Explanation,
@@ -139,6 +139,19 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory, own_store: Any) -> Path:
         finetune(drawn_with_maps(out / "data"), out=out / "run", settings=settings)
 
     return made_once(tmp_path_factory, "segmenter", make)
+
+
+@pytest.fixture(scope="session")
+def detector(tmp_path_factory: pytest.TempPathFactory, own_store: Any) -> Path:
+    """A folder with data/, drawn pictures with boxes around what is drawn, and run/, a network that was trained on them
+    a little. Tests read it; one that writes copies it."""
+
+    def make(out: Path) -> None:
+        training = FinetuneTrainingSettings(epochs=16, batch_size=8, learning_rate=1e-2)
+        settings = FinetuneSettings(encoder=EncoderSettings("cnn", width=8), training=training, runtime=runtime())
+        finetune(drawn_with_boxes(out / "data"), out=out / "run", settings=settings)
+
+    return made_once(tmp_path_factory, "detector", make)
 
 
 @pytest.fixture(scope="session")

@@ -118,7 +118,7 @@ def test_of_label_maps_it_tells_shares_of_pixels_and_shows_them_on_the_images(tm
     assert shares == pytest.approx({"sky": 700 / 960, "road": 240 / 960, "car": 20 / 960}, abs=1e-6)
     page = out.read_text()
     assert [cell.rpartition(">")[2] for cell in table_of(page, "Classes")[0]] == ["sky", "3", "72.9 %"]
-    assert page.count("data:image/webp") == 4 and page.count("■") == 3 and "with label maps" in words_of(page)
+    assert page.count("data:image/webp") == 4 and page.count("■") == 3 and "with their labels" in words_of(page)
     assert faults_of(browser, out) == []
 
 

@@ -7,6 +7,8 @@ from whymask.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "atlas.run": ["map_images"],
+        "atlas.settings": ["MapSettings"],
         "choosing.run": ["choose"],
         "data.settings": ["DataSettings"],
         "encoders.files": ["load_encoder"],
@@ -31,7 +33,7 @@ __getattr__, __dir__, __all__ = attach(
         "overviews.run": ["overview"],
         "stages.alone": ["finetune", "pretrain", "probe"],
         "stages.apply": ["embed", "predict"],
-        "stages.classify": ["load_network"],
+        "stages.network": ["load_network"],
         "stages.settings": [
             "FinetuneSettings",
             "FinetuneTrainingSettings",
@@ -49,6 +51,8 @@ __getattr__, __dir__, __all__ = attach(
 )
 
 if TYPE_CHECKING:
+    from whymask.atlas.run import map_images as map_images
+    from whymask.atlas.settings import MapSettings as MapSettings
     from whymask.choosing.run import choose as choose
     from whymask.data.settings import DataSettings as DataSettings
     from whymask.encoders.files import load_encoder as load_encoder
@@ -74,7 +78,7 @@ if TYPE_CHECKING:
     from whymask.stages.alone import probe as probe
     from whymask.stages.apply import embed as embed
     from whymask.stages.apply import predict as predict
-    from whymask.stages.classify import load_network as load_network
+    from whymask.stages.network import load_network as load_network
     from whymask.stages.settings import FinetuneSettings as FinetuneSettings
     from whymask.stages.settings import FinetuneTrainingSettings as FinetuneTrainingSettings
     from whymask.stages.settings import PretrainSettings as PretrainSettings

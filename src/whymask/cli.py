@@ -16,6 +16,7 @@ import tyro
 from rich.console import Console
 
 import whymask
+from whymask.atlas.settings import MapSettings
 from whymask.choosing.settings import Rule, check_count
 from whymask.data.settings import DataSettings, check_reader, check_there, default_store
 from whymask.encoders.settings import is_name, network_and_file
@@ -35,10 +36,12 @@ from whymask.stages.settings import (
     FinetuneSettings,
     PretrainSettings,
     ProbeSettings,
+    TrackerName,
     check_confidence,
     check_origin,
     check_overlap,
     check_teacher,
+    check_track,
 )
 from whymask.studies.cluster import check_cluster
 from whymask.studies.settings import StudySettings, parse_share
@@ -63,6 +66,13 @@ Images = Annotated[
     Positional,
     tyro.conf.arg(metavar="DATA", help="What DATA is elsewhere, image files, or patterns such as 'photos/*.jpg'."),
 ]
+Trackers = Annotated[
+    tuple[TrackerName, ...],
+    tyro.conf.arg(
+        help="Tell TensorBoard, Weights & Biases (wandb) or MLflow of settings, scalars, reconstructions and a study's "
+        "page, each as it is set up on this machine. Default: nobody."
+    ),
+]
 Run = Annotated[str, Positional, tyro.conf.arg(metavar="RUN", help="Folder of a finished run, a study or its cell.")]
 
 
@@ -77,6 +87,7 @@ def study(
     final: YesNoAuto = None,
     images: bool = True,
     names: bool = True,
+    track: Trackers = (),
 ) -> None:
     """Pretrain, fine-tune, train from scratch, and say how much pretraining helped.
 
@@ -91,6 +102,7 @@ def study(
         images: Show images on the page; --no-images for data that must not leave.
         names: Show file and class names on the page; --no-names for data that must not leave.
     """
+    check_track(track)
     if cells is not None:
         parse_share(cells)
     check_cluster(settings, cells)
@@ -109,6 +121,7 @@ def study(
         final=final,
         images=images,
         names=names,
+        track=track,
     )
 
 
@@ -118,6 +131,7 @@ def pretrain(
     out: Path = Path("runs/pretrain"),
     keep_checkpoints: bool = False,
     keep_teacher: bool = False,
+    track: Trackers = (),
 ) -> None:
     """Pretrain an encoder on unlabelled images.
 
@@ -126,13 +140,21 @@ def pretrain(
         keep_checkpoints: Keep the last two when it is finished; each is three times the weights.
         keep_teacher: Keep the teacher of data2vec, data2vec2 and ijepa too, as an encoder in the folder's teacher/.
     """
+    check_track(track)
     if keep_teacher:
         check_teacher(settings.method, out)
     begin("pretrain", data, settings.data.labels, out=out, origin=settings.origin)
-    whymask.pretrain(data, out=out, settings=settings, keep_checkpoints=keep_checkpoints, keep_teacher=keep_teacher)
+    whymask.pretrain(
+        data, out=out, settings=settings, keep_checkpoints=keep_checkpoints, keep_teacher=keep_teacher, track=track
+    )
 
 
-def finetune(data: Data, settings: Annotated[FinetuneSettings, Flat], out: Path = Path("runs/finetune")) -> None:
+def finetune(
+    data: Data,
+    settings: Annotated[FinetuneSettings, Flat],
+    out: Path = Path("runs/finetune"),
+    track: Trackers = (),
+) -> None:
     """Train a classifier on labelled images, from a pretrained encoder or from scratch, and test it.
 
     Args:
@@ -140,8 +162,9 @@ def finetune(data: Data, settings: Annotated[FinetuneSettings, Flat], out: Path 
     """
     origin = None if settings.origin == SCRATCH else settings.origin
     like = () if settings.like is None else (settings.like,)
+    check_track(track)
     begin("finetune", data, settings.data.labels, out=out, origin=origin, runs=like)
-    whymask.finetune(data, out=out, settings=settings)
+    whymask.finetune(data, out=out, settings=settings, track=track)
 
 
 def probe(data: Data, settings: Annotated[ProbeSettings, Flat], out: Path = Path("runs/probe")) -> None:
@@ -213,6 +236,27 @@ def embed(
     """
     begin("embed", data, reader=reader, out=out, runs=[run])
     whymask.embed(run, data, out=out, cell=cell, runtime=runtime, reader=reader)
+
+
+def map_images(
+    run: Run,
+    data: Data,
+    settings: Annotated[MapSettings, Flat],
+    out: Path = Path("map.html"),
+    cell: str | None = None,
+    images: bool = True,
+    names: bool = True,
+) -> None:
+    """Show every image as a point on an offline page, beside near copies, outliers and labels that are likely wrong.
+
+    Args:
+        out: Page to write.
+        cell: Which network of a study, a name under its cells/. Default: that of embed.
+        images: Show thumbnails; --no-images for data that must not leave.
+        names: Show file and class names; --no-names for data that must not leave.
+    """
+    begin("map", data, settings.data.labels, reader=settings.data.reader, out=out, runs=[run])
+    whymask.map_images(run, data, out=out, cell=cell, images=images, names=names, settings=settings)
 
 
 def choose(
@@ -310,6 +354,21 @@ def export(
     """
     begin("export", out=out, runs=[run])
     whymask.export(run, to, out=out, cell=cell, names=names, encoder_alone=encoder_alone)
+
+
+def watch(run: Annotated[Path, Positional, tyro.conf.arg(metavar="RUN")], port: int = 0) -> None:
+    """Show a run or a study while it computes: a page on this machine that renews itself from the folder.
+
+    Args:
+        run: Folder of a run, a study or its cell, which may be still to come. Nothing is written there.
+        port: Where the page is served. Default: any that is free.
+    """
+    from whymask.watch.serve import watching
+
+    with watching(run, port) as watcher:
+        say(f"watch of {run}, on this machine alone, reading only; Ctrl-C ends the watching, and no run")
+        print(watcher.address, flush=True)
+        watcher.serve_forever()
 
 
 def check(
@@ -428,8 +487,8 @@ def begin(
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     command.__name__: command
-    for command in (study, pretrain, finetune, probe, explain, predict, embed, choose, export, theory, check, clean)
-} | {"data": overview, "list": list_methods}
+    for command in (study, pretrain, finetune, probe, explain, predict, embed, choose, export, theory, watch)
+} | {"check": check, "clean": clean, "data": overview, "list": list_methods, "map": map_images}
 
 
 def run(arguments: Sequence[str]) -> None:

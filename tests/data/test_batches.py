@@ -359,7 +359,7 @@ def test_a_batch_of_label_maps_moves_with_its_images():
         batch_size=8,
         seed=0,
         augment=Augment(),
-        with_maps=True,
+        targets="maps",
     )
     for step in range(4):
         batch = made(step)

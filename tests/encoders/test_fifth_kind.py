@@ -23,7 +23,8 @@ from whymask.masks import to_pixels
 from whymask.methods import METHODS, encoder_for
 from whymask.methods.files import load_method, save_method
 from whymask.randomness import torch_generator
-from whymask.stages.classify import Classifier, set_drop_path
+from whymask.stages.classify import set_drop_path
+from whymask.stages.network import Classifier
 
 SIZE = (32, 32)
 METHODS_OF_TOKENS = ("data2vec", "simmim", "maskfeat")

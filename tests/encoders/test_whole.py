@@ -18,7 +18,7 @@ from whymask.errors import WhymaskError
 from whymask.explanations.evidence import evidence, means_of
 from whymask.explanations.networks import Member
 from whymask.methods import METHODS, encoder_for
-from whymask.stages.classify import Classifier
+from whymask.stages.network import Classifier
 
 NAMES = ("test_coatnet", "test_vit_relpos", "test_mambaout", "test_nfnet", "small_beit")
 """Maps with channels first and last, and tokens; and weights that public checkpoints have (BEiT, data2vec)."""

@@ -42,7 +42,7 @@ from whymask.explanations.measures.adversarial import (
 from whymask.explanations.networks import Member
 from whymask.explanations.numbers import Key, Number, Scores, summarise
 from whymask.randomness import torch_generator
-from whymask.stages.classify import Classifier
+from whymask.stages.network import Classifier
 
 SHAPE = torch.Size((6, 3, 8, 8))
 VIEW = Preprocessing((32, 32), (32, 32), 1, mean=(0.5,), std=(0.25,))

@@ -20,7 +20,7 @@ from whymask.explanations.measures.interactions import masked_values
 from whymask.explanations.networks import Member
 from whymask.explanations.regions import regions
 from whymask.randomness import torch_generator
-from whymask.stages.classify import Classifier
+from whymask.stages.network import Classifier
 
 CELLS = (4, 4)
 VIEW = Preprocessing((32, 32), (32, 32), 1, mean=(0.5,), std=(0.25,))

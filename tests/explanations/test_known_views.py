@@ -33,7 +33,7 @@ from whymask.explanations.measures.known_views import (
     numbers_of_truth,
 )
 from whymask.explanations.networks import Member
-from whymask.stages.classify import Classifier
+from whymask.stages.network import Classifier
 from whymask.stages.settings import FinetuneTrainingSettings
 
 SIDE, CLASSES = 16, 6

@@ -23,8 +23,8 @@ from whymask.explanations.evidence import evidence
 from whymask.explanations.networks import open_runs, two_arms
 from whymask.explanations.readout import ABSENT, fit_readout
 from whymask.explanations.settings import NAMES
-from whymask.stages.classify import load_classifier
 from whymask.stages.context import Context
+from whymask.stages.network import load_classifier
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 from whymask.studies import why
 from whymask.tasks import Classification, Multilabel, Regression

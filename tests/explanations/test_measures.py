@@ -31,7 +31,7 @@ from whymask.explanations.numbers import Key, Number
 from whymask.explanations.settings import NAMES
 from whymask.intervals import SHARE, clopper_pearson, kept_within
 from whymask.randomness import torch_generator
-from whymask.stages.classify import Classifier
+from whymask.stages.network import Classifier
 
 CELLS = (8, 8)
 VIEW = Preprocessing((32, 32), (32, 32), 1, mean=(0.5,), std=(0.25,))

@@ -23,7 +23,7 @@ from whymask.explanations.numbers import Key
 from whymask.explanations.readout import fit_readout
 from whymask.explanations.regions import regions
 from whymask.randomness import torch_generator
-from whymask.stages.classify import Classifier
+from whymask.stages.network import Classifier
 
 # interactions ----------------------------------------------------------------------------------------------------
 

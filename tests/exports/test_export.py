@@ -34,7 +34,7 @@ from whymask.exports.to_timm import crop_share, data_config
 from whymask.methods.files import load_method
 from whymask.randomness import torch_generator
 from whymask.stages.alone import FinetuneSettings, PretrainSettings
-from whymask.stages.classify import load_classifier
+from whymask.stages.network import load_classifier
 from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
 
 RUNTIME = runtime()

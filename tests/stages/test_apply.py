@@ -21,7 +21,7 @@ from whymask import FinetuneSettings, WhymaskError
 from whymask.data.settings import DataSettings
 from whymask.disk import read_json
 from whymask.encoders import EncoderSettings
-from whymask.stages.classify import load_classifier
+from whymask.stages.network import load_classifier
 from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.stages.speaking import network_of
 

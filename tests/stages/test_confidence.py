@@ -13,8 +13,8 @@ from tiny import bars, runtime
 from whymask import FinetuneSettings, WhymaskError
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
-from whymask.stages.classify import load_classifier
 from whymask.stages.confidence import ENOUGH, Confidence, confidence_of, measured, temperature_of
+from whymask.stages.network import load_classifier
 from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.tasks import Classification, Regression
 

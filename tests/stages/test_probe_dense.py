@@ -44,7 +44,7 @@ def test_neighbours_are_scikit_learns_and_their_answers_are_brought_to_pixels(
     found = probe_predictions(encoder, prepared, rows, 5)
 
     def positions(of: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
-        batch = next(in_order(prepared.images, of, 1000, with_maps=True))
+        batch = next(in_order(prepared.images, of, 1000, targets="maps"))
         with torch.inference_mode():
             return encoder.rows(encoder(batch.images)).flatten(0, 1).numpy(), batch.labels
 

@@ -26,15 +26,9 @@ from whymask.encoders import EncoderSettings, resolve
 from whymask.errors import WhymaskError
 from whymask.randomness import derive
 from whymask.stages import classify, probe
-from whymask.stages.classify import (
-    ClassifierJob,
-    classifier_training,
-    load_classifier,
-    loss_of,
-    set_drop_path,
-    train_classifier,
-)
+from whymask.stages.classify import ClassifierJob, classifier_training, loss_of, set_drop_path, train_classifier
 from whymask.stages.context import Context
+from whymask.stages.network import load_classifier
 from whymask.stages.recipes import LONG, MANY, RECIPES, resolve_finetuning
 from whymask.stages.settings import FinetuneSettings, FinetuneTrainingSettings
 from whymask.studies.cells import Runner

@@ -19,7 +19,7 @@ from whymask import FinetuneSettings, load_network
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.sources import open_source
 from whymask.report.label_maps import palette
-from whymask.stages.segmented import names_of
+from whymask.stages.beside import names_of
 from whymask.stages.windows import classes_at, label_maps_of, windows_of
 
 RUNTIME = runtime()
@@ -210,9 +210,9 @@ def test_the_command_says_where_maps_would_not_belong(
     run, images = segmenter / "run", segmenter / "data" / "images" / "test"
     for arguments, message in (
         ([run, images, "--out", images / "found"], "among the images that are read"),
-        ([run, images, "--out", tmp_path / "found.png"], "a folder for label maps, or a .csv"),
+        ([run, images, "--out", tmp_path / "found.png"], "a folder for what is written, or a .csv"),
         ([run, images, "--out", tmp_path / "found", "--window-overlap", "1"], "from 0 to below 1"),
-        ([classifier, images, "--overlays"], "makes no label maps; leave it out"),
+        ([classifier, images, "--overlays"], "says nothing of places; leave it out"),
     ):
         assert whymask("predict", *arguments) == 2
         assert message in " ".join(capsys.readouterr().err.split())

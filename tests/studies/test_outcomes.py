@@ -25,7 +25,7 @@ def test_who_knows_the_labels_is_never_wrong(task: Task) -> None:
     labels = labels_of(task, 200, 0)
     perfect = answers_of(task, task.perfect(labels).astype(np.float32))
     assert wrongness(task, perfect, labels) == pytest.approx(np.zeros(200), abs=1e-6)
-    expected = "IoU 1.00" if task.is_dense else in_words(task, labels[0].tolist())
+    expected = f"{task.image_metric.title} 1.00" if task.image_metric else in_words(task, labels[0].tolist())
     assert in_words(task, most_say([perfect] * 3)[0].tolist()) == expected
 
 

@@ -1,4 +1,4 @@
-"""A study of several classes an image, of numbers and of pixels: from arrays to a verdict and a page."""
+"""A study of several classes an image, of numbers, of pixels and of objects: from arrays to a verdict and a page."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ from whymask.studies.search import search
 from whymask.tasks import TASKS
 from whymask.training.device import make_fabric
 
-NEW = ["multilabel", "regression", "segmentation"]
+NEW = ["multilabel", "regression", "segmentation", "detection"]
 
 
 @pytest.fixture(scope="module", params=NEW)
@@ -141,8 +141,7 @@ def test_maps_on_the_page_are_of_the_first_seed_that_both_arms_finished(
     settings = tiny_settings(seeds=2, budgets=("10",), worth_budgets=(), scratch_long="none")
     table = study(bars("segmentation"), out=tmp_path, settings=settings, explain=False)
     assert (
-        table["outcomes"]["first_seed"] == 1
-        and "the maps are those of seed 1" in (tmp_path / "report.html").read_text()
+        table["outcomes"]["first_seed"] == 1 and "what is drawn is of seed 1" in (tmp_path / "report.html").read_text()
     )
     shown = np.load(tmp_path / "outcomes.npz")
     assert shown["hardest/arm"].shape == shown["hardest/true"].shape == shown["hardest"].shape[:3]

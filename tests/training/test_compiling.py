@@ -15,7 +15,7 @@ from tiny import GLYPHS
 from whymask import finetune, pretrain
 from whymask.disk import read_json
 from whymask.errors import WhymaskError
-from whymask.stages.classify import Classifier
+from whymask.stages.network import Classifier
 from whymask.training import compiling
 from whymask.training.compiling import planned
 

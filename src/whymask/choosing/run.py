@@ -29,7 +29,7 @@ from whymask.report.page import render
 from whymask.report.pictures import data_uri
 from whymask.report.text import clean
 from whymask.stages.apply import apply
-from whymask.stages.classify import load_classifier
+from whymask.stages.network import load_classifier
 from whymask.stages.speaking import encoder_of, network_of, reader_left_out
 from whymask.tasks import Classification, task_from
 from whymask.training.device import make_fabric

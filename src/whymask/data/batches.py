@@ -21,6 +21,7 @@ from whymask.data.crops import (
     crop_bytes,
     draw_crops,
     nearest_crops,
+    objects_in_crops,
     resized_crops,
     resized_in_turn,
 )
@@ -31,6 +32,7 @@ from whymask.data.strong import Strong
 from whymask.errors import WhymaskError
 from whymask.masks import Mask
 from whymask.randomness import numpy_generator, torch_generator
+from whymask.tasks.base import Targets
 
 Order = Callable[[int], np.ndarray]
 """Epoch -> the rows of its images, in their order."""
@@ -50,12 +52,14 @@ class Images(Protocol):
     @property
     def preprocessing(self) -> Preprocessing: ...
     def maps_of(self, rows: np.ndarray) -> np.ndarray: ...  # uint8 (n, H, W), where there are label maps
+    def objects_of(self, rows: np.ndarray) -> np.ndarray: ...  # float32 (n, M, 8), where there are boxes
 
 
 @dataclass
 class Batch:
-    """Images float32 (B, C, h, w), normalised; labels, int64 or float32, such as (B,) or (B, L), or label maps int64
-    (B, h, w); the rows of the image set they came from; and the masks that were drawn with them."""
+    """Images float32 (B, C, h, w), normalised; labels, int64 or float32, such as (B,) or (B, L), label maps int64
+    (B, h, w), or objects float32 (B, M, 8) (`boxes.COLUMNS`); the rows of the image set they came from; and the masks
+    that were drawn with them."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -84,7 +88,8 @@ class Batches:
         strong: what is done beyond that.
         order: epoch -> its rows, as many as `rows`, of which some may come more than once; by default a permutation.
         draw: the masks of a step, where it has any.
-        with_maps: whether labels are the images' label maps, cropped as these are; all `rows` then have one.
+        targets: what labels are: those of whole images, or the images' label maps or boxes, cropped as these are, which
+            all `rows` then have.
         rank, world: this process and their number; `world` must divide the batch.
         parts: in how many parts a batch comes, one after another, each divided among the ranks; with `world` it must
             divide the batch. `share` is the images of a part that a rank has.
@@ -101,7 +106,7 @@ class Batches:
         strong: Strong | None = None,
         order: Order | None = None,
         draw: Draw | None = None,
-        with_maps: bool = False,
+        targets: Targets = "labels",
         device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -110,7 +115,7 @@ class Batches:
         if len(rows) == 0:
             raise WhymaskError("no images to train on; expected at least one; check the labels and the splits")
         self.images, self.rows, self.seed, self.augment = images, np.asarray(rows), seed, augment
-        self.strong, self.order, self.draw, self.with_maps = strong, order or self._permuted, draw, with_maps
+        self.strong, self.order, self.draw, self.targets = strong, order or self._permuted, draw, targets
         self.device, self.rank, self.world = torch.device(device), rank, world
         self._epoch: tuple[int, np.ndarray] = (-1, self.rows)  # the order last used: a cache, not a state
         self._ahead: Ahead[tuple[Batch, Any]] | None = None
@@ -186,7 +191,7 @@ class Batches:
         if strong is not None:
             strong.erase(pixels, self.seed, step, first, moves)
         masks = () if self.draw is None else self.draw(step, self.batch_size, mine)
-        labels = _maps(self.images, rows, crops, moves) if self.with_maps else _labels(self.images, rows, moves)
+        labels = LABELS[self.targets](self.images, rows, crops, moves)
         return Batch(pixels, labels, rows, tuple(mask.moved(moves) for mask in masks))
 
     def rows_of(self, step: int) -> np.ndarray:
@@ -226,18 +231,17 @@ def check_divides(batch: int, world: int, parts: int = 1) -> None:
 
 
 def in_order(
-    images: Images, rows: np.ndarray, batch_size: int, device: str | torch.device = "cpu", with_maps: bool = False
+    images: Images, rows: np.ndarray, batch_size: int, device: str | torch.device = "cpu", targets: Targets = "labels"
 ) -> Iterator[Batch]:
     """All `rows` as they come, the last batch perhaps smaller; centre crops."""
     rows, moves = np.asarray(rows), Moves(torch.device(device))
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
         pixels = _pixels(moves.rows(images.images, part), None, images.preprocessing, moves)
-        labels = _maps(images, part, None, moves) if with_maps else _labels(images, part, moves)
-        yield Batch(pixels, labels, part)
+        yield Batch(pixels, LABELS[targets](images, part, None, moves), part)
 
 
-def _labels(images: Images, rows: np.ndarray, moves: Moves) -> torch.Tensor:
+def _labels(images: Images, rows: np.ndarray, crops: Crops | None, moves: Moves) -> torch.Tensor:
     kind = np.float32 if images.labels.dtype.kind == "f" else np.int64
     return moves(torch.from_numpy(np.asarray(images.labels[rows], kind)))
 
@@ -248,6 +252,15 @@ def _maps(images: Images, rows: np.ndarray, crops: Crops | None, moves: Moves) -
     size = images.preprocessing.size
     seen = images.preprocessing.centre_crop(stored) if crops is None else nearest_crops(stored, crops, size)
     return moves(seen.contiguous()).long()
+
+
+def _objects(images: Images, rows: np.ndarray, crops: Crops | None, moves: Moves) -> torch.Tensor:
+    """The objects of these images float32 (B, M, 8), in the same boxes."""
+    stored = torch.from_numpy(images.objects_of(rows))
+    return moves(stored if crops is None else objects_in_crops(stored, crops, images.preprocessing.size))
+
+
+LABELS = {"labels": _labels, "maps": _maps, "boxes": _objects}
 
 
 def _pixels(raw: torch.Tensor, crops: Crops | None, preprocessing: Preprocessing, moves: Moves) -> torch.Tensor:

@@ -114,6 +114,27 @@ def nearest_crops(maps: torch.Tensor, crops: Crops, size: tuple[int, int]) -> to
     return maps[torch.arange(len(maps))[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
+def objects_in_crops(objects: torch.Tensor, crops: Crops, size: tuple[int, int]) -> torch.Tensor:
+    """Objects (B, M, 8), whose columns are `boxes.COLUMNS`, as the same boxes brought to `size` (h, w) show them: what
+    lies beyond is cut off, and an object whose centre does (arXiv 1512.02325) or of which less than a pixel is left, is
+    none."""
+    start = torch.stack([crops.left, crops.top], dim=1)[:, None]
+    sides = torch.stack([crops.width, crops.height], dim=1)[:, None]
+    scale = torch.tensor([size[1], size[0]]) / sides
+    first, last = objects[..., :2], objects[..., 2:4]
+    centre = (first + last) / 2 - start
+    inside = ((centre >= 0) & (centre < sides)).all(dim=-1)
+    first, last = (((corner - start) * scale).clamp(min=0) for corner in (first, last))
+    first, last = (corner.minimum(torch.tensor(size[::-1]).float()) for corner in (first, last))
+    flip = crops.flip[:, None]
+    left = torch.where(flip, size[1] - last[..., 0], first[..., 0])
+    right = torch.where(flip, size[1] - first[..., 0], last[..., 0])
+    seen = objects.clone()
+    seen[..., :4] = torch.stack([left, first[..., 1], right, last[..., 1]], dim=-1)
+    seen[..., 4] = objects[..., 4].where(inside & (last - first >= 1).all(dim=-1), -1)
+    return seen
+
+
 def _nearest(start: torch.Tensor, length: torch.Tensor, out: int) -> torch.Tensor:
     """int64 (B, out): which of the pixels `start` ... `start + length` - 1 each of `out` lies in."""
     return start[:, None] + ((2 * torch.arange(out) + 1) * length[:, None]).div(2 * out, rounding_mode="floor")

@@ -17,7 +17,8 @@ from whymask.errors import WhymaskError
 
 LARGEST_NATIVE_SIDE = 96  # images of one size up to here are used as they are; others are brought to at most this
 CROP_SHARE = 0.875  # side of the evaluation crop over side of the stored image, as timm's crop_pct
-WHOLE_STEP = 16  # pixels that divide the sides of images with label maps: so a CNN can halve them four times
+WHOLE_STEP = 16  # pixels that divide the sides of images that are seen whole: so a CNN can halve them four times
+LARGEST_FOUND_SIDE = 192  # the shorter side of images with boxes is at most this: small objects must stay visible
 SAMPLE = 200  # images that `derive` looks at
 MOST_SEEN = 0.9  # share of an image from which on it is not said that the rest is cut off
 USUAL = DataSettings()
@@ -36,7 +37,8 @@ def derive(
     size of all images, they are stored 1 / 0.875 larger and the network sees the centre.
 
     Images with label maps are seen whole: as they are where they share one size with no side above 96, else in the
-    median shape, the shorter side about 96 at most; of images of another shape the middle.
+    median shape, the shorter side about 96 at most; of images of another shape the middle. So are images with boxes,
+    the shorter side about 192 at most; those of another shape are padded.
     """
     seen = looks(source, asked.alpha, asked.frames) if seen is None else seen
     sides = {(look.height, look.width) for look in seen}
@@ -47,12 +49,13 @@ def derive(
             "pixels was expected; give a smaller patch"
         )
     native = next(iter(sides)) if len(sides) == 1 else None
-    if source.maps is None:
+    if source.maps is None and source.boxes is None:
         chosen = _chosen_size(asked.size, native, shorter, multiple_of)
         store = chosen if chosen == native else (round(chosen[0] / CROP_SHARE), round(chosen[1] / CROP_SHARE))
     else:
-        fits = native is not None and max(native) <= LARGEST_NATIVE_SIDE and not any(n % multiple_of for n in native)
-        whole = native if fits else _whole_size(seen, multiple_of)
+        most = LARGEST_NATIVE_SIDE if source.boxes is None else LARGEST_FOUND_SIDE
+        fits = native is not None and max(native) <= most and not any(n % multiple_of for n in native)
+        whole = native if fits else _whole_size(seen, multiple_of, most)
         chosen = store = _chosen_size(asked.size or whole, native, shorter, multiple_of)
     low, high = _value_range(seen)
     channels = asked.channels or _usual_channels(seen, asked.frames)
@@ -66,11 +69,14 @@ def derive(
         frames=asked.frames,
         tile=asked.tile,
         overlap=asked.overlap,
+        pads=source.boxes is not None,
     )
 
 
 def cut_off(seen: list["_Look"], preprocessing: Preprocessing) -> list[str]:
     """What to say where less than MOST_SEEN of an image of another shape lies in the square that is kept."""
+    if preprocessing.pads:
+        return []
     height, width = preprocessing.store
     ratios = [look.height * width / (look.width * height) for look in seen]
     shares = [min(ratio, 1 / ratio) for ratio in ratios]
@@ -162,12 +168,12 @@ def _usual_channels(seen: list[_Look], frames: Frames) -> int:
     return 3 if set(counts) == {1, 3} and frames != "channels" else counts.most_common(1)[0][0]
 
 
-def _whole_size(seen: list["_Look"], multiple_of: int) -> tuple[int, int]:
-    """Of the median shape, the shorter side about LARGEST_NATIVE_SIDE where it is longer; both sides multiples of
-    `multiple_of`, or of WHOLE_STEP where that says nothing."""
+def _whole_size(seen: list["_Look"], multiple_of: int, most: int) -> tuple[int, int]:
+    """Of the median shape, the shorter side about `most` where it is longer; both sides multiples of `multiple_of`, or
+    of WHOLE_STEP where that says nothing."""
     step = multiple_of if multiple_of > 1 else WHOLE_STEP
     ratio = median(look.width / look.height for look in seen)
-    shorter = min(LARGEST_NATIVE_SIDE, int(median(min(look.height, look.width) for look in seen)))
+    shorter = min(most, int(median(min(look.height, look.width) for look in seen)))
     height, width = (shorter, shorter * ratio) if ratio >= 1 else (shorter / ratio, shorter)
     return max(1, round(height / step)) * step, max(1, round(width / step)) * step
 

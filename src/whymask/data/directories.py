@@ -8,6 +8,7 @@ from pathlib import Path
 
 from whymask.data import formats
 from whymask.data.artefacts import refuse_artefacts
+from whymask.data.box_folders import are_of_classes, from_marks, marks_beside
 from whymask.data.braces import ARCHIVES, refuse_holes
 from whymask.data.coco import coco_files, from_coco, without_others
 from whymask.data.files import from_csv, from_folder, maps_named_in
@@ -23,11 +24,14 @@ from whymask.data.shards import from_tar
 from whymask.data.source import Reader, Source
 from whymask.data.tables import from_disk, from_parquet
 from whymask.errors import WhymaskError
+from whymask.tasks.detection import Detection
 from whymask.tasks.segmentation import Segmentation
 
 TABLES = (".csv", ".tsv")
 ANSWERS = "predictions.csv"
 """What `predict` writes, unless told otherwise: answers are no labels."""
+DENSE = (Segmentation.name, Detection.name)
+BOXES_NAMED = "--task detection learns them"
 MANY_TABLES = 3
 """Tables beside images up to which it is said of each why it gives no labels."""
 
@@ -69,10 +73,27 @@ def _of_images(
     name: str, root: Path, files: list[str], images: list[str], reader: Reader | None, labels: LabelSettings | None
 ) -> tuple[Source, list[str]]:
     """The source, and the files that are read for it."""
-    if labels is None or labels.task in ("auto", Segmentation.name):
-        pairs = paired(name, images, is_asked=labels is not None)
-        if pairs is not None:
-            return from_pairs(name, root, pairs, files, reader, labels)
+    task = "auto" if labels is None else labels.task
+    if task not in ("auto", *DENSE):
+        return _of_whole_images(name, root, files, images, reader, labels)
+    pairs = paired(name, images, is_asked=labels is not None and task != Detection.name)
+    shown = images if pairs is None else [*pairs.maps]
+    marks = None if task == Segmentation.name else marks_beside(root, files, shown)
+    if marks is not None and (task == Detection.name or (pairs is None and not are_of_classes(shown))):
+        return from_marks(name, root, marks, files, reader, labels)
+    if pairs is not None and task != Detection.name:
+        source, used = from_pairs(name, root, pairs, files, reader, labels)
+    else:
+        source, used = _of_whole_images(name, root, files, shown, reader, labels)
+    if marks is None or labels is None:
+        return source, used
+    return replace(source, notes=(*source.notes, f"boxes, such as {marks.first}, are not read: {BOXES_NAMED}")), used
+
+
+def _of_whole_images(
+    name: str, root: Path, files: list[str], images: list[str], reader: Reader | None, labels: LabelSettings | None
+) -> tuple[Source, list[str]]:
+    """Of images without pictures or files of labels for each."""
     tables = _tables_of(images, files)
     named = maps_named_in(root, tables) if labels is None or labels.task in ("auto", Segmentation.name) else set()
     images = [image for image in images if image not in named] or images
@@ -80,7 +101,7 @@ def _of_images(
     images = without_others(images) if regions else images
     if labels is None:
         return from_folder(name, root, images, reader, labels), [*images, *named]
-    of_folders = None if labels.task == Segmentation.name else labels  # whose names are then no classes
+    of_folders = None if labels.task in DENSE else labels  # whose names are then no classes
     source, notes = from_folder(name, root, images, reader, of_folders), list[str]()
     if regions and labels.task in ("auto", Segmentation.name) and not source.labelled.any():
         table, notes = _regions_of(name, source, root, regions, reader, labels)

@@ -83,13 +83,15 @@ def _labelled_by(source: Source, table: Source) -> Source:
 
     labels = table.task.unlabelled(len(source))
     labels[known] = table.labels[at[known]]
-    if table.maps is not None:  # which say of some images why these are left out
+    if table.maps is not None or table.boxes is not None:  # which say of some images why these are left out
         read = source.read
         source = replace(
             source,
             read=lambda row: table.read(int(at[row])) if known[row] else read(row),
             stamp=digest_of([source.stamp, table.stamp]),
-            maps=table.maps.taken(at),
+            maps=table.maps and table.maps.taken(at),
+            boxes=table.boxes and table.boxes.taken(at),
+            mended=table.mended,
         )
     return replace(
         source,

@@ -1,28 +1,25 @@
 """Label maps of images: which of their values are classes, and what cannot be used of them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from whymask.data.class_names import ClassTable
 from whymask.data.decoding import reason_of
+from whymask.data.looking import looked
 from whymask.data.map_values import TOLD, VALUES, UnknownColours, colours_text, is_coloured, values_of
 from whymask.data.pixels import size_of
 from whymask.data.settings import LabelSettings
 from whymask.data.source import LabelMaps, RawImage, Source
 from whymask.data.stamps import digest_of
 from whymask.errors import WhymaskError
-from whymask.progress import Decoding
 from whymask.tasks.label_map_counts import IGNORED
 from whymask.tasks.segmentation import Segmentation
 
 MUCH = 0.05
 """Share of pixels that are of no class from which on it is said."""
-BLOCK = 256
-"""Maps that are looked at before the next ones are asked for."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def with_maps(source: Source, given: GivenMaps, classes: ClassTable | None, aske
     Raises WhymaskError where more than half of the maps cannot be used, or none shows a class.
     """
     ignored = _ignored(asked.ignored, classes)
-    looks = dict(_looked(source, given, classes, ignored))
+    looks = dict(looked(given.there, lambda row: _look(source, given, row, classes, ignored), "label maps"))
     counts = np.zeros(VALUES, np.int64)
     for look in looks.values():
         counts[look.values] += look.counts
@@ -128,17 +125,6 @@ def _ignored(asked: int | str, classes: ClassTable | None) -> int:
             "was expected; give the value of pixels that are of no class"
         )
     return names.index(asked)
-
-
-def _looked(source: Source, given: GivenMaps, classes: ClassTable | None, ignored: int) -> Iterator[tuple[int, _Look]]:
-    """The rows that have a map and what is seen of it, looked at by threads, some at a time."""
-    rows, progress = np.flatnonzero(given.there), Decoding("looking at label maps", "label maps")
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(rows), BLOCK):
-            block: list[int] = rows[start : start + BLOCK].tolist()
-            looks = pool.map(lambda row: _look(source, given, row, classes, ignored), block)
-            yield from ((row, look) for row, look in zip(block, looks, strict=True) if look is not None)
-            progress(start + len(block), len(rows))
 
 
 def _look(source: Source, given: GivenMaps, row: int, classes: ClassTable | None, ignored: int) -> _Look | None:

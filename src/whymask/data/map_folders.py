@@ -18,6 +18,7 @@ from whymask.data.settings import LabelSettings
 from whymask.data.source import RawImage, Reader, Source, split_column
 from whymask.data.stamps import stamp_files
 from whymask.errors import WhymaskError
+from whymask.tasks.detection import Detection
 from whymask.tasks.segmentation import Segmentation
 
 
@@ -56,10 +57,11 @@ def from_pairs(
 
 
 def with_images(labels: str, asked: LabelSettings) -> str:
-    """The folder that holds label maps and their images, where the maps' own was given for segmentation; else `labels`
-    as given."""
+    """The folder that holds label maps or annotations and their images, where that of the maps or annotations alone was
+    given for segmentation or detection; else `labels` as given."""
     folder = Path(labels).expanduser()
-    if asked.task != Segmentation.name or not MAPS.search(folder.name.lower()) or not folder.is_dir():
+    is_of_labels = asked.task in (Segmentation.name, Detection.name) and MAPS.search(folder.name.lower())
+    if not is_of_labels or not folder.is_dir():
         return labels
     beside = (entry for entry in folder.absolute().parent.iterdir() if IMAGES.search(entry.name.lower()))
     return str(folder.parent) if any(entry.is_dir() for entry in beside) else labels

@@ -51,9 +51,10 @@ def in_parts(source: Source, how: DataSettings | Preprocessing) -> Source:
     asks for neither. Every file is opened once; one that cannot be read stays one image, which is then skipped."""
     if how.frames != "all" and how.tile is None:
         return source
-    if source.maps is not None:
+    if source.maps is not None or source.boxes is not None:
         raise WhymaskError(
-            f"{source.name}: {'--tile' if how.tile else '--frames all'} cuts files into images, and label maps are of "
+            f"{source.name}: {'--tile' if how.tile else '--frames all'} cuts files into images, and "
+            f"{'label maps' if source.boxes is None else 'boxes'} are of "
             "whole files; leave it out, or cut both beforehand"
         )
     with ThreadPoolExecutor() as pool:

@@ -45,7 +45,8 @@ class Prepared:
 
     pool: what pretraining sees (everything but test images and their equals); train: labelled, not test; test_share: of
     the labelled images, that was drawn to test on; None where the data name their test images; notes: on how the source
-    was read, and `reader` by whose; near: near copies of test images, in `pool` and `train` only if `near_kept`.
+    was read, and `reader` by whose; mended: its boxes that were repaired or left out; near: near copies of test images,
+    in `pool` and `train` only if `near_kept`.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Prepared:
     near: NearCopies = NONE
     near_kept: bool = False
     reader: str | None = None
+    mended: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def task(self) -> Task:
@@ -101,11 +103,11 @@ class Prepared:
         """Raise WhymaskError unless there are training labels from which something can be learnt, and test images."""
         if len(self.train) == 0:
             why = "".join(f" ({note})" for note in self.notes)
-            where = (
-                "label maps into masks/ beside images/"
-                if self.task.is_dense
-                else "each class in a subfolder of its own"
-            )
+            where = {
+                "labels": "each class in a subfolder of its own",
+                "maps": "label maps into masks/ beside images/",
+                "boxes": "boxes into annotations/ beside images/, as Pascal VOC's XML",
+            }[self.task.targets]
             raise WhymaskError(
                 f"{self.name} has no labelled images{why}, and this needs some. Put {where}, or give labelled images "
                 "with --labels FOLDER|CSV."
@@ -224,6 +226,8 @@ def prepare(
     images = open_images(source, prep, store, progress=progress, form=form)
     if images.skipped:
         say(f"{len(images.skipped):,} images cannot be used and are left out; skipped.csv lists them")
+    if source.mended:
+        say(f"{len(source.mended):,} boxes are repaired or left out; boxes.csv lists them")
     return split(source, images, config, like, say)
 
 
@@ -261,9 +265,9 @@ def split(
     rows = np.flatnonzero(test)
     if groups is not None and share is not None:
         _refuse_untested(images, groups, train, rows, config)
-    leaks, notes, reader = int(leaking.sum()), source.notes, source.reader
+    leaks, notes, reader, mended = int(leaking.sum()), source.notes, source.reader, source.mended
     return Prepared(
-        source.name, images, groups, pool, train, rows, leaks, share, config, notes, near, near_kept, reader
+        source.name, images, groups, pool, train, rows, leaks, share, config, notes, near, near_kept, reader, mended
     )
 
 

@@ -11,7 +11,8 @@ The rules, in order:
    as many bits as 16-bit data use (12 bits: 4,095), and of other numbers the smallest and largest of its sample. For
    data of 8 bits, images of 16 count by 0..65535.
 4. size: the shorter side is resized (antialiased; bicubic, or as given weights were trained) and the middle cut out,
-   to the pixel as torchvision's Resize and CenterCrop do it. An image that has the size already is not resampled.
+   to the pixel as torchvision's Resize and CenterCrop do it; or, where objects are to be found, the longer side, and
+   grey is put at the right or below (`pads`). An image that has the size already is not resampled.
 """
 
 from collections.abc import Mapping
@@ -30,6 +31,8 @@ from whymask.errors import WhymaskError
 
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "nearest")
+GREY = 128
+"""Of 255, what is put beside an image that is seen whole."""
 TOP = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
 
 
@@ -53,6 +56,7 @@ class Preprocessing:
     tile: int | None = None  # side, pixels, of what each file is cut into
     overlap: int = 0  # of neighbouring tiles, pixels
     interpolation: str = "bicubic"  # by which raw images are resized: one of INTERPOLATIONS
+    pads: bool = False  # whether an image is seen whole, padded, and not its middle; `store` and `size` are then equal
 
     @property
     def dtype(self) -> np.dtype:
@@ -95,17 +99,33 @@ class Preprocessing:
         The middle is placed so that its centre crop of `size` is the one that torchvision's and timm's Resize and
         CenterCrop make of the whole image in one step.
         """
+        if self.pads:
+            return self._padded(image)
         image, store, size = self._covering(image), self.store, self.size
         top = _middle(image.height, size[0]) - _middle(store[0], size[0])
         left = _middle(image.width, size[1]) - _middle(store[1], size[1])
         return image.crop((left, top, left + store[1], top + store[0]))
 
+    def _padded(self, image: Image.Image) -> Image.Image:
+        """`image` resized (antialiased) until it just lies in `store`, with grey beside or below it."""
+        sides = self.fitting(image.height, image.width)
+        canvas = Image.new(image.mode, self.store[::-1], (round(GREY / 255 * TOP[self.dtype]),) * len(image.getbands()))
+        canvas.paste(self._resized(image, sides))
+        return canvas
+
+    def fitting(self, height: int, width: int) -> tuple[int, int]:
+        """The sides to which an image is resized that is to lie whole in `store`."""
+        ratio = max(height / self.store[0], width / self.store[1])
+        return max(1, round(height / ratio)), max(1, round(width / ratio))
+
     def _covering(self, image: Image.Image) -> Image.Image:
         """`image` resized (antialiased) until it just covers `store`, of sides as `covering` has them."""
-        height, width = self.covering(image.height, image.width)
-        if (height, width) == (image.height, image.width):
+        return self._resized(image, self.covering(image.height, image.width))
+
+    def _resized(self, image: Image.Image, sides: tuple[int, int]) -> Image.Image:
+        if sides == (image.height, image.width):
             return image
-        return image.resize((width, height), Image.Resampling[self.interpolation.upper()])
+        return image.resize(sides[::-1], Image.Resampling[self.interpolation.upper()])
 
     def covering(self, height: int, width: int) -> tuple[int, int]:
         """The sides to which an image is resized before it is cropped, rounded as torchvision and timm do it."""

@@ -74,13 +74,14 @@ def _sides_of(text: str) -> Sides:
 class LabelSettings:
     """What labels are, and where a table has them."""
 
-    task: Literal["auto", "classification", "multilabel", "regression", "segmentation"] = field(
+    task: Literal["auto", "classification", "multilabel", "regression", "segmentation", "detection"] = field(
         default="auto", metadata=LATER
     )
-    """What is to be learnt: one class an image, several, numbers, or of each pixel a class. auto: classification, but
-    multilabel where labels are lists, 0 and 1 in several columns, or texts such as cat|dog, regression where a column
-    is called target, and segmentation where labels are pictures or maps: in folders images and masks, a column mask,
-    arrays as large as the images, or a COCO JSON."""
+    """What is to be learnt: one class an image, several, numbers, of each pixel a class, or where objects are, of each
+    a box and a class. auto: classification, but multilabel where labels are lists, 0 and 1 in several columns, or texts
+    such as cat|dog, regression where a column is called target, and segmentation where labels are pictures or maps: in
+    folders images and masks, a column mask, arrays as large as the images, or a COCO JSON; detection where they are
+    boxes: Pascal VOC's XML."""
     label_columns: tuple[str, ...] | None = field(default=None, metadata=LATER)
     """Columns of a CSV or parquet file, or names of arrays, that hold the labels; several are several classes (0 or 1)
     or several numbers. Default: label, else target."""

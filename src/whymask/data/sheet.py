@@ -11,16 +11,16 @@ from whymask.tasks import Task
 
 SAMPLES, SAMPLE_SIDE = 60, 64
 DENSE_SAMPLES, DENSE_SIDE = 24, 160
-"""Where label maps are to be seen."""
+"""Where label maps or boxes are to be seen."""
 
 
 def sample_groups(images: Sequence[np.ndarray] | np.ndarray, labels: np.ndarray, task: Task) -> list[dict[str, Any]]:
     """Images (H, W, C), uint8, by class: [{"name", "images": [data URI, ...]}], at most `SAMPLES` in all; unlabelled
-    ones last. Those with label maps are fewer, larger, and evenly spaced, as neighbours are often of one video.
+    ones last. Those of a dense task are fewer, larger, and evenly spaced, as neighbours are often of one video.
 
     Images of several classes stand under all their names, those with numbers in quarters of the first target's order.
     """
-    captions = _captions(labels, task)
+    captions = captions_of(labels, task)
     order = {caption: place for place, caption in sorted(set(captions))[:SAMPLES]}
     most, side = (DENSE_SAMPLES, DENSE_SIDE) if task.is_dense else (SAMPLES, SAMPLE_SIDE)
     share = max(1, most // len(order))
@@ -40,11 +40,11 @@ def legend(task: Task) -> list[tuple[str, str]]:
     return [(name, f"#{r:02x}{g:02x}{b:02x}") for name, (r, g, b) in zip(task.names, colours, strict=True)]
 
 
-def _captions(labels: np.ndarray, task: Task) -> list[tuple[int, str]]:
+def captions_of(labels: np.ndarray, task: Task) -> list[tuple[int, str]]:
     """Of each image the place of its group, and the group's name."""
     last = 2**31
     if task.is_dense:
-        return [(0, "with label maps") if there else (last, "unlabelled") for there in task.labelled(labels)]
+        return [(0, "labelled") if there else (last, "unlabelled") for there in task.labelled(labels)]
     if labels.ndim == 1:
         names = dict(enumerate(task.names))
         return [(c, names.get(c, f"class {c}")) if c >= 0 else (last, "unlabelled") for c in labels.tolist()]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from whymask.data.boxes import Boxes
 from whymask.tasks import Classification, Task
 
 RawImage = Image.Image | np.ndarray
@@ -75,7 +76,9 @@ class Source:
     wholes: np.ndarray | None = None  # str (N,): the key of the file that each image is a part of (see `parts`)
     notes: tuple[str, ...] = ()  # how it was read where that was not plain, for the person who gave it
     reader: str | None = None  # what a user's own reader is called (see `readers`)
-    maps: LabelMaps | None = None  # of a dense task, whose labels they are
+    maps: LabelMaps | None = None  # of segmentation, whose labels they are
+    boxes: Boxes | None = None  # of detection, likewise
+    mended: tuple[tuple[str, str, str], ...] = ()  # boxes repaired or left out: of which key, as written, what was done
     spent: Callable[[], object] | None = None  # called once its images are in a store: what was fetched for it may go
 
     def __len__(self) -> int:

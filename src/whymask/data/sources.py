@@ -73,6 +73,8 @@ def open_source(
     - with a label map for each image, of which class each pixel is: folders images and masks side by side with files of
       the same names, also as Pascal VOC has them, a column mask of paths in a CSV or of pictures in parquet, arrays of
       whole numbers (N, H, W) as labels, or a COCO JSON, as a file or beside the images in a folder
+    - with the objects of each image marked by boxes: files of Pascal VOC's XML beside the images, or in a folder beside
+      theirs
     - "glyphs" or "glyphs:unlabelled=2000,seed=1": built-in images whose features are known
     - "composites:A=photos,B=fashion.npz,train=500": pictures of paired classes, one above the other, each from a source
       of its own
@@ -159,12 +161,13 @@ def merge(pool: Source, labelled: Source) -> Source:
     if not labelled.labelled.any():
         raise WhymaskError(
             f"{labelled.name}: no labels in it; a folder with one subfolder a class, a folder of images/ and "
-            "masks/, or a CSV of path and label, was expected; sort the labelled images so"
+            "masks/ or annotations/, or a CSV of path and label, was expected; sort the labelled images so"
         )
     if labelled.splits is None and pool.splits is not None:
         labelled = _with_splits(labelled, pool)
     known = {*labelled.keys} | ({*labelled.maps.files} if labelled.maps is not None else set())
     rows = [row for row, key in enumerate(pool.keys) if key not in known]
+    of_labelled = np.r_[np.full(len(rows), -1), np.arange(len(labelled))]
 
     def read(index: int) -> RawImage:
         return pool.read(rows[index]) if index < len(rows) else labelled.read(index - len(rows))
@@ -189,7 +192,9 @@ def merge(pool: Source, labelled: Source) -> Source:
         },
         notes=(*pool.notes, *labelled.notes),
         reader=labelled.reader,
-        maps=labelled.maps and labelled.maps.taken(np.r_[np.full(len(rows), -1), np.arange(len(labelled))]),
+        maps=labelled.maps and labelled.maps.taken(of_labelled),
+        boxes=labelled.boxes and labelled.boxes.taken(of_labelled),
+        mended=labelled.mended,
         spent=lambda: [source.spent() for source in (pool, labelled) if source.spent is not None],
     )
 

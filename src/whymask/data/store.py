@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from whymask.data.boxes import Boxes
 from whymask.data.building import HASHES, VERSION, Progress, build, mark_checked, partial_of, was_checked
 from whymask.data.forms import FORMS, QUALITY, Form, encode, memory
 from whymask.data.map_values import VALUES
@@ -51,6 +52,7 @@ class ImageSet:
     is_exact: bool = True  # whether the images are to the bit what was decoded
     maps: np.ndarray | None = None  # memory-mapped (M, H, W, 1) uint8, the label maps of a dense task, as stored
     map_rows: np.ndarray | None = None  # int64 (N,): which of these is each image's, -1 for none
+    boxes: Boxes | None = None  # of the objects in the images, where they are to be found
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -70,6 +72,12 @@ class ImageSet:
         if self.maps is None or self.map_rows is None:
             raise ValueError(f"{self.path} holds images without label maps")
         return self.maps[self.map_rows[rows]][..., 0]
+
+    def objects_of(self, rows: np.ndarray) -> np.ndarray:
+        """The objects of images, float32 (n, M, 8), whose columns are `boxes.COLUMNS`, in pixels as stored."""
+        if self.boxes is None:
+            raise ValueError(f"{self.path} holds images without boxes")
+        return self.boxes.seen(rows, self.preprocessing.fitting)
 
 
 def store_size(source: Source, preprocessing: Preprocessing) -> int:
@@ -123,6 +131,7 @@ def store_path(source: Source, preprocessing: Preprocessing, cache: Path, form: 
     prep = preprocessing
     geometry: tuple[Any, ...] = (prep.store, prep.size, prep.channels, prep.low, prep.high, prep.alpha, prep.frames)
     geometry += () if prep.interpolation == "bicubic" else (prep.interpolation,)
+    geometry += ("padded",) if prep.pads else ()
     geometry += () if form is DECODED else (form.name, QUALITY)
     name = hashlib.blake2b(repr((VERSION, source.stamp, len(source), geometry)).encode(), digest_size=8).hexdigest()
     return Path(cache) / name
@@ -145,9 +154,12 @@ def open_images(
     images, hashes, index = _opened(folder, form)
     kept = np.ones(len(source), dtype=bool)
     kept[[row for row, _ in index["skipped"]]] = False
-    labels, maps, map_rows, map_hashes = source.labels[kept], None, None, None
+    labels, maps, map_rows, beside = source.labels[kept], None, None, None
+    boxes = None if source.boxes is None else source.boxes.taken(np.flatnonzero(kept))
+    if boxes is not None:
+        beside = boxes.hashes()
     if source.maps is not None:
-        maps, map_rows, map_hashes = _open_maps(source, source.maps, kept, preprocessing, cache)
+        maps, map_rows, beside = _open_maps(source, source.maps, kept, preprocessing, cache)
         labels = _counted(maps, map_rows, source.task, preprocessing)
     if is_new and source.spent is not None:
         source.spent()
@@ -162,13 +174,14 @@ def open_images(
         wholes=None if source.wholes is None else source.wholes[kept],
         hashes=hashes,
         skipped=[(source.keys[row], reason) for row, reason in index["skipped"]],
-        fingerprint=_fingerprint(hashes, source.labels[kept], map_hashes, source.classes),
+        fingerprint=_fingerprint(hashes, source.labels[kept], beside, source.classes),
         preprocessing=preprocessing,
         path=folder,
         nbytes=_bytes_of(folder),
         is_exact=form.is_exact(preprocessing),
         maps=maps,
         map_rows=map_rows,
+        boxes=boxes,
     )
 
 
@@ -222,15 +235,16 @@ def _opened(folder: Path, form: Form) -> tuple[Any, np.ndarray, dict[str, Any]]:
 
 
 def _fingerprint(
-    hashes: np.ndarray, labels: np.ndarray, map_hashes: np.ndarray | None = None, classes: tuple[str, ...] = ()
+    hashes: np.ndarray, labels: np.ndarray, beside: np.ndarray | None = None, classes: tuple[str, ...] = ()
 ) -> str:
-    """Of images and labels; of label maps also which pixel is of which class, and what the classes are called."""
-    maps = [] if map_hashes is None else [map_hashes]
-    order = np.lexsort((*maps, *np.atleast_2d(labels.T), hashes))
+    """Of images and labels; of label maps or boxes, whose hashes lie `beside`, also where which class is, and what the
+    classes are called."""
+    hashed = [] if beside is None else [beside]
+    order = np.lexsort((*hashed, *np.atleast_2d(labels.T), hashes))
     digest = hashlib.blake2b(hashes[order].tobytes(), digest_size=16)
     digest.update(labels[order].astype("<f8" if labels.dtype.kind == "f" else "<i8").tobytes())
-    for hashed in maps:
-        digest.update(hashed[order].tobytes() + repr(classes).encode())
+    for values in hashed:
+        digest.update(values[order].tobytes() + repr(classes).encode())
     return digest.hexdigest()
 
 

@@ -1,5 +1,5 @@
-"""Pascal VOC's layout: JPEGImages and SegmentationClass, whose names in ImageSets/Segmentation are the splits, and the
-21 classes where maps have VOC's palette."""
+"""Pascal VOC's layout: JPEGImages beside SegmentationClass or Annotations, whose names in ImageSets/Segmentation or
+ImageSets/Main are the splits, and the 21 classes where maps have VOC's palette."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -14,7 +14,10 @@ NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
-SETS = ("ImageSets", "Segmentation")
+MAPS, BOXES = "Segmentation", "Main"
+"""The folders of lists of images with label maps and with boxes."""
+BOTH = "trainval"
+"""The list of images to train on where there are none of train and val."""
 FOLDER = "SegmentationClass"
 
 
@@ -47,17 +50,19 @@ def voc_classes(path: Path) -> ClassTable | None:
     )
 
 
-def lists_in(files: Sequence[str]) -> list[str]:
-    """Those of `files` that list the images of a split, such as ImageSets/Segmentation/train.txt."""
+def lists_in(files: Sequence[str], kind: str = MAPS) -> list[str]:
+    """Those of `files` that list the images of a split, such as ImageSets/Segmentation/train.txt; not those that list
+    which show a class, such as ImageSets/Main/dog_train.txt."""
     paths = [(file, PurePosixPath(Path(file).as_posix())) for file in files if file.endswith(".txt")]
-    return [file for file, path in paths if path.parts[-3:-1] == SETS and path.stem in SPLIT_OF]
+    found = [(file, path.stem) for file, path in paths if path.parts[-3:-1] == ("ImageSets", kind)]
+    return [file for file, stem in found if stem in SPLIT_OF or (stem == BOTH and kind == BOXES)]
 
 
 def splits_of(root: Path, lists: Sequence[str], images: Sequence[str]) -> list[str]:
     """The split of each image, "" where no list names it."""
     found: dict[str, str] = {}
-    for file in lists:
+    for file in sorted(lists, key=lambda file: PurePosixPath(Path(file).as_posix()).stem != BOTH):
         path = PurePosixPath(Path(file).as_posix())
         for name in (root / file).read_text(encoding="utf-8", errors="replace").split():
-            found[str(path.parents[2] / "JPEGImages" / name)] = SPLIT_OF[path.stem]
+            found[str(path.parents[2] / "JPEGImages" / name)] = SPLIT_OF.get(path.stem, "train")
     return [found.get(str(PurePosixPath(Path(image).as_posix()).with_suffix("")), "") for image in images]

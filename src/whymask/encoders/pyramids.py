@@ -64,32 +64,38 @@ class Linear(nn.Module):
         return self.classes(self.norm(maps[-1]))
 
 
-class FPN(nn.Module):
-    """A pyramid of maps of one width, a convolution on each, their sum at the finest one's size, and of that a class
-    for each position: (B, k, h', w'). The semantic branch of arXiv 1901.02446, with one convolution a level.
+class Pyramid(nn.Module):
+    """Maps of one width, the finest first, of `strides` pixels: of a network whose maps have several strides
+    torchvision's pyramid of them (arXiv 1612.03144), else `SimplePyramid`."""
 
-    Of a network whose maps have several strides the pyramid is torchvision's (arXiv 1612.03144), else `SimplePyramid`.
-    """
+    def __init__(self, levels: Sequence[tuple[int, int]], width: int):
+        super().__init__()
+        self.simple = SimplePyramid(*levels[0], width) if len(levels) == 1 else None
+        self.pyramid = None if self.simple else FeaturePyramidNetwork([channels for channels, _ in levels], width)
+        self.strides = self.simple.strides if self.simple else [stride for _, stride in levels]
+
+    def pyramid_of(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        if self.pyramid is not None:
+            return list(self.pyramid({str(number): x for number, x in enumerate(maps)}).values())
+        assert self.simple is not None
+        return self.simple(maps[0])
+
+
+class FPN(Pyramid):
+    """A pyramid, a convolution on each of its maps, their sum at the finest one's size, and of that a class for each
+    position: (B, k, h', w'). The semantic branch of arXiv 1901.02446, with one convolution a level."""
 
     def __init__(self, levels: Sequence[tuple[int, int]], outputs: int):
-        super().__init__()
-        channels = [of_level for of_level, _ in levels]
-        width = min(WIDEST, max(channels))
-        self.simple = SimplePyramid(*levels[0], width) if len(levels) == 1 else None
-        self.pyramid = None if self.simple else FeaturePyramidNetwork(channels, width)
-        count = len(levels) if self.simple is None else len(self.simple.levels)
+        width = min(WIDEST, max(channels for channels, _ in levels))
+        super().__init__(levels, width)
         self.branches = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), group_norm(width), nn.ReLU())
-            for _ in range(count)
+            for _ in self.strides
         )
         self.classes = nn.Conv2d(width, outputs, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        if self.pyramid is not None:
-            levels = list(self.pyramid({str(number): x for number, x in enumerate(maps)}).values())
-        else:
-            assert self.simple is not None
-            levels = self.simple(maps[0])
+        levels = self.pyramid_of(maps)
         size = levels[0].shape[-2:]
         branches = [branch(x) for branch, x in zip(self.branches, levels, strict=True)]
         return self.classes(sum(F.interpolate(x, size=size, mode="bilinear") for x in branches))
@@ -108,8 +114,10 @@ class SimplePyramid(nn.Module):
 
         finest = [nn.Sequential(up(channels, channels), group_norm(channels), nn.GELU(), up(channels, width))]
         finer = [up(channels, width)]
-        same, coarser = nn.Conv2d(channels, width, 1), nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(channels, width, 1))
+        same = nn.Conv2d(channels, width, 1)
+        coarser = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Conv2d(channels, width, 1))
         ways = [*finest * (stride >= 16), *finer * (stride >= 8), same, coarser]
+        self.strides = [*[stride // 4] * (stride >= 16), *[stride // 2] * (stride >= 8), stride, 2 * stride]
         self.levels = nn.ModuleList(
             nn.Sequential(way, group_norm(width), nn.Conv2d(width, width, 3, padding=1, bias=False), group_norm(width))
             for way in ways

@@ -22,8 +22,9 @@ from whymask.explanations.networks import Member, Role, Run
 from whymask.explanations.readout import fit_readout
 from whymask.masks import to_pixels, uniform
 from whymask.randomness import numpy_generator, torch_generator
-from whymask.stages.classify import Classifier, ClassifierJob, load_classifier, train_classifier
+from whymask.stages.classify import ClassifierJob, train_classifier
 from whymask.stages.context import Context
+from whymask.stages.network import Classifier, load_classifier
 from whymask.stages.recipes import FinetuneTrainingConfig
 from whymask.training.loop import LossOf
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from whymask.explanations.fill import hide
 from whymask.explanations.networks import Member
-from whymask.stages.classify import Classifier
+from whymask.stages.network import Classifier
 
 Means = Literal["grad-cam", "occlusion"]
 FEWEST = 4

@@ -18,7 +18,7 @@ from whymask.encoders.weight_files import file_in
 from whymask.errors import WhymaskError
 from whymask.explanations.networks import Run
 from whymask.progress import say
-from whymask.stages.classify import Classifier
+from whymask.stages.network import Classifier
 from whymask.stages.record import GIVEN, RunRecord
 from whymask.stages.speaking import is_study
 from whymask.stages.start import Start

@@ -19,7 +19,7 @@ from whymask.encoders import Encoder, load_encoder
 from whymask.encoders.checkpoints import is_run
 from whymask.errors import WhymaskError
 from whymask.explanations.batching import BATCH, fitting
-from whymask.stages.classify import Classifier, load_classifier
+from whymask.stages.network import Classifier, load_classifier
 from whymask.stages.record import UNKNOWN, RunRecord, origin_of, read_record
 from whymask.stages.settings import A_RUN, SCRATCH, AugmentName
 from whymask.stages.speaking import STUDY, checked, leading_of, named

@@ -24,7 +24,7 @@ from whymask.disk import check_writable, write_bytes
 from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
 from whymask.progress import Decoding, say
-from whymask.report.label_maps import overlaid, palette
+from whymask.report.marks import marked
 from whymask.report.page import render
 from whymask.report.text import clean
 from whymask.tasks import Classification, Regression
@@ -77,12 +77,14 @@ def overview(
     Nothing else is written, but for what is fetched from addresses or unpacked. Up to `looked` images, evenly spaced,
     are opened (0: all). Settings may be given by their names, such as ``tile=512``. Returns what the page tells:
 
-    {"name", "images", "looked", "notes", "labels", "classes": [{"name", splits ...}], "maps", "splits", "suffixes",
-    "sizes", "kinds", "values", "size", "channels", "equal": [[key, ...], ...], "torn": [[key, class, key, class], ...],
-    "near": [[key, key, likeness], ...], "skipped": [[key, reason], ...]}
+    {"name", "images", "looked", "notes", "labels", "classes": [{"name", splits ...}], "maps", "objects", "splits",
+    "suffixes", "sizes", "kinds", "values", "size", "channels", "equal": [[key, ...], ...],
+    "torn": [[key, class, key, class], ...], "near": [[key, key, likeness], ...],
+    "skipped": [[key, reason], ...], "mended": [[key, box, what], ...]}
 
-    maps: how many images have label maps, of whose pixels each class has the share "pixels", or None; equal: of one
-    picture; torn: of them, the first two of each group that have two labels; near: pairs of near copies.
+    maps: how many images have label maps, of whose pixels each class has the share "pixels", or None; objects: how many
+    the images with boxes show, "objects" of each class, or None; equal: of one picture; torn: of them, the first two of
+    each group that have two labels; near: pairs of near copies; mended: boxes repaired or left out.
 
     Raises WhymaskError where `data` cannot be used, and for another `looked` than 0 or more.
     """
@@ -108,6 +110,7 @@ def overview(
         "splits": [] if source.splits is None else sorted({*source.splits}),
         "classes": _classes(source),
         "maps": None if source.maps is None else int(source.maps.there.sum()),
+        "objects": None if source.boxes is None else len(source.boxes.classes),
         "suffixes": _counted(map(_suffix, source.keys)),
         "sizes": _counted(f"{look.height} × {look.width}" for look in usable.values()),
         "kinds": _counted(f"{look.channels} of {look.kind}" for look in usable.values()),
@@ -118,10 +121,11 @@ def overview(
         "torn": _torn(source, equal),
         "near": _near(source, usable),
         "skipped": [[source.keys[row], look] for row, look in found.items() if isinstance(look, str)],
+        "mended": [list(box) for box in source.mended],
     }
     for line in text_of(told):
         say(line)
-    write_bytes(Path(out), _page(told, source, usable))
+    write_bytes(Path(out), _page(told, source, usable, how))
     say(f"The contact sheet: {out}")
     return told
 
@@ -135,6 +139,7 @@ def text_of(told: Row) -> list[str]:
         *told["notes"],
         told["labels"],
         *([] if told["maps"] is None else [f"{told['maps']:,} label maps; of their pixels {_pixels(told)}"]),
+        *([] if told["objects"] is None else [f"{told['objects']:,} objects: {_objects(told)}"]),
         *(f"in the {split} split: {_per_class(told, split)}" for split in told["splits"]),
         f"names end in: {_listed(told['suffixes'])}",
         f"height × width: {_listed(told['sizes'])}",
@@ -186,10 +191,12 @@ def _classes(source: Source) -> list[Row]:
     rows: list[Row] = [
         {"name": name} | {part: counts[part][at] for part in parts} for at, name in enumerate(source.classes)
     ]
-    if not source.task.is_dense:
+    counted = {"maps": ("pixels", "pixel_shares"), "boxes": ("objects", "objects")}.get(source.task.targets)
+    if counted is None:
         return rows
-    shares = source.task.summary(source.labels[source.labelled])["pixel_shares"]
-    return [row | {"pixels": share} for row, share in zip(rows, shares, strict=True)]
+    name, key = counted
+    of_classes = source.task.summary(source.labels[source.labelled])[key]
+    return [row | {name: count} for row, count in zip(rows, of_classes, strict=True)]
 
 
 def _alone(source: Source) -> list[str]:
@@ -209,6 +216,12 @@ def _pixels(told: Row) -> str:
     """ "road 38.1 %, sky 20.4 % and 3 more", the largest share first."""
     rows = sorted(told["classes"], key=lambda row: -row["pixels"])
     return listed([f"{row['name']} {row['pixels']:.1%}" for row in rows], 10)
+
+
+def _objects(told: Row) -> str:
+    """ "RBC 4,153 and WBC 372", the most frequent first."""
+    rows = sorted(told["classes"], key=lambda row: -row["objects"])
+    return listed([f"{row['name']} {row['objects']:,}" for row in rows], 10)
 
 
 def _suffix(key: str) -> str:
@@ -256,9 +269,9 @@ def _near(source: Source, usable: dict[int, Look]) -> list[list[Any]]:
     return [[source.keys[rows[of]], source.keys[rows[row]], likeness] for of, row, likeness in pairs]
 
 
-def _page(told: Row, source: Source, usable: dict[int, Look]) -> bytes:
+def _page(told: Row, source: Source, usable: dict[int, Look], how: Preprocessing) -> bytes:
     rows = list(usable)
-    pictures = [_with_map(source, row, usable[row].stored) for row in rows]
+    pictures = [_with_marks(source, row, usable[row].stored, how) for row in rows]
     return render(
         "overview.html.j2",
         _TEMPLATES,
@@ -269,10 +282,12 @@ def _page(told: Row, source: Source, usable: dict[int, Look]) -> bytes:
     )
 
 
-def _with_map(source: Source, row: int, stored: np.ndarray) -> np.ndarray:
-    """The picture of a row, under the colours of its label map where it has one."""
+def _with_marks(source: Source, row: int, stored: np.ndarray, how: Preprocessing) -> np.ndarray:
+    """The picture of a row, under the colours of its label map or with the boxes of its objects, where it has any."""
+    if source.boxes is not None and source.boxes.there[row]:
+        return marked(stored, source.boxes.seen(np.array([row]), how.fitting)[0, :, :5], len(source.classes))
     if source.maps is None or not source.maps.there[row]:
         return stored
     sides = stored.shape[:2]
-    how = Preprocessing(sides, sides, 1, interpolation="nearest")
-    return overlaid(stored, how.fit(source.maps.read(row)[..., None])[..., 0], palette(len(source.classes)))
+    nearest = Preprocessing(sides, sides, 1, interpolation="nearest")
+    return marked(stored, nearest.fit(source.maps.read(row)[..., None])[..., 0], len(source.classes))

@@ -33,12 +33,14 @@ from whymask.stages.settings import (
     PretrainSettings,
     PretrainTrainingSettings,
     ProbeSettings,
+    Track,
     check_teacher,
 )
 from whymask.stages.short import lag_text, may_lag
 from whymask.stages.sizing import with_batch_size
 from whymask.stages.speaking import weights_of
 from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by, test_images_seen
+from whymask.stages.tracking import Tracking
 from whymask.tasks.budgets import parse_budget
 from whymask.tasks.scores import scores_of
 from whymask.training.device import make_fabric
@@ -52,6 +54,7 @@ def pretrain(
     reader: Reader | None = None,
     keep_checkpoints: bool = False,
     keep_teacher: bool = False,
+    track: Track = None,
     **keywords: Any,
 ) -> dict[str, Any]:
     """Pretrain on the images of `data` that are not test images. Leaves a run folder `out`, continued if it is there;
@@ -65,13 +68,14 @@ def pretrain(
     if keep_teacher:
         check_teacher(settings.method, Path(out))
     check_folder(Path(out))
+    tracking = Tracking.of(track)
     fabric = make_fabric(settings.runtime)
     origin = weights_of(settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
     fitting = encoder_for(settings.method, start.encoder)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
-    context = Context(fabric, prepared, settings.runtime.compile)
+    context = Context(fabric, prepared, settings.runtime.compile, tracking)
     prep = prepared.images.preprocessing
     encoder = resolve(fitting, prep.size, prep.channels)
     for note in [*why_default(start.encoder, encoder), *encoder.notes(prep.size)]:
@@ -117,9 +121,11 @@ def finetune(
     out: str | Path = "runs/finetune",
     settings: FinetuneSettings | None = None,
     reader: Reader | None = None,
+    track: Track = None,
     **keywords: Any,
 ) -> dict[str, Any]:
     """Train a classifier on the labelled images of `data` and test it once. Leaves a run folder `out`.
+    `track` as in `pretrain`.
 
     Settings are given as `settings` or by their names, such as ``origin="runs/pretrain", budget=10``. Returns
     result.json's content, with its "metrics". Raises WhymaskError when `settings.origin` holds no encoder, or
@@ -127,13 +133,14 @@ def finetune(
     """
     settings = settings_like(with_keywords(settings or FinetuneSettings(), keywords))
     check_folder(Path(out))
+    tracking = Tracking.of(track)
     fabric = make_fabric(settings.runtime)
     origin = weights_of(None if settings.origin == SCRATCH else settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
-    context, out = Context(fabric, prepared, settings.runtime.compile), Path(out)
+    context, out = Context(fabric, prepared, settings.runtime.compile, tracking), Path(out)
     warn_of_other_data(settings.like, context.fingerprint)
     encoder = start.build(prepared, settings.seed)
     budget = parse_budget(settings.budget)

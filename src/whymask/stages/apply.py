@@ -1,6 +1,6 @@
 """Afterwards: a trained network on new images. `predict` gives what its task predicts, `embed` gives features.
 
-What a segmentation network predicts is in `segmented`."""
+What a segmentation network predicts is in `segmented`, what a detection network finds in `detected`."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,10 +27,13 @@ from whymask.encoders import load_encoder
 from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
 from whymask.progress import Steps, say
-from whymask.stages.classify import Classifier, load_network
+from whymask.stages.beside import Places, first_classes
 from whymask.stages.confidence import Confidence, confidence_of
+from whymask.stages.detect import Detector
+from whymask.stages.detected import detect
+from whymask.stages.network import Network, load_network
 from whymask.stages.segment import Segmenter
-from whymask.stages.segmented import Places, first_classes, segment
+from whymask.stages.segmented import segment
 from whymask.stages.settings import OVERLAP, SURE, check_overlap
 from whymask.stages.speaking import encoder_of, in_groups, network_of, reader_left_out, worth_of
 from whymask.tasks import Task
@@ -80,7 +83,8 @@ def predict(
     which on the share `confidence` of those was right (see `stages.confidence`). Of several: classes, as "cat|dog"
     those whose probability is above 0.5, their confidences, and a probability for each. Of numbers: each in its unit.
     Of a segmentation: label_map, the picture that was written, and the share of each class in its pixels; `out` may
-    then be a folder (see `segmented.segment`, also for `window_overlap` and `overlays`).
+    then be a folder (see `segmented.segment`, also for `window_overlap` and `overlays`). Of detection: how many objects
+    of each class were found; the boxes are in detections.json (see `detected.detect`).
 
     A network that was trained on frames or tiles answers for each file, with the mean over its parts, and marks none as
     unsure. `data` is what `open_source` takes. Of a study, `cell` names the network (a folder of its cells/); by
@@ -97,9 +101,13 @@ def predict(
         source = _opened(data, reader, model, folder, task)
         made = segment(model, task, source, places, window_overlap, overlays)
         return _written(made.header, made.rows, made.skipped, places.table)
+    if isinstance(model, Detector):
+        places = Places.of(Path(out), data)
+        found = detect(model, task, _opened(data, reader, model, folder, task), places, overlays)
+        return _written(found.header, found.rows, found.skipped, places.table)
     if overlays:
         raise WhymaskError(
-            f"--overlays: {folder} holds a {task.outputs.network}, which makes no label maps; leave it out"
+            f"--overlays: {folder} holds a {task.outputs.network}, which says nothing of places; leave it out"
         )
     check_writable(Path(out))
     _check_form(Path(out), "csv")
@@ -123,7 +131,7 @@ def predict(
     return _written(header, rows, applied.skipped, Path(out))
 
 
-def _opened(data: Any, reader: Reader | str | None, model: Classifier | Segmenter, folder: Path, task: Task) -> Source:
+def _opened(data: Any, reader: Reader | str | None, model: Network, folder: Path, task: Task) -> Source:
     """The images, and what is to be said of the network in `folder` that is to see them."""
     source = open_source(data, reader=reader, labels=None)
     say(f"predicting with {folder}")

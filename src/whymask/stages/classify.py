@@ -13,24 +13,25 @@ from torchvision.transforms import v2
 
 from whymask.data.batches import Batch, in_order
 from whymask.data.prepare import Prepared
-from whymask.data.preprocessing import Preprocessing
-from whymask.disk import read_json, read_tensors, write_arrays, write_tensors
-from whymask.encoders import Encoder, EncoderConfig, load_encoder, load_strictly, save_encoder
+from whymask.disk import write_arrays
+from whymask.encoders import Encoder, EncoderConfig
 from whymask.encoders.branches import branches_of, drop_branches
-from whymask.encoders.masked_norm import BatchNorm1d
 from whymask.errors import WhymaskError
 from whymask.functions import is_named, sources
 from whymask.later import recorded
-from whymask.randomness import seeded
 from whymask.ranks import last_before, world
 from whymask.runs import RunFolder
 from whymask.stages.augment import augment_of
 from whymask.stages.context import Context
+from whymask.stages.detect import (
+    Detector,
+    loss_of_objects,
+)
+from whymask.stages.network import Network, network_of, save_network
 from whymask.stages.recipes import FinetuneTrainingConfig
 from whymask.stages.record import RunRecord
-from whymask.stages.segment import Segmenter, load_segmenter, save_head
 from whymask.stages.settings import AugmentName
-from whymask.tasks import Objective, Task, task_from
+from whymask.tasks import Objective, Task
 from whymask.tasks.balance import balanced_order
 from whymask.training.device import batches_on, placed
 from whymask.training.loop import VALIDATIONS, LossOf, Training, fit
@@ -38,44 +39,14 @@ from whymask.training.memory import told
 from whymask.training.sharding import check_shardable
 
 EVALUATION_BATCH = 256
+DETECTION_BATCH = 32
+"""Images that are tested together; those in which objects are to be found are large."""
 DENSE_OUTPUTS = 2**24
 """Logits of pixels that are computed at a time."""
-HEAD = "head.safetensors"
 VALIDATION_SHARE = 0.05
 """Of a training's operations: validations cost at most so much."""
 FEWEST_VALIDATED = 30
 """Images; with fewer there is no validation."""
-
-
-class Classifier(nn.Module):
-    """Linear head on the pooled features of an encoder: images (B, C, h, w) -> outputs (B, k), what a task's objective
-    makes of them.
-
-    With `frozen`, the encoder stays as it is, in eval mode, and the head reads its features through a batch norm
-    without parameters: the linear probe of MAE (arXiv 2111.06377, A.1).
-    """
-
-    def __init__(self, encoder: Encoder, outputs: int, seed: int = 0, frozen: bool = False):
-        super().__init__()
-        self.encoder = encoder
-        self.frozen = frozen
-        with seeded(seed, "head"):
-            self.head = nn.Linear(encoder.dim, outputs)
-        nn.init.zeros_(self.head.bias)
-        self.norm = BatchNorm1d(encoder.dim, affine=False, eps=1e-6) if frozen else nn.Identity()
-        self.is_one_graph = encoder.kind in ("cnn", "vit")
-        self.draws_alike = True
-        if frozen:
-            encoder.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "Classifier":
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.norm(self.encoder.pool(self.encoder(images))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +136,7 @@ def _trained(context: Context, job: ClassifierJob, run: RunFolder, label: str) -
         **({} if job.beside is None else job.beside(model.encoder)),
     }
     if fabric.is_global_zero:
-        save_classifier(model, task, objective, context.preprocessing, run.path)
+        save_network(model, task, objective, context.preprocessing, run.path)
         kept = {task.kept_as: predictions, "labels": prepared.images.labels[job.test], "rows": job.test}
         if prepared.groups is not None:  # by number: what they are called is nobody's business
             kept |= {"groups": np.unique(prepared.groups[job.test], return_inverse=True)[1]}
@@ -181,8 +152,8 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
     config, prepared = job.training, context.prepared
     if prepared.task.is_dense and is_named(job.augment):
         raise WhymaskError(
-            f"--augment {job.augment} changes images, and not the label maps that say of which class their pixels are; "
-            "for segmentation crop-flip, crop or none was expected"
+            f"--augment {job.augment} changes images, and not the {prepared.task.marks} that say what is where in "
+            f"them; for {prepared.task.name} crop-flip, crop or none was expected"
         )
     encoder = job.build()
     set_drop_path(encoder, config.drop_path)
@@ -196,21 +167,17 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
         config.strong(prepared),
         partial(balanced_order, prepared.images.labels, job.rows, job.seed) if config.sampler == "balanced" else None,
         parts=config.accumulate,
-        with_maps=prepared.task.is_dense,
+        targets=prepared.task.targets,
     )
     if config.train == "head" and batches.share == 1:
         raise WhymaskError(
             "train head with one image a step: a batch norm needs at least 2; give more labels or a larger batch_size"
         )
     objective = objective_of(context, job)
-    model: Classifier | Segmenter
-    if config.head is not None:
-        model = Segmenter(encoder, objective.width, config.head, job.seed, frozen=config.train == "head")
-    else:
-        model = Classifier(encoder, objective.width, job.seed, frozen=config.train == "head")
+    model = network_of(config, encoder, objective, prepared.images, job.rows, job.seed)
     check_shardable(context.fabric, model, config.ema)
     model = placed(model, context.fabric.device, config.recompute)
-    loss = job.change(loss_of(config, objective))
+    loss = job.change(loss_of_objects(objective) if isinstance(model, Detector) else loss_of(config, objective))
     training = Training(model, loss, batches, config.epochs * batches.steps_per_epoch)
     if job.further_operations is None:
         return training
@@ -281,15 +248,14 @@ def set_drop_path(encoder: Encoder, rate: float) -> None:
 
 
 @torch.inference_mode()
-def predict(
-    model: Classifier | Segmenter, task: Task, objective: Objective, prepared: Prepared, rows: np.ndarray
-) -> np.ndarray:
+def predict(model: Network, task: Task, objective: Objective, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
     """The task's predictions float32 (n, k) of `rows`, without augmentation."""
     model.eval()
     device = next(model.parameters()).device
     pixels = len(task.names) * int(np.prod(prepared.images.preprocessing.size)) if task.is_dense else 1
-    batch = min(EVALUATION_BATCH, max(1, DENSE_OUTPUTS // pixels))
-    batches = in_order(prepared.images, rows, batch, device, with_maps=task.is_dense)
+    most = DETECTION_BATCH if task.targets == "boxes" else EVALUATION_BATCH
+    batch = min(most, max(1, DENSE_OUTPUTS // pixels))
+    batches = in_order(prepared.images, rows, batch, device, task.targets)
     parts = [task.kept(objective.read(model(each.images).float()), each.labels).cpu() for each in batches]
     return torch.cat(parts).numpy()
 
@@ -298,54 +264,3 @@ def metrics_of(prepared: Prepared, predictions: np.ndarray, rows: np.ndarray) ->
     """The task's metrics of predictions (n, k) of `rows`."""
     labels, tags = prepared.images.labels[rows], prepared.images.tags
     return prepared.task.metrics(predictions, labels, None if tags is None else tags[rows])
-
-
-def save_classifier(
-    model: Classifier | Segmenter, task: Task, objective: Objective, prep: Preprocessing, folder: Path
-) -> None:
-    """encoder/, and beside it the head's weights and what they mean: the task with its names.
-
-    What a frozen encoder's batch norm does to features, and the objective to outputs, is written into the head's
-    weights: it is linear too.
-    """
-    save_encoder(model.encoder, prep, folder / "encoder")
-    if isinstance(model, Segmenter):
-        save_head(model, task, folder / HEAD)
-        return
-    weight, bias = model.head.weight.detach().cpu(), model.head.bias.detach().cpu()
-    if isinstance(model.norm, nn.BatchNorm1d):
-        seen = model.norm.state_dict()
-        weight = weight / (seen["running_var"].cpu() + model.norm.eps).sqrt()
-        bias = bias - weight @ seen["running_mean"].cpu()
-    weight, bias = objective.fold(weight, bias)
-    write_tensors(folder / HEAD, {"weight": weight, "bias": bias}, task.to_dict() | objective.about())
-
-
-def load_network(folder: str | Path) -> tuple[Classifier | Segmenter, Task]:
-    """The network that a fine-tuning run, or an export as safetensors, left in `folder`, in eval mode, and its task.
-
-    Of whole images its outputs are (B, k), one for each of the task's names; of a segmentation (B, k, h, w).
-    ``model.encoder.transform``, the Preprocessing that it was trained with, turns a raw image into its input. Raises
-    WhymaskError when there is none.
-    """
-    folder = Path(folder)
-    is_dense = (folder / "head.json").exists() and task_from(read_json(folder / "head.json")).is_dense
-    return load_segmenter(folder, folder / HEAD) if is_dense else load_classifier(folder)
-
-
-def load_classifier(folder: str | Path) -> tuple[Classifier, Task]:
-    """The network of whole images that `train_classifier` left in `folder`, in eval mode, and its task.
-
-    Its outputs (B, k), one for each of the task's names, are what `Task.kept` and `Task.shown` take.
-
-    Raises WhymaskError when there is none.
-    """
-    folder = Path(folder)
-    if not (folder / "head.json").exists():
-        raise WhymaskError(f"{folder} holds no classifier (no head.json). Give a finished fine-tuning run or a study.")
-    task = task_from(read_json(folder / "head.json"))
-    if task.is_dense:
-        raise WhymaskError(f"{folder} holds a {task.outputs.network}; a classifier of whole images was expected")
-    model = Classifier(load_encoder(folder), len(task.names))
-    load_strictly(model.head, read_tensors(folder / HEAD), folder / HEAD)
-    return model.eval(), task

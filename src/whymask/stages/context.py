@@ -18,6 +18,7 @@ from whymask.errors import WhymaskError
 from whymask.fabric import Fabric
 from whymask.runs import RunFolder, provenance
 from whymask.stages.record import RunRecord, content_of, with_same_origin
+from whymask.stages.tracking import Tracking, tracked
 from whymask.tasks.budgets import Budget
 from whymask.training.compiling import Compiling
 from whymask.training.device import precision_of
@@ -27,11 +28,13 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Context:
-    """A launched Fabric and prepared images; `compiling`: whether what is trained there is compiled."""
+    """A launched Fabric and prepared images; `compiling`: whether what is trained there is compiled; `tracking`: who is
+    told of its runs."""
 
     fabric: Fabric
     prepared: Prepared
     compiling: Compiling = "auto"
+    tracking: Tracking | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -56,7 +59,8 @@ class Context:
         """Begin a run in `folder`, or continue the one that is there if it is the same, also of an earlier version;
         within, nobody else writes there.
 
-        A run that stands `alone`, in no study, says itself what its images are: in its provenance and skipped.csv.
+        A run that stands `alone`, in no study, says itself what its images are: in its provenance, and in files that
+        list what cannot be used of them.
         Raises WhymaskError for another run, or a folder that is none, and BusyError where another process writes there,
         unless this is to `wait` for it."""
         given = as_json(record.to_dict())
@@ -65,14 +69,22 @@ class Context:
         read = lambda stored: with_same_origin(given | content_of(stored), given)  # noqa: E731
         self.by_first(lambda: RunFolder.open(folder, given, self.provenance() | about, read=read) and None)
         with self.holding(run, wait):
-            if alone and self.fabric.is_global_zero:
-                write_csv(folder / "skipped.csv", ["image", "reason"], self.prepared.images.skipped)
             try:
-                yield run
+                with ExitStack() as stack:
+                    self.by_first(lambda: stack.enter_context(tracked(self.tracking, run, given, alone)))
+                    if alone and self.fabric.is_global_zero:
+                        self.list_unused(folder)
+                    yield run
             except WhymaskError:
                 if alone and self.fabric.is_global_zero:
                     run.withdraw()
                 raise
+
+    def list_unused(self, folder: Path) -> None:
+        """Write into `folder` which images could not be used, and which boxes were repaired or left out."""
+        write_csv(folder / "skipped.csv", ["image", "reason"], self.prepared.images.skipped)
+        if self.prepared.mended:
+            write_csv(folder / "boxes.csv", ["image", "box", "what"], self.prepared.mended)
 
     @contextmanager
     def holding(self, run: RunFolder, wait: bool = False) -> Iterator[None]:

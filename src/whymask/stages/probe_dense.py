@@ -52,7 +52,7 @@ def dense_predictions(
 def _batches(encoder: Encoder, prepared: Prepared, rows: np.ndarray) -> Iterator[tuple[Tensor, Batch]]:
     """Maps (B, D, h', w') of `rows`, on the CPU, and their batches."""
     device = next(encoder.parameters()).device
-    for batch in in_order(prepared.images, rows, BATCH, device, with_maps=True):
+    for batch in in_order(prepared.images, rows, BATCH, device, targets="maps"):
         yield map_of(encoder, encoder(batch.images)).float().cpu(), batch
 
 

@@ -11,7 +11,7 @@ from whymask.encoders import EncoderConfig
 from whymask.encoders.pyramids import usual_head
 from whymask.errors import WhymaskError
 from whymask.later import LATER
-from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
+from whymask.stages.settings import FinetuneTrainingSettings, HeadName, PretrainTrainingSettings
 from whymask.tasks import TASKS, LossConfig, Task
 from whymask.training.optimisation import TrainingConfig
 
@@ -41,7 +41,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 2111.06377, table 9; random erasing as in its code). Epochs, learning rate, batch and clipping are the same in both."""
 
 NOTHING: dict[str, Any] = RECIPES["few"] | {"class_weights": "none", "sampler": "shuffled", "bins": 0}
-NOTHING |= {"head": None, "dice": 0.0}
+NOTHING |= {"head": None, "dice": 0.0, "score_threshold": 0.05, "nms": 0.5}
 """What changes nothing."""
 TASKS_OWN = frozenset[str]().union(*(task.takes for task in TASKS.values()))
 """Settings that not every task takes."""
@@ -62,7 +62,9 @@ class FinetuneTrainingConfig(TrainingConfig):
     class_weights: Literal["none", "balanced"] = field(default="none", metadata=LATER)
     sampler: Literal["shuffled", "balanced"] = field(default="shuffled", metadata=LATER)
     bins: int = field(default=0, metadata=LATER)
-    head: Literal["linear", "fpn"] | None = field(default=None, metadata=LATER)
+    head: HeadName | None = field(default=None, metadata=LATER)
+    score_threshold: float = field(default=0.05, metadata=LATER)
+    nms: float = field(default=0.5, metadata=LATER)
     dice: float = field(default=0.0, metadata=LATER)
 
     @property
@@ -120,18 +122,26 @@ def resolve_finetuning(
             raise WhymaskError(f"encoder {encoder.name!r} has no residual branches to drop; leave drop_path out")
         recipe["drop_path"] = 0.0
     if prepared.task.is_dense:
-        recipe |= _of_dense(asked, encoder, prep.size)
+        recipe |= _of_dense(asked, prepared.task, encoder, prep.size)
     given = {key: value for key, value in vars(asked).items() if value is not None}
     settled = {"epochs": epochs, "recipe": name, "learning_rate": asked.peak}
     return FinetuneTrainingConfig(**(recipe | given | settled))
 
 
-def _of_dense(asked: FinetuneTrainingSettings, encoder: EncoderConfig, size: tuple[int, int]) -> dict[str, Any]:
-    """What a dense task has instead: of a frozen encoder a linear head, and nothing that changes images alone."""
+def _of_dense(
+    asked: FinetuneTrainingSettings, task: Task, encoder: EncoderConfig, size: tuple[int, int]
+) -> dict[str, Any]:
+    """What a dense task has instead: a head of its own, of a frozen encoder's pixels a linear one, and nothing that
+    changes images alone."""
     for name in ("rand_augment", "random_erasing"):
         if value := getattr(asked, name):
-            raise WhymaskError(f"{name} {value} changes images, and not the label maps of their pixels; leave it out")
-    head = "linear" if asked.train == "head" else usual_head(encoder, size)
+            raise WhymaskError(f"{name} {value} changes images, and not where their labels lie; leave it out")
+    if asked.head not in (None, *task.heads):
+        raise WhymaskError(f"head {asked.head} was given; {task.name} has {' and '.join(task.heads)}; choose one")
+    if task.targets == "boxes":
+        head = task.heads[0]
+    else:
+        head = "linear" if asked.train == "head" else usual_head(encoder, size)
     return {"rand_augment": "", "random_erasing": 0.0, "head": head}
 
 

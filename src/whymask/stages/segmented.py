@@ -1,69 +1,26 @@
 """What `predict` writes of a segmentation network: a label map of each image, at the image's own size."""
 
-import io
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from whymask.data.lost import warnings_of
-from whymask.data.pixels import native_pixels
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.readers import why_unread
 from whymask.data.sources import Source
-from whymask.disk import check_folder, check_writable, write_bytes
+from whymask.disk import write_bytes
 from whymask.errors import WhymaskError
 from whymask.progress import Steps, say
 from whymask.report.label_maps import as_picture, legend, overlaid, palette
+from whymask.stages.beside import OVERLAYS, Places, encoded, first_classes, names_of, pixels_of
 from whymask.stages.segment import Segmenter
 from whymask.stages.settings import OVERLAP
 from whymask.stages.windows import label_maps_of
 from whymask.tasks import Task
 
-TABLE, MAPS, OVERLAYS, CLASSES, LEGEND = "predictions.csv", "label_maps", "overlays", "classes.txt", "legend.png"
-MOST_SAID = 20
-"""Classes of which something is said."""
-JPEG = {"quality": 90, "subsampling": 0}
-"""Of overlays, whose borders are of colour alone."""
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things are written: the table, and the folder in which label_maps/ and overlays/ are."""
-
-    table: Path
-    folder: Path
-
-    @classmethod
-    def of(cls, out: Path, data: Any) -> "Places":
-        """Of what --out names: a CSV file, beside which the folder lies, or the folder, in which the CSV does. Raises
-        WhymaskError for what is neither, where nothing can be written, and for a folder within that of the images
-        `data`, which would be read as images next time."""
-        if out.suffix.lower() not in ("", ".csv") and not out.is_dir():
-            raise WhymaskError(
-                f"--out {out}: a folder for label maps, or a .csv beside which a folder of that name is made, was "
-                "expected; change it"
-            )
-        is_table = out.suffix.lower() == ".csv" and not out.is_dir()
-        places = cls(out, out.with_suffix("")) if is_table else cls(out / TABLE, out)
-        given = data if isinstance(data, list | tuple) else [data]
-        around = next((entry for entry in given if _holds(entry, places.folder)), None)
-        if around is not None:
-            raise WhymaskError(
-                f"--out {out}: label maps would lie in {around}, among the images that are read; give another --out"
-            )
-        check_folder(places.folder)
-        if is_table:
-            check_writable(out)
-        return places
-
-
-def _holds(data: Any, folder: Path) -> bool:
-    is_folder = isinstance(data, str | os.PathLike) and Path(data).expanduser().is_dir()
-    return is_folder and folder.resolve().is_relative_to(Path(data).expanduser().resolve())
+MAPS, CLASSES, LEGEND = "label_maps", "classes.txt", "legend.png"
 
 
 class Segmented:
@@ -132,34 +89,3 @@ def segment(
         raise WhymaskError(why_unread(source, len(source), [f"{key}: {reason}" for key, reason in made.skipped]))
     say(made.text())
     return made
-
-
-def first_classes(listed: list[str]) -> str:
-    """What is said of each class, of up to MOST_SAID of them."""
-    more = [f"and {len(listed) - MOST_SAID} classes more"] if len(listed) > MOST_SAID else []
-    return ", ".join([*listed[:MOST_SAID], *more])
-
-
-def names_of(keys: list[str]) -> list[str]:
-    """What each image's map is called, without its suffix: as the image is, below the folder that holds all, with the
-    images' own suffixes where two would be called alike; numbers where images are no files."""
-    if not all(Path(key).is_absolute() and "#" not in key for key in keys):
-        return [f"{row:0{len(str(len(keys) - 1))}}" for row in range(len(keys))]
-    root = os.path.commonpath([os.path.dirname(key) for key in keys])  # noqa: PTH120
-    whole = [os.path.relpath(key, root) for key in keys]
-    short = [os.path.splitext(name)[0] for name in whole]  # noqa: PTH122
-    return short if len({*short}) == len(short) else whole
-
-
-def pixels_of(source: Source, row: int, prep: Preprocessing) -> np.ndarray:
-    """An image as the network sees it, at its own size: uint8 (H, W, 3), of many channels the first three."""
-    pixels = native_pixels(source.read(row), prep.alpha, prep.frames)
-    seen = replace(prep, store=pixels.shape[:2]).fit(pixels)
-    plain = seen if seen.dtype == np.uint8 else (seen >> 8).astype(np.uint8)
-    return plain[..., :3] if plain.shape[2] >= 3 else plain[..., :1].repeat(3, axis=2)
-
-
-def encoded(picture: Image.Image, form: str) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, form, **(JPEG if form == "JPEG" else {}))
-    return buffer.getvalue()

@@ -1,9 +1,11 @@
 """What is asked of the stages: how to pretrain, how to fine-tune, what to probe."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -25,6 +27,7 @@ TEACHER = "teacher"
 """The folder in a run's where its teacher is kept, as an encoder."""
 SURE = 0.9
 """Share of images that should be right, of those that are not marked as unsure."""
+HeadName = Literal["linear", "fpn", "fcos", "faster-rcnn"]
 OVERLAP = 0.5
 """Of a segmentation network: the share of a window's side that its neighbour sees too."""
 A_RUN = "give the folder of a finished run, of a study, or of a study's cell"
@@ -32,6 +35,10 @@ A_RUN = "give the folder of a finished run, of a study, or of a study's cell"
 
 AsPretrain, AsFinetune = tyro.conf.arg(name="pretrain"), tyro.conf.arg(name="finetune")
 """Flags of training have the same names in a study and in the command that does it alone: --pretrain.epochs."""
+
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
+Track = Any
+"""None, one of these names, a logger of Lightning's or Fabric's interface, or several of both."""
 
 AUGMENTS = ("auto", "none", "crop", "crop-flip")
 AugmentName = str
@@ -105,9 +112,14 @@ class FinetuneTrainingSettings(TrainingSettings):
     bins: int = field(default=0, metadata=LATER)
     """Of regression: into how many parts each target's range is cut for a cross-entropy beside the squared error, which
     helps where targets are unevenly spread (arXiv 2308.10603); 0 for none."""
-    head: Literal["linear", "fpn"] | None = field(default=None, metadata=LATER)
-    """Of segmentation, what is put on the encoder: linear, a class for each position of its last map; fpn, a pyramid of
-    its maps. Default: linear for a ViT and on a frozen encoder, fpn where there are several maps or a coarse one."""
+    head: HeadName | None = field(default=None, metadata=LATER)
+    """What is put on the encoder. Of segmentation: linear, a class for each position of its last map; fpn, a pyramid of
+    its maps. Default: linear for a ViT and on a frozen encoder, fpn where there are several maps or a coarse one. Of
+    detection: fcos (default) or faster-rcnn, on a pyramid."""
+    score_threshold: float = field(default=0.05, metadata=LATER)
+    """Of detection: the score from which on an object counts as found."""
+    nms: float = field(default=0.5, metadata=LATER)
+    """Of detection: of boxes of a class that share more than this (intersection over union), only the best counts."""
     dice: float = field(default=0.0, metadata=LATER)
     """Of segmentation: the share of the cross-entropy that soft Dice replaces (arXiv 1606.04797), of the images that a
     process sees together."""
@@ -133,6 +145,9 @@ class FinetuneTrainingSettings(TrainingSettings):
             )
         if not 0 <= self.dice <= 1:
             raise WhymaskError(f"dice {self.dice} was given; a share from 0 to 1 was expected; change it")
+        for name, value in {"score_threshold": self.score_threshold, "nms": self.nms}.items():
+            if not 0 <= value <= 1:
+                raise WhymaskError(f"{name} {value} was given; a number from 0 to 1 was expected; change it")
         if self.bins < 0 or self.bins == 1:
             raise WhymaskError(f"bins {self.bins} was given; 0 (none) or at least 2 was expected; change it")
         if self.train not in ("all", "head"):
@@ -227,6 +242,15 @@ class ProbeSettings:
         parse_budget(self.budget)
         if self.neighbours < 1:
             raise WhymaskError(f"--neighbours {self.neighbours}: at least 1 was expected, such as 20; change it")
+
+
+def check_track(names: Iterable[str]) -> None:
+    """Raises WhymaskError for what is no tracker, or one that is not installed."""
+    for name in names:
+        if name not in get_args(TrackerName):
+            raise WhymaskError(f"--track {name}: expected tensorboard, wandb or mlflow; choose one")
+        if find_spec(name) is None:
+            raise WhymaskError(f"--track {name} needs {name}; install it: pip install 'whymask[{name}]'")
 
 
 def check_teacher(method: str, out: Path) -> None:

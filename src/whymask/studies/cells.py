@@ -188,6 +188,7 @@ class Runner:
         start, pretrained = config.start_of(arm), arm in config.pretrainings
         origin = None if start is None else start.origin
         method, method_config = config.method_of(arm)
+        is_probed = start is not None and start.kind == "frozen" and self.context.prepared.task.is_probed
         return ClassifierJob(
             arm=cell.shown,
             seed=seed,
@@ -204,7 +205,7 @@ class Runner:
             method=method if pretrained else None,
             method_settings=asdict(settings_for(method, method_config)) if pretrained else None,
             further_operations=partial(self.pretraining_operations, seed) if arm == SCRATCH_LONG else None,
-            beside=partial(self.neighbours_of, arm, rows, test) if start and start.kind == "frozen" else None,
+            beside=partial(self.neighbours_of, arm, rows, test) if is_probed else None,
         )
 
     def rows_of(self, cell: Cell) -> np.ndarray:

@@ -14,8 +14,9 @@ from whymask.data.prepare import Prepared
 from whymask.disk import write_arrays
 from whymask.encoders import build_encoder
 from whymask.later import recorded
+from whymask.report.marks import objects
 from whymask.runs import command
-from whymask.stages.classify import load_network
+from whymask.stages.network import load_network
 from whymask.stages.recipes import resolve_finetuning
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.pace import lags
@@ -73,12 +74,12 @@ def _network(runner: Runner, arm: str) -> dict[str, Any]:
 
 
 def save_samples(out: Path, prepared: Prepared) -> None:
-    """samples.npz: some labelled training images as they are stored, uint8 (n, H, W, C), and their labels and, where
-    they have them, label maps."""
+    """samples.npz: some labelled training images as they are stored, uint8 (n, H, W, C), and their labels and, of a
+    dense task, the `marks` of these."""
     rows = prepared.train[np.linspace(0, len(prepared.train) - 1, min(SAMPLES, len(prepared.train))).astype(int)]
     kept = {"images": _pixels(prepared, rows), "labels": prepared.images.labels[rows]}
     if prepared.task.is_dense:
-        kept["maps"] = prepared.images.maps_of(rows)
+        kept["marks"] = _marks(prepared, rows)
     write_arrays(out / "samples.npz", kept)
 
 
@@ -92,8 +93,9 @@ def save_near_copies(out: Path, prepared: Prepared) -> None:
 
 def save_outcomes(runner: Runner, first: Cell, found: dict[str, Any] | None) -> None:
     """outcomes.npz: of each kind the test images that study.json's outcomes show, uint8 (n, H, W, C), in its order; of
-    a dense task also their label maps (n, H, W): KIND/true, and KIND/baseline and KIND/arm of the networks at the
-    budget of the cell `first`, of the first seed that both have."""
+    a dense task also their label maps (n, H, W) or objects (n, M, 5), as `report.marks.marked` takes them: KIND/true,
+    and KIND/baseline and KIND/arm of the networks at the budget of the cell `first`, of the first seed that both
+    have."""
     prepared, kept = runner.context.prepared, dict[str, np.ndarray]()
     first_seed = 0 if found is None else found["first_seed"]
     for kind, shown in ({} if found is None else found["shown"]).items():
@@ -101,20 +103,30 @@ def save_outcomes(runner: Runner, first: Cell, found: dict[str, Any] | None) -> 
         kept[kind] = _pixels(prepared, rows)
         if prepared.task.is_dense and len(rows):
             kept[kind] = _seen(prepared, kept[kind])
-            kept[f"{kind}/true"] = _seen(prepared, prepared.images.maps_of(rows)[..., None])[..., 0]
+            true = _marks(prepared, rows)
+            kept[f"{kind}/true"] = _seen(prepared, true[..., None])[..., 0] if true.dtype == np.uint8 else true
             for side, arm in (("baseline", SCRATCH), ("arm", runner.config.leading)):
-                kept[f"{kind}/{side}"] = _maps_by(runner, replace(first, arm=arm, seed=first_seed), rows)
+                kept[f"{kind}/{side}"] = _marks_by(runner, replace(first, arm=arm, seed=first_seed), rows)
     write_arrays(runner.out / "outcomes.npz", kept)
 
 
-def _maps_by(runner: Runner, cell: Cell, rows: np.ndarray) -> np.ndarray:
-    """The label maps that a finished cell's network makes of images, uint8 (n, H, W)."""
+def _marks(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+    """The label maps of images, or their objects, as they are stored."""
+    images = prepared.images
+    return images.maps_of(rows) if images.maps is not None else images.objects_of(rows)[..., :5]
+
+
+def _marks_by(runner: Runner, cell: Cell, rows: np.ndarray) -> np.ndarray:
+    """What a finished cell's network says of places in images: label maps uint8 (n, H, W), or objects (n, M, 5)."""
     context = runner.context_of(cell.arm)
     model, device = load_network(runner.folder(cell))[0], context.fabric.device
     model.to(device)
     with torch.inference_mode():
         (batch,) = in_order(context.prepared.images, rows, len(rows), device)
-        return model(batch.images).argmax(dim=1).cpu().numpy().astype(np.uint8)
+        outputs = model(batch.images)
+    if context.prepared.task.targets == "boxes":
+        return objects(outputs.cpu().numpy())
+    return outputs.argmax(dim=1).cpu().numpy().astype(np.uint8)
 
 
 def _seen(prepared: Prepared, stored: np.ndarray) -> np.ndarray:

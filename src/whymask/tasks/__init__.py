@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         "base": ["LossConfig", "Objective", "RawLabels", "Task"],
         "classification": ["Classification"],
+        "detection": ["Detection"],
         "metric": ["Metric"],
         "multilabel": ["Multilabel"],
         "names": ["TASKS", "task_from"],
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from whymask.tasks.base import RawLabels as RawLabels
     from whymask.tasks.base import Task as Task
     from whymask.tasks.classification import Classification as Classification
+    from whymask.tasks.detection import Detection as Detection
     from whymask.tasks.metric import Metric as Metric
     from whymask.tasks.multilabel import Multilabel as Multilabel
     from whymask.tasks.names import TASKS as TASKS

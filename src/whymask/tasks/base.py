@@ -21,6 +21,9 @@ from whymask.tasks.outputs import Outputs
 from whymask.tasks.question import Question
 from whymask.tasks.resampling import Units, Weighted
 
+Targets = Literal["labels", "maps", "boxes"]
+"""What a network learns an image by: labels of the whole image, its label map, or the boxes of its objects."""
+
 
 @dataclass(frozen=True)
 class RawLabels:
@@ -95,7 +98,10 @@ class Task(ABC):
     names: tuple[str, ...] = ()
 
     name: ClassVar[str]
-    is_dense: ClassVar[bool] = False  # whether each pixel has a label: outputs are (B, k, h, w), targets label maps
+    targets: ClassVar[Targets] = "labels"
+    is_probed: ClassVar[bool] = True  # whether `nearest` and `linear` can tell it from features
+    marks: ClassVar[str] = ""  # what of a dense task is drawn on an image
+    heads: ClassVar[tuple[str, ...]] = ()  # what may be put on an encoder beside a linear layer
     names_are: ClassVar[str] = "classes"
     name_is: ClassVar[str] = "class"
     budget_counts: ClassVar[str]  # what a budget is a number of: "labels a class"
@@ -106,8 +112,14 @@ class Task(ABC):
     kept_as: ClassVar[str]  # name of the predictions in predictions.npz
     outputs: ClassVar[Outputs]  # of the head that is kept
     row_metric: ClassVar[Metric]  # of `per_name`
+    image_metric: ClassVar[Metric | None] = None  # of `of_images`; None of a task of whole images
     takes: ClassVar[frozenset[str]]  # fields of LossConfig, and sampler, mixup and cutmix, that it knows
     least: ClassVar[str]  # how many labelled images it takes to keep some for testing
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether labels lie in places of an image."""
+        return self.targets != "labels"
 
     # labels
 
@@ -185,8 +197,8 @@ class Task(ABC):
 
     @abstractmethod
     def kept(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Predictions (B, k), as they are kept, of a head's outputs (B, k); of a dense task, what its label maps make
-        of them."""
+        """Predictions (B, k), as they are kept, of a head's outputs (B, k); of a dense task, what its targets, label
+        maps or boxes, make of them."""
 
     @abstractmethod
     def shown(self, outputs: Tensor) -> Tensor:
@@ -242,6 +254,10 @@ class Task(ABC):
 
         Metrics without an interval are not among them.
         """
+
+    def of_images(self, predictions: np.ndarray) -> np.ndarray | None:
+        """`image_metric` of each image's predictions alone, (N,); None where what is said of an image is a label."""
+        return None
 
     @abstractmethod
     def per_name(self, predictions: np.ndarray, labels: np.ndarray) -> list[float | None]:

@@ -41,7 +41,9 @@ class Segmentation(Task):
     """One class a pixel. The loss is cross-entropy."""
 
     name = "segmentation"
-    is_dense = True
+    targets = "maps"
+    marks = "label map"
+    heads = ("linear", "fpn")
     budget_counts = "labelled images"
     budget_of_one = "labelled image"
     every_metric = tuple(METRICS)
@@ -55,6 +57,7 @@ class Segmentation(Task):
         "semantic_segmentation",
     )
     row_metric = Metric("IoU")
+    image_metric = Metric("IoU", average="of an image alone, the mean over the classes that it shows")
     takes = frozenset({"label_smoothing", "class_weights", "dice", "head"})
     least = "at least two with label maps are needed"
 

@@ -21,6 +21,7 @@ from whymask.errors import WhymaskError
 from whymask.fabric import Fabric
 from whymask.progress import say
 from whymask.ranks import world
+from whymask.tasks.base import Targets
 from whymask.training.launch import launched_by
 from whymask.training.settings import RuntimeSettings
 from whymask.training.sharding import sharding
@@ -94,7 +95,7 @@ def batches_on(
     order: Order | None = None,
     draw: Draw | None = None,
     parts: int = 1,
-    with_maps: bool = False,
+    targets: Targets = "labels",
 ) -> Batches:
     """Training batches of `rows` for this process: on its device, and its share where several processes train."""
     return Batches(
@@ -106,7 +107,7 @@ def batches_on(
         strong=strong,
         order=order,
         draw=draw,
-        with_maps=with_maps,
+        targets=targets,
         device=fabric.device,
         rank=fabric.global_rank,
         world=fabric.world_size,

@@ -146,9 +146,10 @@ class Log:
         self.sums, self.count = {}, 0
         if self.run is not None:
             self.run.log(
-                {"step": done, "epoch": round(done / self.steps_per_epoch, 4)}
+                {"step": done, "steps": self.steps, "epoch": round(done / self.steps_per_epoch, 4)}
                 | self.means
                 | {"lr": given.rate, "images_per_second": self.clock.rate, "data_wait": self.clock.data_wait}
+                | {"seconds": round(self.clock.seconds, 3)}
             )
 
     def validated(self, done: int, metrics: Mapping[str, float]) -> None:

@@ -36,8 +36,9 @@ from whymask.explanations.numbers import Number
 from whymask.explanations.shown import Shown
 from whymask.intervals import SHARE, Range, clopper_pearson, level_interval
 from whymask.randomness import numpy_generator
-from whymask.stages.classify import ClassifierJob, load_classifier, train_classifier
+from whymask.stages.classify import ClassifierJob, train_classifier
 from whymask.stages.context import Context
+from whymask.stages.network import load_classifier
 from whymask.stages.recipes import FinetuneTrainingConfig
 from whymask.stages.settings import SCRATCH
 from whymask.tasks import Classification

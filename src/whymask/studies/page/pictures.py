@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from whymask.data.sheet import sample_groups
-from whymask.report.label_maps import overlaid, palette
+from whymask.report.marks import marked
 from whymask.report.pictures import arrays_of, data_uri
 from whymask.tasks import Task
 from whymask.tasks.answers import in_words
 
 GALLERY, GALLERY_SIDE = 8, 112
-OUTCOME_SIDE, MAP_SIDE = 80, 128
+OUTCOME_SIDE, MARKED_SIDE = 80, 128
 
 
 def galleries(folder: Path, pretraining: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -34,8 +34,8 @@ def galleries(folder: Path, pretraining: list[dict[str, Any]]) -> list[dict[str,
 
 def outcomes(folder: Path, study: dict[str, Any], task: Task) -> dict[str, list[dict[str, Any]]]:
     """Per kind of study.json's outcomes, its images: {"image": data URI, "key", "true", "baseline", "arm": in words,
-    "baseline_right", "arm_right", "maps": data URIs of the true label map, the baseline's and the arm's, where there
-    are some}. None where the pixels are not there."""
+    "baseline_right", "arm_right", "marked": data URIs of the image with the true label map or objects, the baseline's
+    and the arm's, where there are some}. None where the pixels are not there."""
     arrays, found = arrays_of(folder / "outcomes.npz"), study.get("outcomes")
     shown: dict[str, list[dict[str, Any]]] = {}
     for kind, rows in (found["shown"] if found else {}).items():
@@ -43,13 +43,12 @@ def outcomes(folder: Path, study: dict[str, Any], task: Task) -> dict[str, list[
         if len(pixels) != len(rows):
             continue
         sides = ("true", "baseline", "arm")
-        maps = {side: arrays[f"{kind}/{side}"] for side in sides if f"{kind}/{side}" in arrays}
-        colours = palette(len(task.names))
+        marks = {side: arrays[f"{kind}/{side}"] for side in sides if f"{kind}/{side}" in arrays}
         shown[kind] = [
             row
             | {side: in_words(task, row[side]) for side in sides}
             | {"image": data_uri(picture, OUTCOME_SIDE)}
-            | {"maps": [data_uri(overlaid(picture, of[at], colours), MAP_SIDE) for of in maps.values()]}
+            | {"marked": [data_uri(marked(picture, of[at], len(task.names)), MARKED_SIDE) for of in marks.values()]}
             for at, (row, picture) in enumerate(zip(rows, pixels, strict=True))
         ]
     return shown
@@ -71,7 +70,7 @@ def samples(folder: Path, task: Task) -> list[dict[str, Any]]:
     if "images" not in arrays or not len(arrays["images"]):
         return []
     images, labels = arrays["images"], arrays.get("labels", np.full(len(arrays["images"]), -1))
-    if "maps" in arrays:
-        colours = palette(len(task.names))
-        images = np.stack([overlaid(image, of, colours) for image, of in zip(images, arrays["maps"], strict=True)])
+    marks = arrays.get("marks", arrays.get("maps"))  # as they were called before there were boxes
+    if marks is not None:
+        images = np.stack([marked(image, of, len(task.names)) for image, of in zip(images, marks, strict=True)])
     return sample_groups(images, labels, task)

@@ -1,7 +1,6 @@
 """The page of a study: study.json and the files beside it -> report.html and figures/*.svg."""
 
 import csv
-import json
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -17,6 +16,7 @@ from whymask.explanations.page.write import part_of_study
 from whymask.report.figures import arm_styles, inline, write_figures
 from whymask.report.page import render
 from whymask.report.text import clean, count, flatten, known
+from whymask.runs import metrics_of
 from whymask.studies.advice import advice
 from whymask.studies.earlier import judged_anew
 from whymask.studies.equal_compute import unequal_compute
@@ -184,7 +184,9 @@ def _validated(key: str, line: dict[str, Any]) -> Any:
 
 def metric_lines(folder: Path, records: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, list[dict[str, Any]]]]:
     """(arm, the lines of its metrics.jsonl) of each record that has a folder."""
-    return [(arm, _lines(folder / record["folder"] / "metrics.jsonl")) for arm, record in records if "folder" in record]
+    return [
+        (arm, metrics_of(folder / record["folder"] / "metrics.jsonl")) for arm, record in records if "folder" in record
+    ]
 
 
 def curves_of(
@@ -198,23 +200,6 @@ def curves_of(
             stretches = np.array_split(np.array(points), min(len(points), CURVE_POINTS))
             curves.append((arm, np.array([stretch.mean(axis=0) for stretch in stretches])))
     return curves
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Those of a metrics.jsonl that tell a step; a line cut off by a kill is passed over."""
-    found = []
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and known(record.get("step")):
-            found.append(record)
-    return found
 
 
 def skipped_rows(folder: Path, study: dict[str, Any]) -> list[list[str]]:
