@@ -224,6 +224,7 @@ def predict(
         confidence=confidence,
         window_overlap=window_overlap,
         overlays=overlays,
+        frame=False,
         runtime=runtime,
         reader=reader,
     )
@@ -235,18 +236,23 @@ def embed(
     runtime: Annotated[RuntimeSettings, Flat],
     out: Path = Path("features.parquet"),
     cell: str | None = None,
+    patches: bool = False,
+    layer: int | None = None,
     reader: str | None = None,
 ) -> None:
     """Features of images, as parquet with the columns path and features.
 
     Args:
         out: File to write.
+        patches: Features of each position of the network's map instead, with its row and its column.
+        layer: Of a layer or block, counted from 1. Default: the features that the network gives.
         cell: Which network of a study, a name under its cells/. Default: its final one, else the first seed's
             pretrained encoder.
         reader: MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.
     """
     begin("embed", data, reader=reader, out=out, runs=[run])
-    whymask.embed(run, data, out=out, cell=cell, runtime=runtime, reader=reader)
+    asked: dict[str, Any] = {"patches": patches, "layer": layer, "frame": False}
+    whymask.embed(run, data, out=out, cell=cell, runtime=runtime, reader=reader, **asked)
 
 
 def map_images(

@@ -65,6 +65,7 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "skipped": skipped,
         "metric_name": partial(results.metric_name, task=results.task_of(study)),
         "task": results.task_of(study),
+        "choosing_worth": results.choosing_worth,
         "why": part_of_study(folder / "why", images=images, names=names),
         **results_context(study, _by_hours(folder)),
         **settings_context(study),
