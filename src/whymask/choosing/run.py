@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 HEADER = ["path", "label", "rank", "why"]
 NONE = "none"
 """Given as `labelled`: the labels that DATA seem to have are none."""
-SIDE = 96
+SIDE = 144
 """Of a picture on the contact sheet, pixels."""
 _TEMPLATES = Path(__file__).with_name("templates")
 

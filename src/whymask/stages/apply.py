@@ -127,7 +127,7 @@ def _answered(applied: Application, task: Task, known: Confidence | None, out: P
 def _opened(data: Any, reader: Reader | str | None, model: Network, folder: Path, task: Task) -> Source:
     """The images, and what is to be said of the network in `folder` that is to see them."""
     source = open_source(data, reader=reader, labels=None)
-    say(f"predicting with {folder}")
+    say(f"predicting with {folder}: {len(source):,} images")
     inherited = inherited_text(model.encoder.transform, folder)
     for line in [*inherited, *reader_left_out(folder, reader), *worth_of(folder, task)]:
         say(line)

@@ -63,7 +63,7 @@ def embed(
     encoder = load_encoder(folder).to(fabric.device)
     check_layer(encoder, layer)
     source = open_source(data, reader=reader, labels=None)
-    say(f"embedding with {folder}")
+    say(f"embedding with {folder}: {len(source):,} images")
     for line in [*inherited_text(encoder.transform, folder), *reader_left_out(folder, reader)]:
         say(line)
     network = features_at(encoder, layer, patches)
