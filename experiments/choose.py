@@ -116,7 +116,8 @@ def text_of(found: dict[str, Row]) -> str:
         "# What choosing labels is worth\n\n"
         "`python -m experiments.choose`: accuracy of networks that learn from labels chosen by features of their own\n"
         "pretraining, beside as many drawn evenly from each class, and beside *blind*, as many at random whatever\n"
-        "their class. Parts of the sets, and small images: the numbers are of these sizes.\n\n"
+        "their class. Parts of the sets, and small images: the numbers are of these sizes. Each row stands by\n"
+        "itself: of so many, one in twenty would be better or worse by chance alone.\n\n"
         + "\n".join(sizes)
         + f"\n\n{table_of(found)}\n"
     )
