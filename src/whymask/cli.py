@@ -277,7 +277,7 @@ def choose(
         labels: How many images to choose.
         rule: typical ones of clusters (TypiClust), covering ones (ProbCover), spread ones (k-centre greedy), or
             uncertain and diverse ones (BADGE), which takes a classifier. auto: uncertain of a classifier, else typical.
-        labelled: What is labelled already, a folder or CSV as --labels of other commands takes; it counts as chosen and
+        labelled: What is labelled already, a folder or CSV such as finetune takes; it counts as chosen and
             is left out. "none": nothing is. Default: the labels that DATA has.
         out: File to write; the contact sheet lies beside it, as .html.
         cell: Which network of a study, a name under its cells/. Default: the one that embed takes, or, where the rule
