@@ -20,6 +20,7 @@ from pyarrow import parquet
 import whymask
 from experiments import (
     bccd,
+    choose,
     defaults,
     defaults_table,
     defaults_trials,
@@ -270,6 +271,28 @@ def test_dense_asks_for_what_whymask_understands(tmp_path: Path, monkeypatch: py
         cli.run([*step.arguments, "--out", str(tmp_path / step.name)])
     studies = [settings for settings in asked if isinstance(settings, StudySettings)]
     assert len(studies) == 4 and all(settings.data.ignored == 11 for settings in studies)
+
+
+def test_choose_asks_for_what_whymask_understands_and_tells_it_in_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(cli, "begin", lambda *given, **more: None)
+    monkeypatch.setattr(whymask, "study", lambda data, settings, **more: asked.append(settings))
+    for name in choose.SETS:
+        cli.run(choose.command_of(name, tmp_path, tmp_path / name, 5)[3:])
+    assert [settings.choose for settings in asked] == [choose.RULES] * 3
+    assert all(settings.seeds == 5 and settings.scratch_long == "none" for settings in asked)
+    row = {"arm": "mae+typical", "baseline": "mae", "labels_per_class": 5.0, "mean": 0.4, "baseline_mean": 0.35}
+    row |= {"difference": 0.05, "low": 0.01, "high": 0.09, "low_images": 0.02, "high_images": 0.08, "state": "better"}
+    worth = {"worth": 8.4, "kind": "exact", "low": 5.0, "low_kind": "at most", "high": 12.0, "high_kind": "exact"}
+    rows = [row | {"classes": 9.2, "worth": worth}, row | {"baseline": "mae+blind", "classes": 9.2, "worth": None}]
+    lines = choose.table_of({"clothing-small": {"choosing": rows, "classes": 10}}).splitlines()
+    assert lines[2] == (
+        "| clothing-small | mae+typical, 5 | mae | 0.400 | 0.350 | +0.050 (+0.010 to +0.090; +0.020 to +0.080) | "
+        "better | about 8.4 (at most 5 to 12) | 9.2 of 10 |"
+    )
+    assert len({line.count("|") for line in lines}) == 1
 
 
 def test_a_command_that_is_not_done_in_time_is_stopped_and_one_that_fails_is_an_error(tmp_path: Path) -> None:

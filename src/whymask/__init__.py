@@ -32,8 +32,9 @@ __getattr__, __dir__, __all__ = attach(
         ],
         "overviews.run": ["overview"],
         "stages.alone": ["finetune", "pretrain", "probe"],
-        "stages.apply": ["embed", "predict"],
+        "stages.apply": ["predict"],
         "stages.network": ["load_network"],
+        "stages.embed": ["embed"],
         "stages.settings": [
             "FinetuneSettings",
             "FinetuneTrainingSettings",
@@ -76,8 +77,8 @@ if TYPE_CHECKING:
     from whymask.stages.alone import finetune as finetune
     from whymask.stages.alone import pretrain as pretrain
     from whymask.stages.alone import probe as probe
-    from whymask.stages.apply import embed as embed
     from whymask.stages.apply import predict as predict
+    from whymask.stages.embed import embed as embed
     from whymask.stages.network import load_network as load_network
     from whymask.stages.settings import FinetuneSettings as FinetuneSettings
     from whymask.stages.settings import FinetuneTrainingSettings as FinetuneTrainingSettings

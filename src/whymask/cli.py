@@ -42,6 +42,7 @@ from whymask.stages.settings import (
     check_overlap,
     check_teacher,
     check_track,
+    check_watch,
 )
 from whymask.studies.cluster import check_cluster
 from whymask.studies.settings import StudySettings, parse_share
@@ -131,6 +132,7 @@ def pretrain(
     out: Path = Path("runs/pretrain"),
     keep_checkpoints: bool = False,
     keep_teacher: bool = False,
+    watch: int | None = None,
     track: Trackers = (),
 ) -> None:
     """Pretrain an encoder on unlabelled images.
@@ -139,13 +141,22 @@ def pretrain(
         out: Run folder. The same command continues it.
         keep_checkpoints: Keep the last two when it is finished; each is three times the weights.
         keep_teacher: Keep the teacher of data2vec, data2vec2 and ijepa too, as an encoder in the folder's teacher/.
+        watch: Steps between two looks at how good the features are, 0 for none: neighbours and a linear model where
+            there are labels, effective rank, spread. Default: about 20 looks, for at most 5 % of the time.
     """
     check_track(track)
+    check_watch(watch)
     if keep_teacher:
         check_teacher(settings.method, out)
     begin("pretrain", data, settings.data.labels, out=out, origin=settings.origin)
     whymask.pretrain(
-        data, out=out, settings=settings, keep_checkpoints=keep_checkpoints, keep_teacher=keep_teacher, track=track
+        data,
+        out=out,
+        settings=settings,
+        keep_checkpoints=keep_checkpoints,
+        keep_teacher=keep_teacher,
+        watch=watch,
+        track=track,
     )
 
 
@@ -213,6 +224,7 @@ def predict(
         confidence=confidence,
         window_overlap=window_overlap,
         overlays=overlays,
+        frame=False,
         runtime=runtime,
         reader=reader,
     )
@@ -224,18 +236,23 @@ def embed(
     runtime: Annotated[RuntimeSettings, Flat],
     out: Path = Path("features.parquet"),
     cell: str | None = None,
+    patches: bool = False,
+    layer: int | None = None,
     reader: str | None = None,
 ) -> None:
     """Features of images, as parquet with the columns path and features.
 
     Args:
         out: File to write.
+        patches: Features of each position of the network's map instead, with its row and its column.
+        layer: Of a layer or block, counted from 1. Default: the features that the network gives.
         cell: Which network of a study, a name under its cells/. Default: its final one, else the first seed's
             pretrained encoder.
         reader: MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.
     """
     begin("embed", data, reader=reader, out=out, runs=[run])
-    whymask.embed(run, data, out=out, cell=cell, runtime=runtime, reader=reader)
+    asked: dict[str, Any] = {"patches": patches, "layer": layer, "frame": False}
+    whymask.embed(run, data, out=out, cell=cell, runtime=runtime, reader=reader, **asked)
 
 
 def map_images(
@@ -379,6 +396,7 @@ def check(
     ],
 ) -> None:
     """Compare the files of runs, studies and stores with their checksums; exits with 1 where one differs."""
+    say(f"check of {', '.join(map(str, folders))}: every file is read, and none is written")
     from whymask.upkeep import check_folder
 
     found = [check_folder(folder) for folder in folders]
@@ -487,10 +505,8 @@ def begin(
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     command.__name__: command
-    for command in (
-        *(study, pretrain, finetune, probe, explain, predict, embed, choose, export, theory, watch, check, clean),
-    )
-} | {"data": overview, "list": list_methods, "map": map_images}
+    for command in (study, pretrain, finetune, probe, explain, predict, embed, choose, export, theory, watch)
+} | {"check": check, "clean": clean, "data": overview, "list": list_methods, "map": map_images}
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -47,15 +47,15 @@ def test_changed_labels_are_another_class_each_and_as_many_as_asked() -> None:
 def test_wrong_labels_lead_the_list_where_features_tell_classes_apart() -> None:
     features, labels = groups()
     changed, wrong = changed_labels(labels, 3)
-    order = np.argsort(-doubts_of(features, changed, neighbours_of(features, 30)))
+    order = np.argsort(-doubts_of(features, changed))
     assert wrong[order[: wrong.sum()]].all()
-    assert planted(features, labels, neighbours_of(features, 30)).found_share == 1.0
+    assert planted(features, labels).found_share == 1.0
 
 
 def test_what_is_measured_is_chance_where_features_tell_nothing() -> None:
     """The measure must be able to say that a list is worth nothing."""
     features, labels = groups(apart=0.0, each=250)
-    found = planted(features, labels, neighbours_of(features, 30))
+    found = planted(features, labels)
     assert found.changed == 50 and found.found <= 8 and found.first <= 5
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
 from whymask.runs import TRACKED, RunFolder
 from whymask.stages import trackers
+from whymask.stages.context import Context
+from whymask.stages.record import RunRecord
 from whymask.stages.tracking import Tracker, Tracking, attach, numbers_in, show, side_by_side, tracked
 from whymask.training.loop import Interrupted
 
@@ -264,3 +267,13 @@ def test_pictures_and_files_go_to_what_takes_them() -> None:
     many = [np.zeros((4, 8, 6, 5), np.uint8)] * 3
     assert side_by_side(many).shape == (32, 18, 3) and side_by_side([np.zeros((2, 8, 6, 2), np.uint8)]).shape[-1] == 1
     assert dict(numbers_in({"a": {"b": 1, "c": True}, "d": None, "e": float("nan"), "f": 2.0})) == {"a/b": 1, "f": 2.0}
+
+
+def test_of_processes_that_train_together_only_the_first_tracks(tmp_path: Path) -> None:
+    told = Told()
+    second: Any = SimpleNamespace(is_global_zero=False, world_size=2, broadcast=lambda made: made)
+    record = RunRecord(stage="pretrain", arm="mae", seed=0, data="x")
+    nothing: Any = None
+    with Context(second, nothing, tracking=Tracking((told,))).open(tmp_path / "run", record) as run:
+        assert run.tell is None
+    assert not told.settings and not told.status and not (tmp_path / "run").exists()

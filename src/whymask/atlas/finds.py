@@ -70,7 +70,7 @@ def finds_of(prepared: Prepared, rows: np.ndarray, features: np.ndarray, neighbo
         errors=_errors(prepared, known, own, classes, among) if told else [],
         copied=copied(images, rows),
         withheld=withheld(own, classes) if told else None,
-        planted=planted(own, classes, among) if told else None,
+        planted=planted(own, classes) if told else None,
     )
 
 
@@ -82,7 +82,7 @@ def _pairs(found: NearCopies, rows: np.ndarray) -> list[tuple[int, int, float]]:
 def _errors(
     prepared: Prepared, known: np.ndarray, features: np.ndarray, classes: np.ndarray, among: Neighbours
 ) -> list[tuple[int, float, str, float]]:
-    doubts, shares = doubts_of(features, classes, among), neighbour_shares(classes, among)
+    doubts, shares = doubts_of(features, classes), neighbour_shares(classes, among)
     listed = np.argsort(-doubts, kind="stable")[: max(FIRST, round(LISTED * len(known)))]
     likely = shares.argmax(axis=1)
     return [

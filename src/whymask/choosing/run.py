@@ -16,7 +16,7 @@ from whymask.choosing.rules import RULES, Choice, Images
 from whymask.choosing.settings import SOURCES, UNCERTAIN, Rule, check_count
 from whymask.choosing.uncertain import uncertain
 from whymask.data.inherited import inherited_text
-from whymask.data.parts import mean_of_wholes
+from whymask.data.parts import means_of_wholes
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader, Source, open_asked, open_source
@@ -28,8 +28,8 @@ from whymask.progress import say
 from whymask.report.page import render
 from whymask.report.pictures import data_uri
 from whymask.report.text import clean
-from whymask.stages.apply import apply
-from whymask.stages.classify import load_classifier
+from whymask.stages.applying import Application
+from whymask.stages.network import load_classifier
 from whymask.stages.speaking import encoder_of, network_of, reader_left_out
 from whymask.tasks import Classification, task_from
 from whymask.training.device import make_fabric
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 HEADER = ["path", "label", "rank", "why"]
 NONE = "none"
 """Given as `labelled`: the labels that DATA seem to have are none."""
-SIDE = 96
+SIDE = 144
 """Of a picture on the contact sheet, pixels."""
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -85,8 +85,10 @@ def choose(
     say(f"choosing with {seer.folder}: {SOURCES[seer.rule]}")
     for line in [*inherited_text(seer.transform, seer.folder), *reader_left_out(seer.folder, reader)]:
         say(line)
-    applied = apply(seer.network, seer.transform, source)
-    keys, values = mean_of_wholes(applied.wholes, applied.values) if applied.wholes else (applied.keys, applied.values)
+    applied = Application(seer.network, seer.transform, source)
+    seen = ((wholes, values) for _, wholes, values in applied)
+    parts = list(means_of_wholes(seen) if applied.is_of_parts else seen)
+    keys, values = [key for names, _ in parts for key in names], np.concatenate([values for _, values in parts])
     place = {key: row for row, key in enumerate(source.keys)}
     rows = np.array([place[key] for key in keys])
     counted = np.ones(len(rows), bool) if source.splits is None else source.splits[rows] != "test"

@@ -253,6 +253,12 @@ def check_track(names: Iterable[str]) -> None:
             raise WhymaskError(f"--track {name} needs {name}; install it: pip install 'whymask[{name}]'")
 
 
+def check_watch(every: int | None) -> None:
+    """Raises WhymaskError for no number of steps."""
+    if every is not None and every < 0:
+        raise WhymaskError(f"--watch {every}: a number of steps, or 0 for never, was expected; change it")
+
+
 def check_teacher(method: str, out: Path) -> None:
     """Raises WhymaskError where the method has no teacher that could be kept, or the run in `out` was finished without
     keeping it. Of a method of a program's own only the class tells: `stages.pretrain` asks that."""

@@ -41,6 +41,11 @@ TRACKERS: Mapping[str, Callable[[Path, str, int], Logger]] = {
     "mlflow": mlflow,
 }
 """(run's folder, its name, the step that it goes on from) -> a logger."""
+HINTS = {
+    "wandb": "wandb login, or WANDB_MODE=offline",
+    "mlflow": "MLFLOW_TRACKING_URI names a server; the whole mlflow brings a database of its own",
+}
+"""What usually is to be mended."""
 
 
 class WandbLogger(Logger):

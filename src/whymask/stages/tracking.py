@@ -19,7 +19,7 @@ from whymask.report.pictures import arrays_of
 from whymask.report.text import flatten, known
 from whymask.runs import TRACKED, RunFolder, metrics_of
 from whymask.stages.settings import Track, check_track
-from whymask.stages.trackers import TRACKERS
+from whymask.stages.trackers import HINTS, TRACKERS
 
 NAMING = frozenset({"about", "data", "init", "origin", "provenance", "starts"})
 """Settings that may hold names of files or classes."""
@@ -65,7 +65,9 @@ class Tracker:
                 name = str(run.path) if tracking.names else run.path.name
                 loggers[asked] = TRACKERS[asked](run.path, name, run.last_step() or 0)
             except Exception as error:  # a service says what it likes
-                raise WhymaskError(f"--track {asked} cannot begin: {error}; mend that, or leave it out") from error
+                hint = f" ({HINTS[asked]})" if asked in HINTS else ""
+                why = f"{error}".strip().rstrip(".")
+                raise WhymaskError(f"--track {asked} cannot begin: {why}; mend that{hint}, or leave it out") from error
         return cls(loggers, tracking.names)
 
     def settings(self, values: Mapping[str, Any]) -> None:

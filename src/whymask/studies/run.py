@@ -155,8 +155,8 @@ def study(
         given = table["verdict"]
         context.by_first(lambda: folder.finish({"verdict": given}))
         context.by_first(lambda: track_study(tracking, folder, runner.config, table))
-    for road in table.get("roads", []):
-        say(road["text"])
+    for text in [*(road["text"] for road in table.get("roads", [])), *table.get("choosing", {}).get("texts", [])]:
+        say(text)
     say(f"{given['text']}{settled_by(given)}\n{advice_text(table['advice'])}\nThe page: {runner.out / 'report.html'}")
     return StudyResult(table)
 
@@ -242,6 +242,9 @@ def _as_before(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]
     """`stored`, config.json of a study, with the share to test on and digests of given weights, where it is of before
     these were kept, and with the seeds and budgets that were added since."""
     there = {name: digest for name, digest in config.items() if name.startswith(WEIGHTS_OF)} | stored["config"]
+    if "settings" in there:  # chosen labels stand beside the others, and change none of them
+        there["settings"] = {name: value for name, value in there["settings"].items() if name != "choose"}
+        there["settings"] |= {name: value for name, value in config["settings"].items() if name == "choose"}
     if "test_share" in config["settings"]["data"]:
         there["settings"]["data"] = {"test_share": USUAL_SHARE} | there["settings"]["data"]
     return grown(there, config)

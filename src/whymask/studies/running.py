@@ -26,6 +26,11 @@ def run_cells(
     runner.context.by_first(lambda: runner.redo_damaged(cells))
     told = Told(runner, cells, cluster)
     runner.context.by_first(lambda: note_cells(runner, told.operations))
+    if told.unfinished:
+        say(
+            f"{len(told.unfinished)} of {len(cells)} cells are to be run; the time left is told as soon as the first "
+            "of them tell it (study --plan times them before)"
+        )
     if cluster is not None:
         _at_once(runner, cells, cluster, told)
         return runner.config.seeds

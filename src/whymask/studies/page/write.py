@@ -28,7 +28,11 @@ CURVE_POINTS = 150
 SKIPPED_SHOWN = 20
 _LISTS = ("pretraining", "cells", "levels", "pairs", "per_class", "confusion", "label_worth", "calibration")
 _OWN_FIGURES = ("curve-*.svg", "recall-*.svg", "reliability.svg", "loss-*.svg", "validation-*.svg", "watched-*.svg")
-WATCHED = {"knn": "", "effective_rank": "effective rank of the features"}
+WATCHED = {
+    "knn": "{metric} of nearest neighbours",
+    "linear": "{metric} of a linear model",
+    "effective_rank": "effective rank of the features",
+}
 """Of what pretraining is watched by, what the page shows, and its title."""
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -61,6 +65,7 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "skipped": skipped,
         "metric_name": partial(results.metric_name, task=results.task_of(study)),
         "task": results.task_of(study),
+        "choosing_worth": results.choosing_worth,
         "why": part_of_study(folder / "why", images=images, names=names),
         **results_context(study, _by_hours(folder)),
         **settings_context(study),
@@ -164,9 +169,12 @@ def draw_figures(folder: Path, study: dict[str, Any]) -> dict[str, tuple[str, st
     if curves := curves_of(lines, lambda line: line.get("loss")):
         key = "loss-pretraining"
         drawn[key] = figures.over_steps(key, "training loss", curves, styles), "loss of pretraining"
+    if curves := curves_of(lines, lambda line: line.get("gradient_norm")):
+        title = "norm of the gradient"
+        drawn["watched-gradient"] = figures.over_steps("watched-gradient", title, curves, styles), f"{title}, in steps"
     for key, title in WATCHED.items():
         if curves := curves_of(lines, partial(_validated, key)):
-            title = title or f"{results.metric_name(task.default_metric, task)} of nearest neighbours"
+            title = title.format(metric=results.metric_name(task.default_metric, task))
             firsts = [
                 first for _, run in lines for line in run if (first := _validated(f"first_{key}", line)) is not None
             ]
