@@ -58,7 +58,7 @@ def test_what_is_written_is_read_as_boxes_again(detector: Path, tmp_path: Path) 
     assert len(source.boxes.classes) == len(content["annotations"])
 
 
-def test_a_probe_says_that_it_tells_of_no_boxes_and_the_encoder_embeds_whole_images(detector: Path, tmp_path: Path) -> None:
+def test_a_probe_tells_of_no_boxes_and_the_encoder_embeds_whole_images(detector: Path, tmp_path: Path) -> None:
     data, run = detector / "data", detector / "run"
     with pytest.raises(WhymaskError, match="not where its box is; for detection train a head"):
         probe(data, out=tmp_path / "probe", origin=str(run), runtime=runtime())
