@@ -41,7 +41,7 @@ GROUPS = {
     "detection": Group(
         lambda effort: detection_rows(effort, DetectionSizes()),
         lambda effort: detection_rows(effort, QUICK_DETECTION),
-        15,
+        30,
     ),
     "small-images": Group(lambda effort: small_rows(effort, 4096), lambda effort: small_rows(effort, 64), 25),
     "photos": Group(lambda effort: large_rows(effort, 512), lambda effort: large_rows(effort, 8), 32),
