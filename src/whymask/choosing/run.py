@@ -82,16 +82,7 @@ def choose(
     for line in [*inherited_text(seer.transform, seer.folder), *reader_left_out(seer.folder, reader)]:
         say(line)
     applied = Application(seer.network, seer.transform, source)
-<<<<<<< HEAD
-    answers = [*applied.answers()]
-    keys, values = [key for keys, _ in answers for key in keys], np.concatenate([rows for _, rows in answers])
-    place = {key: row for row, key in enumerate(source.keys)}
-    rows = np.array([place[key] for key in keys])
-    counted = np.ones(len(rows), bool) if source.splits is None else source.splits[rows] != "test"
-    rows, values = rows[counted], values[counted]
-=======
     rows, values = _seen(applied, source)
->>>>>>> h3
     known = source.labelled[rows]
     _check_left(source, known, labels)
     chosen = seer.choose(values, known, labels, seed, len(source.classes) or None)
@@ -120,8 +111,7 @@ def _check_out(out: Path) -> None:
 
 def _seen(applied: Application, source: Source) -> tuple[np.ndarray, np.ndarray]:
     """Rows (n,) of the files that could be read and are not to be tested on, and what was made of each (n, D)."""
-    seen = ((wholes, values) for _, wholes, values in applied)
-    parts = list(means_of_wholes(seen) if applied.is_of_parts else seen)
+    parts = [*applied.answers()]
     place = {key: row for row, key in enumerate(source.keys)}
     rows = np.array([place[key] for names, _ in parts for key in names])
     values = np.concatenate([values for _, values in parts])
