@@ -16,7 +16,6 @@ from whymask.choosing.rules import RULES, Choice, Images
 from whymask.choosing.settings import SOURCES, UNCERTAIN, Rule, check_count
 from whymask.choosing.uncertain import uncertain
 from whymask.data.inherited import inherited_text
-from whymask.data.parts import means_of_wholes
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader, Source, open_asked, open_source
@@ -86,9 +85,8 @@ def choose(
     for line in [*inherited_text(seer.transform, seer.folder), *reader_left_out(seer.folder, reader)]:
         say(line)
     applied = Application(seer.network, seer.transform, source)
-    seen = ((wholes, values) for _, wholes, values in applied)
-    parts = list(means_of_wholes(seen) if applied.is_of_parts else seen)
-    keys, values = [key for names, _ in parts for key in names], np.concatenate([values for _, values in parts])
+    answers = [*applied.answers()]
+    keys, values = [key for keys, _ in answers for key in keys], np.concatenate([rows for _, rows in answers])
     place = {key: row for row, key in enumerate(source.keys)}
     rows = np.array([place[key] for key in keys])
     counted = np.ones(len(rows), bool) if source.splits is None else source.splits[rows] != "test"
