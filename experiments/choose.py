@@ -18,6 +18,7 @@ from experiments.photos import SECONDS_TO_STOP, finished_by
 from whymask.disk import read_json, write_bytes, write_json
 from whymask.report.text import number, signed
 from whymask.studies.page.results import choosing_worth
+from whymask.studies.statistics import paired_difference
 
 RULES = ("typical", "covering")
 Row = dict[str, Any]
@@ -63,10 +64,10 @@ def command_of(name: str, data: Path, folder: Path, seeds: int) -> list[str]:
 
 
 def summary_of(study: Row) -> Row:
-    """What the table says of a study: of each level, and of choosing."""
+    """What is kept of a study: its size, each level's mean, and of choosing all that the table says."""
     metric, data = study["verdict"]["metric"], study["data"]
-    names = ("arm", "labels_per_class", "mean", "low", "high", "seeds")
-    return {
+    levels = [row for row in study["levels"] if row["metric"] == metric]
+    summary = {
         "pool": data["pool"],
         "test": data["test"],
         "classes": len(data["classes"]),
@@ -76,17 +77,39 @@ def summary_of(study: Row) -> Row:
         "metric": metric,
         "processor": study["provenance"].get("processor"),
         "seconds": sum(row["seconds"] or 0 for row in [*study["pretraining"], *study["cells"]]),
-        "levels": [{key: row[key] for key in names} for row in study["levels"] if row["metric"] == metric],
-        "choosing": study["choosing"]["rows"],
+        "means": {f"{row['arm']}, {row['labels_per_class']:g}": row["mean"] for row in levels},
+        "choosing": [row | {"balanced": balanced(study, row)} for row in study["choosing"]["rows"]],
     }
+    return rounded(summary)
+
+
+def rounded(value: Any) -> Any:
+    """With five decimals: more say nothing."""
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [rounded(inner) for inner in value]
+    return round(value, 5) if isinstance(value, float) else value
+
+
+def balanced(study: Row, row: Row) -> Row:
+    """The row's difference in balanced accuracy, with its interval over seeds: where classes are uneven, accuracy alone
+    gains by labels that are as uneven."""
+    here = [cell for cell in study["cells"] if cell["labels_per_class"] == row["labels_per_class"] and cell["metrics"]]
+    ours, theirs = (
+        {cell["seed"]: cell["metrics"]["balanced_accuracy"] for cell in here if cell["arm"] == row[side]}
+        for side in ("arm", "baseline")
+    )
+    pair = paired_difference(ours, theirs)
+    return {} if pair is None else {"difference": pair.difference, "low": pair.low, "high": pair.high}
 
 
 def table_of(found: dict[str, Row]) -> str:
     """The table of all sets that are finished, as Markdown."""
     lines = [
         "| images | labels chosen, a class | against | reach | against | difference (over seeds; images) | says "
-        "| worth in drawn labels a class | classes met |",
-        "| --- | --- | --- | ---: | ---: | --- | --- | --- | ---: |",
+        "| worth in drawn labels a class | classes met | difference in balanced accuracy (over seeds) |",
+        "| --- | --- | --- | ---: | ---: | --- | --- | --- | ---: | --- |",
     ]
     for name, study in found.items():
         for row in study["choosing"]:
@@ -98,7 +121,8 @@ def table_of(found: dict[str, Row]) -> str:
             cells = (
                 *(name, f"{row['arm']}, {row['labels_per_class']:g}", row["baseline"], number(row["mean"])),
                 *(number(row["baseline_mean"]), f"{signed(row['difference'])} ({seeds}; {images})", said),
-                *(choosing_worth(row), f"{row['classes']:.1f} of {study['classes']}"),
+                *(choosing_worth(row) or "–", f"{row['classes']:.1f} of {study['classes']}"),
+                "{} ({} to {})".format(*(signed(row["balanced"][key]) for key in ("difference", "low", "high"))),
             )
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -116,7 +140,8 @@ def text_of(found: dict[str, Row]) -> str:
         "# What choosing labels is worth\n\n"
         "`python -m experiments.choose`: accuracy of networks that learn from labels chosen by features of their own\n"
         "pretraining, beside as many drawn evenly from each class, and beside *blind*, as many at random whatever\n"
-        "their class. Parts of the sets, and small images: the numbers are of these sizes.\n\n"
+        "their class. Parts of the sets, and small images: the numbers are of these sizes. Each row stands by\n"
+        "itself: of so many, one in twenty would be better or worse by chance alone.\n\n"
         + "\n".join(sizes)
         + f"\n\n{table_of(found)}\n"
     )

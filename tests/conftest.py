@@ -37,7 +37,8 @@ LONGEST_FIRST = (
     "explanations/test_page", "training/test_ranks", "test_faults", "exports/test_export", "training/test_nodes",
     "test_gpu_benchmarks", "studies/test_final", "studies/test_study", "explanations/test_label",
     "encoders/test_masked", "studies/test_page", "test_package", "test_systems", "test_startup", "training/test_loop",
-    "tasks/test_scores", "test_surroundings", "test_stopping", "test_device", "test_examples",
+    "tasks/test_scores", "test_surroundings", "test_stopping", "test_device", "training/test_detection",
+    "test_examples",
 )  # fmt: skip
 """Files of ten seconds and more begin before all others: of two workers, none ends long after the other."""
 
@@ -109,6 +110,7 @@ def no_clock() -> Iterator[None]:
             patch.setattr(import_module(f"whymask.{room}"), "time", SimpleNamespace(monotonic=lambda: 0.0))
         patch.setattr("whymask.training.log.SECONDS_BETWEEN_READINGS", math.inf)
         patch.setattr("whymask.training.loop.SECONDS_BETWEEN_CHECKPOINTS", math.inf)
+        patch.setattr("whymask.stages.watching.FREE_SECONDS", math.inf)
         yield
 
 

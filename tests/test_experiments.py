@@ -287,13 +287,20 @@ def test_choose_asks_for_what_whymask_understands_and_tells_it_in_a_table(
     row = {"arm": "mae+typical", "baseline": "mae", "labels_per_class": 5.0, "mean": 0.4, "baseline_mean": 0.35}
     row |= {"difference": 0.05, "low": 0.01, "high": 0.09, "low_images": 0.02, "high_images": 0.08, "state": "better"}
     worth = {"worth": 8.4, "kind": "exact", "low": 5.0, "low_kind": "at most", "high": 12.0, "high_kind": "exact"}
+    row["balanced"] = {"difference": -0.01, "low": -0.02, "high": 0.0}
     rows = [row | {"classes": 9.2, "worth": worth}, row | {"baseline": "mae+blind", "classes": 9.2, "worth": None}]
     lines = choose.table_of({"clothing-small": {"choosing": rows, "classes": 10}}).splitlines()
     assert lines[2] == (
         "| clothing-small | mae+typical, 5 | mae | 0.400 | 0.350 | +0.050 (+0.010 to +0.090; +0.020 to +0.080) | "
-        "better | about 8.4 (at most 5 to 12) | 9.2 of 10 |"
+        "better | about 8.4 (at most 5 to 12) | 9.2 of 10 | −0.010 (−0.020 to +0.000) |"
     )
     assert len({line.count("|") for line in lines}) == 1
+    cells = [
+        {"arm": arm, "labels_per_class": 5.0, "seed": seed, "metrics": {"balanced_accuracy": base + seed / 100}}
+        for arm, base in (("mae+typical", 0.4), ("mae", 0.3))
+        for seed in (0, 1, 2)
+    ]
+    assert choose.balanced({"cells": cells}, row)["difference"] == pytest.approx(0.1)
 
 
 def test_a_command_that_is_not_done_in_time_is_stopped_and_one_that_fails_is_an_error(tmp_path: Path) -> None:

@@ -294,12 +294,12 @@ def choose(
         labels: How many images to choose.
         rule: typical ones of clusters (TypiClust), covering ones (ProbCover), spread ones (k-centre greedy), or
             uncertain and diverse ones (BADGE), which takes a classifier. auto: uncertain of a classifier, else typical.
-        labelled: What is labelled already, a folder or CSV as --labels of other commands takes; it counts as chosen and
+        labelled: What is labelled already, a folder or CSV such as finetune takes; it counts as chosen and
             is left out. "none": nothing is. Default: the labels that DATA has.
         out: File to write; the contact sheet lies beside it, as .html.
-        cell: Which network of a study, a name under its cells/. Default: the one that embed takes; for --rule uncertain
-            that of predict.
-        seed: Of k-means and of BADGE's draws.
+        cell: Which network of a study, a name under its cells/. Default: the one that embed takes, or, where the rule
+            is uncertain, that predict takes.
+        seed: Seed of k-means and of BADGE's draws.
         reader: MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.
     """
     check_count(labels)

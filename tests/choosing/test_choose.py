@@ -50,6 +50,8 @@ def test_with_its_labels_filled_in_the_list_is_one_of_labels(
     filled.write_text(out.read_text().replace(",,", ",okapi,"))
     source = open_asked(pictures / "photos", DataSettings(labels=str(filled)))
     assert len(source) == 24 and int(source.labelled.sum()) == 6 and source.classes == ("okapi",)
+    assert whymask("choose", finished, pictures / "photos", *given[:4], "--out", filled, "--threads", 1) == 2
+    assert "6 labels are filled in there, which would be lost" in capsys.readouterr().err
     again = tmp_path / "again.csv"
     assert whymask("choose", finished, pictures / "photos", *given[:4], "--out", again, "--threads", 1) == 0
     assert again.read_text() == out.read_text()

@@ -15,6 +15,7 @@ from whymask.choosing.labelling import labelling_keys
 from whymask.choosing.rules import RULES, Choice, Images
 from whymask.choosing.settings import SOURCES, UNCERTAIN, Rule, check_count
 from whymask.choosing.uncertain import uncertain
+from whymask.data.csv_rows import read_csv
 from whymask.data.inherited import inherited_text
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
@@ -70,12 +71,8 @@ def choose(
     ``labels`` elsewhere), counts as chosen, and is left out; `labelled` "none" says that nothing has. Images of a test
     split are left out, and count for nothing. Raises WhymaskError where fewer are left than are asked for.
     """
-    import pandas
-
     check_count(labels)
-    check_writable(Path(out))
-    if Path(out).suffix.lower() != ".csv":
-        raise WhymaskError(f"--out {out}: it is written as csv; a name that ends in .csv was expected; change it")
+    _check_out(Path(out))
     if rule not in get_args(Rule):
         raise WhymaskError(f"--rule {rule}: one of {', '.join(get_args(Rule))} was expected")
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords), alone=True)
@@ -85,31 +82,62 @@ def choose(
     for line in [*inherited_text(seer.transform, seer.folder), *reader_left_out(seer.folder, reader)]:
         say(line)
     applied = Application(seer.network, seer.transform, source)
-    answers = [*applied.answers()]
-    keys, values = [key for keys, _ in answers for key in keys], np.concatenate([rows for _, rows in answers])
-    place = {key: row for row, key in enumerate(source.keys)}
-    rows = np.array([place[key] for key in keys])
-    counted = np.ones(len(rows), bool) if source.splits is None else source.splits[rows] != "test"
-    rows, values = rows[counted], values[counted]
+    rows, values = _seen(applied, source)
     known = source.labelled[rows]
     _check_left(source, known, labels)
     chosen = seer.choose(values, known, labels, seed, len(source.classes) or None)
-    found = [(int(rows[choice.row]), choice.why) for choice in chosen]
-    named = labelling_keys(source, [row for row, _ in found], Path(out))
-    table = [[key, "", rank, why] for rank, (key, (_, why)) in enumerate(zip(named, found, strict=True), 1)]
-    write_csv(Path(out), HEADER, table)
-    sheet = Path(out).with_suffix(".html")
-    write_bytes(sheet, _page(source, found, named, seer, int(known.sum()), len(rows)))
-    if applied.skipped:
-        write_csv(Path(out).with_suffix(".skipped.csv"), ["image", "reason"], applied.skipped)
-        say(f"{len(applied.skipped):,} images cannot be used: {Path(out).with_suffix('.skipped.csv')}")
+    found = [Choice(int(rows[choice.row]), choice.why) for choice in chosen]
+    named = labelling_keys(source, [choice.row for choice in found], Path(out))
+    page = _page(source, found, named, seer, int(known.sum()), len(rows))
+    table = [[key, "", rank, choice.why] for rank, (key, choice) in enumerate(zip(named, found, strict=True), 1)]
+    return _written(table, page, Path(out), applied.skipped, known)
+
+
+def _check_out(out: Path) -> None:
+    """Raises WhymaskError for a file that cannot be written, or in which somebody has filled in labels."""
+    check_writable(out)
+    if out.suffix.lower() != ".csv":
+        raise WhymaskError(f"--out {out}: it is written as csv; a name that ends in .csv was expected; change it")
+    if not out.exists():
+        return
+    header, rows = read_csv(str(out), out)
+    filled = sum(bool(dict(zip(header, row, strict=False)).get("label", "").strip()) for row in rows)
+    if filled:
+        raise WhymaskError(
+            f"--out {out}: {filled:,} labels are filled in there, which would be lost; give another --out, and the "
+            "file as --labelled"
+        )
+
+
+def _seen(applied: Application, source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (n,) of the files that could be read and are not to be tested on, and what was made of each (n, D)."""
+    parts = [*applied.answers()]
+    place = {key: row for row, key in enumerate(source.keys)}
+    rows = np.array([place[key] for names, _ in parts for key in names])
+    values = np.concatenate([values for _, values in parts])
+    counted = np.ones(len(rows), bool) if source.splits is None else source.splits[rows] != "test"
+    return rows[counted], values[counted]
+
+
+def _written(
+    table: list[list[Any]], page: bytes, out: Path, skipped: list[tuple[str, str]], known: np.ndarray
+) -> "pandas.DataFrame":
+    """The list and the contact sheet in their files, which is said; the list as a frame."""
+    import pandas
+
+    write_csv(out, HEADER, table)
+    write_bytes(out.with_suffix(".html"), page)
+    if skipped:
+        beside = out.with_suffix(".skipped.csv")
+        write_csv(beside, ["image", "reason"], skipped)
+        say(f"{len(skipped):,} images cannot be used: {beside}")
     say(
-        f"{len(found):,} of {int((~known).sum()):,} unlabelled images are chosen, {int(known.sum()):,} labelled ones "
-        f"count as chosen: {out}\nFill in its column label, and give it as --labels. The contact sheet: {sheet}"
+        f"{len(table):,} of {int((~known).sum()):,} unlabelled images are chosen, {int(known.sum()):,} labelled ones "
+        f"count as chosen: {out}\nFill in its column label, and give it as --labels. The contact sheet: "
+        f"{out.with_suffix('.html')}"
     )
-    return pandas.DataFrame([[printable(str(cell)) for cell in row] for row in table], columns=HEADER).astype(
-        {"rank": int}
-    )
+    rows = [[printable(str(cell)) for cell in row] for row in table]
+    return pandas.DataFrame(rows, columns=HEADER).astype({"rank": int})
 
 
 @dataclass(frozen=True)
@@ -174,9 +202,7 @@ def _check_left(source: Source, known: np.ndarray, labels: int) -> None:
     )
 
 
-def _page(
-    source: Source, found: Sequence[tuple[int, str]], named: Sequence[str], seer: _Seer, known: int, images: int
-) -> bytes:
+def _page(source: Source, found: Sequence[Choice], named: Sequence[str], seer: _Seer, known: int, images: int) -> bytes:
     prep = seer.transform
 
     def picture(row: int) -> str:
@@ -184,10 +210,10 @@ def _page(
         return data_uri(stored if stored.dtype == np.uint8 else (stored // 257).astype(np.uint8), SIDE)
 
     with ThreadPoolExecutor() as pool:
-        pictures = list(pool.map(picture, [row for row, _ in found]))
+        pictures = list(pool.map(picture, [choice.row for choice in found]))
     shown = [
-        {"uri": uri, "name": Path(key).name, "why": why}
-        for uri, key, (_, why) in zip(pictures, named, found, strict=True)
+        {"uri": uri, "name": Path(key).name, "why": choice.why}
+        for uri, key, choice in zip(pictures, named, found, strict=True)
     ]
     told = {"name": source.name, "known": known, "images": images, "rule": seer.rule, "source": SOURCES[seer.rule]}
     return render("choice.html.j2", _TEMPLATES, told=clean(told), shown=clean(shown))

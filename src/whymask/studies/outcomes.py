@@ -78,7 +78,8 @@ def class_gains(task: Task, arm: Sequence[np.ndarray], baseline: Sequence[np.nda
     ]
     found: list[Row] = []
     for number in range(len(task.names)) if len(task.names) > 1 else ():
-        gains = [sign * (a[number] - b[number]) for a, b in pairs if a[number] is not None and b[number] is not None]
+        of_class = [(ours[number], theirs[number]) for ours, theirs in pairs]
+        gains = [sign * (own - other) for own, other in of_class if own is not None and other is not None]
         if len(gains) == len(pairs):
             over = mean_interval(gains)
             found.append({"class": number, "gain": over.mean, "low": over.low, "high": over.high})
