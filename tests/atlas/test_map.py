@@ -104,7 +104,7 @@ def test_arrays_behind_a_header_are_read_where_it_says() -> None:
     assert all(about["start"] % 4 == 0 for about in header["arrays"].values())
 
 
-@pytest.mark.parametrize("task", ["multilabel", "regression", "segmentation"])
+@pytest.mark.parametrize("task", ["multilabel", "regression", "segmentation", "detection"])
 def test_of_every_task(task: str, tmp_path: Path) -> None:
     data = bars(task)
     small = {"encoder": {"width": 4}, "runtime": runtime(), "epochs": 1, "size": 16}

@@ -291,7 +291,7 @@
   at("lasso").addEventListener("click", (event) => (event.target.ariaPressed = String(event.target.ariaPressed !== "true")));
   at("all").addEventListener("click", whole);
   for (const button of document.querySelectorAll("button.pick[data-point]"))
-    button.addEventListener("click", () => (choose(+button.dataset.point), at("map").scrollIntoView()));
+    button.addEventListener("click", () => (choose(+button.dataset.point), at("map").scrollIntoView({ behavior: "instant" })));
   const unseen = new IntersectionObserver((entries) => entries.forEach(({ isIntersecting, target }) => {
     if (isIntersecting) paint(target, +target.dataset.point), unseen.unobserve(target);
   }), { rootMargin: "400px" });
