@@ -109,6 +109,7 @@ def no_clock() -> Iterator[None]:
             patch.setattr(import_module(f"whymask.{room}"), "time", SimpleNamespace(monotonic=lambda: 0.0))
         patch.setattr("whymask.training.log.SECONDS_BETWEEN_READINGS", math.inf)
         patch.setattr("whymask.training.loop.SECONDS_BETWEEN_CHECKPOINTS", math.inf)
+        patch.setattr("whymask.stages.watching.FREE_SECONDS", math.inf)
         yield
 
 

@@ -89,7 +89,7 @@ def test_the_short_help_is_short_and_says_what_each_flag_is_by_default(
 
 
 def test_each_flag_that_the_short_help_words_is_one_of_its_command() -> None:
-    for name in ("study", "pretrain", "finetune", "probe", "data", "explain", "theory"):
+    for name in ("study", "pretrain", "finetune", "probe", "data", "map", "explain", "theory"):
         assert set(usage._OF[name]) <= {flag.name for flag in flags_of(cli.COMMANDS[name])}
         assert 8 <= len(set(common(name)) & {flag.name for flag in flags_of(cli.COMMANDS[name])}) <= 32
 

@@ -25,6 +25,7 @@ from experiments import (
     defaults_table,
     defaults_trials,
     dense,
+    label_errors,
     methods,
     methods_table,
     photos,
@@ -308,3 +309,40 @@ def test_a_command_that_is_not_done_in_time_is_stopped_and_one_that_fails_is_an_
     assert photos.finished_by(None, [sys.executable, "-c", "print(1)"], tmp_path / "log")
     with pytest.raises(subprocess.CalledProcessError):
         photos.finished_by(None, [sys.executable, "-c", "import sys; sys.exit(2)"], tmp_path / "log")
+
+
+def test_rules_of_label_errors_are_compared_with_that_of_the_map_by_seed() -> None:
+    scores = {"precision": 0.5, "first": 0.75}
+    average = {label_errors.CONFIDENCE: 0.6, "neighbours": 0.4, "both": 0.61, "cleanlab": 0.3}
+    measured: dict[Any, Any] = {}
+    for cell in label_errors.all_cells():
+        found = {rule: scores | {"average": value + 0.01 * cell.seed} for rule, value in average.items()}
+        of_seed = {name: found | {"accuracy": 0.5, "told": 0.4} for name in label_errors.FEATURES}
+        measured[cell] = {"images": 100, "changed": 5} | of_seed
+    table = label_errors.table_of(measured)
+    assert len(table["rows"]) == 16 and all(row["seeds"] == 3 for row in table["rows"])
+    (own,) = (row for row in table["rows"][:4] if row["rule"] == label_errors.CONFIDENCE)
+    assert own["average"] == pytest.approx(0.61) and own["told"] == pytest.approx(0.4) and "confidence_minus" not in own
+    text = label_errors.markdown(table)
+    assert "| clothing-small | pretrained | 30 neighbours | 0.500 | 0.750 | 0.410 | +0.200 (0.200 to 0.200) |" in text
+    for each in measured.values():
+        del each["pretrained"]["cleanlab"]  # not installed
+    assert len(label_errors.table_of(measured)["rows"]) == 14
+
+
+def test_a_cell_of_label_errors_trains_on_changed_labels_and_looks_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_errors, "SOURCES", {"glyphs": GLYPHS})
+    monkeypatch.setattr(label_errors, "SIZE", None)
+    monkeypatch.setattr(label_errors, "PASSES", 100)
+    torch.set_num_threads(1)
+    cell = label_errors.Cell("glyphs", 0)
+    measured = label_errors.run_cell(cell, tmp_path)
+    assert (measured["images"], measured["changed"]) == (100, 5)
+    for name in label_errors.FEATURES:
+        assert 0 <= measured[name][label_errors.CONFIDENCE]["precision"] <= 1
+        assert set(label_errors.RULES) - {"cleanlab"} <= set(measured[name])
+    assert label_errors.run_cell(cell, tmp_path) == measured  # what is trained is not trained again
+    perfect = label_errors.scores_of(np.array([3.0, 1.0, 2.0, 0.0]), np.array([True, False, True, False]))
+    assert perfect == {"precision": 1.0, "first": 1.0, "average": 1.0}

@@ -172,7 +172,7 @@ class RunFolder:
     def withdraw(self) -> None:
         """Of a run that failed before its first checkpoint, leave nothing but what tells why: other settings may then
         take its folder."""
-        own = {"config.json", "skipped.csv", "boxes.csv", "metrics.jsonl"}
+        own = {"config.json", "skipped.csv", "boxes.csv", "metrics.jsonl", "gallery.npz"}
         there = self._names()
         if there <= own | TELLING | {TRACKED}:
             shutil.rmtree(self.path / TRACKED, ignore_errors=True)

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
-from whymask import load_network, predict
+from tiny import runtime
+from whymask import embed, load_network, predict, probe
 from whymask.data.settings import LabelSettings
 from whymask.data.sources import open_source
+from whymask.errors import WhymaskError
 from whymask.stages.detect import Detector
 
 
@@ -53,3 +56,12 @@ def test_what_is_written_is_read_as_boxes_again(detector: Path, tmp_path: Path) 
     content = json.loads((tmp_path / "found/detections.json").read_text())
     assert source.boxes is not None and source.task.names == ("green", "red")
     assert len(source.boxes.classes) == len(content["annotations"])
+
+
+def test_a_probe_tells_of_no_boxes_and_the_encoder_embeds_whole_images(detector: Path, tmp_path: Path) -> None:
+    data, run = detector / "data", detector / "run"
+    with pytest.raises(WhymaskError, match="not where its box is; for detection train a head"):
+        probe(data, out=tmp_path / "probe", origin=str(run), runtime=runtime())
+    assert not (tmp_path / "probe").exists()
+    frame = embed(run, data, out=tmp_path / "features.parquet", runtime=runtime())
+    assert len(frame) == 32 and np.isfinite(np.stack(frame["features"].tolist())).all()

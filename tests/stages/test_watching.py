@@ -18,7 +18,7 @@ from whymask.data.settings import DataSettings
 from whymask.disk import read_tensors
 from whymask.encoders import EncoderSettings, resolve
 from whymask.methods import METHODS, resolve_method
-from whymask.stages import watching
+from whymask.stages import pretrain, watching
 from whymask.stages.context import Context
 from whymask.stages.pretrain import PretrainJob, pretrain_encoder, pretraining
 from whymask.stages.probe import features_of
@@ -91,6 +91,8 @@ def test_watching_changes_no_bit_and_its_first_line_is_the_first_weights(
     monkeypatch.setattr(watching, "SHARE", 1e-3)
     plain = pretrain_encoder(context, job(), tmp_path / "plain", "test")
     assert "watched" not in plain, "it would cost too much"
+    shown: list[int] = []
+    monkeypatch.setattr(pretrain, "write_arrays", lambda path, arrays: shown.append(len(arrays)))
     monkeypatch.setattr(watching, "SHARE", 20.0)
     result = pretrain_encoder(context, job(), tmp_path / "watched", "test", watch=3)
     bits = [read_tensors(tmp_path / name / "encoder/encoder.safetensors") for name in ("plain", "watched")]
@@ -107,6 +109,7 @@ def test_watching_changes_no_bit_and_its_first_line_is_the_first_weights(
     seen = [json.loads(line) for line in lines]
     assert [line["step"] for line in seen if "validation" in line] == [*range(3, STEPS, 3), STEPS]
     assert all(0 < line["gradient_norm"] < 100 for line in seen if "loss" in line)
+    assert shown == [3] * (STEPS // 3 + 1) + [3, 1], "reconstructions along the way and at the end, then the pool"
     assert f"watched {STEPS // 3 + 2} times, on 120 images" in capsys.readouterr().err
 
 
@@ -166,12 +169,15 @@ def test_a_look_is_left_out_while_watching_has_taken_more_than_its_share(
     clock = [0.0]
     monkeypatch.setattr(watching.time, "perf_counter", lambda: clock[0])
     found = Watched(new_encoder(ASKED), context.prepared, context.prepared.train, 100, began=0.0)
-    found.seconds, clock[0] = 9.0, 100.0
-    assert found(10), "so few seconds are free"
-    found.seconds = 11.0
-    assert found(20) is None and found.looks == 1 and found(100), "the last look is taken"
-    clock[0] = 221.0
-    assert found(30)
-    found.every, found.seconds = 10, 1000.0
+    monkeypatch.setattr(watching, "FREE_SECONDS", 2.0)
+    found.seconds = found.latest = 0.5
+    assert found(10), "two looks as long are free"
+    found.seconds, found.latest, clock[0] = 1.6, 0.8, 63.0
+    assert found(20) is None and found.looks == 1 and found.last
+    clock[0] = 65.0
+    assert found(30), "5 % of the time have room for this look and the last"
+    found.seconds = 100.0
+    assert found(40) is None and found(100), "the last is taken"
+    found.every = 10
     assert found(40), "it was asked for"
-    assert found.summary().endswith("452.5% of the time")
+    assert found.summary().startswith("watched 4 times") and found.summary().endswith("153.8% of the time")

@@ -17,7 +17,6 @@ from whymask.choosing.settings import SOURCES, UNCERTAIN, Rule, check_count
 from whymask.choosing.uncertain import uncertain
 from whymask.data.csv_rows import read_csv
 from whymask.data.inherited import inherited_text
-from whymask.data.parts import means_of_wholes
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
 from whymask.data.sources import Reader, Source, open_asked, open_source
@@ -112,8 +111,7 @@ def _check_out(out: Path) -> None:
 
 def _seen(applied: Application, source: Source) -> tuple[np.ndarray, np.ndarray]:
     """Rows (n,) of the files that could be read and are not to be tested on, and what was made of each (n, D)."""
-    seen = ((wholes, values) for _, wholes, values in applied)
-    parts = list(means_of_wholes(seen) if applied.is_of_parts else seen)
+    parts = [*applied.answers()]
     place = {key: row for row, key in enumerate(source.keys)}
     rows = np.array([place[key] for names, _ in parts for key in names])
     values = np.concatenate([values for _, values in parts])

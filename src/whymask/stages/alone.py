@@ -213,6 +213,8 @@ def probe(
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
+    if prepared.task.no_probe:
+        raise WhymaskError(prepared.task.no_probe)
     context = Context(fabric, prepared)
     encoder = start.build(prepared, settings.seed)
     budget = parse_budget(settings.budget)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whymask.data.inherited import inherited_text
-from whymask.data.parts import means_of_wholes
 from whymask.data.sources import Reader, Source, open_source
 from whymask.disk import Table, check_writable
 from whymask.errors import WhymaskError
@@ -105,11 +104,10 @@ def _answered(applied: Application, task: Task, known: Confidence | None, out: P
     place = None if known is None else header.index("confidence") + 1
     unsure = 0
     counts = np.zeros(1, int)  # of each class, once it is known how many there are
-    answers = ((wholes, values) for _, wholes, values in applied)
     if place is not None:
         header.insert(place, "unsure")
     with Table.at(out, header) as table:
-        for keys, values in means_of_wholes(answers) if applied.is_of_parts else answers:
+        for keys, values in applied.answers():
             counts = counts + _counted(task, values)
             for key, shown in zip(keys, values, strict=True):
                 row = [key, *task.row(shown)]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from whymask.data.decoding import reason_of
 from whymask.data.lost import warnings_of
-from whymask.data.parts import in_parts
+from whymask.data.parts import in_parts, means_of_wholes
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.readers import why_unread
 from whymask.data.sources import Source
@@ -73,6 +73,12 @@ class Application:
                 bar.update(rows[-1] + 1)
         if not self.images:
             raise WhymaskError(why_unread(source, count, [f"{key}: {reason}" for key, reason in self.skipped]))
+
+    def answers(self) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Keys and what the network made of them, a batch at a time; where images are parts of files, of each file the
+        mean over its parts."""
+        found = ((wholes, values) for _, wholes, values in self)
+        return means_of_wholes(found) if self.is_of_parts else found
 
     @torch.inference_mode()
     def _made(self, images: Tensor) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,10 @@ def _pretrained(
     with told(fabric, training, run):
         per_image = training.operations_per_image()
         training, found = watching(training, prepared, per_image, watch)
+    model: Any = training.model
     if found is not None and fabric.is_global_zero:
         found.note_told(metrics_of(run.path / "metrics.jsonl"))
+        found.show = partial(save_gallery, model, prepared, run, job.seed)
     fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
     result = {
         "stage": "pretrain",
@@ -168,7 +171,6 @@ def _pretrained(
     if found is not None:
         say(found.summary())
     if fabric.is_global_zero:
-        model: Any = training.model
         about = {"method": job.method, "seed": job.seed}
         save_encoder(model.encoder, context.preprocessing, run.path / "encoder", about)
         if keep_teacher:

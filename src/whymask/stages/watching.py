@@ -8,8 +8,9 @@ not notice.
 
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,9 @@ SHARE = 0.05
 """Of a pretraining's operations, by which images are chosen, and of its time: watching costs at most so much."""
 OFTEN, SELDOM = 20, 5
 """How often a run is looked at: as often as its share allows of `FEWEST` images, or not at all."""
-FREE_SECONDS = 10.0
+FREE_SECONDS = 2.0
 """That watching may take whatever its share is."""
+MODELS = ("sklearn.linear_model", "sklearn.neighbors", "sklearn.pipeline", "sklearn.preprocessing")
 ITERATIONS = 200
 """Of the linear model, about."""
 FEWEST, MOST = 100, 2_000
@@ -86,7 +88,7 @@ def answers_of(prepared: Prepared, rows: np.ndarray, features: np.ndarray) -> di
 @dataclass
 class Watched:
     """What is looked at on the way, and what was seen of it: `first` of the first weights, `last` of the last ones;
-    `every` so many steps, where that was asked for."""
+    `every` so many steps, where that was asked for. `show` is called at each look on the way, for people to see."""
 
     encoder: Encoder
     prepared: Prepared
@@ -96,8 +98,10 @@ class Watched:
     first: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    latest: float = 0.0
     looks: int = 0
     is_told: bool = False
+    show: Callable[[], object] = lambda: None
     began: float = field(default_factory=time.perf_counter)
 
     @property
@@ -113,10 +117,16 @@ class Watched:
         return seen
 
     def __call__(self, done: int) -> Mapping[str, float] | None:
-        """None where it is left out, as watching has taken more than its share."""
-        if self.every is None and done < self.steps and self.seconds > max(FREE_SECONDS, SHARE * self.elapsed):
+        """None where it is left out, as with it, and the last one, watching would take more than its share."""
+        taken = self.seconds + 2 * self.latest
+        if self.every is None and done < self.steps and taken > max(FREE_SECONDS, SHARE * self.elapsed):
             return None
+        before = self.seconds
         self.last = self.look()
+        began = time.perf_counter()
+        self.show()
+        self.seconds += time.perf_counter() - began
+        self.latest = self.seconds - before
         if not self.is_told and done >= EARLY * self.steps and self.is_no_better:
             self.is_told = True
             say(f"warning: {self.text(done)}")
@@ -189,8 +199,11 @@ def watching(
             say(f"not watched: {len(candidates):,} images may be looked at, of at least {FEWEST}")
         return training, None
     rows = candidates[np.linspace(0, len(candidates) - 1, count).round().astype(int)]
+    for module in MODELS:
+        import_module(module)  # takes seconds, once, and is no part of a look
     found = Watched(encoder, prepared, np.unique(rows), training.steps, every)
     found.first = found.look()
+    found.latest = found.seconds
     return replace(training, validate=found, validations=looks, validate_every=every), found
 
 

@@ -188,7 +188,7 @@ class Runner:
         start, pretrained = config.start_of(arm), arm in config.pretrainings
         origin = None if start is None else start.origin
         method, method_config = config.method_of(arm)
-        is_probed = start is not None and start.kind == "frozen" and self.context.prepared.task.is_probed
+        is_probed = start is not None and start.kind == "frozen" and not self.context.prepared.task.no_probe
         return ClassifierJob(
             arm=cell.shown,
             seed=seed,

@@ -71,10 +71,12 @@ class Training:
 
     def operations_per_image(self) -> float:
         """Multiplications and additions of one image's forward and backward pass in matrix products, convolutions and
-        attention, as PyTorch counts them for the shapes that really run. One step is run on a copy of the model."""
+        attention, as PyTorch counts them for the shapes that really run. One step is run on a copy of the model. What
+        detectors do besides (regions pooled, boxes found twice left out) is not counted."""
         model: Any = copy.deepcopy(self.model).train()
         model.encoder.use_recomputing(False)  # what is computed twice counts once
         with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
+            torch.manual_seed(0)  # of what is drawn there may be more or less
             self.loss_of(model, self.batches(0), 0)["loss"].backward()
         return counter.get_total_flops() / self.batches.share
 

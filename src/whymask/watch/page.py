@@ -21,13 +21,13 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _SIDE, _SHOWN = 112, 8
 GALLERY = ("original", "masked", "reconstructed")
 _WATCHED = {
-    "knn": "nearest neighbours of features",
-    "linear": "linear model of features",
-    "effective_rank": "effective rank of features",
-    "spread": "spread of features",
-    "uniformity": "uniformity of features",
+    "knn": "nearest neighbours",
+    "linear": "linear model",
+    "effective_rank": "effective rank",
+    "spread": "spread",
+    "uniformity": "uniformity",
 }
-"""What a pretraining is watched by (`stages.watching`)."""
+"""What a pretraining's features are watched by (`stages.watching`)."""
 _NOTES = {
     "waiting": "Nothing of a run is in this folder yet. The page fills as soon as one begins.",
     "begun": "It has begun; the first line of metrics comes after a two hundredth of its steps.",
@@ -152,7 +152,8 @@ def _together(title: str, runs: list[Seen], key: str, validated: bool = False) -
     )
     firsts = [points[:, 1] for run in runs if len(points := run.curve(lambda line: of(line, f"first_{key}")))]
     if curves:
-        yield title, _drawn(title, curves, float(np.concatenate(firsts).mean()) if firsts else None)
+        caption = f"{title} of some images' features" if key in _WATCHED else title
+        yield caption, _drawn(title, curves, float(np.concatenate(firsts).mean()) if firsts else None)
 
 
 @lru_cache(maxsize=64)
