@@ -37,7 +37,8 @@ LONGEST_FIRST = (
     "explanations/test_page", "training/test_ranks", "test_faults", "exports/test_export", "training/test_nodes",
     "test_gpu_benchmarks", "studies/test_final", "studies/test_study", "explanations/test_label",
     "encoders/test_masked", "studies/test_page", "test_package", "test_systems", "test_startup", "training/test_loop",
-    "tasks/test_scores", "test_surroundings", "test_stopping", "test_device", "test_examples",
+    "tasks/test_scores", "test_surroundings", "test_stopping", "test_device", "training/test_detection",
+    "test_examples",
 )  # fmt: skip
 """Files of ten seconds and more begin before all others: of two workers, none ends long after the other."""
 

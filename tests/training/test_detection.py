@@ -70,7 +70,7 @@ def first_loss(prepared: Prepared, job: ClassifierJob) -> float:
     loss = training.loss_of(training.model.train(), training.batches(0), 0)["loss"]
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in training.model.parameters())
-    return float(loss)
+    return float(loss.detach())
 
 
 def killed(folder: Path, prepared: Prepared, head: HeadName) -> None:
@@ -132,15 +132,15 @@ def test_in_16_bits_boxes_keep_their_24(head: HeadName, prepared: Prepared, monk
     assert len(seen) >= 16 and set(seen) == {torch.float32}
 
 
-@pytest.mark.parametrize("head", HEADS)
 def test_a_compiled_network_learns_what_one_does_that_is_not(
-    head: HeadName, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of either head the same part is compiled."""
     made = list[GraphModule]()
     monkeypatch.setattr(compiling, "BACKEND", lambda graph, inputs: made.append(graph) or graph.forward)
     on, off = (
         train_classifier(
-            context_of(prepared, compile=asked), job_of(prepared, head, epochs=1), tmp_path / asked, "test"
+            context_of(prepared, compile=asked), job_of(prepared, "fcos", epochs=1), tmp_path / asked, "test"
         )
         for asked in ("on", "off")
     )
