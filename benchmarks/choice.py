@@ -15,8 +15,9 @@ def main(
     """Measure speed beside the usual alternatives, on this machine.
 
     Args:
-        groups: which rows to measure. On a CPU: vit, cnn, methods, spark, small-images, photos, matmul, theory; all but
-            methods unless told. On a GPU: large, small, resnet, commands, or rows by their names; all unless told.
+        groups: which rows to measure. On a CPU: vit, cnn, methods, spark, detection, small-images, photos, matmul,
+            theory; all but methods unless told. On a GPU: large, small, resnet, detection, commands,
+            or rows by their names; all but detection unless told.
         device: cpu compares single parts with their peers; cuda checks and times steps, whole loops and commands on a
             GPU, in at most 6 minutes.
         out: the file that is written.

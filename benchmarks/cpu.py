@@ -10,6 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.detection import QUICK as QUICK_DETECTION
+from benchmarks.detection import DetectionSizes, detection_rows
 from benchmarks.loading import large_rows, small_rows
 from benchmarks.machine import SIDE, matmul_rows
 from benchmarks.mae_step import Sizes, cnn_rows, mae_rows
@@ -36,6 +38,11 @@ GROUPS = {
     "cnn": Group(cnn_rows, lambda effort: cnn_rows(effort, batch=16, width=4), 5),
     "methods": Group(lambda effort: method_rows(effort, Sizes()), lambda effort: method_rows(effort, QUICK), 290),
     "spark": Group(spark_rows, lambda effort: spark_rows(effort, batch=16, width=4), 6),
+    "detection": Group(
+        lambda effort: detection_rows(effort, DetectionSizes()),
+        lambda effort: detection_rows(effort, QUICK_DETECTION),
+        30,
+    ),
     "small-images": Group(lambda effort: small_rows(effort, 4096), lambda effort: small_rows(effort, 64), 25),
     "photos": Group(lambda effort: large_rows(effort, 512), lambda effort: large_rows(effort, 8), 32),
     "matmul": Group(lambda effort: matmul_rows(effort, SIDE), lambda effort: matmul_rows(effort, 64), 18),

@@ -1,9 +1,11 @@
-"""`python -m experiments.dense`: does pretraining help to segment road scenes, and from which images?
+"""`python -m experiments.dense`: does pretraining help to segment road scenes, or to find blood cells, and from which
+images?
 
-camvid-small (367 + 101 frames to train on, 233 to test on; 11 classes), mean IoU at 20, 100 and all labelled frames:
-from scratch, with as much more training, pretrained on its own frames, and pretrained on 50 classes of Tiny-ImageNet,
-which stand for public weights, as the paper's Table 1 transfers from ImageNet. Every study is a `whymask study`, whose
-folder goes on where it was stopped.
+camvid-small (367 + 101 frames to train on, 233 to test on; 11 classes), mean IoU at 20, 100 and all labelled frames,
+and bccd-voc (292 images to train on, 72 to test on; 3 classes), AP50 at 20, 80 and all labelled images: from scratch,
+with as much more training, pretrained on their own images, and pretrained on 50 classes of Tiny-ImageNet, which stand
+for public weights, as the paper's Table 1 transfers from ImageNet. Every study is a `whymask study`, whose folder goes
+on where it was stopped.
 """
 
 from collections.abc import Iterator
@@ -30,16 +32,17 @@ EPOCHS = 6
 
 
 def steps(shared: Path, out: Path, seeds: int) -> Iterator[Step]:
-    """For each pair the pretraining on Tiny-ImageNet, and the study that starts from it."""
+    """For each pair the pretraining on Tiny-ImageNet, and the studies that start from it."""
     for encoder, method in PAIRS:
         network, public = ["--size", SIZE, "--encoder", *ENCODERS[encoder]], f"public/{encoder}-{method}"
         pretraining = ("pretrain", str(shared / "tiny-imagenet-50"), "--method", method, "--epochs", str(EPOCHS))
         yield Step(public, (*pretraining, *network, "--seed", "100"))
         maps = ("--ignored", str(VOID), "--class-names", str(out / "classes.txt"))
-        told = ("study", str(shared / "camvid-small"), *maps, "--starts", "scratch", method, f"init={out / public}")
-        yield Step(
-            f"camvid/{encoder}-{method}", (*told, "--budgets", "20", "100", "all", "--seeds", str(seeds), *network)
-        )
+        rest = ("--starts", "scratch", method, f"init={out / public}", "--seeds", str(seeds), *network)
+        frames, cells = str(shared / "camvid-small"), str(shared / "bccd-voc")
+        yield Step(f"camvid/{encoder}-{method}", ("study", frames, *maps, "--budgets", "20", "100", "all", *rest))
+        boxes = ("--metric", "ap50", "--budgets", "20", "80", "all")
+        yield Step(f"bccd/{encoder}-{method}", ("study", cells, *boxes, *rest))
 
 
 def main(

@@ -38,9 +38,9 @@ _CUT = """() => [...document.querySelectorAll("svg text")].filter((text) => {
 
 
 class Visit:
-    """A page as opened from disk, with everything that it asked for, said and popped up."""
+    """A page as opened from disk, or from an address, with everything that it asked for, said and popped up."""
 
-    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
+    def __init__(self, browser: Any, path: Path | str, **options: Any) -> None:
         self.requests: list[str] = []
         self.said: list[str] = []
         self.page = browser.new_page(**options)
@@ -48,7 +48,7 @@ class Visit:
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.said.append("dialog"), dialog.dismiss()))
-        self.page.goto(path.as_uri())
+        self.page.goto(path if isinstance(path, str) else path.as_uri())
 
     def __enter__(self) -> "Visit":
         return self
@@ -64,7 +64,7 @@ class Visit:
         ]
 
 
-def faults_of(browser: Any, path: Path) -> list[str]:
+def faults_of(browser: Any, path: Path | str) -> list[str]:
     """What is wrong with a page's looks, everything unfolded, at both widths, light and dark; nothing if all is well.
 
     Text that is smaller than `SMALLEST` or runs out of its figure, a page wider than the screen, a bar of sections that

@@ -20,7 +20,7 @@ from filelock import FileLock
 from PIL import Image
 
 import tiny
-from tiny import CLASSES, GLYPHS, drawn_with_maps, runtime, small_explanation, tiny_settings
+from tiny import CLASSES, GLYPHS, drawn_with_boxes, drawn_with_maps, runtime, small_explanation, tiny_settings
 from whymask import (
     EncoderSettings,
     Explanation,
@@ -37,7 +37,8 @@ LONGEST_FIRST = (
     "explanations/test_page", "training/test_ranks", "test_faults", "exports/test_export", "training/test_nodes",
     "test_gpu_benchmarks", "studies/test_final", "studies/test_study", "explanations/test_label",
     "encoders/test_masked", "studies/test_page", "test_package", "test_systems", "test_startup", "training/test_loop",
-    "tasks/test_scores", "test_surroundings", "test_stopping", "test_device", "test_examples",
+    "tasks/test_scores", "test_surroundings", "test_stopping", "test_device", "training/test_detection",
+    "test_examples",
 )  # fmt: skip
 """Files of ten seconds and more begin before all others: of two workers, none ends long after the other."""
 
@@ -109,6 +110,7 @@ def no_clock() -> Iterator[None]:
             patch.setattr(import_module(f"whymask.{room}"), "time", SimpleNamespace(monotonic=lambda: 0.0))
         patch.setattr("whymask.training.log.SECONDS_BETWEEN_READINGS", math.inf)
         patch.setattr("whymask.training.loop.SECONDS_BETWEEN_CHECKPOINTS", math.inf)
+        patch.setattr("whymask.stages.watching.FREE_SECONDS", math.inf)
         yield
 
 
@@ -139,6 +141,19 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory, own_store: Any) -> Path:
         finetune(drawn_with_maps(out / "data"), out=out / "run", settings=settings)
 
     return made_once(tmp_path_factory, "segmenter", make)
+
+
+@pytest.fixture(scope="session")
+def detector(tmp_path_factory: pytest.TempPathFactory, own_store: Any) -> Path:
+    """A folder with data/, drawn pictures with boxes around what is drawn, and run/, a network that was trained on them
+    a little. Tests read it; one that writes copies it."""
+
+    def make(out: Path) -> None:
+        training = FinetuneTrainingSettings(epochs=16, batch_size=8, learning_rate=1e-2)
+        settings = FinetuneSettings(encoder=EncoderSettings("cnn", width=8), training=training, runtime=runtime())
+        finetune(drawn_with_boxes(out / "data"), out=out / "run", settings=settings)
+
+    return made_once(tmp_path_factory, "detector", make)
 
 
 @pytest.fixture(scope="session")

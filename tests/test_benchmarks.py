@@ -23,7 +23,7 @@ THEORY_ROWS = {"theory-pretrain", "theory-supervised", *(f"theory-masks-{masks}"
 THEORY_ROWS |= {f"theory-structure-{k}{what}" for k in (2, 3) for what in ("", "-gather")}
 LIGHTLY_ROWS = {"mae-step-lightly", "simmim-step-lightly", "ijepa-step"} if find_spec("lightly") else set()
 ALONE_ROWS = {"data2vec-step", "data2vec2-step", "maskfeat-step"}
-COMPARED = VIT_ROWS | LIGHTLY_ROWS | {"simmim-step"} | LOADER_ROWS | MATMUL_ROWS | THEORY_ROWS
+COMPARED = VIT_ROWS | LIGHTLY_ROWS | {"simmim-step", "detector-step"} | LOADER_ROWS | MATMUL_ROWS | THEORY_ROWS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -169,6 +169,34 @@ def test_without_shared_data_photographs_of_scikit_image_stand_in(sides, monkeyp
     for row in range(6):
         assert source.read(row).format == "JPEG"
         assert all(sides[0] <= side <= sides[1] for side in source.read(row).size)
+
+
+@pytest.fixture(scope="module")
+def detection() -> Any:
+    return import_module("benchmarks.detection")
+
+
+def test_torchvisions_detector_has_our_losses_with_our_weights(detection):
+    torch = import_module("torch")
+    ours, peer = (model.train() for model in detection.detectors(detection.QUICK))
+    ours.encoder.eval()  # statistics of so few positions would make much of rounding
+    peer.backbone.eval()
+    images, objects = detection.scenes(detection.QUICK)
+    losses = detection.drawn_alike(ours, images, objects)
+    theirs = detection.drawn_alike(peer, *detection.as_torchvisions(images, objects))
+    assert losses.keys() == theirs.keys()
+    for name, loss in theirs.items():
+        torch.testing.assert_close(losses[name], loss, rtol=1e-5, atol=0)
+
+
+def test_torchvisions_resnet50_is_of_the_size_of_ours(detection):
+    """Weights would be copied one to one, as those of the small ones are."""
+    torch = import_module("torch")
+    with torch.device("meta"):
+        peer = detection.torchvisions(detection.DetectionSizes())
+    ours = detection.our_detector(detection.DetectionSizes())
+    assert sorted(tuple(p.shape) for p in peer.parameters()) == sorted(tuple(p.shape) for p in ours.parameters())
+    assert all(p.requires_grad for p in (*peer.parameters(), *ours.parameters()))
 
 
 # The theory lab's peers compute what the lab computes ----------------------------------------------------------------

@@ -39,6 +39,7 @@ SMALL = {
     "pretrain": "--epochs 1 --batch-size 16 --width 4",
     "finetune": "--epochs 1",
     "explain": "--test-images 4 --interaction-images 4 --regions 4",
+    "map": "--layout pca",
     "theory": "--k 3 --d 12 --m 4 --N 60 --batch 20 --test 40 --epochs 2 --pixel-epochs 2 --scale-k 3 --seeds 2",
 }
 """What makes each documented command one of a second."""
@@ -88,7 +89,7 @@ def test_the_short_help_is_short_and_says_what_each_flag_is_by_default(
 
 
 def test_each_flag_that_the_short_help_words_is_one_of_its_command() -> None:
-    for name in ("study", "pretrain", "finetune", "probe", "data", "explain", "theory"):
+    for name in ("study", "pretrain", "finetune", "probe", "data", "map", "explain", "theory"):
         assert set(usage._OF[name]) <= {flag.name for flag in flags_of(cli.COMMANDS[name])}
         assert 8 <= len(set(common(name)) & {flag.name for flag in flags_of(cli.COMMANDS[name])}) <= 32
 
@@ -261,6 +262,7 @@ def test_the_documented_commands_and_code_run_as_written(
     monkeypatch.setattr(interactions, "IMAGES", 3)
     monkeypatch.setattr(regression, "EPOCHS", 3)
     monkeypatch.setitem(METHODS, "low-pass", METHODS["mae"])  # so that the README's own is gone afterwards
+    monkeypatch.setattr("whymask.watch.serve.Watcher.serve_forever", lambda self: self.answer(f"/{self.token}/"))
     torch.set_num_threads(1)
 
     written = commands()
@@ -273,7 +275,7 @@ def test_the_documented_commands_and_code_run_as_written(
             small += " --no-explain"  # one study's is enough
         if "resnet18" in words:
             small = small.replace("--width 4", "--size 16")
-        runtime = () if words[1] in ("list", "data", "export", "check", "clean") else RUNTIME
+        runtime = () if words[1] in ("list", "data", "export", "check", "clean", "watch") else RUNTIME
         assert whymask(*words[1:], *small.split(), *runtime) == 0, shlex.join(words)
     for path in (
         "runs/mine/report.html",

@@ -20,10 +20,12 @@ from pyarrow import parquet
 import whymask
 from experiments import (
     bccd,
+    choose,
     defaults,
     defaults_table,
     defaults_trials,
     dense,
+    label_errors,
     methods,
     methods_table,
     photos,
@@ -272,9 +274,75 @@ def test_dense_asks_for_what_whymask_understands(tmp_path: Path, monkeypatch: py
     assert len(studies) == 4 and all(settings.data.ignored == 11 for settings in studies)
 
 
+def test_choose_asks_for_what_whymask_understands_and_tells_it_in_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(cli, "begin", lambda *given, **more: None)
+    monkeypatch.setattr(whymask, "study", lambda data, settings, **more: asked.append(settings))
+    for name in choose.SETS:
+        cli.run(choose.command_of(name, tmp_path, tmp_path / name, 5)[3:])
+    assert [settings.choose for settings in asked] == [choose.RULES] * 3
+    assert all(settings.seeds == 5 and settings.scratch_long == "none" for settings in asked)
+    row = {"arm": "mae+typical", "baseline": "mae", "labels_per_class": 5.0, "mean": 0.4, "baseline_mean": 0.35}
+    row |= {"difference": 0.05, "low": 0.01, "high": 0.09, "low_images": 0.02, "high_images": 0.08, "state": "better"}
+    worth = {"worth": 8.4, "kind": "exact", "low": 5.0, "low_kind": "at most", "high": 12.0, "high_kind": "exact"}
+    row["balanced"] = {"difference": -0.01, "low": -0.02, "high": 0.0}
+    rows = [row | {"classes": 9.2, "worth": worth}, row | {"baseline": "mae+blind", "classes": 9.2, "worth": None}]
+    lines = choose.table_of({"clothing-small": {"choosing": rows, "classes": 10}}).splitlines()
+    assert lines[2] == (
+        "| clothing-small | mae+typical, 5 | mae | 0.400 | 0.350 | +0.050 (+0.010 to +0.090; +0.020 to +0.080) | "
+        "better | about 8.4 (at most 5 to 12) | 9.2 of 10 | −0.010 (−0.020 to +0.000) |"
+    )
+    assert len({line.count("|") for line in lines}) == 1
+    cells = [
+        {"arm": arm, "labels_per_class": 5.0, "seed": seed, "metrics": {"balanced_accuracy": base + seed / 100}}
+        for arm, base in (("mae+typical", 0.4), ("mae", 0.3))
+        for seed in (0, 1, 2)
+    ]
+    assert choose.balanced({"cells": cells}, row)["difference"] == pytest.approx(0.1)
+
+
 def test_a_command_that_is_not_done_in_time_is_stopped_and_one_that_fails_is_an_error(tmp_path: Path) -> None:
     sleeping = [sys.executable, "-c", "import time; time.sleep(60)"]
     assert not photos.finished_by(time.monotonic() + 0.5, sleeping, tmp_path / "log")
     assert photos.finished_by(None, [sys.executable, "-c", "print(1)"], tmp_path / "log")
     with pytest.raises(subprocess.CalledProcessError):
         photos.finished_by(None, [sys.executable, "-c", "import sys; sys.exit(2)"], tmp_path / "log")
+
+
+def test_rules_of_label_errors_are_compared_with_that_of_the_map_by_seed() -> None:
+    scores = {"precision": 0.5, "first": 0.75}
+    average = {label_errors.CONFIDENCE: 0.6, "neighbours": 0.4, "both": 0.61, "cleanlab": 0.3}
+    measured: dict[Any, Any] = {}
+    for cell in label_errors.all_cells():
+        found = {rule: scores | {"average": value + 0.01 * cell.seed} for rule, value in average.items()}
+        of_seed = {name: found | {"accuracy": 0.5, "told": 0.4} for name in label_errors.FEATURES}
+        measured[cell] = {"images": 100, "changed": 5} | of_seed
+    table = label_errors.table_of(measured)
+    assert len(table["rows"]) == 16 and all(row["seeds"] == 3 for row in table["rows"])
+    (own,) = (row for row in table["rows"][:4] if row["rule"] == label_errors.CONFIDENCE)
+    assert own["average"] == pytest.approx(0.61) and own["told"] == pytest.approx(0.4) and "confidence_minus" not in own
+    text = label_errors.markdown(table)
+    assert "| clothing-small | pretrained | 30 neighbours | 0.500 | 0.750 | 0.410 | +0.200 (0.200 to 0.200) |" in text
+    for each in measured.values():
+        del each["pretrained"]["cleanlab"]  # not installed
+    assert len(label_errors.table_of(measured)["rows"]) == 14
+
+
+def test_a_cell_of_label_errors_trains_on_changed_labels_and_looks_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_errors, "SOURCES", {"glyphs": GLYPHS})
+    monkeypatch.setattr(label_errors, "SIZE", None)
+    monkeypatch.setattr(label_errors, "PASSES", 100)
+    torch.set_num_threads(1)
+    cell = label_errors.Cell("glyphs", 0)
+    measured = label_errors.run_cell(cell, tmp_path)
+    assert (measured["images"], measured["changed"]) == (100, 5)
+    for name in label_errors.FEATURES:
+        assert 0 <= measured[name][label_errors.CONFIDENCE]["precision"] <= 1
+        assert set(label_errors.RULES) - {"cleanlab"} <= set(measured[name])
+    assert label_errors.run_cell(cell, tmp_path) == measured  # what is trained is not trained again
+    perfect = label_errors.scores_of(np.array([3.0, 1.0, 2.0, 0.0]), np.array([True, False, True, False]))
+    assert perfect == {"precision": 1.0, "first": 1.0, "average": 1.0}

@@ -11,7 +11,7 @@ FROM_THE_GROUND_UP = (
     "errors", "missing", "lazy", "later", "functions", "keywords", "progress", "randomness", "ranks", "flags", "usage",
     "mistakes", "intervals", "activations", "linear", "devices", "fabric", "surroundings", "disk", "locks", "runs",
     "version", "report", "theory", "masks", "tasks", "data", "encoders", "methods", "training", "stages",
-    "explanations", "exports", "studies", "overviews", "upkeep",
+    "choosing", "explanations", "exports", "studies", "watch", "atlas", "overviews", "upkeep",
     "listing", "__init__", "cli", "__main__",
 )  # fmt: skip
 """Every room: a module or package of whymask, and `__init__`, what `import whymask` gives. A room imports only rooms

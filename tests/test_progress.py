@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from whymask import progress
-from whymask.progress import Steps, say, time_left
+from whymask.progress import Decoding, Steps, say, time_left
 
 
 @pytest.fixture
@@ -41,8 +41,9 @@ def test_a_log_file_gets_the_lines_of_the_terminal_without_carriage_returns(
     clock[0] = 0.0
     lines = told(monkeypatch, clock, terminal=False)
     assert "\r" not in lines and "\x1b" not in lines
-    assert lines.splitlines()[0] == "[1/24] pretraining mae, seed 0: step 11 of 400, loss 0.5300; about 6 min left"
-    assert len(lines.splitlines()) == 10
+    assert lines.splitlines()[0] == "[1/24] pretraining mae, seed 0: step 6 of 400, loss 0.5300; about 7 min left"
+    assert lines.splitlines()[1] == "[1/24] pretraining mae, seed 0: step 17 of 400, loss 0.5300; about 6 min left"
+    assert len(lines.splitlines()) == 11
     assert line in told(monkeypatch, clock, terminal=True)
 
 
@@ -53,6 +54,21 @@ def test_a_loop_that_goes_on_is_timed_from_where_it_went_on(
     assert bar._text(901, "", 0.0) == "a: step 901 of 1,000"
     assert bar._text(911, "", 10.0) == "a: step 911 of 1,000; about 89 s left"
     assert bar._text(1000, "", 99.0) == "a: step 1,000 of 1,000"
+
+
+def test_what_is_no_loop_of_steps_tells_likewise_how_long_it_still_takes(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock[0], progress = 0.0, Decoding("checking", "files")
+    for done in range(100, 1001, 10):
+        progress(done, 1000)
+        clock[0] += 1.0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "checking: 160 of 1,000 files; about 84 s left",
+        "checking: 470 of 1,000 files; about 53 s left",
+        "checking: 780 of 1,000 files; about 22 s left",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,8 @@ WRONG = (
     "study glyphs --init nowhere",
     "predict nowhere glyphs",
     "embed nowhere glyphs",
+    "choose nowhere glyphs --labels 3",
+    "choose . glyphs --labels 0",
     "export nowhere --to timm",
     "explain nowhere --data glyphs",
     "theory --claims magic",

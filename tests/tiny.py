@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from whymask import ExplainSettings, StudySettings
+from whymask.data.boxes import Boxes
 from whymask.data.label_maps import GivenMaps, with_maps
 from whymask.data.settings import DataSettings, LabelSettings
 from whymask.data.sources import Source, open_source
@@ -78,8 +79,8 @@ def bars(task: str) -> Any:
     """240 noisy images of 16 x 16 pixels, each with up to three bars of different brightness, as arrays with labels.
 
     multilabel: which bars are seen; regression: how bright the image is, and how many bars; classification: whether one
-    is seen in the first place; segmentation, as a source: of which bar each pixel is, or of none. Labels of the first
-    60 are missing.
+    is seen in the first place; segmentation, as a source: of which bar each pixel is, or of none; detection, likewise:
+    where bars are. Labels of the first 60 are missing.
     """
     generator = np.random.default_rng(0)
     seen = generator.random((240, 3)) < [0.6, 0.4, 0.2]
@@ -91,6 +92,8 @@ def bars(task: str) -> Any:
         for bar in range(3):
             maps[seen[:, bar], 5 * bar + 1 : 5 * bar + 4] = bar + 1
         return scenes(images.clip(0, 255).astype(np.uint8), maps, np.arange(240) >= 60)
+    if task == "detection":
+        return boxed(images.clip(0, 255).astype(np.uint8), seen, np.arange(240) >= 60)
     labels: dict[str, np.ndarray] = {
         "classification": seen[:, 0].astype(np.int64),
         "multilabel": seen.astype(np.int64),
@@ -122,12 +125,53 @@ def drawn_with_maps(folder: Path, train: int = 24, test: int = 8) -> Path:
     return folder
 
 
+def drawn_with_boxes(folder: Path, train: int = 24, test: int = 8) -> Path:
+    """Pascal VOC's folders: pictures of 32 x 48 pixels in colour, with up to two red boxes and a green one, bright
+    on grey noise. The second image shows none, the third one's green box is difficult."""
+    generator = np.random.default_rng(0)
+    names: dict[str, list[str]] = {"trainval": [], "test": []}
+    for number in range(train + test):
+        names["trainval" if number < train else "test"].append(f"{number:02}")
+        pixels, objects = generator.normal(70, 20, (32, 48, 3)), list[str]()
+        for kind, channel in [] if number == 1 else [("red", 0)] * int(generator.integers(0, 3)) + [("green", 1)]:
+            height, width = (int(side) for side in generator.integers(8, 18, 2))
+            top, left = int(generator.integers(0, 32 - height)), int(generator.integers(0, 48 - width))
+            pixels[top : top + height, left : left + width, channel] += 120
+            box = {"xmin": left + 1, "ymin": top + 1, "xmax": left + width, "ymax": top + height}
+            corners = "".join(f"<{name}>{value}</{name}>" for name, value in box.items())
+            difficult = int(number == 2 and kind == "green")
+            about = f"<name>{kind}</name><difficult>{difficult}</difficult><bndbox>{corners}</bndbox>"
+            objects.append(f"<object>{about}</object>")
+        size = "<size><width>48</width><height>32</height><depth>3</depth></size>"
+        for name, content in (
+            (f"JPEGImages/{number:02}.png", pixels.clip(0, 255).astype(np.uint8)),
+            (f"Annotations/{number:02}.xml", f"<annotation>{size}{''.join(objects)}</annotation>"),
+        ):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content) if isinstance(content, str) else Image.fromarray(content).save(path)
+    (folder / "ImageSets/Main").mkdir(parents=True)
+    for split, images in names.items():
+        (folder / f"ImageSets/Main/{split}.txt").write_text("\n".join(images) + "\n")
+    return folder
+
+
 def scenes(images: np.ndarray, maps: np.ndarray, there: np.ndarray, splits: np.ndarray | None = None) -> Source:
     """Images (N, H, W) with label maps (N, H, W), of which `there` bool (N,) are known."""
     source = open_source(images)
     stamp = sha256(maps[there].tobytes()).hexdigest()
     with_labels = with_maps(source, GivenMaps(there, lambda row: maps[row], stamp), None, LabelSettings())
     return replace(with_labels, splits=splits)
+
+
+def boxed(images: np.ndarray, seen: np.ndarray, there: np.ndarray) -> Source:
+    """Images (N, 16, 16) with boxes around the bars that are `seen`, bool (N, 3), where `there` bool (N,) says so."""
+    image, bar = np.nonzero(seen & there[:, None])
+    corners = np.stack([0 * bar, 5 * bar + 1, 0 * bar + 16, 5 * bar + 4], axis=1).astype(float)
+    starts = np.searchsorted(image, np.arange(len(images) + 1))
+    areas, sizes = np.full(len(bar), 48.0), np.full((len(images), 2), 16)
+    boxes = Boxes(there, starts, corners, bar, np.zeros(len(bar), np.uint8), areas, sizes)
+    return replace(open_source(images), boxes=boxes, labels=boxes.counts(3), task=Detection(("low", "middle", "high")))
 
 
 def labels_of(task: Task, images: int, seed: int) -> np.ndarray:

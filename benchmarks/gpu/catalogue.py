@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
-GROUPS = ("products", "large", "small", "resnet", "commands")
+GROUPS = ("products", "large", "small", "resnet", "commands", "detection")
 """Of rows; the products are measured whatever is chosen, as all rates are shares of theirs."""
+DEFAULT = GROUPS[:-1]
+"""What is measured unless it is named: what detection takes is a guess yet."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ ROWS: dict[str, Row] = {
     "spark-resnet": Row("resnet", "SparK step", "spark_resnet", 14, "dense-resnet-last"),
     "dense-resnet": Row("resnet", "step of the dense network, contiguous", "dense_contiguous", 5, "dense-resnet-last"),
     "dense-resnet-last": Row("resnet", "step of the dense network, channels_last", "dense_last", 5),
+    "detector": Row("detection", "Faster R-CNN step, channels_last", "detector", 15, "torchvision-detector"),
+    "torchvision-detector": Row("detection", "step of torchvision's own, contiguous", "torchvision_detector", 15),
+    "torchvision-detector-last": Row(
+        "detection", "step of torchvision's own, channels_last", "torchvision_detector_last", 15
+    ),
     "demo": Row("commands", "the demo with 3 seeds, whole command", "demo", 66),
     "theory": Row("commands", "theory --quick, whole command", "theory", 34),
 }
@@ -53,12 +60,12 @@ START = 25.0
 
 
 def chosen(asked: tuple[str, ...]) -> list[str]:
-    """The rows of these groups, or of these names, or all; the products first. Raises KeyError, naming what there is
-    not."""
+    """The rows of these groups, or of these names, or of `DEFAULT`; the products first. Raises KeyError, naming what
+    there is not."""
     if unknown := [name for name in asked if name not in GROUPS and name not in ROWS]:
         raise KeyError(", ".join(unknown))
     return [
         name
         for name, row in ROWS.items()
-        if not asked or row.group == "products" or row.group in asked or name in asked
+        if row.group in (asked or DEFAULT) or row.group == "products" or name in asked
     ]

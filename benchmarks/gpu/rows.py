@@ -2,6 +2,7 @@
 
 import torch
 
+from benchmarks.gpu.detection import our_detection_step, torchvisions_detection_step
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.steps import Figures, dense_step, lightly_step, our_step, product, transformers_step
 from benchmarks.gpu.wholes import demo as demo
@@ -75,3 +76,15 @@ def dense_contiguous(place: Place) -> Figures:
 
 def dense_last(place: Place) -> Figures:
     return dense_step(place, place.scale.cnn, torch.channels_last)
+
+
+def detector(place: Place) -> Figures:
+    return our_detection_step(place)
+
+
+def torchvision_detector(place: Place) -> Figures:
+    return torchvisions_detection_step(place, torch.contiguous_format)
+
+
+def torchvision_detector_last(place: Place) -> Figures:
+    return torchvisions_detection_step(place, torch.channels_last)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from benchmarks.detection import QUICK as QUICK_DETECTION
+from benchmarks.detection import DetectionSizes
 from benchmarks.mae_step import Sizes
 from whymask.encoders import EncoderSettings
 
@@ -43,6 +45,7 @@ class Scale:
     small_images: Images
     small_batches: tuple[int, int]
     cnn: Network
+    detector: DetectionSizes
     study: tuple[str, ...]
     theory: tuple[str, ...]
     proves: bool
@@ -64,6 +67,7 @@ FULL = Scale(
     small_images=Images(50_000, 32, 6),
     small_batches=(1024, 128),
     cnn=Network(EncoderSettings("resnet50"), 224, 256),
+    detector=DetectionSizes(side=640, batch=16, objects=8),
     study=("--seeds", "3", "--budgets", "10", "--worth-budgets", "20", "30", "--pretrain.epochs", "4"),
     theory=("--quick",),
     proves=True,
@@ -81,6 +85,7 @@ TINY = Scale(
     small_images=Images(32, 16, 2),
     small_batches=(16, 8),
     cnn=Network(EncoderSettings("resnet10t"), 64, 4),
+    detector=QUICK_DETECTION,
     study=(
         *("--seeds", "1", "--budgets", "2", "--worth-budgets", "4", "--width", "4", "--no-explain"),
         *("--pretrain.epochs", "1", "--finetune.epochs", "1"),

@@ -7,6 +7,9 @@ from whymask.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "atlas.run": ["map_images"],
+        "atlas.settings": ["MapSettings"],
+        "choosing.run": ["choose"],
         "data.settings": ["DataSettings"],
         "encoders.files": ["load_encoder"],
         "encoders.settings": ["EncoderSettings"],
@@ -29,8 +32,9 @@ __getattr__, __dir__, __all__ = attach(
         ],
         "overviews.run": ["overview"],
         "stages.alone": ["finetune", "pretrain", "probe"],
-        "stages.apply": ["embed", "predict"],
+        "stages.apply": ["predict"],
         "stages.network": ["load_network"],
+        "stages.embed": ["embed"],
         "stages.settings": [
             "FinetuneSettings",
             "FinetuneTrainingSettings",
@@ -48,6 +52,9 @@ __getattr__, __dir__, __all__ = attach(
 )
 
 if TYPE_CHECKING:
+    from whymask.atlas.run import map_images as map_images
+    from whymask.atlas.settings import MapSettings as MapSettings
+    from whymask.choosing.run import choose as choose
     from whymask.data.settings import DataSettings as DataSettings
     from whymask.encoders.files import load_encoder as load_encoder
     from whymask.encoders.settings import EncoderSettings as EncoderSettings
@@ -70,8 +77,8 @@ if TYPE_CHECKING:
     from whymask.stages.alone import finetune as finetune
     from whymask.stages.alone import pretrain as pretrain
     from whymask.stages.alone import probe as probe
-    from whymask.stages.apply import embed as embed
     from whymask.stages.apply import predict as predict
+    from whymask.stages.embed import embed as embed
     from whymask.stages.network import load_network as load_network
     from whymask.stages.settings import FinetuneSettings as FinetuneSettings
     from whymask.stages.settings import FinetuneTrainingSettings as FinetuneTrainingSettings

@@ -16,6 +16,8 @@ import tyro
 from rich.console import Console
 
 import whymask
+from whymask.atlas.settings import MapSettings
+from whymask.choosing.settings import Rule, check_count
 from whymask.data.settings import DataSettings, check_reader, check_there, default_store
 from whymask.encoders.settings import is_name, network_and_file
 from whymask.errors import WhymaskError
@@ -34,10 +36,13 @@ from whymask.stages.settings import (
     FinetuneSettings,
     PretrainSettings,
     ProbeSettings,
+    TrackerName,
     check_confidence,
     check_origin,
     check_overlap,
     check_teacher,
+    check_track,
+    check_watch,
 )
 from whymask.studies.cluster import check_cluster
 from whymask.studies.settings import StudySettings, parse_share
@@ -62,6 +67,13 @@ Images = Annotated[
     Positional,
     tyro.conf.arg(metavar="DATA", help="What DATA is elsewhere, image files, or patterns such as 'photos/*.jpg'."),
 ]
+Trackers = Annotated[
+    tuple[TrackerName, ...],
+    tyro.conf.arg(
+        help="Tell TensorBoard, Weights & Biases (wandb) or MLflow of settings, scalars, reconstructions and a study's "
+        "page, each as it is set up on this machine. Default: nobody."
+    ),
+]
 Run = Annotated[str, Positional, tyro.conf.arg(metavar="RUN", help="Folder of a finished run, a study or its cell.")]
 
 
@@ -76,6 +88,7 @@ def study(
     final: YesNoAuto = None,
     images: bool = True,
     names: bool = True,
+    track: Trackers = (),
 ) -> None:
     """Pretrain, fine-tune, train from scratch, and say how much pretraining helped.
 
@@ -90,6 +103,7 @@ def study(
         images: Show images on the page; --no-images for data that must not leave.
         names: Show file and class names on the page; --no-names for data that must not leave.
     """
+    check_track(track)
     if cells is not None:
         parse_share(cells)
     check_cluster(settings, cells)
@@ -108,6 +122,7 @@ def study(
         final=final,
         images=images,
         names=names,
+        track=track,
     )
 
 
@@ -117,6 +132,8 @@ def pretrain(
     out: Path = Path("runs/pretrain"),
     keep_checkpoints: bool = False,
     keep_teacher: bool = False,
+    watch: int | None = None,
+    track: Trackers = (),
 ) -> None:
     """Pretrain an encoder on unlabelled images.
 
@@ -124,14 +141,31 @@ def pretrain(
         out: Run folder. The same command continues it.
         keep_checkpoints: Keep the last two when it is finished; each is three times the weights.
         keep_teacher: Keep the teacher of data2vec, data2vec2 and ijepa too, as an encoder in the folder's teacher/.
+        watch: Steps between two looks at how good the features are, 0 for none: neighbours and a linear model where
+            there are labels, effective rank, spread. Default: about 20 looks, for at most 5 % of the time.
     """
+    check_track(track)
+    check_watch(watch)
     if keep_teacher:
         check_teacher(settings.method, out)
     begin("pretrain", data, settings.data.labels, out=out, origin=settings.origin)
-    whymask.pretrain(data, out=out, settings=settings, keep_checkpoints=keep_checkpoints, keep_teacher=keep_teacher)
+    whymask.pretrain(
+        data,
+        out=out,
+        settings=settings,
+        keep_checkpoints=keep_checkpoints,
+        keep_teacher=keep_teacher,
+        watch=watch,
+        track=track,
+    )
 
 
-def finetune(data: Data, settings: Annotated[FinetuneSettings, Flat], out: Path = Path("runs/finetune")) -> None:
+def finetune(
+    data: Data,
+    settings: Annotated[FinetuneSettings, Flat],
+    out: Path = Path("runs/finetune"),
+    track: Trackers = (),
+) -> None:
     """Train a classifier on labelled images, from a pretrained encoder or from scratch, and test it.
 
     Args:
@@ -139,8 +173,9 @@ def finetune(data: Data, settings: Annotated[FinetuneSettings, Flat], out: Path 
     """
     origin = None if settings.origin == SCRATCH else settings.origin
     like = () if settings.like is None else (settings.like,)
+    check_track(track)
     begin("finetune", data, settings.data.labels, out=out, origin=origin, runs=like)
-    whymask.finetune(data, out=out, settings=settings)
+    whymask.finetune(data, out=out, settings=settings, track=track)
 
 
 def probe(data: Data, settings: Annotated[ProbeSettings, Flat], out: Path = Path("runs/probe")) -> None:
@@ -189,6 +224,7 @@ def predict(
         confidence=confidence,
         window_overlap=window_overlap,
         overlays=overlays,
+        frame=False,
         runtime=runtime,
         reader=reader,
     )
@@ -200,18 +236,86 @@ def embed(
     runtime: Annotated[RuntimeSettings, Flat],
     out: Path = Path("features.parquet"),
     cell: str | None = None,
+    patches: bool = False,
+    layer: int | None = None,
     reader: str | None = None,
 ) -> None:
     """Features of images, as parquet with the columns path and features.
 
     Args:
         out: File to write.
+        patches: Features of each position of the network's map instead, with its row and its column.
+        layer: Of a layer or block, counted from 1. Default: the features that the network gives.
         cell: Which network of a study, a name under its cells/. Default: its final one, else the first seed's
             pretrained encoder.
         reader: MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.
     """
     begin("embed", data, reader=reader, out=out, runs=[run])
-    whymask.embed(run, data, out=out, cell=cell, runtime=runtime, reader=reader)
+    asked: dict[str, Any] = {"patches": patches, "layer": layer, "frame": False}
+    whymask.embed(run, data, out=out, cell=cell, runtime=runtime, reader=reader, **asked)
+
+
+def map_images(
+    run: Run,
+    data: Data,
+    settings: Annotated[MapSettings, Flat],
+    out: Path = Path("map.html"),
+    cell: str | None = None,
+    images: bool = True,
+    names: bool = True,
+) -> None:
+    """Show every image as a point on an offline page, beside near copies, outliers and labels that are likely wrong.
+
+    Args:
+        out: Page to write.
+        cell: Which network of a study, a name under its cells/. Default: that of embed.
+        images: Show thumbnails; --no-images for data that must not leave.
+        names: Show file and class names; --no-names for data that must not leave.
+    """
+    begin("map", data, settings.data.labels, reader=settings.data.reader, out=out, runs=[run])
+    whymask.map_images(run, data, out=out, cell=cell, images=images, names=names, settings=settings)
+
+
+def choose(
+    run: Run,
+    data: Data,
+    labels: int,
+    runtime: Annotated[RuntimeSettings, Flat],
+    rule: Rule = "auto",
+    labelled: str | None = None,
+    out: Path = Path("to-label.csv"),
+    cell: str | None = None,
+    seed: int = 0,
+    reader: str | None = None,
+) -> None:
+    """Which images to label next, as a CSV to fill in and a contact sheet.
+
+    Args:
+        labels: How many images to choose.
+        rule: typical ones of clusters (TypiClust), covering ones (ProbCover), spread ones (k-centre greedy), or
+            uncertain and diverse ones (BADGE), which takes a classifier. auto: uncertain of a classifier, else typical.
+        labelled: What is labelled already, a folder or CSV such as finetune takes; it counts as chosen and
+            is left out. "none": nothing is. Default: the labels that DATA has.
+        out: File to write; the contact sheet lies beside it, as .html.
+        cell: Which network of a study, a name under its cells/. Default: the one that embed takes, or, where the rule
+            is uncertain, that predict takes.
+        seed: Seed of k-means and of BADGE's draws.
+        reader: MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.
+    """
+    check_count(labels)
+    begin("choose", data, None if labelled == "none" else labelled, reader=reader, out=out, runs=[run])
+    whymask.choose(
+        run,
+        data,
+        labels=labels,
+        rule=rule,
+        labelled=labelled,
+        out=out,
+        cell=cell,
+        seed=seed,
+        runtime=runtime,
+        reader=reader,
+    )
 
 
 def explain(
@@ -269,6 +373,21 @@ def export(
     whymask.export(run, to, out=out, cell=cell, names=names, encoder_alone=encoder_alone)
 
 
+def watch(run: Annotated[Path, Positional, tyro.conf.arg(metavar="RUN")], port: int = 0) -> None:
+    """Show a run or a study while it computes: a page on this machine that renews itself from the folder.
+
+    Args:
+        run: Folder of a run, a study or its cell, which may be still to come. Nothing is written there.
+        port: Where the page is served. Default: any that is free.
+    """
+    from whymask.watch.serve import watching
+
+    with watching(run, port) as watcher:
+        say(f"watch of {run}, on this machine alone, reading only; Ctrl-C ends the watching, and no run")
+        print(watcher.address, flush=True)
+        watcher.serve_forever()
+
+
 def check(
     folders: Annotated[
         tuple[Path, ...],
@@ -277,6 +396,7 @@ def check(
     ],
 ) -> None:
     """Compare the files of runs, studies and stores with their checksums; exits with 1 where one differs."""
+    say(f"check of {', '.join(map(str, folders))}: every file is read, and none is written")
     from whymask.upkeep import check_folder
 
     found = [check_folder(folder) for folder in folders]
@@ -385,8 +505,8 @@ def begin(
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     command.__name__: command
-    for command in (study, pretrain, finetune, probe, explain, predict, embed, export, theory, check, clean)
-} | {"data": overview, "list": list_methods}
+    for command in (study, pretrain, finetune, probe, explain, predict, embed, choose, export, theory, watch)
+} | {"check": check, "clean": clean, "data": overview, "list": list_methods, "map": map_images}
 
 
 def run(arguments: Sequence[str]) -> None:

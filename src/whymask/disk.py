@@ -14,9 +14,9 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 import torch
@@ -54,12 +54,22 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     Raises WhymaskError when it cannot be written there.
     """
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file that becomes `path` once it is whole: whatever ends the writing before, the old content stays.
+
+    Raises WhymaskError when it cannot be written there.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                yield file
                 sync_file(file)
             temporary.replace(path)
         finally:
@@ -154,11 +164,32 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def write_csv(path: Path, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
     """Write a CSV table atomically, its texts as `printable` has them."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(map(printable, header))
-    writer.writerows([printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-    write_bytes(path, text.getvalue().encode())
+    with Table.at(path, header) as table:
+        for row in rows:
+            table.add(row)
+
+
+class Table:
+    """A CSV file that is written row by row, of which none is kept. `count`: of the rows that are there."""
+
+    def __init__(self, file: TextIO, header: list[str]) -> None:
+        self._writer, self.header, self.count = csv.writer(file), header, 0
+        self._writer.writerow(map(printable, header))
+
+    @classmethod
+    @contextlib.contextmanager
+    def at(cls, path: Path, header: list[str]) -> Iterator["Table"]:
+        """The table that becomes `path` once it is whole, as `writing` does it; its texts as `printable` has them."""
+        with writing(path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            try:
+                yield cls(text, header)
+            finally:
+                text.detach()
+
+    def add(self, row: Iterable[Any]) -> None:
+        self._writer.writerow([printable(cell) if isinstance(cell, str) else cell for cell in row])
+        self.count += 1
 
 
 def printable(name: str) -> str:

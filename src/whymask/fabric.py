@@ -27,6 +27,8 @@ def compare_by_metadata(package: str, op: Any, wanted: str, use_base_version: bo
 _imports.compare_version = compare_by_metadata  # for as long as Fabric is imported
 try:
     from lightning_fabric import Fabric as Fabric
+    from lightning_fabric.loggers import Logger as Logger
+    from lightning_fabric.loggers import TensorBoardLogger as TensorBoardLogger
     from lightning_fabric.plugins.environments import ClusterEnvironment as ClusterEnvironment
     from lightning_fabric.plugins.environments import LightningEnvironment as LightningEnvironment
     from lightning_fabric.plugins.environments import SLURMEnvironment as SLURMEnvironment

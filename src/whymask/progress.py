@@ -13,9 +13,11 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 console = Console(stderr=True, highlight=False)
 
-SECONDS_BETWEEN_LINES = 60.0
+SECONDS_TO_FIRST_LINE = 5.0
+"""After which it is told how long something takes, about."""
+SECONDS_BETWEEN_LINES = 30.0
 SECONDS_BETWEEN_NETWORKS = 10.0
-SECONDS_BETWEEN_DECODING_LINES = 5.0
+SECONDS_BETWEEN_DECODING_LINES = 30.0
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ class Steps:
     def __init__(
         self, label: str, total: int, quiet: bool = False, unit: str = "step", between: float = SECONDS_BETWEEN_LINES
     ):
-        """`unit` is what is counted; `between` lines are so many seconds."""
+        """`unit` is what is counted; `between` lines are so many seconds, fewer before the first."""
         self.label, self.total, self.quiet, self.unit, self.between = label, total, quiet, unit, between
-        self._last_line = time.monotonic()
+        self._next_line = time.monotonic() + min(SECONDS_TO_FIRST_LINE, between)
         self._began: tuple[float, int] | None = None
         self._bar = Progress(
             BarColumn(),
@@ -86,8 +88,8 @@ class Steps:
             _listeners[-1].shown(text)
             return
         self._bar.update(self._task, completed=done, description=text)
-        if not self.quiet and not console.is_terminal and now - self._last_line > self.between:
-            self._last_line = now
+        if not self.quiet and not console.is_terminal and now > self._next_line:
+            self._next_line = now + self.between
             say(text)
 
     def _text(self, done: int, note: str, now: float) -> str:
@@ -118,14 +120,19 @@ def is_first() -> bool:
 
 
 class Decoding:
-    """Tells how far the decoding of images has come, or another thing that is long, now and then."""
+    """Tells how far the decoding of images has come, or another thing that is long, now and then, and how long it still
+    takes."""
 
     def __init__(self, doing: str = "decoding", unit: str = "images") -> None:
         self.doing, self.unit = doing, unit
-        self._last_line = time.monotonic()
+        self._began: tuple[float, int] | None = None
+        self._next_line = time.monotonic() + min(SECONDS_TO_FIRST_LINE, SECONDS_BETWEEN_DECODING_LINES)
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._last_line > SECONDS_BETWEEN_DECODING_LINES:
-            self._last_line = now
-            say(f"{self.doing}: {done:,} of {total:,} {self.unit}")
+        began, first = self._began = self._began or (now, done)
+        if now > self._next_line:
+            self._next_line = now + SECONDS_BETWEEN_DECODING_LINES
+            left = (now - began) / max(1, done - first) * (total - done)
+            told = f"; {time_left(left)}" if first < done < total else ""
+            say(f"{self.doing}: {done:,} of {total:,} {self.unit}{told}")

@@ -6,6 +6,7 @@ A run folder holds everything that one stage made::
     metrics.jsonl      one line a step or epoch
     checkpoints/       step-00000120.safetensors + step-00000120.json; the last two are kept
     encoder/           encoder.safetensors + encoder.json
+    tracked/           what TensorBoard, Weights & Biases or MLflow keep of it, where it is tracked
     skipped.csv        every image that could not be used, and why
     boxes.csv          every box that was repaired or left out, and why; of detection, where there are some
     result.json        the stage's numbers; a run with a result is finished and is never run again
@@ -39,6 +40,8 @@ SCHEMA = 1
 CONFIG_SCHEMA = 2
 """Of config.json: from 2 on it is a typed record of what the run is (`whymask.stages.record`)."""
 KEPT_CHECKPOINTS = 2
+TRACKED = "tracked"
+"""The folder in a run's of what tracks it (`whymask.stages.trackers`)."""
 TELLING = frozenset({"nonfinite.json"})
 """What a failed run leaves, for people."""
 
@@ -104,10 +107,15 @@ class Checkpoint:
 
 
 class RunFolder:
-    """One stage's folder. Use `RunFolder.open` to begin or continue it."""
+    """One stage's folder. Use `RunFolder.open` to begin or continue it.
+
+    Attributes:
+        tell: who else is given each line of metrics.jsonl.
+    """
 
     def __init__(self, path: Path):
         self.path = Path(path)
+        self.tell: Callable[[dict[str, Any]], None] | None = None
 
     @classmethod
     def open(
@@ -164,9 +172,10 @@ class RunFolder:
     def withdraw(self) -> None:
         """Of a run that failed before its first checkpoint, leave nothing but what tells why: other settings may then
         take its folder."""
-        own = {"config.json", "skipped.csv", "boxes.csv", "metrics.jsonl"}
+        own = {"config.json", "skipped.csv", "boxes.csv", "metrics.jsonl", "gallery.npz"}
         there = self._names()
-        if there <= own | TELLING:
+        if there <= own | TELLING | {TRACKED}:
+            shutil.rmtree(self.path / TRACKED, ignore_errors=True)
             for name in own & there:
                 (self.path / name).unlink()
 
@@ -194,6 +203,8 @@ class RunFolder:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise unwritable(path, error) from error
+        if self.tell is not None:
+            self.tell(line)
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps that a resumed run is about to do again."""
@@ -251,6 +262,15 @@ def leftovers(folder: Path) -> list[Path]:
             if name.startswith("step-") and name.endswith(".safetensors") and f"{Path(name).stem}.json" not in names
         ]
     return found
+
+
+def metrics_of(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl that tell a step; none without such a file. One that is half written, or was cut off
+    by a kill, is passed over."""
+    try:
+        return [line for line in _lines(path) if line is not None]
+    except OSError:
+        return []
 
 
 def damaged_lines(path: Path) -> int:

@@ -13,6 +13,7 @@ from whymask.disk import check, check_file, read_json
 from whymask.errors import BusyError, DamagedError, WhymaskError
 from whymask.locks import holding
 from whymask.missing import instead_of
+from whymask.progress import Decoding
 from whymask.report.text import in_bytes
 from whymask.runs import damaged_lines, leftovers
 
@@ -46,7 +47,9 @@ def check_folder(folder: Path) -> Checked:
     if not folder.is_dir():
         raise WhymaskError(f"{folder}: no such folder; give that of a run, a study or a store{instead_of(folder)}")
     whole, unknown, damages = 0, 0, []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    files, progress = sorted(path for path in folder.rglob("*") if path.is_file()), Decoding("checking", "files")
+    for place, path in enumerate(files):
+        progress(place, len(files))
         try:
             if path.suffix in CHECKED:
                 known = check(path)

@@ -79,6 +79,13 @@ _OF: Mapping[str, Mapping[str, str]] = {
         "--tile": "Side of the squares, in pixels, that each file is cut into. Default: files stay whole.",
         "--reader": "MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.",
     },
+    "map": {
+        "--out": "Page to write.",
+        "--cell": "Which network of a study, a name under its cells/. Default: that of embed.",
+        "--layout": "Where points lie: pca, or umap beside it. Default: auto, umap where it is installed.",
+        "--points": "How many images are shown, evenly spaced.",
+        "--neighbours": "How many nearest images are listed of each.",
+    },
     "explain": {
         "--data": "The labelled images that the runs were trained and tested on.",
         "--measures": "What to measure. Default: all that the images allow.",

@@ -14,7 +14,7 @@ from PIL import Image
 
 from whymask.data.derive import derive
 from whymask.data.lost import FRAMES, TRANSPARENT, lost
-from whymask.data.parts import in_parts, mean_of_wholes
+from whymask.data.parts import in_parts, means_of_wholes
 from whymask.data.pixels import native_pixels
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
@@ -292,6 +292,13 @@ def test_tiles_that_do_not_advance_are_refused(settings: dict[str, int], said: s
         DataSettings(**settings)  # type: ignore[arg-type]
 
 
-def test_the_answer_for_a_file_is_the_mean_of_its_parts() -> None:
-    names, means = mean_of_wholes(["b", "a", "b"], np.array([[1.0, 0.0], [0.2, 0.8], [0.0, 1.0]], np.float32))
-    assert names == ["b", "a"] and np.allclose(means, [[0.5, 0.5], [0.2, 0.8]])
+def test_the_answer_for_a_file_is_the_mean_of_its_parts_also_across_batches() -> None:
+    parts = [
+        (["b", "b"], np.array([[1.0, 0.0], [0.5, 0.5]], np.float32)),
+        (["b", "a"], np.array([[0.0, 1.0], [0.2, 0.8]], np.float32)),
+        (["a"], np.array([[0.4, 0.6]], np.float32)),
+    ]
+    found = [*means_of_wholes(iter(parts))]
+    assert [names for names, _ in found] == [["b"], ["a"]] and [*means_of_wholes([])] == []
+    assert np.allclose(np.concatenate([means for _, means in found]), [[0.5, 0.5], [0.3, 0.7]])
+    assert all(means.dtype == np.float32 for _, means in found)

@@ -107,3 +107,11 @@ def test_heads_fit_features_that_are_narrower_than_what_is_pooled(head, images):
     encoder = build_encoder(resolve(asked, SIZE, 3), SIZE, 3, 0)
     assert encoder.dim == 1024 and usual_head(encoder.config, SIZE) == "fpn"  # of 2 x 3 positions
     assert Segmenter(encoder, 5, head)(images).shape == (2, 5, *SIZE)
+
+
+@pytest.mark.parametrize("size", [(1, 2), (3, 5), (4, 6)])
+def test_a_single_map_may_be_of_a_position_and_of_odd_sides(size):
+    pyramid = SimplePyramid(8, 16, 16)
+    sides = [tuple(level.shape[-2:]) for level in pyramid(torch.randn(2, 8, *size))]
+    finer = [(side[0], side[1]) for side in ([4 * n for n in size], [2 * n for n in size], size)]
+    assert sides == [*finer, (-(-size[0] // 2), -(-size[1] // 2))]

@@ -12,7 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 from tiny import new_encoder
 from whymask import EncoderSettings
 from whymask.encoders.pyramids import maps_of
-from whymask.stages.detect import MOST_FOUND, Anchors, Detector, Kind, Rules, maps_looked_at
+from whymask.stages.detect import MOST_FOUND, Anchors, Detector, Kind, Rules, anchors_for, maps_looked_at
 
 SIZE = (32, 48)
 ENCODERS = {
@@ -26,7 +26,7 @@ BOXES = np.array([[2.0, 3, 14, 12], [20, 8, 46, 30], [30, 2, 40, 10]])
 
 def network(name: str, kind: Kind, *, frozen: bool = False, least: float = 0.05) -> Detector:
     encoder = new_encoder(ENCODERS[name], SIZE, 3)
-    anchors = Anchors.of(BOXES, maps_looked_at(encoder)) if kind == "faster-rcnn" else None
+    anchors = anchors_for(BOXES, maps_looked_at(encoder)) if kind == "faster-rcnn" else None
     return Detector(encoder, 2, kind, anchors, Rules(least, 0.5), frozen=frozen)
 
 
@@ -144,8 +144,8 @@ def test_the_encoder_learns_unless_it_is_frozen(kind: Kind, frozen: bool) -> Non
 def test_anchors_are_what_is_learnt_from() -> None:
     sides = np.array([4.0, 10, 20, 40])
     boxes = np.stack([np.zeros(4), np.zeros(4), sides, sides * 2], axis=1)
-    anchors = Anchors.of(boxes, 4)
+    anchors = anchors_for(boxes, 4)
     assert anchors.shapes == (2.0, 2.0, 2.0)
     assert list(anchors.sides) == sorted(anchors.sides)
     assert anchors.sides[0] >= 4 * 2**0.5 and anchors.sides[-1] <= 40 * 2**0.5 + 0.01
-    assert Anchors.of(np.empty((0, 4)), 3) == Anchors((4.0, 8.0, 16.0), (1.0,))
+    assert anchors_for(np.empty((0, 4)), 3) == Anchors((4.0, 8.0, 16.0), (1.0,))

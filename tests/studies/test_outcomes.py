@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tiny import NAMES, labels_of, predictions_of
-from whymask.studies.outcomes import SHOWN, outcomes
+from whymask.intervals import mean_interval
+from whymask.studies.outcomes import MOST_CLASSES, SHOWN, class_gains, outcomes
 from whymask.tasks import TASKS, Classification, Regression, Task
 from whymask.tasks.answers import answers_of, in_words, most_say, wrongness
 
@@ -40,6 +41,10 @@ def test_the_other_way_round_what_was_repaired_is_broken(task: Task) -> None:
     assert there["counts"]["repaired"] == back["counts"]["broken"] > back["counts"]["repaired"] > 0
     same = [[row["image"] for row in found["shown"][kind]] for found, kind in ((there, "repaired"), (back, "broken"))]
     assert same[0] == same[1] and len(same[0]) == SHOWN
+    gains, losses = there["classes"], back["classes"][::-1]
+    assert [row["class"] for row in gains] == [row["class"] for row in losses] and len(gains) == 3
+    assert [row["gain"] for row in gains] == pytest.approx([-row["gain"] for row in losses])
+    assert all(row["low"] <= row["gain"] <= row["high"] for row in gains) and gains[0]["gain"] > 0
     nothing = outcomes(task, good, good, labels, KEYS)
     assert nothing is not None and nothing["counts"]["repaired"] == nothing["counts"]["broken"] == 0
     assert json.loads(json.dumps(there, allow_nan=False)) == there
@@ -56,6 +61,10 @@ def test_counts_and_rows_are_those_of_the_seeds() -> None:
         {"image": 0, "key": "0.png", "true": 0, "arm": 0, "arm_right": 3, "baseline": 1, "baseline_right": 1}
     ]
     assert [found["shown"][kind][0]["image"] for kind in ("broken", "hardest")] == [3, 2]
+    assert [row["class"] for row in found["classes"]] == [0, 1, 2], "the class that gains most is first"
+    assert [row["gain"] for row in found["classes"]] == pytest.approx([2 / 3, 0, -1 / 2])
+    expected = mean_interval([1, 1, 0])
+    assert (found["classes"][0]["low"], found["classes"][0]["high"]) == (expected.low, expected.high)
     assert outcomes(Classification(NAMES), mae, {7: scratch[0]}, labels, KEYS[:4]) is None
 
 
@@ -87,3 +96,15 @@ def test_a_study_keeps_the_pixels_of_what_it_shows(finished: Path) -> None:
         assert all(row["true"] == labels[row["image"]] for row in rows)
     page = (finished / "report.html").read_text()
     assert page.count('alt="test image"') == sum(map(len, found["shown"].values()))
+
+
+def test_of_many_classes_those_that_gain_and_lose_most_are_told() -> None:
+    labels = np.repeat(np.arange(12), 2)
+    task, sure = Classification(tuple("abcdefghijkl")), np.log(np.where(np.eye(12) == 1, 0.9, 0.01))
+    arm, baseline = labels.copy(), labels.copy()
+    arm[[0, 2]] = 5  # wrong once on classes 0 and 1
+    baseline[[22, 20, 21]] = 5  # and on class 11 once, on class 10 twice
+    found = class_gains(task, [sure[arm]], [sure[baseline]], labels)
+    assert len(found) == 2 * MOST_CLASSES and [row["class"] for row in found[:2]] == [10, 11]
+    assert {row["class"] for row in found[-2:]} == {0, 1} and found[0]["gain"] == 1 and found[-1]["gain"] == -0.5
+    assert found[0]["low"] is None  # of one seed

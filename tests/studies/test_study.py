@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from studied import forbid_training, numbers, predictions, times
 from tiny import CLASSES, GLYPHS, new_encoder, runtime, tiny_settings
 from whymask import study
 from whymask.data.prepare import Prepared, prepare
@@ -42,33 +43,6 @@ from whymask.training.loop import Interrupted
 run_study = import_module("whymask.studies.run")
 ONE = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), scratch_long="none")
 """The smallest study: a pretraining and two classifiers."""
-
-
-def numbers(table: dict[str, Any]) -> dict[str, Any]:
-    """study.json without what differs between two runs of one study: times and places."""
-
-    def timeless(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "data_wait", "created", "command")}
-        return [timeless(v) for v in value] if isinstance(value, list) else value
-
-    return timeless(json.loads(json.dumps(table)))
-
-
-def predictions(folder: Path) -> np.ndarray:
-    return np.load(folder / "predictions.npz")["log_probabilities"]
-
-
-def times(out: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in (out / "cells").rglob("*") if path.is_file()}
-
-
-def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fit(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("a finished cell was run again")
-
-    monkeypatch.setattr(pretrain, "fit", fit)
-    monkeypatch.setattr(classify, "fit", fit)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A study of several classes an image, of numbers and of pixels: from arrays to a verdict and a page."""
+"""A study of several classes an image, of numbers, of pixels and of objects: from arrays to a verdict and a page."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ from whymask.studies.search import search
 from whymask.tasks import TASKS
 from whymask.training.device import make_fabric
 
-NEW = ["multilabel", "regression", "segmentation"]
+NEW = ["multilabel", "regression", "segmentation", "detection"]
 
 
 @pytest.fixture(scope="module", params=NEW)
@@ -120,7 +120,7 @@ def test_balanced_class_weights_are_the_same_in_every_arm_and_stand_on_the_page(
     assert "class_weights" in page and "Images of each class" in page
 
 
-@pytest.mark.parametrize("task", ["regression", "segmentation"])
+@pytest.mark.parametrize("task", ["regression", "segmentation", "detection"])
 def test_a_plan_counts_no_explanation_where_there_is_no_question(task: str, tmp_path: Path) -> None:
     planned = study(bars(task), out=tmp_path / "study", settings=tiny_settings(seeds=3), plan=True)["plan"]
     assert "final network" in planned["cells"] and "controls of the explanation" not in planned["cells"]

@@ -86,12 +86,11 @@ def near_copies(images: np.ndarray, test: np.ndarray, rest: np.ndarray) -> NearC
     return NearCopies(rest[told], test[nearest[told]], likeness[told], len(close) - len(told))
 
 
-def near_pairs(images: np.ndarray) -> NearCopies:
-    """Which of `images` (N, H, W, C), uint8 or uint16, are near copies of an earlier one."""
-    found = NONE
-    everywhere = np.arange(len(images))
-    if len(images) > 1:
-        found = near_copies(images, everywhere, everywhere)
+def near_pairs(images: np.ndarray, rows: np.ndarray | None = None) -> NearCopies:
+    """Which of these rows of `images` (N, H, W, C), uint8 or uint16, by default all, are near copies of an earlier
+    one."""
+    rows = np.arange(len(images)) if rows is None else rows
+    found = near_copies(images, rows, rows) if len(rows) > 1 else NONE
     later = found.rows > found.of
     return NearCopies(found.rows[later], found.of[later], found.likeness[later], found.untold)
 

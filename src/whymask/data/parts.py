@@ -5,7 +5,7 @@ are never on both sides of a split, and `predict` answers once for all of them.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -176,11 +176,24 @@ def _read(source: Source, row: int, how: DataSettings | Preprocessing) -> RawIma
         return source.read(row)
 
 
-def mean_of_wholes(wholes: Sequence[str], values: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """The files in order, and the mean (n, D) of the rows (N, D) of each: how its parts vote."""
-    names, first, group = np.unique(np.asarray(wholes), return_index=True, return_inverse=True)
-    sums = np.zeros((len(names), values.shape[1]), np.float64)
-    np.add.at(sums, group, values)
-    order = np.argsort(first)
-    means = sums / np.bincount(group)[:, None]
-    return names[order].tolist(), means[order].astype(np.float32)
+def means_of_wholes(
+    parts: Iterable[tuple[Sequence[str], np.ndarray]],
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Of parts, a batch at a time, which file (n,) each is of and its values (n, D): the files in order, a batch at a
+    time, and the mean float32 (m, D) of the parts of each, which stand one after another: how they vote."""
+    whole, total, count = "", np.zeros(0), 0
+    for wholes, values in parts:
+        names: list[str] = []
+        means: list[np.ndarray] = []
+        for name, value in zip(wholes, values.astype(np.float64), strict=True):
+            if count and name == whole:
+                total, count = total + value, count + 1
+                continue
+            if count:
+                names.append(whole)
+                means.append(total / count)
+            whole, total, count = name, value, 1
+        if names:
+            yield names, np.stack(means).astype(np.float32)
+    if count:
+        yield [whole], (total / count)[None].astype(np.float32)

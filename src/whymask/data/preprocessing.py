@@ -31,8 +31,8 @@ from whymask.errors import WhymaskError
 
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "nearest")
-PADDED = 0.5
-"""Of the range of values, what is put beside an image that is seen whole."""
+GREY = 128
+"""Of 255, what is put beside an image that is seen whole."""
 TOP = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
 
 
@@ -109,7 +109,7 @@ class Preprocessing:
     def _padded(self, image: Image.Image) -> Image.Image:
         """`image` resized (antialiased) until it just lies in `store`, with grey beside or below it."""
         sides = self.fitting(image.height, image.width)
-        canvas = Image.new(image.mode, self.store[::-1], (round(PADDED * TOP[self.dtype]),) * len(image.getbands()))
+        canvas = Image.new(image.mode, self.store[::-1], (round(GREY / 255 * TOP[self.dtype]),) * len(image.getbands()))
         canvas.paste(self._resized(image, sides))
         return canvas
 

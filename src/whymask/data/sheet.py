@@ -20,7 +20,7 @@ def sample_groups(images: Sequence[np.ndarray] | np.ndarray, labels: np.ndarray,
 
     Images of several classes stand under all their names, those with numbers in quarters of the first target's order.
     """
-    captions = _captions(labels, task)
+    captions = captions_of(labels, task)
     order = {caption: place for place, caption in sorted(set(captions))[:SAMPLES]}
     most, side = (DENSE_SAMPLES, DENSE_SIDE) if task.is_dense else (SAMPLES, SAMPLE_SIDE)
     share = max(1, most // len(order))
@@ -40,7 +40,7 @@ def legend(task: Task) -> list[tuple[str, str]]:
     return [(name, f"#{r:02x}{g:02x}{b:02x}") for name, (r, g, b) in zip(task.names, colours, strict=True)]
 
 
-def _captions(labels: np.ndarray, task: Task) -> list[tuple[int, str]]:
+def captions_of(labels: np.ndarray, task: Task) -> list[tuple[int, str]]:
     """Of each image the place of its group, and the group's name."""
     last = 2**31
     if task.is_dense:

@@ -114,7 +114,8 @@ class SimplePyramid(nn.Module):
 
         finest = [nn.Sequential(up(channels, channels), group_norm(channels), nn.GELU(), up(channels, width))]
         finer = [up(channels, width)]
-        same, coarser = nn.Conv2d(channels, width, 1), nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(channels, width, 1))
+        same = nn.Conv2d(channels, width, 1)
+        coarser = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Conv2d(channels, width, 1))
         ways = [*finest * (stride >= 16), *finer * (stride >= 8), same, coarser]
         self.strides = [*[stride // 4] * (stride >= 16), *[stride // 2] * (stride >= 8), stride, 2 * stride]
         self.levels = nn.ModuleList(

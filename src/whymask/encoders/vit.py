@@ -180,6 +180,9 @@ class ViTEncoder(Encoder):
         """Of patches that are blank, (1, N, D), all tokens with their positions, (P + N, D)."""
         return self.net._pos_embed(blank)[0]
 
+    def as_map(self, output: Tensor) -> Tensor:
+        return self.rows(output).transpose(1, 2).unflatten(2, self.grid)
+
     def rows(self, features: Tensor) -> Tensor:
         return features[:, self.prefix :]
 

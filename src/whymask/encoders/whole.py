@@ -80,6 +80,9 @@ class WholeEncoder(Encoder):
     def outputs(self, images: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> list[Tensor]:
         return [self(images, hidden, token)]
 
+    def as_map(self, output: Tensor) -> Tensor:
+        return self.rows(output).transpose(1, 2).unflatten(2, self.positions)
+
     def rows(self, features: Tensor) -> Tensor:
         layout, prefix = self.shapes.layout, self.shapes.prefix
         if layout == "tokens":

@@ -278,6 +278,11 @@ def _run(folder: Path) -> Run:
         if not (checked(folder, "classifier") / name).exists():
             raise WhymaskError(f"{folder} holds no finished classifier, for it has no {name}; {A_RUN}")
     record = read_record(folder)
+    if rule := record.about.get("choose"):
+        raise WhymaskError(
+            f"{folder}: its labels were chosen ({rule}) and not drawn; what is trained and read out beside it would "
+            "have other labels; give a cell of drawn labels"
+        )
     origin = origin_of(folder, record)
     if origin is not None and record.arm == UNKNOWN:  # of an early version, or fine-tuned from an encoder alone
         record = replace(record, **pretrained_by(origin))

@@ -95,6 +95,8 @@ def explain_arms(
     folder = _open(context, out, cast, settings)
     with folder.held():
         if folder.result is None:
+            asked = ", ".join(settings.measures)
+            say(f"{len(settings.measures)} measures of two arms on {len(rows):,} images, told one by one: {asked}")
             cast.add_controls(out / "controls", settings.controls)
             explanation = explanation_of(cast, rows, glyphs, settings, folder)
             write_arrays(out / "pictures.npz", explanation.pictures)

@@ -6,10 +6,13 @@ from glob import has_magic
 from pathlib import Path
 from typing import Any
 
+from whymask.data.preprocessing import GREY
 from whymask.disk import printable, read_json, write_bytes
 from whymask.exports.network import Exported
 from whymask.exports.to_timm import is_plain, licence_of
 from whymask.runs import version_of
+from whymask.stages.detect import Detector
+from whymask.stages.segment import Segmenter
 from whymask.stages.settings import SCRATCH
 from whymask.stages.speaking import data_of
 from whymask.tasks import TASKS
@@ -38,8 +41,8 @@ def write_card(what: Exported, to: str, opening: str, folder: Path) -> None:
 
 
 def front_matter(what: Exported, to: str) -> str:
-    of_task = "image-segmentation" if what.segmenter else "image-classification"
-    pipeline = of_task if what.task else "image-feature-extraction"
+    pipelines = {"labels": "image-classification", "maps": "image-segmentation", "boxes": "object-detection"}
+    pipeline = pipelines[what.task.targets] if what.task else "image-feature-extraction"
     tags = ["whymask", "masked-image-modeling", *([what.task.name] if what.task else [])]
     about = {
         **(licence_of(what) or {"license": "other", "license_name": "yours-to-choose"}),
@@ -68,18 +71,27 @@ def summary(what: Exported, with_decoder: bool) -> str:
 def seeing(what: Exported) -> str:
     prep = what.encoder.transform
     mean, std = (", ".join(f"{value:.4f}" for value in moments) for moments in (prep.mean, prep.std))
+    how = (
+        f"the longer side), with grey ({GREY} of 255) at the right and below"
+        if prep.pads
+        else f"the shorter side, then the middle), cropped to {prep.size[0]}x{prep.size[1]}"
+    )
     text = (
-        f"Raw images are resized to {prep.store[0]}x{prep.store[1]} pixels ({prep.interpolation}, antialiased; the "
-        f"shorter side, then the middle), cropped to {prep.size[0]}x{prep.size[1]}, brought to 0 to 1, and "
-        f"normalised by mean ({mean}) and standard deviation ({std})."
+        f"Raw images are resized to {prep.store[0]}x{prep.store[1]} pixels ({prep.interpolation}, antialiased; {how}, "
+        f"brought to 0 to 1, and normalised by mean ({mean}) and standard deviation ({std})."
     )
     if prep.alpha == "white":
         text += " Transparent images are laid on white before that."
-    if what.segmenter is not None:
+    if isinstance(what.placing, Segmenter):
         text += (
             " That is a middle of the image: `whymask predict` sees the whole of it at this scale, by windows of that "
             "size that overlap by half, takes the mean of their logits, brings it bilinearly to the image's own size, "
             "and then the class with the largest."
+        )
+    if isinstance(what.placing, Detector):
+        text += (
+            " What torchvision's network gives is a dict for each image, whose boxes are in pixels that it sees, and "
+            f"whose labels are the classes, counted from {what.placing.first_class}."
         )
     if not is_plain(what):
         text += (

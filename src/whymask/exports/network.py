@@ -12,9 +12,10 @@ from torch import Tensor
 from whymask.disk import read_json
 from whymask.encoders import Encoder, load_encoder
 from whymask.errors import WhymaskError
-from whymask.exports.plain_segmenter import plain
+from whymask.exports.plain import plain
 from whymask.methods import Method
 from whymask.methods.files import kept_method, load_method
+from whymask.stages.detect import Detector
 from whymask.stages.network import Classifier, load_network
 from whymask.stages.record import RunRecord, read_record
 from whymask.stages.segment import Segmenter
@@ -29,7 +30,7 @@ TOLERANCE = 1e-5
 class Exported:
     """Attributes:
     source: the run folder; study: that of the study it belongs to.
-    classifier: with a head, of a fine-tuning run, or `segmenter`, for which maps of pixels are; method: of a
+    classifier: with a head, of a fine-tuning run, or `placing`, which says what is where in an image; method: of a
         pretraining run, with its decoder.
     task: of the head, with numbers for the names of its classes or targets where names must not leave.
     record, result, provenance: what the run's folder says of it.
@@ -39,7 +40,7 @@ class Exported:
     study: Path | None
     encoder: Encoder
     classifier: Classifier | None
-    segmenter: Segmenter | None
+    placing: Segmenter | Detector | None
     method: Method | None
     method_name: str | None
     task: Task | None
@@ -80,9 +81,9 @@ class Exported:
 
     def network(self) -> Any:
         """The plain network of timm: images (B, C, h, w), normalised -> outputs (B, k), or pooled features (B, D); of a
-        segmentation network `PlainSegmenter`."""
-        if self.segmenter is not None:
-            return plain(self.segmenter)
+        segmentation network `PlainSegmenter`, and of a detection network torchvision's."""
+        if self.placing is not None:
+            return plain(self.placing)
         encoder = self.encoder
         net: Any = timm.create_model(encoder.timm_name, **(encoder.timm_kwargs | {"num_classes": len(self.labels)}))
         state = {key: tensor.clone() for key, tensor in encoder.net.state_dict().items()}
@@ -97,7 +98,7 @@ class Exported:
     @torch.inference_mode()
     def output(self, images: Tensor) -> Tensor:
         """What whymask itself computes: a head's outputs, or pooled features."""
-        network = self.classifier or self.segmenter
+        network = self.classifier or self.placing
         if network is not None:
             return network(images)
         return self.encoder.pool(self.encoder(images))
@@ -117,13 +118,15 @@ class Exported:
         generator = torch.Generator().manual_seed(0)
         return torch.randn(2, self.encoder.channels, *self.encoder.size, generator=generator)
 
-    def refuse_maps(self, target: str) -> None:
-        """Raises WhymaskError where the network gives maps, for which this target has no form."""
-        if self.segmenter is not None:
-            raise WhymaskError(
-                f"--to {target}: {target} has no form for a {self.kind}; use --to onnx or --to safetensors, whose card "
-                "opens it with torch, torchvision and timm alone; --encoder-alone writes its encoder, without the head"
-            )
+    def refuse_places(self, target: str) -> None:
+        """Raises WhymaskError where the network says what is where, for which this target has no form."""
+        if self.placing is None or (target == "onnx" and isinstance(self.placing, Segmenter)):
+            return
+        others = "--to onnx or --to safetensors" if isinstance(self.placing, Segmenter) else "--to safetensors"
+        raise WhymaskError(
+            f"--to {target}: {target} has no form for a {self.kind} here; use {others}, whose card opens it with "
+            "torch, torchvision and timm alone; --encoder-alone writes its encoder, without the head"
+        )
 
 
 def gather(run: Path, cell: str | None, names: bool, encoder_alone: bool = False) -> Exported:
@@ -135,7 +138,7 @@ def gather(run: Path, cell: str | None, names: bool, encoder_alone: bool = False
     network, task = load_network(folder) if with_head else (None, None)
     encoder = load_encoder(folder) if network is None else network.encoder
     classifier = network if isinstance(network, Classifier) else None
-    segmenter = network if isinstance(network, Segmenter) else None
+    placing = None if isinstance(network, Classifier) else network
     kept = kept_method(folder)
     method = None if kept is None else load_method(folder, copy.deepcopy(encoder))
     record, result = read_record(folder), read_json(folder / "result.json")
@@ -145,5 +148,5 @@ def gather(run: Path, cell: str | None, names: bool, encoder_alone: bool = False
     study = study_of(folder)
     method_name = kept and kept[0]
     return Exported(
-        folder, study, encoder, classifier, segmenter, method, method_name, task, record, result, provenance, names
+        folder, study, encoder, classifier, placing, method, method_name, task, record, result, provenance, names
     )

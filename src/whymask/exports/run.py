@@ -54,6 +54,7 @@ def export(
     folder = Path(out) if out is not None else _beside(Path(run).resolve(), to)
     if folder.exists():
         raise WhymaskError(f"{folder} exists; give another --out, or remove it")
+    say(f"export to {to}, written to {folder}, which takes seconds to minutes: what was written is opened and compared")
     what = gather(Path(run), cell, names, encoder_alone)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -28,6 +28,7 @@ about = json.load(open("{folder}/preprocessing.json"))
 
 
 def write_onnx(what: Exported, folder: Path) -> str:
+    what.refuse_places("onnx")
     net = what.network()
     refuse_dynamic_sizes(net, what.encoder.timm_name)
     output = what.gives

@@ -1,16 +1,19 @@
 """Weights alone: the encoder as whymask keeps it, with its head, or the decoder that it was pretrained with.
 
-With a segmentation network's come the classes that it is made of, so that it opens without whymask too.
+With a segmentation or detection network's come the classes that it is made of, so that it opens without whymask too.
 """
 
 import shutil
 from pathlib import Path
 
+import torch
+
 from whymask.disk import read_json, write_bytes, write_record
 from whymask.encoders import load_encoder
 from whymask.exports.network import Exported
-from whymask.exports.plain_segmenter import CODE, code_of, is_plain, making
+from whymask.exports.plain import CODES, code_of, is_plain, making
 from whymask.exports.seeing import seeing_code
+from whymask.stages.detect import Detector
 from whymask.stages.network import load_network
 
 OPENING = """from PIL import Image
@@ -37,7 +40,10 @@ from PIL import Image, ImageOps
 
 about = json.load(open("{folder}/encoder/encoder.json"))["preprocessing"]
 {seeing}with torch.inference_mode():
-    {output} = model(torch.from_numpy(images))
+    {output} = model({images})
+"""
+
+IN_PIXELS = """boxes = detections[0]["boxes"] / torch.tensor([*scale, *scale])  # in pixels of photo.jpg
 """
 
 
@@ -55,9 +61,14 @@ def write_safetensors(what: Exported, folder: Path) -> str:
         what.check("safetensors", images, encoder.pool(encoder(images)))
         return OPENING
     what.check("safetensors", images, load_network(folder)[0](images))
-    if what.segmenter is None or not is_plain(what.encoder):
+    placing = what.placing
+    if placing is None or not is_plain(what.encoder):
         return WITH_HEAD.format(folder="{folder}", output=what.gives)
-    write_bytes(folder / CODE, code_of(what.segmenter).encode())
-    what.check("safetensors", images, what.network()(images))
-    code = making(what.segmenter)
-    return PLAIN.format(folder="{folder}", making=code.strip(), output=what.gives, seeing=seeing_code(what))
+    is_detector = isinstance(placing, Detector)
+    write_bytes(folder / CODES["boxes" if is_detector else "maps"], code_of(placing).encode())
+    with torch.inference_mode():
+        found = placing.found(what.network()([*images])) if isinstance(placing, Detector) else what.network()(images)
+    what.check("safetensors", images, found)
+    given = "[*torch.from_numpy(images)]" if is_detector else "torch.from_numpy(images)"
+    parts = {"making": making(placing).strip(), "output": what.gives, "seeing": seeing_code(what), "images": given}
+    return PLAIN.format(folder="{folder}", **parts) + IN_PIXELS * is_detector

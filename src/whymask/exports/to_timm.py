@@ -24,7 +24,7 @@ with torch.inference_mode():
 
 
 def write_timm(what: Exported, folder: Path) -> str:
-    what.refuse_maps("timm")
+    what.refuse_places("timm")
     if not what.is_timms:
         raise WhymaskError(
             f"timm has no {what.encoder.timm_name}, so it cannot open it; use --to onnx or --to safetensors, or train "

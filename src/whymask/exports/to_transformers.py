@@ -59,7 +59,7 @@ DECODER = {
 
 
 def write_transformers(what: Exported, folder: Path) -> str:
-    what.refuse_maps("transformers")
+    what.refuse_places("transformers")
     transformers = _library()
     if not is_plain_vit(what):
         return _write_wrapped(what, folder)

@@ -44,9 +44,10 @@ def _environment(folder: Path) -> Environment:
 
 
 @cache
-def _script() -> tuple[Markup, str]:
+def _script(further: Path | None = None) -> tuple[Markup, str]:
     """The page's script, and the hash by which the content security policy admits it and nothing else."""
     source = files("whymask.report").joinpath("templates/page.js").read_text(encoding="utf-8")
+    source += "" if further is None else further.read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
     return Markup(source), f"sha256-{digest}"
 
@@ -56,13 +57,13 @@ def render_part(template: str, folder: Path, **context: Any) -> str:
     return _environment(folder).get_template(template).render(**context)
 
 
-def render(template: str, folder: Path, **context: Any) -> bytes:
+def render(template: str, folder: Path, *, further: Path | None = None, **context: Any) -> bytes:
     """The page as UTF-8 bytes. Every string in `context` is escaped, unless it is a `Markup`.
 
     The template, in `folder`, extends ``base.html.j2`` (blocks ``title``, ``style``, ``content``); the filters are the
-    functions of `whymask.report.text`.
+    functions of `whymask.report.text`. `further` is a script of its own, behind that of all pages.
     """
-    script, script_hash = _script()
+    script, script_hash = _script(further)
     page = _environment(folder).get_template(template).render(script=script, script_hash=script_hash, **context)
     return in_cards(terse(page)).encode("utf-8", "replace")
 
@@ -75,7 +76,12 @@ def terse(page: str) -> str:
 
 def packed(file: str) -> str:
     """A text file as the `data-gzip` of an <a hidden download>, which the page's script makes a link to the file."""
-    return base64.b64encode(gzip.compress(file.encode("utf-8", "replace"), mtime=0)).decode()
+    return packed_bytes(file.encode("utf-8", "replace"))
+
+
+def packed_bytes(data: bytes) -> str:
+    """The bytes, compressed, as text."""
+    return base64.b64encode(gzip.compress(data, mtime=0)).decode()
 
 
 def packed_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

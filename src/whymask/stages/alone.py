@@ -33,15 +33,19 @@ from whymask.stages.settings import (
     PretrainSettings,
     PretrainTrainingSettings,
     ProbeSettings,
+    Track,
     check_teacher,
+    check_watch,
 )
 from whymask.stages.short import lag_text, may_lag
 from whymask.stages.sizing import with_batch_size
 from whymask.stages.speaking import weights_of
 from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by, test_images_seen
+from whymask.stages.tracking import Tracking
 from whymask.tasks.budgets import parse_budget
 from whymask.tasks.scores import scores_of
 from whymask.training.device import make_fabric
+from whymask.training.loop import Training
 
 
 def pretrain(
@@ -52,26 +56,32 @@ def pretrain(
     reader: Reader | None = None,
     keep_checkpoints: bool = False,
     keep_teacher: bool = False,
+    watch: int | None = None,
+    track: Track = None,
     **keywords: Any,
 ) -> dict[str, Any]:
     """Pretrain on the images of `data` that are not test images. Leaves a run folder `out`, continued if it is there;
     the last two checkpoints, each three times the weights, and the method's teacher, where it has one, stay in it only
-    where they are to be kept.
+    where they are to be kept. Every `watch` steps it is told how good the features are, 0: never; by default about 20
+    times, for at most 5 % of the time. `track`: "tensorboard", "wandb" or "mlflow", a logger of Lightning's or Fabric's
+    interface, or several, which are told settings, scalars and reconstructions.
 
     Settings are given as `settings` or by their names, such as ``epochs=3, size=64``; a name that several groups have,
     as a part: ``training={"epochs": 3}``. Returns result.json's content; `load_encoder(out)` gives the encoder.
     """
     settings = with_method(settings or PretrainSettings(), keywords)
+    check_watch(watch)
     if keep_teacher:
         check_teacher(settings.method, Path(out))
     check_folder(Path(out))
+    tracking = Tracking.of(track)
     fabric = make_fabric(settings.runtime)
     origin = weights_of(settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
     fitting = encoder_for(settings.method, start.encoder)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
-    context = Context(fabric, prepared, settings.runtime.compile)
+    context = Context(fabric, prepared, settings.runtime.compile, tracking)
     prep = prepared.images.preprocessing
     encoder = resolve(fitting, prep.size, prep.channels)
     for note in [*why_default(start.encoder, encoder), *encoder.notes(prep.size)]:
@@ -96,6 +106,7 @@ def pretrain(
         say(f"warning: {warning}")
     if not (Path(out) / "result.json").exists():
         training = pretraining(context, job)  # what does not fit is told before a folder is made
+        say(f"pretraining by {job.method}: {_long(training)}")
         if may_lag(job.method, encoder.kind) and (lag := lag_text(job.method, encoder.kind, training.operations())):
             say(f"warning: {lag}")
     result = pretrain_encoder(
@@ -106,6 +117,7 @@ def pretrain(
         alone=True,
         keep_checkpoints=keep_checkpoints,
         keep_teacher=keep_teacher,
+        watch=watch,
     )
     say(f"loss {result['loss']:.4f} after {result['steps']} steps; the encoder: {Path(out) / 'encoder'}")
     return result
@@ -117,9 +129,11 @@ def finetune(
     out: str | Path = "runs/finetune",
     settings: FinetuneSettings | None = None,
     reader: Reader | None = None,
+    track: Track = None,
     **keywords: Any,
 ) -> dict[str, Any]:
     """Train a classifier on the labelled images of `data` and test it once. Leaves a run folder `out`.
+    `track` as in `pretrain`.
 
     Settings are given as `settings` or by their names, such as ``origin="runs/pretrain", budget=10``. Returns
     result.json's content, with its "metrics". Raises WhymaskError when `settings.origin` holds no encoder, or
@@ -127,13 +141,14 @@ def finetune(
     """
     settings = settings_like(with_keywords(settings or FinetuneSettings(), keywords))
     check_folder(Path(out))
+    tracking = Tracking.of(track)
     fabric = make_fabric(settings.runtime)
     origin = weights_of(None if settings.origin == SCRATCH else settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
-    context, out = Context(fabric, prepared, settings.runtime.compile), Path(out)
+    context, out = Context(fabric, prepared, settings.runtime.compile, tracking), Path(out)
     warn_of_other_data(settings.like, context.fingerprint)
     encoder = start.build(prepared, settings.seed)
     budget = parse_budget(settings.budget)
@@ -163,7 +178,8 @@ def finetune(
         for doubt in prepared.doubts():
             say(f"warning: {doubt}")
         warn_of_seen(origin, prepared)
-        classifier_training(context, job)  # what does not fit is told before a folder is made
+        training = classifier_training(context, job)  # what does not fit is told before a folder is made
+        say(f"fine-tuning on {len(rows):,} labelled images: {_long(training)}")
     result = train_classifier(context, job, out, "finetune", alone=True)
     seen = hashes_seen(start.origin)
     if seen is not None and fabric.is_global_zero and not (out / POOL).exists():
@@ -197,6 +213,8 @@ def probe(
     with fabric.rank_zero_first():
         prepared = start.prepare(data, settings.data, reader)
     prepared.require_labels()
+    if prepared.task.no_probe:
+        raise WhymaskError(prepared.task.no_probe)
     context = Context(fabric, prepared)
     encoder = start.build(prepared, settings.seed)
     budget = parse_budget(settings.budget)
@@ -217,6 +235,9 @@ def probe(
         if result is not None:
             return result
         warn_of_seen(origin, prepared)
+        say(
+            f"probing features of {len(rows):,} labelled images to learn from, and of {len(prepared.test):,} to test on"
+        )
         predictions = probe_predictions(encoder.to(fabric.device), prepared, rows, settings.neighbours)
         result = probe_result(prepared, rows, predictions, encoder.dim, settings.seed)
         context.by_first(lambda: run.finish(result))
@@ -224,6 +245,12 @@ def probe(
         say(kind)
         _say_scores(prepared, of_kind)
     return result
+
+
+def _long(training: Training) -> str:
+    """How long a training is, as far as that is known before its first step."""
+    steps, batch = training.steps, training.batches.batch_size
+    return f"{steps:,} steps of {batch:,} images; the time left is told after the first ones"
 
 
 def warn_of_seen(origin: str | None, prepared: Prepared) -> None:

@@ -1,32 +1,20 @@
-"""Afterwards: a trained network on new images. `predict` gives what its task predicts, `embed` gives features.
+"""Afterwards: what a trained network's task predicts of new images.
 
-What a segmentation network predicts is in `segmented`, what a detection network finds in `detected`."""
+What a segmentation network predicts is in `segmented`, what a detection network finds in `detected`, features are
+written by `embed`."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
-from torch import Tensor
 
-from whymask.data.decoding import reason_of
 from whymask.data.inherited import inherited_text
-from whymask.data.lost import warnings_of
-from whymask.data.parts import in_parts, mean_of_wholes
-from whymask.data.preprocessing import Preprocessing
-from whymask.data.readers import why_unread
 from whymask.data.sources import Reader, Source, open_source
-from whymask.disk import check_writable, printable, write_bytes, write_csv
-from whymask.encoders import load_encoder
+from whymask.disk import Table, check_writable
 from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
-from whymask.progress import Steps, say
+from whymask.progress import say
+from whymask.stages.applying import Application, check_form, report
 from whymask.stages.beside import Places, first_classes
 from whymask.stages.confidence import Confidence, confidence_of
 from whymask.stages.detect import Detector
@@ -35,7 +23,7 @@ from whymask.stages.network import Network, load_network
 from whymask.stages.segment import Segmenter
 from whymask.stages.segmented import segment
 from whymask.stages.settings import OVERLAP, SURE, check_overlap
-from whymask.stages.speaking import encoder_of, in_groups, network_of, reader_left_out, worth_of
+from whymask.stages.speaking import in_groups, network_of, reader_left_out, worth_of
 from whymask.tasks import Task
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
@@ -43,24 +31,8 @@ from whymask.training.settings import RuntimeSettings
 if TYPE_CHECKING:
     import pandas
 
-BATCH = 256
 TEXTS = ("path", "class", "classes", "confidences", "unsure", "label_map")
 """Columns of predictions that are no numbers."""
-
-
-@dataclass
-class Applied:
-    """What a model made of a source: the keys that could be read, a row of numbers for each, and the others."""
-
-    keys: list[str] = field(default_factory=list)
-    rows: list[np.ndarray] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    wholes: list[str] = field(default_factory=list)  # of parts, the file of each
-
-    @cached_property
-    def values(self) -> np.ndarray:
-        """float32 (n, D), once all rows are there."""
-        return np.concatenate(self.rows)
 
 
 def predict(
@@ -72,6 +44,7 @@ def predict(
     confidence: float = SURE,
     window_overlap: float = OVERLAP,
     overlays: bool = False,
+    frame: bool = True,
     runtime: RuntimeSettings | None = None,
     reader: Reader | str | None = None,
     **keywords: Any,
@@ -89,28 +62,28 @@ def predict(
     A network that was trained on frames or tiles answers for each file, with the mean over its parts, and marks none as
     unsure. `data` is what `open_source` takes. Of a study, `cell` names the network (a folder of its cells/); by
     default see `network_of`. Images that cannot be read are left out and listed beside `out`. Settings of `runtime` may
-    be given by their names, such as ``device="cuda"``.
+    be given by their names, such as ``device="cuda"``. The file is written while images are read; without `frame` the
+    frame is empty, and no more rows are held than a batch has.
     """
     check_overlap(window_overlap)
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords), alone=True)
     folder = network_of(Path(run), cell)
     model, task = load_network(folder)
     model = model.to(fabric.device)
-    if isinstance(model, Segmenter):
+    if isinstance(model, Segmenter | Detector):
         places = Places.of(Path(out), data)
         source = _opened(data, reader, model, folder, task)
-        made = segment(model, task, source, places, window_overlap, overlays)
-        return _written(made.header, made.rows, made.skipped, places.table)
-    if isinstance(model, Detector):
-        places = Places.of(Path(out), data)
-        found = detect(model, task, _opened(data, reader, model, folder, task), places, overlays)
-        return _written(found.header, found.rows, found.skipped, places.table)
+        if isinstance(model, Segmenter):
+            header, count, skipped = segment(model, task, source, places, window_overlap, overlays)
+        else:
+            header, count, skipped = detect(model, task, source, places, overlays)
+        return _written(places.table, header, count, skipped, frame)
     if overlays:
         raise WhymaskError(
             f"--overlays: {folder} holds a {task.outputs.network}, which says nothing of places; leave it out"
         )
     check_writable(Path(out))
-    _check_form(Path(out), "csv")
+    check_form(Path(out), "csv")
     source = _opened(data, reader, model, folder, task)
     transform = model.encoder.transform
     is_of_parts = transform.frames == "all" or transform.tile is not None
@@ -119,135 +92,72 @@ def predict(
     temperature = 1.0 if known is None else known.temperature
     if sure is not None:
         say(sure if isinstance(sure, str) else sure.text(in_groups(folder)))
-    applied = apply(lambda x: task.shown(model(x.to(fabric.device)) / temperature), transform, source)
-    keys, values = mean_of_wholes(applied.wholes, applied.values) if is_of_parts else (applied.keys, applied.values)
-    if is_of_parts:
-        say(f"{len(applied.keys):,} parts of {len(keys):,} files: each file's answer is the mean of its parts'")
-    rows = [[key, *task.row(shown)] for key, shown in zip(keys, values, strict=True)]
+    applied = Application(lambda x: task.shown(model(x.to(fabric.device)) / temperature), transform, source)
+    made = _answered(applied, task, known, Path(out))
+    return _written(Path(out), *made, applied.skipped, frame)
+
+
+def _answered(applied: Application, task: Task, known: Confidence | None, out: Path) -> tuple[list[str], int]:
+    """Write a row for each image, or file where images are parts of files; the header, and how many rows there are.
+    What is unsure is marked where that is `known`."""
     header = ["path", *task.header]
+    place = None if known is None else header.index("confidence") + 1
+    unsure = 0
+    counts = np.zeros(1, int)  # of each class, once it is known how many there are
+    if place is not None:
+        header.insert(place, "unsure")
+    with Table.at(out, header) as table:
+        for keys, values in applied.answers():
+            counts = counts + _counted(task, values)
+            for key, shown in zip(keys, values, strict=True):
+                row = [key, *task.row(shown)]
+                if known is not None and place is not None:
+                    is_unsure = known.is_unsure(float(shown.max()))
+                    row.insert(place, "yes" if is_unsure else "")
+                    unsure += is_unsure
+                table.add(row)
+    if applied.is_of_parts:
+        say(f"{applied.images:,} parts of {table.count:,} files: each file's answer is the mean of its parts'")
     if known is not None:
-        _mark(header, rows, [known.is_unsure(float(shown.max())) for shown in values])
-    _say_counts(task, values)
-    return _written(header, rows, applied.skipped, Path(out))
+        say(f"{unsure:,} of {table.count:,} images are marked unsure")
+    _say_counts(task, counts)
+    return header, table.count
 
 
 def _opened(data: Any, reader: Reader | str | None, model: Network, folder: Path, task: Task) -> Source:
     """The images, and what is to be said of the network in `folder` that is to see them."""
     source = open_source(data, reader=reader, labels=None)
-    say(f"predicting with {folder}")
+    say(f"predicting with {folder}: {len(source):,} images")
     inherited = inherited_text(model.encoder.transform, folder)
     for line in [*inherited, *reader_left_out(folder, reader), *worth_of(folder, task)]:
         say(line)
     return source
 
 
-def _written(header: list[str], rows: list[list[str]], skipped: list[tuple[str, str]], out: Path) -> "pandas.DataFrame":
-    write_csv(out, header, rows)
-    _report(skipped, len(rows), out)
-    return _frame(header, rows)
-
-
-def embed(
-    run: str | Path,
-    data: Any,
-    *,
-    out: str | Path = "features.parquet",
-    cell: str | None = None,
-    runtime: RuntimeSettings | None = None,
-    reader: Reader | str | None = None,
-    **keywords: Any,
+def _written(
+    table: Path, header: list[str], count: int, skipped: list[tuple[str, str]], frame: bool
 ) -> "pandas.DataFrame":
-    """Pooled features of the images of `data`, in the columns path and features (float32 lists): as a frame, and as the
-    parquet file `out`; of frames or tiles a row each.
-
-    `run` is any run with an encoder, a study or a study's cell; of a study the first seed's pretrained encoder, unless
-    `cell` names another network. Settings of `runtime` may be given by their names, such as ``device="cuda"``.
-    """
-    check_writable(Path(out))
-    _check_form(Path(out), "parquet")
-    fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords), alone=True)
-    folder = encoder_of(Path(run), cell)
-    source = open_source(data, reader=reader, labels=None)
-    encoder = load_encoder(folder).to(fabric.device)
-    say(f"embedding with {folder}")
-    for line in [*inherited_text(encoder.transform, folder), *reader_left_out(folder, reader)]:
-        say(line)
-    applied = apply(lambda x: encoder.pool(encoder(x.to(fabric.device))), encoder.transform, source)
-    features = pa.FixedSizeListArray.from_arrays(pa.array(applied.values.ravel()), applied.values.shape[1])
-    sink = pa.BufferOutputStream()
-    table = pa.table({"path": [printable(key) for key in applied.keys], "features": features})
-    pq.write_table(table, sink)
-    write_bytes(Path(out), sink.getvalue().to_pybytes())
-    if applied.wholes:
-        say(f"a row for each of {len(applied.keys):,} parts of {len({*applied.wholes}):,} files")
-    _report(applied.skipped, len(applied.keys), Path(out))
-    return table.to_pandas()
+    report(skipped, count, table)
+    return _frame(table, header, None if frame else 0)
 
 
-def _check_form(out: Path, form: str) -> None:
-    """Raises WhymaskError for a name that says that the file has another form than it will have."""
-    if out.suffix.lower() in {".csv", ".tsv", ".parquet", ".json", ".npy", ".npz", ".xlsx"} - {f".{form}"}:
-        raise WhymaskError(f"--out {out}: it is written as {form}; a name that ends in .{form} was expected; change it")
-
-
-@torch.inference_mode()
-def apply(network: Callable[[Tensor], Tensor], transform: Preprocessing, source: Source) -> Applied:
-    """Run `network` over all images of `source`, decoded by threads, a batch at a time."""
-    for line in warnings_of(source, transform):
-        say(line)
-    source = in_parts(source, transform)
-    applied = Applied()
-
-    def prepared(index: int) -> Tensor | str:
-        try:
-            return transform(source.read(index))
-        except Exception as error:
-            return reason_of(error)
-
-    with ThreadPoolExecutor() as pool, Steps("reading", len(source.keys), unit="image") as bar:
-        for start in range(0, len(source.keys), BATCH):
-            indices = range(start, min(start + BATCH, len(source.keys)))
-            results = list(zip(indices, pool.map(prepared, indices), strict=True))
-            applied.skipped += [(source.keys[i], result) for i, result in results if isinstance(result, str)]
-            usable = [(i, result) for i, result in results if isinstance(result, Tensor)]
-            if usable:
-                applied.keys += [source.keys[i] for i, _ in usable]
-                applied.wholes += [] if source.wholes is None else [str(source.wholes[i]) for i, _ in usable]
-                applied.rows.append(network(torch.stack([image for _, image in usable])).float().cpu().numpy())
-            bar.update(indices[-1] + 1)
-    if not applied.keys:
-        raise WhymaskError(why_unread(source, len(source), [f"{key}: {reason}" for key, reason in applied.skipped]))
-    return applied
-
-
-def _frame(header: list[str], rows: list[list[str]]) -> "pandas.DataFrame":
-    """Predictions as they are written, what is no number as text: a class may be called 1, or NA."""
+def _frame(table: Path, header: list[str], most: int | None) -> "pandas.DataFrame":
+    """Predictions as they are written, or the first ones, what is no number as text: a class may be called 1, or NA."""
     import pandas
 
-    frame = pandas.DataFrame([[printable(cell) for cell in row] for row in rows], columns=header)
+    frame = pandas.read_csv(table, dtype=str, keep_default_na=False, nrows=most)
+    frame.columns = pandas.Index(header)
     return frame.assign(**{name: pandas.to_numeric(frame[name]) for name in header if name not in TEXTS})
 
 
-def _mark(header: list[str], rows: list[list[str]], unsure: list[bool]) -> None:
-    """A column unsure beside the confidence, and how many there are is said."""
-    place = header.index("confidence") + 1
-    for row, added in zip([header, *rows], ["unsure", *("yes" if mark else "" for mark in unsure)], strict=True):
-        row.insert(place, added)
-    say(f"{sum(unsure):,} of {len(rows):,} images are marked unsure")
-
-
-def _say_counts(task: Task, shown: np.ndarray) -> None:
-    """How many of the images were found to be of each class, the most frequent first, where there are classes."""
+def _counted(task: Task, shown: np.ndarray) -> np.ndarray:
+    """How many of the images were found to be of each class; of numbers nothing."""
     decided = task.decided(shown)
-    if decided is None:
-        return
-    counts = sorted(zip(task.counts(decided), task.names, strict=True), key=lambda pair: -pair[0])
-    say(f"images by predicted class: {first_classes([f'{name}: {count:,}' for count, name in counts])}")
+    return np.zeros(0, int) if decided is None else np.array(task.counts(decided))
 
 
-def _report(skipped: list[tuple[str, str]], rows: int, out: Path) -> None:
-    say(f"{rows:,} images: {out}")
-    if skipped:
-        beside = out.with_name(f"{out.stem}.skipped.csv")
-        write_csv(beside, ["image", "reason"], skipped)
-        say(f"{len(skipped):,} images cannot be used: {beside}")
+def _say_counts(task: Task, counts: np.ndarray) -> None:
+    """The most frequent class first."""
+    if len(counts):
+        pairs = sorted(zip(counts.tolist(), task.names, strict=True), key=lambda pair: -pair[0])
+        say(f"images by predicted class: {first_classes([f'{name}: {count:,}' for count, name in pairs])}")

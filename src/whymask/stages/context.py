@@ -18,6 +18,7 @@ from whymask.errors import WhymaskError
 from whymask.fabric import Fabric
 from whymask.runs import RunFolder, provenance
 from whymask.stages.record import RunRecord, content_of, with_same_origin
+from whymask.stages.tracking import Tracking, tracked
 from whymask.tasks.budgets import Budget
 from whymask.training.compiling import Compiling
 from whymask.training.device import precision_of
@@ -27,11 +28,13 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Context:
-    """A launched Fabric and prepared images; `compiling`: whether what is trained there is compiled."""
+    """A launched Fabric and prepared images; `compiling`: whether what is trained there is compiled; `tracking`: who is
+    told of its runs."""
 
     fabric: Fabric
     prepared: Prepared
     compiling: Compiling = "auto"
+    tracking: Tracking | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -66,10 +69,12 @@ class Context:
         read = lambda stored: with_same_origin(given | content_of(stored), given)  # noqa: E731
         self.by_first(lambda: RunFolder.open(folder, given, self.provenance() | about, read=read) and None)
         with self.holding(run, wait):
-            if alone and self.fabric.is_global_zero:
-                self.list_unused(folder)
             try:
-                yield run
+                with ExitStack() as stack:
+                    self.by_first(lambda: stack.enter_context(tracked(self.tracking, run, given, alone)))
+                    if alone and self.fabric.is_global_zero:
+                        self.list_unused(folder)
+                    yield run
             except WhymaskError:
                 if alone and self.fabric.is_global_zero:
                     run.withdraw()

@@ -17,7 +17,7 @@ from whymask.data.pixels import size_of
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.readers import why_unread
 from whymask.data.sources import Source
-from whymask.disk import printable, write_bytes
+from whymask.disk import Table, printable, write_bytes
 from whymask.errors import WhymaskError
 from whymask.progress import Steps, say
 from whymask.report.marks import SURE, boxed
@@ -34,14 +34,15 @@ class Detected:
     """What becomes of a source.
 
     Attributes:
-        header, rows: of the table, a row for each image that could be read.
+        table: a row for each image that could be read.
         skipped: (key, reason) of the others.
     """
 
-    def __init__(self, task: Task, source: Source, prep: Preprocessing, places: Places, overlays: bool):
+    def __init__(
+        self, task: Task, source: Source, prep: Preprocessing, places: Places, table: Table, overlays: bool
+    ) -> None:
         self.task, self.source, self.prep, self.places, self.overlays = task, source, prep, places, overlays
-        self.header = ["path", *task.header]
-        self.rows: list[list[str]] = []
+        self.table = table
         self.skipped: list[tuple[str, str]] = []
         self.images: list[dict[str, Any]] = []
         self.objects: list[dict[str, Any]] = []
@@ -56,7 +57,7 @@ class Detected:
         found[:, :4] = found[:, :4].clip(0, [width, height, width, height])
         number = len(self.images) + 1
         sure = found[found[:, 4] >= SURE]
-        self.rows.append([self.source.keys[row], *self.task.row(sure)])
+        self.table.add([self.source.keys[row], *self.task.row(sure)])
         name = printable(self.source.keys[row])
         self.images.append({"id": number, "file_name": name, "height": height, "width": width})
         for left, top, right, bottom, score, kind in found.tolist():
@@ -95,17 +96,21 @@ class Detected:
 
 
 @torch.inference_mode()
-def detect(model: Detector, task: Task, source: Source, places: Places, overlays: bool = False) -> Detected:
-    """Write the objects of all images, with their scores, `places.folder`/detections.json; the table counts those whose
-    score is at least SURE, and with `overlays` pictures show them.
+def detect(
+    model: Detector, task: Task, source: Source, places: Places, overlays: bool = False
+) -> tuple[list[str], int, list[tuple[str, str]]]:
+    """Write the table, and the objects of all images, with their scores, `places.folder`/detections.json; the table
+    counts those whose score is at least SURE, and with `overlays` pictures show them.
 
-    Raises WhymaskError where no image can be read.
+    Returns the table's header, how many rows it has, and (key, reason) of images that cannot be used. Raises
+    WhymaskError where no image can be read.
     """
     prep, device = model.encoder.transform, next(model.parameters()).device
     for line in warnings_of(source, prep):
         say(line)
-    made = Detected(task, source, prep, places, overlays)
-    with Steps("detecting", len(source), unit="image") as bar:
+    header = ["path", *task.header]
+    with Steps("detecting", len(source), unit="image") as bar, Table.at(places.table, header) as table:
+        made = Detected(task, source, prep, places, table, overlays)
         for rows, opened in _opened(source, prep):
             made.skipped += [(source.keys[row], one) for row, one in zip(rows, opened, strict=True) if type(one) is str]
             seen = [(row, *one) for row, one in zip(rows, opened, strict=True) if not isinstance(one, str)]
@@ -115,11 +120,11 @@ def detect(model: Detector, task: Task, source: Source, places: Places, overlays
                 for (row, size, _), of_image in zip(seen, found, strict=True):
                     made.take(row, size, of_image)
             bar.update(rows[-1] + 1)
-    if not made.rows:
-        raise WhymaskError(why_unread(source, len(source), [f"{key}: {reason}" for key, reason in made.skipped]))
+        if not table.count:
+            raise WhymaskError(why_unread(source, len(source), [f"{key}: {reason}" for key, reason in made.skipped]))
     say(made.text())
     say(f"their boxes, in pixels, as COCO JSON: {made.write()}")
-    return made
+    return header, table.count, made.skipped
 
 
 def _opened(

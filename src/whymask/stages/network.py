@@ -12,7 +12,7 @@ from whymask.encoders import Encoder, load_encoder, load_strictly, save_encoder
 from whymask.encoders.masked_norm import BatchNorm1d
 from whymask.errors import WhymaskError
 from whymask.randomness import seeded
-from whymask.stages.detect import Anchors, Detector, Rules, load_detector, maps_looked_at, save_detector
+from whymask.stages.detect import Detector, Rules, anchors_for, load_detector, maps_looked_at, save_detector
 from whymask.stages.recipes import FinetuneTrainingConfig
 from whymask.stages.segment import Segmenter, load_segmenter, save_head
 from whymask.tasks import Objective, Task, task_from
@@ -73,7 +73,7 @@ def network_of(
     if config.head == "faster-rcnn":
         objects = images.objects_of(rows)
         learnt = objects[(objects[..., 4] >= 0) & (objects[..., 5] == 0)]
-        anchors = Anchors.of(learnt[:, :4], maps_looked_at(encoder))
+        anchors = anchors_for(learnt[:, :4], maps_looked_at(encoder))
     rules = Rules(config.score_threshold, config.nms)
     return Detector(encoder, objective.width, config.head, anchors, rules, seed, frozen)
 

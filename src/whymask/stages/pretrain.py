@@ -1,7 +1,8 @@
 """Pretraining: a method, unlabelled images and the loop make an encoder."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,13 @@ from whymask.methods.files import DECODER, folder_of, kept_method, load_own, sav
 from whymask.methods.teacher import TeacherConfig, collapse
 from whymask.progress import say
 from whymask.randomness import torch_generator
-from whymask.runs import RunFolder
+from whymask.runs import RunFolder, metrics_of
 from whymask.stages.augment import augment_of
 from whymask.stages.context import Context
 from whymask.stages.record import RunRecord
 from whymask.stages.settings import TEACHER, AugmentName, no_teacher
 from whymask.stages.start import POOL, hashes_seen
-from whymask.stages.watching import watched
+from whymask.stages.watching import watching
 from whymask.training.device import batches_on, placed
 from whymask.training.loop import Training, fit
 from whymask.training.memory import told
@@ -125,10 +126,12 @@ def pretrain_encoder(
     wait: bool = False,
     keep_checkpoints: bool = False,
     keep_teacher: bool = False,
+    watch: int | None = None,
 ) -> dict[str, Any]:
     """Pretrain and leave encoder/, gallery.npz and result.json in `folder`. A finished run is kept as it is;
     `alone` and `wait` as in `Context.open`. Checkpoints, which are three times the weights each, go when it is finished
     unless `keep_checkpoints`. With `keep_teacher` the method's teacher is an encoder of its own, in teacher/.
+    `watch` as `every` of `watching`.
 
     Returns the result: {"stage", "method", "seed", "loss", "operations", "images_seen", "seconds", "data_wait", ...}.
     `operations` counts multiplications and additions of forward and backward passes, over the whole run. Raises
@@ -137,21 +140,24 @@ def pretrain_encoder(
     if keep_teacher and not isinstance(job.method_config, TeacherConfig):
         raise no_teacher(job.method)
     with context.open(folder, job.record(context.fingerprint), alone=alone, wait=wait) as run:
-        result = context.by_first(lambda: run.result) or _pretrained(context, job, run, label, keep_teacher)
+        result = context.by_first(lambda: run.result) or _pretrained(context, job, run, label, keep_teacher, watch)
         if context.fabric.is_global_zero and not keep_checkpoints:
             run.drop_checkpoints()
     return result
 
 
 def _pretrained(
-    context: Context, job: PretrainJob, run: RunFolder, label: str, keep_teacher: bool = False
+    context: Context, job: PretrainJob, run: RunFolder, label: str, keep_teacher: bool, watch: int | None
 ) -> dict[str, Any]:
     fabric, prepared = context.fabric, context.prepared
     training = pretraining(context, job, tell=say)
     with told(fabric, training, run):
         per_image = training.operations_per_image()
-        found = watched(training, prepared, per_image)
-    training = replace(training, validate=found)
+        training, found = watching(training, prepared, per_image, watch)
+    model: Any = training.model
+    if found is not None and fabric.is_global_zero:
+        found.note_told(metrics_of(run.path / "metrics.jsonl"))
+        found.show = partial(save_gallery, model, prepared, run, job.seed)
     fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
     result = {
         "stage": "pretrain",
@@ -162,8 +168,9 @@ def _pretrained(
         **fitted,
         **({} if found is None else {"watched": found.to_dict()}),
     }
+    if found is not None:
+        say(found.summary())
     if fabric.is_global_zero:
-        model: Any = training.model
         about = {"method": job.method, "seed": job.seed}
         save_encoder(model.encoder, context.preprocessing, run.path / "encoder", about)
         if keep_teacher:

@@ -9,18 +9,24 @@ import torch
 from whymask.data.batches import in_order
 from whymask.data.prepare import Prepared
 from whymask.encoders import Encoder
+from whymask.progress import Steps
 from whymask.stages.probe_dense import dense_predictions
 
 BATCH = 256
 
 
 @torch.inference_mode()
-def features_of(encoder: Encoder, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
-    """Pooled features float32 (n, D) of `rows`, without augmentation; the encoder is put into eval mode."""
+def features_of(encoder: Encoder, prepared: Prepared, rows: np.ndarray, label: str = "") -> np.ndarray:
+    """Pooled features float32 (n, D) of `rows`, without augmentation; the encoder is put into eval mode. With a `label`
+    it is told how far that is."""
     encoder.eval()
     device = next(encoder.parameters()).device
-    batches = in_order(prepared.images, rows, BATCH, device)
-    return torch.cat([encoder.pool(encoder(batch.images)).float().cpu() for batch in batches]).numpy()
+    features: list[torch.Tensor] = []
+    with Steps(label, len(rows), quiet=not label, unit="image") as bar:
+        for batch in in_order(prepared.images, rows, BATCH, device):
+            features.append(encoder.pool(encoder(batch.images)).float().cpu())
+            bar.update(min(BATCH * len(features), len(rows)))
+    return torch.cat(features).numpy()
 
 
 def probe_encoder(encoder: Encoder, prepared: Prepared, rows: np.ndarray, neighbours: int, seed: int) -> dict[str, Any]:
@@ -47,7 +53,7 @@ def probe_predictions(
     models = {kind: {"knn": nearest, "linear": task.linear}[kind] for kind in kinds}
     if task.is_dense:
         return dense_predictions(encoder, prepared, rows, models)
-    train, test = (features_of(encoder, prepared, r) for r in (rows, prepared.test))
+    train, test = (features_of(encoder, prepared, r, "features") for r in (rows, prepared.test))
     return {kind: model(train, labels, test) for kind, model in models.items()}
 
 

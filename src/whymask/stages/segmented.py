@@ -10,7 +10,7 @@ from whymask.data.lost import warnings_of
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.readers import why_unread
 from whymask.data.sources import Source
-from whymask.disk import write_bytes
+from whymask.disk import Table, write_bytes
 from whymask.errors import WhymaskError
 from whymask.progress import Steps, say
 from whymask.report.label_maps import as_picture, legend, overlaid, palette
@@ -27,15 +27,16 @@ class Segmented:
     """What becomes of a source.
 
     Attributes:
-        header, rows: of the table, a row for each image that could be read.
+        table: a row for each image that could be read.
         skipped: (key, reason) of the others.
     """
 
-    def __init__(self, task: Task, source: Source, prep: Preprocessing, places: Places, overlays: bool):
+    def __init__(
+        self, task: Task, source: Source, prep: Preprocessing, places: Places, table: Table, overlays: bool
+    ) -> None:
         self.task, self.source, self.prep, self.places, self.overlays = task, source, prep, places, overlays
         self.colours, self.names = palette(len(task.names)), names_of(source.keys)
-        self.header = ["path", "label_map", *task.header]
-        self.rows: list[list[str]] = []
+        self.table = table
         self.skipped: list[tuple[str, str]] = []
         self.pixels = np.zeros(len(task.names), np.int64)
 
@@ -44,7 +45,7 @@ class Segmented:
         if isinstance(found, str):
             self.skipped.append((self.source.keys[row], found))
             return
-        if not self.rows:
+        if not self.table.count:
             self._write_classes()
         path = self.places.folder / MAPS / f"{self.names[row]}.png"
         write_bytes(path, encoded(as_picture(found, self.colours), "PNG"))
@@ -54,7 +55,7 @@ class Segmented:
         counts = np.bincount(found.ravel(), minlength=len(self.task.names))
         self.pixels += counts
         beside = Path(os.path.relpath(path, self.places.table.parent)).as_posix()
-        self.rows.append([self.source.keys[row], beside, *self.task.row(counts / found.size)])
+        self.table.add([self.source.keys[row], beside, *self.task.row(counts / found.size)])
 
     def _write_classes(self) -> None:
         write_bytes(self.places.folder / MAPS / CLASSES, ("\n".join(self.task.names) + "\n").encode())
@@ -69,23 +70,26 @@ class Segmented:
 
 def segment(
     model: Segmenter, task: Task, source: Source, places: Places, overlap: float = OVERLAP, overlays: bool = False
-) -> Segmented:
-    """Write a label map of each image, `places.folder`/label_maps/NAME.png: a picture of class numbers, with a palette.
-    Class 0 is the first line of classes.txt beside them. An image that is longer than what the network sees is seen by
-    windows that overlap by this share. With `overlays` also pictures of both in overlays/, and a legend.
+) -> tuple[list[str], int, list[tuple[str, str]]]:
+    """Write the table, and a label map of each image, `places.folder`/label_maps/NAME.png: a picture of class numbers,
+    with a palette. Class 0 is the first line of classes.txt beside them. An image that is longer than what the network
+    sees is seen by windows that overlap by this share. With `overlays` also pictures of both in overlays/, and a
+    legend.
 
-    Raises WhymaskError where no image can be read.
+    Returns the table's header, how many rows it has, and (key, reason) of images that cannot be used. Raises
+    WhymaskError where no image can be read.
     """
     prep, device = model.encoder.transform, next(model.parameters()).device
     for line in warnings_of(source, prep):
         say(line)
-    made = Segmented(task, source, prep, places, overlays)
+    header = ["path", "label_map", *task.header]
     maps = label_maps_of(lambda x: model(x.to(device)), len(task.names), prep, source, overlap)
-    with Steps("segmenting", len(source), unit="image") as bar:
+    with Steps("segmenting", len(source), unit="image") as bar, Table.at(places.table, header) as table:
+        made = Segmented(task, source, prep, places, table, overlays)
         for done, (row, found) in enumerate(maps, 1):
             made.take(row, found)
             bar.update(done)
-    if not made.rows:
-        raise WhymaskError(why_unread(source, len(source), [f"{key}: {reason}" for key, reason in made.skipped]))
+        if not table.count:
+            raise WhymaskError(why_unread(source, len(source), [f"{key}: {reason}" for key, reason in made.skipped]))
     say(made.text())
-    return made
+    return header, table.count, made.skipped

@@ -1,9 +1,11 @@
 """What is asked of the stages: how to pretrain, how to fine-tune, what to probe."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -33,6 +35,10 @@ A_RUN = "give the folder of a finished run, of a study, or of a study's cell"
 
 AsPretrain, AsFinetune = tyro.conf.arg(name="pretrain"), tyro.conf.arg(name="finetune")
 """Flags of training have the same names in a study and in the command that does it alone: --pretrain.epochs."""
+
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
+Track = Any
+"""None, one of these names, a logger of Lightning's or Fabric's interface, or several of both."""
 
 AUGMENTS = ("auto", "none", "crop", "crop-flip")
 AugmentName = str
@@ -236,6 +242,21 @@ class ProbeSettings:
         parse_budget(self.budget)
         if self.neighbours < 1:
             raise WhymaskError(f"--neighbours {self.neighbours}: at least 1 was expected, such as 20; change it")
+
+
+def check_track(names: Iterable[str]) -> None:
+    """Raises WhymaskError for what is no tracker, or one that is not installed."""
+    for name in names:
+        if name not in get_args(TrackerName):
+            raise WhymaskError(f"--track {name}: expected tensorboard, wandb or mlflow; choose one")
+        if find_spec(name) is None:
+            raise WhymaskError(f"--track {name} needs {name}; install it: pip install 'whymask[{name}]'")
+
+
+def check_watch(every: int | None) -> None:
+    """Raises WhymaskError for no number of steps."""
+    if every is not None and every < 0:
+        raise WhymaskError(f"--watch {every}: a number of steps, or 0 for never, was expected; change it")
 
 
 def check_teacher(method: str, out: Path) -> None:

@@ -2,12 +2,15 @@
 
 At each validation of the loop some images that are not tested on are looked at whole. Of their pooled features it is
 kept how many directions they use, how far apart they lie and, where they have labels, how well the nearest neighbours
-answer; and the same of the first weights, which pretraining has to exceed. The training itself does not notice.
+and a linear model answer; and the same of the first weights, which pretraining has to exceed. The training itself does
+not notice.
 """
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -21,13 +24,21 @@ from whymask.progress import say
 from whymask.randomness import numpy_generator
 from whymask.stages.probe import features_of
 from whymask.tasks import Metric
-from whymask.training.loop import VALIDATIONS, Training
+from whymask.training.loop import Training
 
 SHARE = 0.05
-"""Of a pretraining's operations: watching costs at most so much."""
+"""Of a pretraining's operations, by which images are chosen, and of its time: watching costs at most so much."""
+OFTEN, SELDOM = 20, 5
+"""How often a run is looked at: as often as its share allows of `FEWEST` images, or not at all."""
+FREE_SECONDS = 2.0
+"""That watching may take whatever its share is."""
+MODELS = ("sklearn.linear_model", "sklearn.neighbors", "sklearn.pipeline", "sklearn.preprocessing")
+ITERATIONS = 200
+"""Of the linear model, about."""
 FEWEST, MOST = 100, 2_000
 """Images that are looked at; with fewer than the first nothing is watched."""
 NEIGHBOURS = 10
+ASKED = {"knn": "nearest neighbours", "linear": "a linear model"}
 EARLY = 0.3
 """Share of the steps after which features should be better than at first."""
 
@@ -50,30 +61,48 @@ def spread_of(features: np.ndarray) -> dict[str, float]:
     }
 
 
-def neighbours_of(prepared: Prepared, rows: np.ndarray, features: np.ndarray) -> float | None:
-    """The task's default metric of what the nearest neighbours say, of each half of the images those in the other;
-    None where it is not defined."""
+def answers_of(prepared: Prepared, rows: np.ndarray, features: np.ndarray) -> dict[str, float]:
+    """The task's default metric of what the nearest neighbours ("knn") and a linear model ("linear") say, of each half
+    of the images those in the other; without what is not defined, as where a half is of one class."""
     task, labels = prepared.task, prepared.images.labels[rows]
     halves = np.array_split(numpy_generator(0, "watched").permutation(len(rows)), 2)
-    said: list[np.ndarray] = [
-        task.nearest(features[one], labels[one], features[other], NEIGHBOURS) for one, other in (halves, halves[::-1])
-    ]
-    metrics = task.metrics(np.concatenate(said), labels[np.concatenate(halves[::-1])])
-    return metrics.get(task.default_metric)
+    asked = np.concatenate(halves[::-1])
+
+    def nearest(train: np.ndarray, known: np.ndarray, test: np.ndarray) -> np.ndarray:
+        return task.nearest(train, known, test, NEIGHBOURS)
+
+    models = {"knn": nearest, "linear": task.linear}
+    if any(len(np.unique(labels[half], axis=0)) < 2 for half in halves):
+        del models["linear"]
+    found: dict[str, float] = {}
+    for name, model in models.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a linear model that is not at its end
+            said = [model(features[a], labels[a], features[b]) for a, b in (halves, halves[::-1])]
+        value = task.metrics(np.concatenate(said), labels[asked]).get(task.default_metric)
+        if value is not None:
+            found[name] = value
+    return found
 
 
 @dataclass
 class Watched:
-    """What is looked at on the way, and what was seen of it: `first` of the first weights, `last` of the last ones."""
+    """What is looked at on the way, and what was seen of it: `first` of the first weights, `last` of the last ones;
+    `every` so many steps, where that was asked for. `show` is called at each look on the way, for people to see."""
 
     encoder: Encoder
     prepared: Prepared
     rows: np.ndarray
     steps: int
+    every: int | None = None
     first: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    latest: float = 0.0
+    looks: int = 0
     is_told: bool = False
+    show: Callable[[], object] = lambda: None
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def has_labels(self) -> bool:
@@ -82,24 +111,48 @@ class Watched:
     def look(self) -> dict[str, float]:
         began = time.perf_counter()
         features = features_of(self.encoder, self.prepared, self.rows)
-        seen = spread_of(features)
-        knn = neighbours_of(self.prepared, self.rows, features) if self.has_labels else None
+        seen = spread_of(features) | (answers_of(self.prepared, self.rows, features) if self.has_labels else {})
         self.seconds += time.perf_counter() - began
-        return seen if knn is None else seen | {"knn": knn}
+        self.looks += 1
+        return seen
 
-    def __call__(self, done: int) -> Mapping[str, float]:
+    def __call__(self, done: int) -> Mapping[str, float] | None:
+        """None where it is left out, as with it, and the last one, watching would take more than its share."""
+        taken = self.seconds + 2 * self.latest
+        if self.every is None and done < self.steps and taken > max(FREE_SECONDS, SHARE * self.elapsed):
+            return None
+        before = self.seconds
         self.last = self.look()
+        began = time.perf_counter()
+        self.show()
+        self.seconds += time.perf_counter() - began
+        self.latest = self.seconds - before
         if not self.is_told and done >= EARLY * self.steps and self.is_no_better:
             self.is_told = True
             say(f"warning: {self.text(done)}")
         return self.last | {f"first_{name}": value for name, value in self.first.items()} | {"images": len(self.rows)}
 
     @property
+    def elapsed(self) -> float:
+        """Seconds since the first weights were looked at."""
+        return time.perf_counter() - self.began
+
+    @property
     def is_no_better(self) -> bool:
-        if "knn" not in self.last or "knn" not in self.first:
-            return False
-        gain = self.last["knn"] - self.first["knn"]
-        return gain <= 0 if self.about.higher_is_better else gain >= 0
+        return self.says_no_better(self.last, self.first)
+
+    def says_no_better(self, last: Mapping[str, float], first: Mapping[str, float]) -> bool:
+        """Whether neither the neighbours nor the linear model gained; False without labels."""
+        sign = 1 if self.about.higher_is_better else -1
+        asked = [name for name in ASKED if name in last and name in first]
+        return bool(asked) and all(sign * (last[name] - first[name]) <= 0 for name in asked)
+
+    def note_told(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """From the lines of an earlier session, whether it was said there."""
+        for line in lines:
+            seen = line.get("validation") or {}
+            firsts = {name: seen[f"first_{name}"] for name in ASKED if f"first_{name}" in seen}
+            self.is_told |= line["step"] >= EARLY * self.steps and self.says_no_better(seen, firsts)
 
     @property
     def about(self) -> Metric:
@@ -110,29 +163,54 @@ class Watched:
         return {name: getattr(self, name) for name in ("first", "last", "seconds")} | {"images": len(self.rows)}
 
     def text(self, done: int) -> str:
+        asked = {name: words for name, words in ASKED.items() if name in self.last and name in self.first}
+        last, first = (
+            " and ".join(f"{seen[name]:.3f} by {words}" for name, words in asked.items())
+            for seen in (self.last, self.first)
+        )
         return (
-            f"after {done / self.steps:.0%} of the steps the nearest neighbours of {len(self.rows):,} labelled images "
-            f"reach {self.last['knn']:.3f} {self.about.title} in its features, and {self.first['knn']:.3f} in those of "
-            "the first weights: so far pretraining has not made them better"
+            f"no better than its first weights after {done / self.steps:.0%} of the steps: of {len(self.rows):,} "
+            f"labelled images its features reach {last} in {self.about.title}, and those of the first weights {first}"
+        )
+
+    def summary(self) -> str:
+        return (
+            f"watched {self.looks} times, on {len(self.rows):,} images that are not tested on: "
+            f"{self.seconds / max(self.elapsed, 1e-9):.1%} of the time"
         )
 
 
-def watched(training: Training, prepared: Prepared, per_image: float) -> Watched | None:
-    """What may be looked at in a training that has not begun and takes `per_image` operations an image; None where
-    `SHARE` of them allows too few images. Test images never are."""
+def watching(
+    training: Training, prepared: Prepared, per_image: float, every: int | None = None
+) -> tuple[Training, Watched | None]:
+    """A training that has not begun and takes `per_image` operations an image, and what is looked at in it: `every` so
+    many steps, or as often, and as many images, as `SHARE` of its operations allows; None where that is too little, or
+    `every` is 0. Test images never are."""
     encoder = training.model.encoder
     assert isinstance(encoder, Encoder)
-    seen = training.steps * training.batches.batch_size
-    affordable = min(MOST, int(SHARE * seen * per_image / VALIDATIONS / _looking(encoder, prepared)))
     pool = np.setdiff1d(prepared.pool, prepared.test)
     candidates = prepared.train if len(prepared.train) >= FEWEST and not prepared.task.is_dense else pool
-    count = min(affordable, len(candidates))
-    if count < FEWEST:
-        return None
+    spent = SHARE * training.steps * training.batches.batch_size * per_image
+    images = spent / _operations(encoder, prepared)
+    looks = int(min(OFTEN, images / FEWEST))
+    count = min(MOST, len(candidates), int(images / max(1, looks)) if every is None else MOST)
+    if every == 0 or count < FEWEST or (every is None and looks < SELDOM):
+        if every:
+            say(f"not watched: {len(candidates):,} images may be looked at, of at least {FEWEST}")
+        return training, None
     rows = candidates[np.linspace(0, len(candidates) - 1, count).round().astype(int)]
-    found = Watched(encoder, prepared, np.unique(rows), training.steps)
+    for module in MODELS:
+        import_module(module)  # takes seconds, once, and is no part of a look
+    found = Watched(encoder, prepared, np.unique(rows), training.steps, every)
     found.first = found.look()
-    return found
+    found.latest = found.seconds
+    return replace(training, validate=found, validations=looks, validate_every=every), found
+
+
+def _operations(encoder: Encoder, prepared: Prepared) -> float:
+    """Of looking at an image: its features, then what is asked of them."""
+    width, classes = encoder.dim, len(prepared.task.names)
+    return _looking(encoder, prepared) + 4 * ITERATIONS * width * max(1, classes) + 10 * width**2 + 2 * MOST * width
 
 
 def _looking(encoder: Encoder, prepared: Prepared) -> float:

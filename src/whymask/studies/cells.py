@@ -22,6 +22,7 @@ from whymask.stages.pretrain import pretrain_encoder, pretraining
 from whymask.stages.probe import probe_predictions
 from whymask.stages.recipes import FinetuneTrainingConfig, resolve_finetuning
 from whymask.stages.settings import FinetuneTrainingSettings
+from whymask.studies.chosen import chosen_rows
 from whymask.studies.config import StudyConfig
 from whymask.studies.settings import SCRATCH, SCRATCH_LONG, parse_share
 from whymask.tasks.budgets import Budget
@@ -43,12 +44,19 @@ class Cell:
     arm: str
     budget: Budget | None
     seed: int
+    choose: str = ""
+    """By which rule its labels are chosen; "" where they are drawn."""
+
+    @property
+    def shown(self) -> str:
+        """What the arm is called in the table: "mae", "mae+typical"."""
+        return f"{self.arm}+{self.choose}" if self.choose else self.arm
 
     @property
     def name(self) -> str:
         if self.budget is None:
             return f"pretrain-{self.arm}-{self.seed}"
-        return f"{self.arm}-{self.budget.name.replace('%', 'percent')}-{self.seed}"
+        return f"{self.shown}-{self.budget.name.replace('%', 'percent')}-{self.seed}"
 
     @property
     def title(self) -> str:
@@ -57,7 +65,7 @@ class Cell:
             return f"pretraining {self.arm}, seed {self.seed}"
         share = {"all": "all labels", "fraction": f"{self.budget.name} of the labels"}
         labels = share.get(self.budget.kind, f"{self.budget.name} label{'' if self.budget.value == 1 else 's'}")
-        return f"{self.arm}, {labels}, seed {self.seed}"
+        return f"{self.shown}, {labels}, seed {self.seed}"
 
     @property
     def labels(self) -> Budget:
@@ -78,6 +86,9 @@ def all_cells(config: StudyConfig) -> Iterator[Cell]:
                 yield Cell(arm, budget, seed)
             if config.scratch_long == "all" or (config.scratch_long == "smallest" and position == 0):
                 yield Cell(SCRATCH_LONG, budget, seed)
+        for rule in config.choose:
+            for arm in (SCRATCH, config.method):
+                yield Cell(arm, config.budgets[0], seed, rule)
         for budget in config.worth_budgets:
             yield Cell(SCRATCH, budget, seed)
 
@@ -88,10 +99,12 @@ def share_of(cells: list[Cell], share: str | None) -> list[Cell]:
         return cells
     index, count = parse_share(share)
     pretrained = {(cell.arm, cell.seed) for cell in cells if cell.budget is None}
+    first = {cell.seed: cell.arm for cell in reversed(cells) if cell.budget is None}  # whose features choose
     units: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
-        alone = (cell.arm, cell.seed) not in pretrained
-        units.setdefault((cell.arm, cell.seed, cell.name if alone else ""), []).append(cell)
+        arm = first[cell.seed] if cell.choose else cell.arm
+        alone = (arm, cell.seed) not in pretrained
+        units.setdefault((arm, cell.seed, cell.name if alone else ""), []).append(cell)
     return [cell for unit in list(units.values())[index - 1 :: count] for cell in unit]
 
 
@@ -112,8 +125,9 @@ class Runner:
 
     def starts_from(self, cell: Cell) -> str | None:
         """The name of the pretraining that the cell goes on from, if any."""
-        goes_on = cell.budget is not None and cell.arm in self.config.pretrainings
-        return Cell(cell.arm, None, cell.seed).name if goes_on else None
+        arm = self.config.method if cell.choose else cell.arm
+        goes_on = cell.budget is not None and arm in self.config.pretrainings
+        return Cell(arm, None, cell.seed).name if goes_on else None
 
     def is_done(self, cell: Cell) -> bool:
         """Whether it was run, with a result or an error."""
@@ -174,9 +188,9 @@ class Runner:
         start, pretrained = config.start_of(arm), arm in config.pretrainings
         origin = None if start is None else start.origin
         method, method_config = config.method_of(arm)
-        is_probed = start is not None and start.kind == "frozen" and self.context.prepared.task.is_probed
+        is_probed = start is not None and start.kind == "frozen" and not self.context.prepared.task.no_probe
         return ClassifierJob(
-            arm=arm,
+            arm=cell.shown,
             seed=seed,
             budget=cell.labels.name,
             rows=rows,
@@ -187,6 +201,7 @@ class Runner:
             augment=config.augment,
             origin=f"../{Cell(arm, None, seed).name}" if pretrained else origin,
             partial=start is not None and start.partial and not pretrained,
+            about={"choose": cell.choose} if cell.choose else {},
             method=method if pretrained else None,
             method_settings=asdict(settings_for(method, method_config)) if pretrained else None,
             further_operations=partial(self.pretraining_operations, seed) if arm == SCRATCH_LONG else None,
@@ -194,12 +209,18 @@ class Runner:
         )
 
     def rows_of(self, cell: Cell) -> np.ndarray:
-        """The cell's labelled images: a function of its budget and seed, the same in every arm."""
-        return self.context.labelled_rows(cell.labels, cell.seed)
+        """The cell's labelled images: a function of its budget and seed, the same in every arm; where they are chosen,
+        as many, by the features of the seed's own pretraining."""
+        drawn = self.context.labelled_rows(cell.labels, cell.seed)
+        if not cell.choose:
+            return drawn
+        return chosen_rows(
+            self.context, self.out, cell, len(drawn), lambda: self.encoder_of(self.config.method, cell.seed)
+        )
 
     def schedule_of(self, cell: Cell) -> tuple[int, int]:
         """Steps of fine-tuning, but for what scratch-long goes on, and images in each."""
-        labels, finetune = len(self.rows_of(cell)), self.config.finetune
+        labels, finetune = len(self.context.labelled_rows(cell.labels, cell.seed)), self.config.finetune
         batch = min(int(finetune.batch_size), labels)
         return finetune.epochs_for(labels) * (labels // batch), batch
 

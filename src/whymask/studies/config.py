@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from whymask.choosing.settings import BLIND
 from whymask.data.prepare import Prepared
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderConfig, resolve
@@ -49,6 +50,7 @@ class StudyConfig:
     own: tuple[OwnStart, ...]
     augment: AugmentName
     layer_decay: float | None
+    choose: tuple[str, ...]
     search: bool
     data: DataSettings
     encoder: EncoderConfig
@@ -136,6 +138,9 @@ class StudyConfig:
         del content["data"]["store"]
         if self.margin == MARGIN:  # a setting that came later
             del content["margin"]
+        content["choose"] = list(self.choose)
+        if not self.choose:
+            del content["choose"]
         return content
 
     @property
@@ -194,6 +199,7 @@ def resolve_study(asked: StudySettings, prepared: Prepared) -> StudyConfig:
         own=own_starts(asked, encoder, prep.size),
         augment=resolve_augment(asked.augment, prepared.name),
         layer_decay=asked.layer_decay,
+        choose=(*asked.choose, *([BLIND] if asked.choose and len(prepared.stock) > 1 else [])),
         search=asked.search,
         data=replace(asked.data, test_share=prepared.test_share),
         encoder=encoder,

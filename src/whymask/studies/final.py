@@ -88,7 +88,8 @@ def arms_at_largest(study: Mapping[str, Any]) -> tuple[float, dict[str, float]]:
     """The largest number of labels at which pretraining was compared, and each arm's mean of the verdict's metric
     there, the pretrained one first."""
     method, metric = leading_of(study), study["verdict"]["metric"]
-    levels = [row for row in study["levels"] if row["metric"] == metric]
+    chosen = {row["arm"] for row in study.get("choosing", {}).get("rows", [])}  # labels, and no arm of its own
+    levels = [row for row in study["levels"] if row["metric"] == metric and row["arm"] not in chosen]
     largest = max((row["labels_per_class"] for row in levels if row["arm"] == method), default=0)
     there = [row for row in levels if row["labels_per_class"] == largest]
     return largest, {row["arm"]: row["mean"] for row in sorted(there, key=lambda row: row["arm"] != method)}

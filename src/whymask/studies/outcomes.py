@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from whymask.intervals import mean_interval
 from whymask.tasks import Task
 from whymask.tasks.answers import answers_of, are_right_or_wrong, most_say, wrongness
 
 SHOWN = 6
 """Images of each kind that are kept for the page."""
+MOST_CLASSES = 5
+"""That gain, and that lose, of which is told."""
 KINDS = ("repaired", "broken", "hardest")
 
 Row = dict[str, Any]
@@ -24,12 +27,12 @@ def outcomes(
 
     `arm`, `baseline`: seed -> predictions (n, k) of the n test images, whose labels and keys these are.
 
-    Returns {"seeds", "first_seed", "images", "counts", "shown"}. An image counts as repaired where the arm is less
-    wrong than the baseline in the mean over seeds (a class: right in more seeds), as broken where it is more wrong, and
-    as hardest where all networks are wrong; of numbers and maps, which are only near or far, none is counted as
-    hardest. `shown` holds up to `SHOWN` rows of each kind, the clearest first and in turn of each class: {"image": its
-    place in the test set, "key", "true", "arm", "baseline": what most seeds say, "arm_right", "baseline_right": in how
-    many seeds}.
+    Returns {"seeds", "first_seed", "images", "counts", "classes", "shown"}. An image counts as repaired where the arm
+    is less wrong than the baseline in the mean over seeds (a class: right in more seeds), as broken where it is more
+    wrong, and as hardest where all networks are wrong; of numbers and maps, which are only near or far, none is counted
+    as hardest. `classes`: see `class_gains`. `shown` holds up to `SHOWN` rows of each kind, the clearest first and in
+    turn of each class: {"image": its place in the test set, "key", "true", "arm", "baseline": what most seeds say,
+    "arm_right", "baseline_right": in how many seeds}.
     """
     seeds = sorted(arm.keys() & baseline.keys())
     if not seeds:
@@ -60,8 +63,28 @@ def outcomes(
         "first_seed": seeds[0],
         "images": len(labels),
         "counts": counts if discrete else counts | {"hardest": None},
+        "classes": class_gains(task, [arm[seed] for seed in seeds], [baseline[seed] for seed in seeds], labels),
         "shown": {kind: [row(image) for image in _clearest(*members[kind], labels)] for kind in KINDS},
     }
+
+
+def class_gains(task: Task, arm: Sequence[np.ndarray], baseline: Sequence[np.ndarray], labels: np.ndarray) -> list[Row]:
+    """By how much the arm is better at each class, or target, of which there are two at least: [{"class": its number,
+    "gain", "low", "high"}], in the task's row metric, such as recall, the mean over seeds, which are paired, and its
+    interval; of the MOST_CLASSES that gain most, most first, and those that lose most, most last."""
+    sign = 1 if task.row_metric.higher_is_better else -1
+    pairs = [
+        (task.per_name(own, labels), task.per_name(other, labels)) for own, other in zip(arm, baseline, strict=True)
+    ]
+    found: list[Row] = []
+    for number in range(len(task.names)) if len(task.names) > 1 else ():
+        of_class = [(ours[number], theirs[number]) for ours, theirs in pairs]
+        gains = [sign * (own - other) for own, other in of_class if own is not None and other is not None]
+        if len(gains) == len(pairs):
+            over = mean_interval(gains)
+            found.append({"class": number, "gain": over.mean, "low": over.low, "high": over.high})
+    found.sort(key=lambda row: -row["gain"])
+    return found if len(found) <= 2 * MOST_CLASSES else [*found[:MOST_CLASSES], *found[-MOST_CLASSES:]]
 
 
 def _clearest(rows: np.ndarray, size: np.ndarray, labels: np.ndarray) -> list[int]:

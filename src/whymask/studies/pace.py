@@ -90,6 +90,13 @@ class Pace:
             self._measured[kind][0] += seconds
             self._measured[kind][1] += operations
 
+    def under_way(self, cell: Cell, share: float, seconds: float) -> None:
+        """So large a share of the cell is done, by `seconds` of computing."""
+        kind, operations = self._left[cell.name]
+        self._left[cell.name] = kind, operations * (1 - share)
+        self._measured[kind][0] += seconds
+        self._measured[kind][1] += operations * share
+
     def seconds_left(self) -> float | None:
         """None before anything was measured of each network."""
         paces = {kind: self._pace(kind) for kind, _ in self._left.values()}

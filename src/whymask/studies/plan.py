@@ -154,7 +154,7 @@ def make_plan(
     classified = times.classifying(SCRATCH)
     work = tuple(work for cell in cells for work in _work(runner, times, cell))
     return Plan(
-        cells=dict(Counter("pretraining" if cell.budget is None else cell.arm for cell in cells))
+        cells=dict(Counter("pretraining" if cell.budget is None else cell.shown for cell in cells))
         | ({"controls of the explanation": controls} if controls else {})
         | ({"final network": len(final)} if final else {}),
         images=len(prepared.images.keys),

@@ -22,6 +22,7 @@ from whymask.runs import RunFolder
 from whymask.stages.classify import classifier_training
 from whymask.stages.context import Context
 from whymask.stages.pretrain import pretraining
+from whymask.stages.settings import Track
 from whymask.studies.advice import advice, advice_text
 from whymask.studies.cells import Cell, Runner, all_cells, share_of
 from whymask.studies.cluster import check_cluster, joined, with_threads
@@ -42,6 +43,7 @@ from whymask.studies.settings import SCRATCH, StudySettings
 from whymask.studies.shown import describe, save_near_copies, save_outcomes, save_samples
 from whymask.studies.table import assemble
 from whymask.studies.timing import Times
+from whymask.studies.tracking import track_study, tracking_of
 from whymask.studies.verdict import settled_by
 from whymask.studies.why import explain_study, may_be_explained
 from whymask.tasks.budgets import auto_budgets_text
@@ -64,6 +66,7 @@ def study(
     final: bool | None = None,
     images: bool = True,
     names: bool = True,
+    track: Track = None,
     **keywords: Any,
 ) -> StudyResult:
     """Pretrain, fine-tune, train from scratch over several seeds, and leave study.json and report.html in `out`.
@@ -78,7 +81,9 @@ def study(
         explain: whether to say why, in short, once all cells are there: which features the networks captured.
         final: whether to leave a network to use, the best arm trained on all labels, in `out`/final; None where
             pretraining helps.
-        images, names: whether the page may show images, and file and class names.
+        images, names: whether the page, and who tracks, may show images, and file and class names.
+        track: "tensorboard", "wandb" or "mlflow", or several: each cell is a run of its own there, and the study one,
+            with its levels and the page.
         settings, keywords: the settings, or any by their names: ``seeds=3, size=64, pretrain={"epochs": 10}``.
 
     Returns study.json's content, its tables also as frames. Raises WhymaskError when `out` holds another study (the
@@ -90,11 +95,13 @@ def study(
     asked = with_threads(asked)
     check_cluster(asked, cells)
     check_hours(hours)
+    tracking = tracking_of(track, images=images, names=names)
     if not plan:
         check_folder(Path(out))
     began = time.monotonic()
     with joined(asked) as cluster:
-        context = _prepare(data, asked if cluster is None else replace(asked, runtime=cluster.own_runtime), reader)
+        asked_here = asked if cluster is None else replace(asked, runtime=cluster.own_runtime)
+        context = replace(_prepare(data, asked_here, reader), tracking=tracking)
         runner = _resolve(context, asked, Path(out))
         times = Times(runner, seconds_timed(hours))
 
@@ -122,6 +129,7 @@ def study(
         if runner.config.pretrains and context.prepared.few:
             say(f"warning: {context.prepared.few}")
         folder = context.by_first(lambda: _begin(runner, hours))
+        context.by_first(lambda: track_study(tracking, folder, runner.config))
         context.check_shared(runner.out)
         if runner.config.search:
             runner = replace(runner, tuned=search(runner))
@@ -146,8 +154,9 @@ def study(
             context.by_first(lambda: write_study_page(runner.out, images=images, names=names))
         given = table["verdict"]
         context.by_first(lambda: folder.finish({"verdict": given}))
-    for road in table.get("roads", []):
-        say(road["text"])
+        context.by_first(lambda: track_study(tracking, folder, runner.config, table))
+    for text in [*(road["text"] for road in table.get("roads", [])), *table.get("choosing", {}).get("texts", [])]:
+        say(text)
     say(f"{given['text']}{settled_by(given)}\n{advice_text(table['advice'])}\nThe page: {runner.out / 'report.html'}")
     return StudyResult(table)
 
@@ -233,6 +242,9 @@ def _as_before(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]
     """`stored`, config.json of a study, with the share to test on and digests of given weights, where it is of before
     these were kept, and with the seeds and budgets that were added since."""
     there = {name: digest for name, digest in config.items() if name.startswith(WEIGHTS_OF)} | stored["config"]
+    if "settings" in there:  # chosen labels stand beside the others, and change none of them
+        there["settings"] = {name: value for name, value in there["settings"].items() if name != "choose"}
+        there["settings"] |= {name: value for name, value in config["settings"].items() if name == "choose"}
     if "test_share" in config["settings"]["data"]:
         there["settings"]["data"] = {"test_share": USUAL_SHARE} | there["settings"]["data"]
     return grown(there, config)

@@ -1,15 +1,21 @@
 """A study's cells are run: one after another in this process, or several at once on a Ray cluster."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from whymask.disk import read_json, write_record
+from whymask.errors import DamagedError
 from whymask.progress import Steps, say, time_left
-from whymask.studies.cells import Cell, Runner
+from whymask.studies.cells import Cell, Runner, all_cells
 from whymask.studies.cluster import Cluster
 from whymask.studies.hours import Deadline
 from whymask.studies.pace import Pace, operations_of
+
+CELLS = "cells.json"
+"""Of a study: which cells there are to be, for who looks on."""
 
 
 def run_cells(
@@ -19,6 +25,12 @@ def run_cells(
     seeds there are, which are fewer than asked where further ones would end after the deadline."""
     runner.context.by_first(lambda: runner.redo_damaged(cells))
     told = Told(runner, cells, cluster)
+    runner.context.by_first(lambda: note_cells(runner, told.operations))
+    if told.unfinished:
+        say(
+            f"{len(told.unfinished)} of {len(cells)} cells are to be run; the time left is told as soon as the first "
+            "of them tell it (study --plan times them before)"
+        )
     if cluster is not None:
         _at_once(runner, cells, cluster, told)
         return runner.config.seeds
@@ -35,13 +47,34 @@ def run_cells(
     return runner.config.seeds
 
 
+def note_cells(runner: Runner, operations: Mapping[str, float]) -> None:
+    """Write every cell of the study, in order, with its `operations`, or those noted before where it is in no share of
+    this process, and None where nothing says."""
+    path, before = runner.out / CELLS, dict[str, Any]()
+    with suppress(OSError, DamagedError, KeyError):
+        before = {cell["name"]: cell["operations"] for cell in read_json(path)["cells"]}
+    noted = [
+        {
+            "name": cell.name,
+            "title": cell.title,
+            "arm": cell.arm,
+            "budget": None if cell.budget is None else cell.budget.name,
+            "seed": cell.seed,
+            "operations": operations.get(cell.name, before.get(cell.name)),
+        }
+        for cell in all_cells(runner.config)
+    ]
+    write_record(path, {"cells": noted})
+
+
 class Told:
     """Says what came of each cell, in the order in which they end, and how long the others still take."""
 
     def __init__(self, runner: Runner, cells: Sequence[Cell], cluster: Cluster | None) -> None:
         self.runner, self.cluster, self.count, self.ended = runner, cluster, len(cells), 0
         self.unfinished = [cell for cell in cells if not (runner.folder(cell) / "result.json").exists()]
-        self.pace = Pace(operations_of(runner, self.unfinished), self.unfinished) if self.unfinished else None
+        self.operations = operations_of(runner, self.unfinished)
+        self.pace = Pace(self.operations, self.unfinished) if self.unfinished else None
 
     def __call__(self, cell: Cell, result: dict[str, Any], seconds: float) -> None:
         self.ended += 1

@@ -21,7 +21,6 @@ import torch
 from whymask.data.forms import FORMS
 from whymask.errors import WhymaskError
 from whymask.progress import Listener, listening, say
-from whymask.stages.context import Context
 from whymask.studies.cells import Runner
 from whymask.studies.cluster import Cluster, has
 from whymask.training.device import make_fabric
@@ -76,7 +75,10 @@ class Study:
         bare = replace(runner.context.prepared, images=replace(images, images=nothing))
         init = None if config.init is None else config.init.absolute()
         whole = replace(
-            runner, context=Context(nothing, bare), config=replace(config, init=init), out=runner.out.absolute()
+            runner,
+            context=replace(runner.context, fabric=nothing, prepared=bare),
+            config=replace(config, init=init),
+            out=runner.out.absolute(),
         )
         return cls(whole, images.path.absolute(), runtime, sys.argv, _versions())
 
@@ -98,7 +100,8 @@ class Study:
         form = next(form for form in FORMS.values() if (self.store / form.files[0]).exists())
         bare = self.runner.context.prepared
         prepared = replace(bare, images=replace(bare.images, images=form.open(self.store), path=self.store))
-        return replace(self.runner, context=Context(make_fabric(self.runtime), prepared))
+        context = replace(self.runner.context, fabric=make_fabric(self.runtime), prepared=prepared)
+        return replace(self.runner, context=context)
 
 
 def _versions() -> tuple[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
+from whymask.choosing.settings import Unseen
 from whymask.data.settings import DataSettings
 from whymask.encoders import EncoderSettings
 from whymask.errors import WhymaskError
@@ -123,6 +124,10 @@ class StudySettings(PerMethod):
     layer_decay: float | None = None
     """Layer-wise learning-rate decay of the pretrained arms; default 0.75 for a ViT or Swin, 1 for a CNN. Scratch
     has 1."""
+    choose: tuple[Unseen, ...] = ()
+    """Beside drawn labels, as many chosen ones at the verdict's budget, for scratch and own pretraining alike: typical,
+    covering or spread (see whymask choose), by features of the seed's own pretraining, which saw no label; and as many
+    at random whatever their class, since drawn labels are even over classes, which nobody knows beforehand."""
     search: bool = False
     """First try 3 learning rates x layer decay {1, 0.75} for every arm alike, on a seed outside the study and a
     held-out fifth of its labels, and use each arm's best."""
@@ -139,6 +144,13 @@ class StudySettings(PerMethod):
         for budget in (*(self.budgets or ()), *(self.worth_budgets or ())):
             parse_budget(budget)
         self._take_starts()
+        if len({*self.choose}) < len(self.choose):
+            raise WhymaskError(f"--choose {' '.join(self.choose)}: each rule once was expected")
+        if self.choose and not self.methods:
+            raise WhymaskError(
+                "--choose takes features of own pretraining, which no label has shaped, and --starts names no method; "
+                "add one, such as mae, or leave --choose out"
+            )
         if self.seeds is not None and self.seeds < 1:
             raise WhymaskError(f"--seeds {self.seeds}: at least 1 is needed, and 3 for a verdict.")
         if not 0 < self.margin < 1:

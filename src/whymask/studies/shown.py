@@ -32,7 +32,7 @@ def describe(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
     config, prepared = runner.config, runner.context.prepared
     classified = [cell for cell in cells if cell.budget is not None]
     arms = sorted({cell.arm for cell in classified}, key=lambda arm: (arm != SCRATCH, arm))
-    scratch = {cell.labels.name: cell for cell in classified if cell.arm == SCRATCH}
+    scratch = {cell.labels.name: cell for cell in classified if cell.shown == SCRATCH}
     recipes = {
         name: resolve_finetuning(config.finetune, len(runner.rows_of(cell)), prepared, config.encoder).text()
         for name, cell in scratch.items()

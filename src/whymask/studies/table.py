@@ -14,6 +14,7 @@ from whymask.disk import read_arrays, read_json
 from whymask.intervals import level_interval
 from whymask.studies.calibration import calibration
 from whymask.studies.cells import Cell
+from whymask.studies.chosen import choosing_texts, worth_of_choosing
 from whymask.studies.config import StudyConfig
 from whymask.studies.outcomes import outcomes
 from whymask.studies.roads import road_text, roads
@@ -70,10 +71,12 @@ def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cel
     """
     pretraining = [_pretraining_row(out, cell) for cell in cells if cell.budget is None]
     rows = [_cell_row(out, cell, prepared) for cell in cells if cell.budget is not None]
-    task, groups = prepared.task, _groups(prepared.task, rows)
+    task, every = prepared.task, _groups(prepared.task, rows)
+    chosen = {cell.shown for cell in cells if cell.choose}
+    groups = {key: group for key, group in every.items() if group.arm not in chosen}
     labels = prepared.images.labels[prepared.test]
     tags, test_groups = prepared.test_tags, None if prepared.groups is None else prepared.groups[prepared.test]
-    levels = [row for group in groups.values() for row in _levels(group)]
+    levels = [row for group in every.values() for row in _levels(group)]
 
     def bootstrap(arm: Predictions, baseline: Predictions) -> dict[str, tuple[float, float]]:
         return bootstrap_images(task, arm, baseline, labels, tags=tags, groups=test_groups)
@@ -101,8 +104,10 @@ def assemble(out: Path, prepared: Prepared, config: StudyConfig, cells: list[Cel
         return drawn.get(metric)
 
     worths = _worths(groups, config.pretrained_arms, task, metric)
+    choosing = worth_of_choosing(out, cells, every, task, metric, prepared.images.labels, bootstrap)
     return {
         "schema": SCHEMA,
+        **({"choosing": {"rows": choosing, "texts": choosing_texts(choosing, task)}} if config.choose else {}),
         **({"roads": _roads(groups, config, task, metric, resampled)} if config.starts is not None else {}),
         "setting": setting,
         "data": prepared.describe(),
@@ -151,7 +156,7 @@ def _cell_row(out: Path, cell: Cell, prepared: Prepared) -> Row:
     neighbours = {"knn": result["knn"]} if result and "knn" in result else {}
     return (
         {
-            "arm": cell.arm,
+            "arm": cell.shown,
             "labels_per_class": labels_per_class(cell, prepared),
             "budget": cell.labels.name,
             "seed": cell.seed,

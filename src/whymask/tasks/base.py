@@ -99,7 +99,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     targets: ClassVar[Targets] = "labels"
-    is_probed: ClassVar[bool] = True  # whether `nearest` and `linear` can tell it from features
+    no_probe: ClassVar[str] = ""  # why `nearest` and `linear` cannot tell it from features, where they cannot
     marks: ClassVar[str] = ""  # what of a dense task is drawn on an image
     heads: ClassVar[tuple[str, ...]] = ()  # what may be put on an encoder beside a linear layer
     names_are: ClassVar[str] = "classes"

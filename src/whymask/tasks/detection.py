@@ -24,6 +24,10 @@ from whymask.tasks.outputs import Outputs
 from whymask.tasks.question import Question
 from whymask.tasks.resampling import Units, Weighted, difference, mean_of
 
+NO_PROBE = (
+    "nearest neighbours and linear models of features say of which class something is, and not where its box is; for "
+    "detection train a head, with whymask finetune or whymask study, or probe a task of whole images"
+)
 OVER_CLASSES = "of each class over all test images, then over the classes that they show"
 TITLES = {
     "ap": "AP",
@@ -45,7 +49,7 @@ class Detection(Task):
 
     name = "detection"
     targets = "boxes"
-    is_probed = False
+    no_probe = NO_PROBE
     marks = "boxes"
     heads = ("fcos", "faster-rcnn")
     budget_counts = "labelled images"
@@ -200,12 +204,6 @@ class Detection(Task):
 
     def perfect(self, labels: np.ndarray) -> np.ndarray:
         return known_matches(labels, are_found=True)
-
-
-NO_PROBE = (
-    "nearest neighbours and linear models of features say of which class something is, and not where its box is; for "
-    "detection train a head, with whymask finetune or whymask study, or probe a task of whole images"
-)
 
 
 class SumOfLosses(Objective):

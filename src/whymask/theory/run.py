@@ -11,7 +11,7 @@ import numpy as np
 
 from whymask.disk import read_json, write_arrays, write_record
 from whymask.errors import WhymaskError
-from whymask.progress import say
+from whymask.progress import say, time_left
 from whymask.runs import RunFolder, provenance
 from whymask.theory.claims import CLAIMS, CONTROLS
 from whymask.theory.claims.record import SCHEMA, Finding, tally
@@ -56,10 +56,15 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
             return [finding for control in CONTROLS for finding in control.test(lab)]
         return scale(lab, classes) if id == "scale" else CLAIMS[id].test(lab)
 
-    for id in (*ids, "controls"):
+    say(f"{len(ids)} claims, of {len(seeds)} seeds: {', '.join(ids)}; the time left is told after the first")
+    asked, took = (*ids, "controls"), 0.0
+    for position, id in enumerate(asked, start=1):
         began = time.perf_counter()
         judged(id, tuple(seeds), settings.classes)
-        done.add(id, seeds, (time.perf_counter() - began) / len(seeds), settings.classes)
+        took += (seconds := time.perf_counter() - began)
+        done.add(id, seeds, seconds / len(seeds), settings.classes)
+        if position < len(asked):
+            say(f"[{position}/{len(asked)}] {id} is measured; {time_left(took / position * (len(asked) - position))}")
     with folder.held(wait=True):  # who comes last has all seeds
         classes = done.classes()
         claims = [claim for id in CLAIMS if done.seeds(id) for claim in judged(id, done.seeds(id), classes)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whymask.disk import read_arrays, write_arrays
 from whymask.errors import DamagedError
-from whymask.progress import say
+from whymask.progress import Decoding, say
 
 Arrays = dict[str, np.ndarray]
 """By name; the first axis is the seeds'."""
@@ -34,7 +34,11 @@ class Store:
         missing = [seed for seed in seeds if self._read(name, seed) is None]
         if missing:
             say(f"{name}: seeds {', '.join(map(str, missing))}")
+        told, done = Decoding(name, "seeds"), 0
+        told(0, len(missing))
         for group, made in self._computed(missing, at_once, compute):
+            done += len(group)
+            told(done, len(missing))
             for place, seed in enumerate(group):
                 self._write(name, seed, {key: array[place] for key, array in made.items()})
         return _stacked([self._read(name, seed) or {} for seed in seeds])

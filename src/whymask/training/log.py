@@ -130,7 +130,7 @@ class Log:
             self.overflows = 0 if math.isfinite(norm) else self.overflows + 1
             if not math.isfinite(self.latest) or self.overflows > (MOST_OVERFLOWS if given.is_scaled else 0):
                 return given
-            self._add(given, values)
+            self._add(given, values if not math.isfinite(norm) else values | {"gradient_norm": norm})
         return None
 
     def _add(self, given: Given, values: Mapping[str, float]) -> None:
@@ -146,14 +146,15 @@ class Log:
         self.sums, self.count = {}, 0
         if self.run is not None:
             self.run.log(
-                {"step": done, "epoch": round(done / self.steps_per_epoch, 4)}
+                {"step": done, "steps": self.steps, "epoch": round(done / self.steps_per_epoch, 4)}
                 | self.means
                 | {"lr": given.rate, "images_per_second": self.clock.rate, "data_wait": self.clock.data_wait}
+                | {"seconds": round(self.clock.seconds, 3)}
             )
 
-    def validated(self, done: int, metrics: Mapping[str, float]) -> None:
+    def validated(self, done: int, metrics: Mapping[str, float] | None) -> None:
         """Write what a validation after `done` steps said, on a line of its own."""
-        if self.run is not None:
+        if self.run is not None and metrics is not None:
             epoch = round(done / self.steps_per_epoch, 4)
             self.run.log({"step": done, "epoch": epoch, "validation": dict(metrics)})
 

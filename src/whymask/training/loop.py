@@ -39,9 +39,9 @@ LossOf = Callable[[nn.Module, Batch, int], Mapping[str, Tensor]]
 Watch = Callable[[Mapping[str, float], Mapping[str, float]], str | None]
 """(first line of metrics, this line) -> what is wrong, if anything; said once."""
 
-Validate = Callable[[int], Mapping[str, float]]
-"""Metrics of the model as it is now, after so many steps, on images that it does not learn from. It changes nothing
-but the model's mode."""
+Validate = Callable[[int], Mapping[str, float] | None]
+"""Metrics of the model as it is now, after so many steps, on images that it does not learn from; None where it is left
+out this time. It changes nothing but the model's mode."""
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 VALIDATIONS = 10
@@ -50,7 +50,8 @@ VALIDATIONS = 10
 
 @dataclass(frozen=True)
 class Training:
-    """What is to be learnt: a model, its loss, its batches, and for how many steps."""
+    """What is to be learnt: a model, its loss, its batches, and for how many steps; and how often it is validated, by
+    default `validations` times, the last after the last step."""
 
     model: nn.Module
     loss_of: LossOf
@@ -58,13 +59,24 @@ class Training:
     steps: int
     watch: Watch | None = None
     validate: Validate | None = None
+    validations: int = VALIDATIONS
+    validate_every: int | None = None
+
+    def validates_after(self, done: int) -> bool:
+        if self.validate is None:
+            return False
+        if self.validate_every is not None:
+            return done % self.validate_every == 0 or done == self.steps
+        return done * self.validations // self.steps > (done - 1) * self.validations // self.steps
 
     def operations_per_image(self) -> float:
         """Multiplications and additions of one image's forward and backward pass in matrix products, convolutions and
-        attention, as PyTorch counts them for the shapes that really run. One step is run on a copy of the model."""
+        attention, as PyTorch counts them for the shapes that really run. One step is run on a copy of the model. What
+        detectors do besides (regions pooled, boxes found twice left out) is not counted."""
         model: Any = copy.deepcopy(self.model).train()
         model.encoder.use_recomputing(False)  # what is computed twice counts once
         with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
+            torch.manual_seed(0)  # of what is drawn there may be more or less
             self.loss_of(model, self.batches(0), 0)["loss"].backward()
         return counter.get_total_flops() / self.batches.share
 
@@ -142,7 +154,7 @@ def fit(
             clock.waiting += waited
             clock.images += batches.batch_size
             agreed = meeting.agreed(is_last=done == steps)
-            validates = training.validate is not None and _validates_after(done, steps)
+            validates = training.validates_after(done)
             saves = agreed.stop or agreed.save or done == steps or _is_numbered(done, config)
             if validates or saves or agreed.read or log.is_full(done):
                 _read(log, run, seed)
@@ -195,10 +207,6 @@ def _gradients(
     if parts == 1:
         return dict(given[0]), waited
     return {name: torch.stack([values[name] for values in given]).mean() for name in given[0]}, waited
-
-
-def _validates_after(done: int, steps: int) -> bool:
-    return done * VALIDATIONS // steps > (done - 1) * VALIDATIONS // steps
 
 
 def _asked(stop: Stop, log: Log, done: int, last_saved: float, config: TrainingConfig) -> Asked:

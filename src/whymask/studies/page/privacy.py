@@ -117,6 +117,8 @@ def _without_metrics(study: dict[str, Any]) -> dict[str, Any]:
         titles = [which.describe(rename(metric) if which is hidden else metric).title for which in (task, hidden)]
         verdict = verdict | {"metric": rename(metric), "text": verdict["text"].replace(*titles)}
     cells = [cell | {"metrics": _renamed(cell.get("metrics"), renamed)} for cell in study["cells"]]
+    if "choosing" in study:
+        study = study | {"choosing": _choosing(study["choosing"], renamed, (task, hidden))}
     setting = study["setting"] | {"metric": rename(study["setting"].get("metric"))}
     return study | {
         "levels": rows("levels"),
@@ -126,6 +128,18 @@ def _without_metrics(study: dict[str, Any]) -> dict[str, Any]:
         "setting": setting,
         "chance": _renamed(study["chance"], renamed),
     }
+
+
+def _choosing(found: dict[str, Any], names: dict[str, str], tasks: tuple[Task, Task]) -> dict[str, Any]:
+    """What choosing is worth, with the metric's new name, also in its sentences."""
+    rows, texts = found["rows"], found["texts"]
+    for row in rows:
+        old, new = (
+            task.describe(metric).title
+            for task, metric in zip(tasks, (row["metric"], names.get(row["metric"], row["metric"])), strict=True)
+        )
+        texts = [text.replace(old, new) for text in texts]
+    return {"rows": [row | {"metric": names.get(row["metric"], row["metric"])} for row in rows], "texts": texts}
 
 
 def _renamed(values: dict[str, Any] | None, names: dict[str, str]) -> dict[str, Any]:

@@ -144,6 +144,16 @@ def worth_sentence(row: Row, task: Task = CLASSES) -> str | None:
     return f"{start} {size} {_labels(row['worth'])} from scratch{spread}{remark}."
 
 
+def choosing_worth(row: Row) -> str:
+    """ "about 14 (at most 10 to 20)": how many drawn labels chosen ones are worth, the median and the range over seeds;
+    "" where that was not asked."""
+    worth = row["worth"]
+    if worth is None:
+        return ""
+    low, high = (_bounded(worth[end], worth[f"{end}_kind"]) for end in ("low", "high"))
+    return f"{_WORTHS[worth['kind']][0]} {_labels(worth['worth'])}" + (f" ({low} to {high})" if low != high else "")
+
+
 def _labels(value: float) -> str:
     return count(round(value, 1) if value < 10 else round(value))
 

@@ -1,7 +1,6 @@
 """The page of a study: study.json and the files beside it -> report.html and figures/*.svg."""
 
 import csv
-import json
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -17,6 +16,7 @@ from whymask.explanations.page.write import part_of_study
 from whymask.report.figures import arm_styles, inline, write_figures
 from whymask.report.page import render
 from whymask.report.text import clean, count, flatten, known
+from whymask.runs import metrics_of
 from whymask.studies.advice import advice
 from whymask.studies.earlier import judged_anew
 from whymask.studies.equal_compute import unequal_compute
@@ -28,7 +28,11 @@ CURVE_POINTS = 150
 SKIPPED_SHOWN = 20
 _LISTS = ("pretraining", "cells", "levels", "pairs", "per_class", "confusion", "label_worth", "calibration")
 _OWN_FIGURES = ("curve-*.svg", "recall-*.svg", "reliability.svg", "loss-*.svg", "validation-*.svg", "watched-*.svg")
-WATCHED = {"knn": "", "effective_rank": "effective rank of the features"}
+WATCHED = {
+    "knn": "{metric} of nearest neighbours",
+    "linear": "{metric} of a linear model",
+    "effective_rank": "effective rank of the features",
+}
 """Of what pretraining is watched by, what the page shows, and its title."""
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -61,6 +65,7 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "skipped": skipped,
         "metric_name": partial(results.metric_name, task=results.task_of(study)),
         "task": results.task_of(study),
+        "choosing_worth": results.choosing_worth,
         "why": part_of_study(folder / "why", images=images, names=names),
         **results_context(study, _by_hours(folder)),
         **settings_context(study),
@@ -164,9 +169,12 @@ def draw_figures(folder: Path, study: dict[str, Any]) -> dict[str, tuple[str, st
     if curves := curves_of(lines, lambda line: line.get("loss")):
         key = "loss-pretraining"
         drawn[key] = figures.over_steps(key, "training loss", curves, styles), "loss of pretraining"
+    if curves := curves_of(lines, lambda line: line.get("gradient_norm")):
+        title = "norm of the gradient"
+        drawn["watched-gradient"] = figures.over_steps("watched-gradient", title, curves, styles), f"{title}, in steps"
     for key, title in WATCHED.items():
         if curves := curves_of(lines, partial(_validated, key)):
-            title = title or f"{results.metric_name(task.default_metric, task)} of nearest neighbours"
+            title = title.format(metric=results.metric_name(task.default_metric, task))
             firsts = [
                 first for _, run in lines for line in run if (first := _validated(f"first_{key}", line)) is not None
             ]
@@ -183,7 +191,9 @@ def _validated(key: str, line: dict[str, Any]) -> Any:
 
 def metric_lines(folder: Path, records: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, list[dict[str, Any]]]]:
     """(arm, the lines of its metrics.jsonl) of each record that has a folder."""
-    return [(arm, _lines(folder / record["folder"] / "metrics.jsonl")) for arm, record in records if "folder" in record]
+    return [
+        (arm, metrics_of(folder / record["folder"] / "metrics.jsonl")) for arm, record in records if "folder" in record
+    ]
 
 
 def curves_of(
@@ -197,23 +207,6 @@ def curves_of(
             stretches = np.array_split(np.array(points), min(len(points), CURVE_POINTS))
             curves.append((arm, np.array([stretch.mean(axis=0) for stretch in stretches])))
     return curves
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Those of a metrics.jsonl that tell a step; a line cut off by a kill is passed over."""
-    found = []
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and known(record.get("step")):
-            found.append(record)
-    return found
 
 
 def skipped_rows(folder: Path, study: dict[str, Any]) -> list[list[str]]:

@@ -1,0 +1,1 @@
+"""Which images to label next, from features that were pretrained."""

@@ -1,0 +1,108 @@
+"""`whymask choose`: a list to label that the other commands take, from a network's features."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from browsing import faults_of
+from pages import shares_in_percent
+from whymask import WhymaskError, choose
+from whymask.data.settings import DataSettings
+from whymask.data.sources import open_asked, open_source
+
+CELL = "mae-5-0"
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def labelled(pictures: Path) -> Path:
+    """Eight of the photos with their labels, as a CSV."""
+    path = pictures / "some.csv"
+    lines = [f"{pictures / 'photos' / f'{i}.png'},{'okapi' if i % 4 == 1 else 'zebra'}" for i in range(1, 17, 2)]
+    path.write_text("\n".join(["path,label", *lines, ""]))
+    return path
+
+
+def test_with_its_labels_filled_in_the_list_is_one_of_labels(
+    finished: Path, pictures: Path, labelled: Path, tmp_path: Path, whymask: Callable[..., int], capsys: Any
+) -> None:
+    out = tmp_path / "next.csv"
+    given = ("--labels", 6, "--labelled", labelled, "--out", out, "--threads", 1)
+    assert whymask("choose", finished, pictures / "photos", *given) == 0
+    said = capsys.readouterr().err
+    assert "typical images of clusters (TypiClust, arXiv 2202.02794)" in said
+    assert "6 of 15 unlabelled images are chosen, 8 labelled ones count as chosen" in said
+    assert [row["image"].endswith("broken.jpg") for row in rows_of(tmp_path / "next.skipped.csv")] == [True]
+    rows = rows_of(out)
+    assert [row["rank"] for row in rows] == list("123456") and not any(row["label"] for row in rows)
+    before = {row["path"] for row in rows_of(labelled)}
+    assert not before & {row["path"] for row in rows} and len({row["path"] for row in rows}) == 6
+    filled = tmp_path / "filled.csv"
+    filled.write_text(out.read_text().replace(",,", ",okapi,"))
+    source = open_asked(pictures / "photos", DataSettings(labels=str(filled)))
+    assert len(source) == 24 and int(source.labelled.sum()) == 6 and source.classes == ("okapi",)
+    assert whymask("choose", finished, pictures / "photos", *given[:4], "--out", filled, "--threads", 1) == 2
+    assert "6 labels are filled in there, which would be lost" in capsys.readouterr().err
+    again = tmp_path / "again.csv"
+    assert whymask("choose", finished, pictures / "photos", *given[:4], "--out", again, "--threads", 1) == 0
+    assert again.read_text() == out.read_text()
+
+
+def test_a_classifier_chooses_by_what_it_is_unsure_of(finished: Path, pictures: Path, tmp_path: Path) -> None:
+    found = choose(
+        finished, pictures / "photos", labels=4, labelled="none", cell=CELL, out=tmp_path / "a.csv", threads=1
+    )
+    assert all(why.startswith("confidence 0.") for why in found["why"])
+    other = choose(
+        finished, pictures / "photos", labels=4, rule="typical", labelled="none", cell=CELL, out=tmp_path / "b.csv"
+    )
+    assert all(why.startswith("typical of ") for why in other["why"])
+
+
+def test_images_to_test_on_are_not_chosen_and_pictures_of_arrays_are_written(finished: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 255, (30, 32, 32), dtype=np.uint8)
+    arrays = {"x_train": pixels[:20], "x_test": pixels[20:], "y_test": np.arange(10) % 2}
+    arrays["y_train"] = np.where(np.arange(20) < 4, np.arange(20) % 2, -1)
+    np.savez(tmp_path / "a.npz", **arrays)
+    out = tmp_path / "list.csv"
+    found = choose(finished, tmp_path / "a.npz", labels=16, rule="spread", out=out)
+    pictures = [np.asarray(Image.open(path)) for path in found["path"]]
+    assert {picture.tobytes() for picture in pictures} == {array.tobytes() for array in pixels[4:20]}
+    assert len(open_source(out)) == 16
+
+
+def test_what_cannot_be_chosen_is_told(finished: Path, pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(WhymaskError, match=r"20 have labels and 0 have none.*--labelled none says"):
+        choose(finished, pictures / "labelled", labels=1, out=tmp_path / "a.csv")
+    with pytest.raises(WhymaskError, match="at least 1"):
+        choose(finished, pictures / "labelled", labels=0, out=tmp_path / "a.csv")
+    with pytest.raises(WhymaskError, match=r"ends in \.csv"):
+        choose(finished, pictures / "labelled", labels=1, out=tmp_path / "a.parquet")
+    with pytest.raises(WhymaskError, match="holds no finished classifier"):
+        pretrained = {"rule": "uncertain", "cell": "pretrain-mae-0"}
+        choose(finished, pictures / "photos", labels=1, labelled="none", out=tmp_path / "a.csv", **pretrained)
+    with pytest.raises(WhymaskError, match="--rule magic: one of auto, typical"):
+        choose(finished, pictures / "photos", labels=1, rule="magic", out=tmp_path / "a.csv")  # type: ignore[arg-type]
+    odd = np.zeros((8, 32, 32, 2), np.uint8)
+    with pytest.raises(WhymaskError, match=r"channels|which PNG does not hold"):
+        choose(finished, odd, labels=1, out=tmp_path / "a.csv")
+    assert not (tmp_path / "a.csv").exists()
+
+
+def test_the_contact_sheet_can_be_read_on_a_phone_and_a_desk(
+    finished: Path, pictures: Path, tmp_path: Path, browser: Any
+) -> None:
+    choose(finished, pictures / "photos", labels=23, labelled="none", out=tmp_path / "a.csv")
+    page = (tmp_path / "a.html").read_text()
+    assert page.count("<img") == 23 and "23 images to label next" in page and shares_in_percent(page) == []
+    assert faults_of(browser, tmp_path / "a.html") == []
