@@ -57,7 +57,7 @@ def marked_from(row: tuple[Any, ...], form: BoxFormat, names: Sequence[str]) -> 
     if isinstance(kind, int | np.integer) and names:
         if not 0 <= kind < len(names):
             raise WhymaskError(f"an object of the class {kind}, of which there are {len(names)}")
-        kind = names[kind]
+        kind = names[int(kind)]
     elif kind is None or kind == "":
         raise WhymaskError("an object without a class")
     elif not isinstance(kind, str):

@@ -93,8 +93,8 @@ def from_coco(
         stamp = stamp_files(files, [f.name for f in files])
         source = with_maps(source, GivenMaps(there, partial(_map_of, images, _tools(name)), stamp), classes, asked)
     else:
-        named = classes if asked.class_names is None else read_classes(asked.class_names.expanduser())
-        source = with_boxes(source, GivenBoxes(there, partial(_boxes_of, images), hint=HINT), named)
+        table = classes if asked.class_names is None else read_classes(asked.class_names.expanduser())
+        source = with_boxes(source, GivenBoxes(there, partial(_boxes_of, images), hint=HINT), table)
     named, of_splits = split_column(splits, source.labelled)
     return replace(source, splits=named, notes=(*source.notes, *of_splits))
 

@@ -98,7 +98,8 @@ def _from_torch(data: "Dataset[Any]", asked: LabelSettings | None) -> Source:
             digest.update(f"{mapped.shape} {mapped.dtype.str}".encode() + mapped.tobytes())
             label, maps[index] = None, True
         if isinstance(label, Mapping):
-            label, marked[index] = None, {key: np.asarray(value).tolist() for key, value in label.items()}
+            marked[index] = {key: np.asarray(value).tolist() for key, value in label.items()}
+            label = None
         labels.append(label)
         progress(index + 1, count)
     classes = tuple(getattr(data, "classes", ()))
