@@ -18,10 +18,14 @@ from PIL import Image
 
 from whymask.data.annotations import CUT, ENDLESS, OUTSIDE, SMALL, SWAPPED, TWICE, Marked, mended
 from whymask.data.box_files import marks_of
+from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings, LabelSettings
 from whymask.data.source import Source
 from whymask.data.sources import open_asked, open_source
 from whymask.errors import WhymaskError
+from whymask.fabric import Fabric
+from whymask.overviews.run import overview
+from whymask.stages.context import Context
 
 BCCD = Path(__file__).parents[3] / "shared" / "data" / "bccd-voc"
 NAMES = ("dog", "cat", "cow")
@@ -422,6 +426,22 @@ def test_boxes_that_are_repaired_or_left_out_are_listed(tmp_path) -> None:
     assert boxes_of(source)[1] == [("cat", 24, 1, 30, 8), ("dog", 2, 3, 9, 8)]
     assert f"1 boxes {SMALL}: cat 5 5 5 5 of {key}" in source.notes
     assert source.notes[-1].startswith("that are many")
+
+
+def test_a_run_lists_the_boxes_that_were_repaired_or_left_out(tmp_path) -> None:
+    for number in range(6):
+        put(tmp_path / "d" / f"{number}.png")
+        xml(tmp_path / "d" / f"{number}.xml", ("dog", 3, 4, 9, 8), ("cat", 5, 5, 5 + (number > 0), 9))
+    said: list[str] = []
+    data = prepare(tmp_path / "d", DataSettings(store=tmp_path / "store"), say=said.append)
+    assert "1 boxes are repaired or left out; boxes.csv lists them" in said
+    assert data.task.counts(data.images.labels) == [5, 6] and data.images.preprocessing.pads
+    Context(Fabric(), data).list_unused(tmp_path)
+    header, row = (tmp_path / "boxes.csv").read_text().splitlines()
+    assert header == "image,box,what" and row == f'{tmp_path}/d/0.png,cat 5 5 5 9,"{SMALL}"'
+    told = overview(tmp_path / "d", out=tmp_path / "data.html", settings=DataSettings())
+    assert told["mended"] == [[f"{tmp_path}/d/0.png", "cat 5 5 5 9", SMALL]]
+    assert "Boxes repaired or left out" in (tmp_path / "data.html").read_text()
 
 
 def test_classes_may_be_named_in_their_order_and_others_leave_their_images_out(tmp_path) -> None:
