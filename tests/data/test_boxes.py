@@ -1,23 +1,34 @@
 """Boxes of every kind of source: the same objects give the same boxes, and what cannot be used is told."""
 
+import contextlib
+import io
+import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from whymask.data.annotations import CUT, ENDLESS, OUTSIDE, SMALL, SWAPPED, TWICE, Marked, mended
 from whymask.data.box_files import marks_of
+from whymask.data.prepare import prepare
 from whymask.data.settings import DataSettings, LabelSettings
 from whymask.data.source import Source
 from whymask.data.sources import open_asked, open_source
 from whymask.errors import WhymaskError
+from whymask.fabric import Fabric
+from whymask.overviews.run import overview
+from whymask.stages.context import Context
 
 BCCD = Path(__file__).parents[3] / "shared" / "data" / "bccd-voc"
+NAMES = ("dog", "cat", "cow")
 RANDOM = np.random.default_rng(0)
 DETECTION = LabelSettings(task="detection")
 Box = tuple[str, float, float, float, float]
@@ -65,6 +76,163 @@ def boxes_of(source: Source) -> list[list[Box] | None]:
 
 def stems(source: Source) -> list[str]:
     return [Path(key).stem for key in source.keys]
+
+
+# Every form
+
+
+class OfTorch(torch.utils.data.Dataset):
+    """As torchvision's references for detection give images: class 0 is the background."""
+
+    classes = ("__background__", *NAMES)
+
+    def __init__(self, images: list[np.ndarray], objects: list[list[Box]]):
+        self.images, self.objects = images, objects
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        boxes = torch.tensor([box[1:] for box in self.objects[index]]).reshape(-1, 4)
+        labels = torch.tensor([self.classes.index(box[0]) for box in self.objects[index]], dtype=torch.int64)
+        return torch.from_numpy(self.images[index]).permute(2, 0, 1), {
+            "boxes": boxes,
+            "labels": labels,
+            "iscrowd": torch.zeros(len(boxes), dtype=torch.int64),
+            "image_id": index,
+        }
+
+
+def coco(path: Path, images: list[np.ndarray], objects: list[list[Box]]) -> Path:
+    """NUMBER.png beside, of categories 10, 20 ..., in another order than their ids."""
+    shown = [
+        {"id": number, "file_name": f"{number}.png", "height": len(image), "width": len(image[0])}
+        for number, image in enumerate(images)
+    ]
+    boxes = [
+        {"image_id": number, "category_id": 10 * (1 + NAMES.index(name)), "bbox": [a, b, c - a, d - b], "iscrowd": 0}
+        for number, several in enumerate(objects)
+        for name, a, b, c, d in several
+    ]
+    kinds = [{"id": 10 * (1 + at), "name": name} for at, name in reversed([*enumerate(NAMES)])]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": shown, "annotations": boxes, "categories": kinds}))
+    return path
+
+
+def yolo(path: Path, size: tuple[int, ...], objects: list[Box]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = size[:2]
+    rows = [
+        (NAMES.index(name), (a + c) / 2 / width, (b + d) / 2 / height, (c - a) / width, (d - b) / height)
+        for name, a, b, c, d in objects
+    ]
+    path.write_text("".join(" ".join(map(repr, row)) + "\n" for row in rows))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def in_every_form(root: Path, images: list[np.ndarray], objects: list[list[Box]]) -> dict[str, Any]:
+    names = [f"{number}.png" for number in range(len(images))]
+    classes, numbers = datasets.ClassLabel(names=list(NAMES)), datasets.Value("float64")
+    kind = {"bbox": datasets.List(datasets.List(numbers)), "category": datasets.List(classes)}
+    features = datasets.Features({"image": datasets.Image(), "objects": kind})
+    cells = [
+        {"bbox": [[a, b, c - a, d - b] for _, a, b, c, d in several], "category": [name for name, *_ in several]}
+        for several in objects
+    ]
+    table = datasets.Dataset.from_dict(
+        {
+            "image": [{"bytes": png(image), "path": None} for image in images],
+            "objects": [cell | {"category": list(map(NAMES.index, cell["category"]))} for cell in cells],
+        },
+        features=features,
+    )
+    rows = [(name, *box) for name, several in zip(names, objects, strict=True) for box in several or [("",) * 5]]
+    lines = []
+    for name, image, several, cell in zip(names, images, objects, cells, strict=True):
+        for place in ("voc/JPEGImages", "yolo/images", "coco", "csv", "meta"):
+            put(root / place / name, image)
+        stem = name.removesuffix(".png")
+        xml(
+            root / "voc" / "Annotations" / f"{stem}.xml",
+            *((kind, a + 1, b + 1, c, d) for kind, a, b, c, d in several),
+            size=image.shape[:2],
+        )
+        yolo(root / "yolo" / "labels" / f"{stem}.txt", image.shape, several)
+        lines.append(json.dumps({"file_name": name, "objects": cell}))
+    (root / "yolo" / "data.yaml").write_text(f"names: {list(NAMES)}\nnc: {len(NAMES)}\ntrain: images\n")
+    (root / "meta" / "metadata.jsonl").write_text("\n".join(lines))
+    frame = pd.DataFrame(rows, columns=["filename", "class", "xmin", "ymin", "xmax", "ymax"])
+    frame.to_csv(root / "csv" / "boxes.csv", index=False)
+    coco(root / "coco" / "train.json", images, objects)
+    (root / "p").mkdir()
+    table.to_parquet(root / "p" / "data.parquet")
+    listed = [[{"box": box, "label": name} for box, name in zip(*cell.values(), strict=True)] for cell in cells]
+    pd.DataFrame({"image": [png(image) for image in images], "marks": listed}).to_parquet(root / "p" / "lists.parquet")
+    table.save_to_disk(str(root / "disk"))
+    return {
+        "voc": root / "voc",
+        "yolo": root / "yolo",
+        "coco": root / "coco" / "train.json",
+        "csv": root / "csv" / "boxes.csv",
+        "csv beside": root / "csv",
+        "metadata": root / "meta",
+        "frame": frame.assign(filename=[str(root / "csv" / name) for name in frame["filename"]]),
+        "parquet": root / "p" / "data.parquet",
+        "lists": root / "p" / "lists.parquet",
+        "disk": root / "disk",
+        "dataset": table,
+        "dict": datasets.DatasetDict({"train": table}),
+        "torch": OfTorch(images, objects),
+    }
+
+
+@settings(max_examples=4, deadline=None, database=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(3, 30), st.integers(3, 30)), min_size=2, max_size=3), st.integers(0, 99))
+def test_boxes_on_images_of_any_size_are_the_same_in_every_form(sizes, seed) -> None:
+    draw = np.random.default_rng(seed)
+    images = [draw.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    objects: list[list[Box]] = []
+    for place, (height, width) in enumerate(sizes):
+        left, top = draw.integers(0, [width - 1, height - 1], (3, 2)).T
+        right, bottom = draw.integers(left + 2, width + 1), draw.integers(top + 2, height + 1)
+        several = {
+            (left[at], top[at], right[at], bottom[at]): NAMES[at] for at in range(3 if place == 0 else place - 1)
+        }
+        objects.append([(name, *map(int, corners)) for corners, name in several.items()])
+    with tempfile.TemporaryDirectory() as root:
+        (Path(root) / "names.txt").write_text("\n".join(NAMES))
+        asked = LabelSettings(task="detection", class_names=Path(root) / "names.txt")
+        for form, data in in_every_form(Path(root), images, objects).items():
+            source = open_source(data, labels=asked)
+            assert source.classes == NAMES, form
+            for found, of in zip(boxes_of(source), objects, strict=True):
+                assert found is not None and [row[0] for row in found] == sorted(row[0] for row in of), form
+                np.testing.assert_allclose([row[1:] for row in found], [row[1:] for row in sorted(of)], err_msg=form)
+            counts = [[sum(row[0] == name for row in of) for name in NAMES] for of in objects]
+            assert source.labels.tolist() == counts and not source.mended, form
+            alone = open_source(data, labels=None)
+            assert alone.boxes is None and len(alone) == len(images), form
+            for row, image in enumerate(images):
+                np.testing.assert_array_equal(np.asarray(source.read(row)), image, err_msg=form)
+                np.testing.assert_array_equal(np.asarray(alone.read(row)), image, err_msg=form)
+
+
+def test_each_form_is_known_without_being_named(tmp_path) -> None:
+    images = [photo() for _ in range(3)]
+    objects: list[list[Box]] = [[("dog", 2, 3, 9, 8), ("cat", 1, 1, 7, 9)], [("cow", 5, 5, 30, 20)], []]
+    for form, data in in_every_form(tmp_path, images, objects).items():
+        source = open_source(data)
+        assert source.task.name == "detection" and [len(of or []) for of in boxes_of(source)] == [2, 1, 0], form
+        own = ("cat", "cow", "dog") if form in ("voc", "csv", "csv beside", "metadata", "frame", "lists") else NAMES
+        assert source.classes == own, form
+        with pytest.raises(WhymaskError) if form in ("coco", "torch", "csv", "frame") else contextlib.nullcontext():
+            assert open_source(data, labels=LabelSettings(task="multilabel")).boxes is None, form
 
 
 # The rule
@@ -260,6 +428,22 @@ def test_boxes_that_are_repaired_or_left_out_are_listed(tmp_path) -> None:
     assert source.notes[-1].startswith("that are many")
 
 
+def test_a_run_lists_the_boxes_that_were_repaired_or_left_out(tmp_path) -> None:
+    for number in range(6):
+        put(tmp_path / "d" / f"{number}.png")
+        xml(tmp_path / "d" / f"{number}.xml", ("dog", 3, 4, 9, 8), ("cat", 5, 5, 5 + (number > 0), 9))
+    said: list[str] = []
+    data = prepare(tmp_path / "d", DataSettings(store=tmp_path / "store"), say=said.append)
+    assert "1 boxes are repaired or left out; boxes.csv lists them" in said
+    assert data.task.counts(data.images.labels) == [5, 6] and data.images.preprocessing.pads
+    Context(Fabric(), data).list_unused(tmp_path)
+    header, row = (tmp_path / "boxes.csv").read_text().splitlines()
+    assert header == "image,box,what" and row == f'{tmp_path}/d/0.png,cat 5 5 5 9,"{SMALL}"'
+    told = overview(tmp_path / "d", out=tmp_path / "data.html", settings=DataSettings())
+    assert told["mended"] == [[f"{tmp_path}/d/0.png", "cat 5 5 5 9", SMALL]]
+    assert "Boxes repaired or left out" in (tmp_path / "data.html").read_text()
+
+
 def test_classes_may_be_named_in_their_order_and_others_leave_their_images_out(tmp_path) -> None:
     for number in range(5):
         put(tmp_path / "d" / f"{number}.png")
@@ -271,7 +455,7 @@ def test_classes_may_be_named_in_their_order_and_others_leave_their_images_out(t
         source.read(0)
 
 
-def test_which_of_several_labels_is_meant_is_said(tmp_path) -> None:
+def test_which_of_several_folders_is_meant_is_said(tmp_path) -> None:
     for number in range(4):
         put(tmp_path / "classes" / f"c{number % 2}" / f"{number}.png")
         xml(tmp_path / "classes" / f"c{number % 2}" / f"{number}.xml", ("dog", 3, 4, 9, 8))
@@ -312,6 +496,229 @@ def test_boxes_lie_on_the_image_as_it_is_seen(tmp_path) -> None:
     xml(tmp_path / "a.xml", ("dog", 3, 4, 19, 18))
     with pytest.raises(WhymaskError, match="of 20 x 30 pixels, and it has 30 x 20, as its EXIF turns it"):
         open_source(tmp_path).read(0)
+
+
+# COCO
+
+
+def scene(path: Path, size: tuple[int, int] | None = (20, 30)) -> dict[str, Any]:
+    """Of 1.png a dog, a crowd and a region without a box; of 2.png nothing; a box of no image."""
+    sides = {} if size is None else {"height": size[0], "width": size[1]}
+    images = [{"id": number, "file_name": f"{number}.png"} | sides for number in (1, 2)]
+    boxes = [
+        {"image_id": 1, "category_id": 7, "bbox": [2, 3, 7, 5], "area": 20.5},
+        {"image_id": 1, "category_id": 3, "bbox": [0, 0, 30, 20], "iscrowd": 1},
+        {"image_id": 1, "category_id": 3},
+        {"image_id": 9, "category_id": 3, "bbox": [2, 3, 7, 5]},
+    ]
+    kinds = [{"id": 7, "name": "dog", "supercategory": "pets"}, {"id": 3, "name": "cat", "supercategory": "pets"}]
+    kinds.append({"id": 0, "name": "pets", "supercategory": "none"})
+    content = {"images": images, "annotations": boxes, "categories": kinds}
+    for number in (1, 2):
+        put(path / f"{number}.png")
+    (path / "instances.json").write_text(json.dumps(content))
+    return content
+
+
+def test_boxes_of_coco_have_their_areas_and_crowds_do_not_count(tmp_path) -> None:
+    for size in ((20, 30), None):
+        scene(tmp_path, size)
+        for data in (tmp_path, tmp_path / "instances.json"):
+            source = open_source(data)
+            assert source.classes == ("cat", "dog") and source.labels.tolist() == [[0, 1], [0, 0]] and source.boxes
+            assert boxes_of(source) == [[("cat", 0, 0, 30, 20), ("dog", 2, 3, 9, 8)], []]
+            assert source.boxes.areas.tolist() == [20.5, 600] and source.boxes.ignored.tolist() == [0, 1]
+            notes = " ".join(source.notes)
+            assert "1 of its annotations: regions without a box" in notes and "of no image that it names" in notes
+            assert "of these are marked 1 as crowd" in notes
+
+
+def test_of_regions_and_boxes_regions_are_taken_unless_boxes_are_asked_for(tmp_path) -> None:
+    content = scene(tmp_path)
+    content["annotations"][0]["segmentation"] = [[2, 3, 9, 3, 9, 8, 2, 8]]
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    source = open_source(tmp_path)
+    assert source.task.name == "segmentation"
+    assert any("boxes are not read: --task detection learns these" in note for note in source.notes)
+    for data in (tmp_path, tmp_path / "instances.json"):
+        assert boxes_of(open_source(data, labels=DETECTION))[1] == []
+    with pytest.raises(WhymaskError, match="--task segmentation or detection was expected, and regression was given"):
+        open_source(tmp_path / "instances.json", labels=LabelSettings(task="regression"))
+
+
+@pytest.mark.parametrize(
+    ("mark", "reason"),
+    [
+        ({"category_id": 7, "bbox": [1, 2, 3]}, r"a box \[1, 2, 3\], and left, top, width and height were expected"),
+        ({"category_id": 7, "bbox": "box!"}, "a box box!, and left"),
+        ({"category_id": 8, "bbox": [1, 2, 3, 4]}, "a box of the category 8, which is none of the file's"),
+    ],
+)
+def test_a_box_of_coco_that_says_nothing_plain_leaves_its_image_out(tmp_path, mark, reason) -> None:
+    content = scene(tmp_path)
+    content["annotations"].append({"image_id": 2} | mark)
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    source = open_source(tmp_path)
+    with pytest.raises(WhymaskError, match=reason):
+        source.read(1)
+    assert source.labelled.tolist() == [True, False]
+
+
+def test_a_json_a_split_may_lie_in_annotations_or_beside_its_images(tmp_path) -> None:
+    for split in ("train", "val"):
+        scene(tmp_path / "a" / split)
+        (tmp_path / "a" / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "a" / split / "instances.json").rename(tmp_path / "a" / "annotations" / f"{split}.json")
+        scene(tmp_path / "b" / split)
+        (tmp_path / "b" / split / "instances.json").rename(tmp_path / "b" / split / "_annotations.coco.json")
+    for folder in ("a", "b"):
+        source = open_source(tmp_path / folder)
+        assert len(source) == 4 and source.splits is not None and source.task.name == "detection"
+        assert source.splits.tolist() == ["train", "train", "test", "test"]
+
+
+# YOLO
+
+
+def yolo_set(root: Path, *places: str, names: str | None = "names: [dog, cat]\n") -> Path:
+    """An image and its text a place, such as train/images/a.png."""
+    for place in places:
+        put(root / place)
+        yolo((root / place.replace("images", "labels")).with_suffix(".txt"), (20, 30), [("cat", 3, 5, 9, 8)])
+    if names is not None:
+        (root / "data.yaml").write_text(names)
+    return root
+
+
+@pytest.mark.parametrize(
+    "places", [("images/train/a.png", "images/val/b.png"), ("train/images/a.png", "valid/images/b.png")]
+)
+def test_yolo_has_its_splits_as_folders_in_either_order_and_its_names(tmp_path, places) -> None:
+    source = open_source(yolo_set(tmp_path, *places, names="names: {1: cat, 0: dog}\ntrain: ../x\n"))
+    assert (
+        source.classes == ("dog", "cat") and source.splits is not None and source.splits.tolist() == ["train", "test"]
+    )
+    for found in boxes_of(source):
+        assert found is not None and found[0][0] == "cat"
+        np.testing.assert_allclose(found[0][1:], (3, 5, 9, 8))
+    assert not any(".txt" in note or ".yaml" in note for note in source.notes if note.startswith("not read"))
+
+
+def test_yolo_has_splits_that_its_yaml_names_by_folders_or_lists(tmp_path) -> None:
+    yolo_set(tmp_path, "images/a.png", "images/b.png", "images/c.png")
+    (tmp_path / "data.yaml").write_text("names: [dog, cat]\npath: .\ntrain: train.txt\nval: [val.txt]\n")
+    (tmp_path / "train.txt").write_text("./images/a.png\n/somewhere/else/images/b.png\n")
+    (tmp_path / "val.txt").write_text("images/c.png\n")
+    assert open_source(tmp_path).splits.tolist() == ["train", "train", "test"]
+    yolo_set(
+        tmp_path / "d",
+        "images/one/a.png",
+        "images/two/b.png",
+        names="names: [dog, cat]\ntrain: images/one\ntest: images/two\n",
+    )
+    source = open_source(tmp_path / "d", labels=DETECTION)  # else the folders may be classes
+    assert source.splits is not None and source.splits.tolist() == ["train", "test"]
+
+
+def test_yolo_has_names_of_a_text_or_numbers(tmp_path) -> None:
+    yolo_set(tmp_path, "images/a.png", "images/b.png", names=None)
+    assert open_source(tmp_path).classes == ("1",)
+    (tmp_path / "labels" / "classes.txt").write_text("dog\ncat\n")
+    source = open_source(tmp_path)
+    assert source.classes == ("dog", "cat") and not any("name of no image" in note for note in source.notes)
+    (tmp_path / "labels" / "classes.txt").write_text("dog\n")
+    with pytest.raises(WhymaskError, match=r"2 of 2 annotations cannot be used .* of the class 1, which is none"):
+        open_source(tmp_path)
+    (tmp_path / "data.yaml").write_text("names: {0: dog, 2: cat}")
+    with pytest.raises(WhymaskError, match=r"names of the classes \[0, 2\]; 0, 1, 2 ... were expected"):
+        open_source(tmp_path)
+
+
+def test_lines_that_are_no_boxes_are_told_for_what_they_are(tmp_path) -> None:
+    lines = {
+        "b": "0 .5 .5 .2 .2 .9",
+        "c": "0 .1 .1 .5 .1 .5 .5",
+        "d": "1 .1 .1 .5 .1 .5 .5 .1 .5",
+        "e": "0 .5 .5 .2",
+        "f": "0 .5 .5 x .2",
+    }
+    yolo_set(tmp_path, *(f"images/{name}.png" for name in "abcdefghijk"))
+    for name, line in lines.items():
+        (tmp_path / "labels" / f"{name}.txt").write_text(line + "\n")
+    (tmp_path / "labels" / "g.txt").write_text("")
+    (tmp_path / "labels" / "h.txt").unlink()
+    source = open_source(tmp_path)
+    assert source.labels.tolist() == [[0, 1], *[[-1, -1]] * 5, [0, 0], [-1, -1], *[[0, 1]] * 3]
+    turned = "polygons and boxes that are turned"
+    for row, said in enumerate(("answers with their confidence", turned, turned, "too few", "a line '0 .5"), 1):
+        with pytest.raises(WhymaskError, match=said):
+            source.read(row)
+    source.read(7)
+
+
+def test_texts_that_tell_of_images_are_no_boxes(tmp_path) -> None:
+    for name in "abc":
+        put(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text("a dog beside a cat")
+    assert not open_source(tmp_path).labelled.any() and len(open_source(tmp_path, labels=DETECTION)) == 3
+
+
+# Tables
+
+
+@pytest.mark.parametrize(
+    ("form", "numbers"), [("xywh", (2, 3, 7, 5)), ("xyxy", (2, 3, 9, 8)), ("cxcywh", (5.5, 5.5, 7, 5))]
+)
+def test_what_four_numbers_are_is_asked_for(tmp_path, form, numbers) -> None:
+    cells = [{"bbox": [list(map(float, numbers))], "category": ["dog"], "area": [9.0], "iscrowd": [1]}, None]
+    pd.DataFrame({"image": [png(photo())] * 2, "objects": cells}).to_parquet(tmp_path / "t.parquet")
+    source = open_source(tmp_path / "t.parquet", labels=LabelSettings(box_format=form))
+    assert boxes_of(source) == [[("dog", 2, 3, 9, 8)], None] and source.boxes is not None
+    assert source.boxes.areas.tolist() == [9] and source.boxes.ignored.tolist() == [1]
+
+
+def test_numbers_that_plainly_are_another_form_are_refused(tmp_path) -> None:
+    cells = [{"bbox": [[20.0, 12.0, 29.0, 19.0]], "category": ["dog"]}] * 3
+    pd.DataFrame({"image": [png(photo())] * 3, "objects": cells}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(WhymaskError, match=r"most of its 3 boxes do not lie .* beyond their image.*--box-format says"):
+        open_source(tmp_path / "t.parquet")
+    assert open_source(tmp_path / "t.parquet", labels=LabelSettings(box_format="xyxy")).labels.tolist() == [[1]] * 3
+
+
+def test_objects_of_a_table_that_cannot_be_used_leave_their_images_out(tmp_path) -> None:
+    fine = {"bbox": [[2.0, 3, 7, 5]], "category": ["dog"]}
+    odd = [{"bbox": [[2.0, 3, 7]], "category": ["dog"]}, {"bbox": [[2.0, 3, 7, 5]], "category": []},
+           {"bbox": [[2.0, 3, 7, 5]], "category": [None]}]  # fmt: skip
+    pd.DataFrame({"image": [png(photo())] * 7, "objects": [*odd, *[fine] * 4]}).to_parquet(tmp_path / "t.parquet")
+    source = open_source(tmp_path / "t.parquet")
+    for row, said in enumerate(("four numbers were expected", "1 boxes and 0 classes", "an object without a class")):
+        with pytest.raises(WhymaskError, match=said):
+            source.read(row)
+    sides = {"height": [20] * 6 + [21], "width": [30] * 7}
+    pd.DataFrame({"image": [png(photo())] * 7, "objects": [fine] * 7} | sides).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(WhymaskError, match="its annotation is of 21 x 30 pixels, and it has 20 x 30"):
+        open_source(tmp_path / "t.parquet").read(6)
+
+
+def test_what_may_be_two_labels_is_asked_about(tmp_path) -> None:
+    cell = {"bbox": [[2.0, 3, 7, 5]], "category": ["dog"]}
+    table = {"image": [png(photo())] * 2, "objects": [cell] * 2, "label": ["a", "b"]}
+    pd.DataFrame(table).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(WhymaskError, match=r"the column objects holds boxes, and label other labels; give --task det"):
+        open_source(tmp_path / "t.parquet")
+    assert open_source(tmp_path / "t.parquet", labels=DETECTION).labels.tolist() == [[1], [1]]
+    assert open_source(tmp_path / "t.parquet", labels=LabelSettings(task="classification")).classes == ("a", "b")
+    put(tmp_path / "a.png"), put(tmp_path / "b.png")
+    rows = "a.png,dog,2,3,9,8,train\nb.png,cat,2,3,9,8,test\n"
+    (tmp_path / "t.csv").write_text("path,label,xmin,ymin,xmax,ymax,split\n" + rows)
+    with pytest.raises(WhymaskError, match="the corners of one box for each image; give --task detection"):
+        open_source(tmp_path / "t.csv")
+    source = open_source(tmp_path / "t.csv", labels=DETECTION)
+    assert boxes_of(source) == [[("dog", 2, 3, 9, 8)], [("cat", 2, 3, 9, 8)]] and source.splits is not None
+    assert open_source(tmp_path / "t.csv", labels=LabelSettings(task="classification")).labelled.all()
+    (tmp_path / "t.csv").write_text("path,xmin,ymin,xmax,ymax\na.png,2,3,9,8\nb.png,2,3,9,8\n")
+    with pytest.raises(WhymaskError, match="corners of boxes, and no column of their classes"):
+        open_source(tmp_path / "t.csv", labels=DETECTION)
 
 
 @pytest.mark.skipif(not BCCD.exists(), reason="needs the shared bccd-voc")

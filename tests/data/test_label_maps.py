@@ -295,10 +295,8 @@ def test_a_region_that_cannot_lie_on_its_image_leaves_this_out(tmp_path, shape, 
 
 def test_json_that_is_not_of_regions_is_refused_and_named(tmp_path) -> None:
     content = json.loads((scene(tmp_path) / "instances.json").read_text())
-    boxes = content | {"annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 1, 3, 3]}]}
     panoptic = content | {"annotations": [{"image_id": 7, "file_name": "7.png", "segments_info": []}]}
     for other, message in (
-        (boxes, "1 annotations, none with a region"),
         (panoptic, "a panoptic JSON, whose regions lie in pictures beside it, which is not read here"),
         ([1], "a JSON without images, annotations and categories"),
         (content | {"images": [{"id": 1, "file_name": "7.png"}]}, "file_name, height and width were expected"),
@@ -309,6 +307,10 @@ def test_json_that_is_not_of_regions_is_refused_and_named(tmp_path) -> None:
             open_source(tmp_path / "instances.json")
         source = open_source(tmp_path)  # whose images may still be pretrained on
         assert not source.labelled.any() and any(message in note for note in source.notes)
+    boxes = content | {"annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 1, 3, 3]}]}
+    (tmp_path / "instances.json").write_text(json.dumps(boxes))
+    with pytest.raises(WhymaskError, match=r"1 annotations, none with a region .* or give --task detection"):
+        open_source(tmp_path / "instances.json", labels=LabelSettings(task="segmentation"))
     (tmp_path / "instances.json").write_text("{")
     with pytest.raises(WhymaskError, match="no JSON"):
         open_source(tmp_path, labels=LabelSettings(task="segmentation"))

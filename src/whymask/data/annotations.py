@@ -189,9 +189,10 @@ def _names(looks: Iterable[_Look]) -> tuple[str, ...]:
 
 def _number(kind: str | int, numbers: dict[str, int], classes: ClassTable | None) -> int | None:
     """The number of a class; None where it is none."""
-    if isinstance(kind, int) and classes is not None:
-        return kind if 0 <= kind < len(numbers) else None
-    return numbers.get(str(kind))
+    found = numbers.get(kind) if isinstance(kind, str) else None
+    if found is not None or classes is None or not str(kind).isdigit():
+        return numbers.get(str(kind))
+    return int(kind) if int(kind) < len(numbers) else None
 
 
 def _problem(look: _Look, numbers: dict[str, int], classes: ClassTable | None) -> str:

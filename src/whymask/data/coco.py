@@ -1,4 +1,5 @@
-"""COCO JSON as label maps: images, and regions of categories as polygons or run lengths, painted by pycocotools.
+"""COCO JSON as boxes, or as label maps: images, and regions of categories as polygons or run lengths, painted by
+pycocotools.
 
 A pixel is of the category whose region lies on it: of several the smallest region's, as large ones are painted first,
 of equally large ones the later one's. Where a crowd region lies alone it is of no class that counts, and where none
@@ -15,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from whymask.data.coco_regions import CocoImage, Region, read_coco
+from whymask.data.annotations import Annotation, GivenBoxes, Size, with_boxes
+from whymask.data.class_names import read_classes
+from whymask.data.coco_regions import CocoImage, Content, Region, boxes_in, content_of, regions_in
 from whymask.data.files import file_reader, resolved
 from whymask.data.label_maps import GivenMaps, with_maps
 from whymask.data.places import located
@@ -23,12 +26,13 @@ from whymask.data.settings import LabelSettings
 from whymask.data.source import Reader, Source, split_column, split_in
 from whymask.data.stamps import stamp_files
 from whymask.errors import WhymaskError
-from whymask.tasks import Classification
+from whymask.tasks import Classification, Detection
 from whymask.tasks.label_map_counts import IGNORED
 from whymask.tasks.segmentation import Segmentation
 
 STARTS = ("instances", "stuff", "annotations", "_annotations")
 """How names of files begin that may be COCO's, beside images; or they have "coco" in them."""
+HINT = "COCO's bbox is left, top, width and height in pixels"
 OTHER_PICTURES = ("annotations", "panoptic", "stuffthingmaps")
 """How names of folders begin that lie beside COCO's images, and whose pictures are no images."""
 
@@ -37,6 +41,8 @@ def coco_files(files: Sequence[str]) -> list[str]:
     """Those of a folder's files that, by their names, hold regions of its images; of things rather than of stuff."""
     names = [(file, Path(file).name.lower()) for file in files if file.lower().endswith(".json")]
     found = [(file, name) for file, name in names if name.startswith(STARTS) or "coco" in name]
+    if not found:
+        found = [(file, name) for file, name in names if Path(file).parent.name.lower().startswith("annotation")]
     return [file for file, name in found if not name.startswith("stuff")] or [file for file, _ in found]
 
 
@@ -50,14 +56,17 @@ def from_coco(
     name: str, files: Sequence[Path], around: Sequence[Path], reader: Reader | None, asked: LabelSettings | None
 ) -> Source:
     """The images that COCO JSONs of one set of categories name, in the folder of each or in one of those `around`, with
-    the label maps that their regions make. A file's split is named by it, or by its folder."""
+    their boxes, or with the label maps that their regions make. A file's split is named by it, or by its folder."""
     paths: list[Path] = []
     images: list[CocoImage] = []
     splits: list[str] = []
     notes: list[str] = []
     classes, parents = None, dict[str, str]()
-    for file in files:
-        coco = read_coco(str(file))
+    contents = [content_of(str(file)) for file in files]
+    kind, said_of_kind = _kind(name, contents, asked)
+    parsed = regions_in if kind == Segmentation.name else boxes_in
+    for file, content in zip(files, contents, strict=True):
+        coco = parsed(str(file), content)
         if classes is not None and coco.classes.names != classes.names:
             raise WhymaskError(
                 f"{name}: the categories of {file.name} are others than those of {files[0].name}; one "
@@ -79,22 +88,41 @@ def from_coco(
     )
     if asked is None:
         return source
-    if asked.task not in ("auto", Segmentation.name):
-        raise WhymaskError(
-            f"{name}: a COCO JSON, whose labels are regions of images; --task segmentation was expected, and "
-            f"{asked.task} was given; leave it out"
-        )
-    given = GivenMaps(
-        np.ones(len(keys), bool), partial(_map_of, images, _tools(name)), stamp_files(files, [f.name for f in files])
-    )
-    source = with_maps(replace(source, notes=tuple(dict.fromkeys(notes))), given, classes, asked)
+    source, there = replace(source, notes=(*said_of_kind, *dict.fromkeys(notes))), np.ones(len(keys), bool)
+    if kind == Segmentation.name:
+        stamp = stamp_files(files, [f.name for f in files])
+        source = with_maps(source, GivenMaps(there, partial(_map_of, images, _tools(name)), stamp), classes, asked)
+    else:
+        table = classes if asked.class_names is None else read_classes(asked.class_names.expanduser())
+        source = with_boxes(source, GivenBoxes(there, partial(_boxes_of, images), hint=HINT), table)
     named, of_splits = split_column(splits, source.labelled)
     return replace(source, splits=named, notes=(*source.notes, *of_splits))
 
 
+def _kind(name: str, contents: Sequence[Content], asked: LabelSettings | None) -> tuple[str, list[str]]:
+    """The task of label maps where there are regions and no other was asked for, else that of boxes; and what is to be
+    said of that. Raises WhymaskError for another task."""
+    if asked is None:
+        return Detection.name, []  # whose images need no sizes
+    if asked.task not in ("auto", Segmentation.name, Detection.name):
+        raise WhymaskError(
+            f"{name}: a COCO JSON, whose labels are regions or boxes in images; --task segmentation or detection was "
+            f"expected, and {asked.task} was given; leave it out"
+        )
+    marks = [mark for content in contents for mark in content["annotations"]]
+    has = {key: any(mark.get(key) for mark in marks) for key in ("segmentation", "bbox")}
+    if asked.task != "auto":
+        return asked.task, []
+    if has["bbox"] and not has["segmentation"]:
+        return Detection.name, []
+    both = "regions are learnt as label maps, and boxes are not read: --task detection learns these"
+    return Segmentation.name, [both] * (has["bbox"] and has["segmentation"])
+
+
 def _folders_of(file: Path, around: Sequence[Path]) -> list[Path]:
-    """Where its images may lie: beside it, or in a folder that its name ends in, as in instances_train2017.json."""
-    inner = [Path(), Path("images"), *[Path(file.stem.partition("_")[2])] * ("_" in file.stem)]
+    """Where its images may lie: beside it, or in a folder that its name is, or ends in, as in
+    instances_train2017.json."""
+    inner = [Path(), Path("images"), Path(file.stem.partition("_")[2] or file.stem)]
     return [base / folder for base in (file.parent, *around) for folder in (*inner, Path("images") / inner[-1])]
 
 
@@ -106,6 +134,13 @@ def _tools(name: str) -> Any:
             f"{name}: regions of a COCO JSON are painted by pycocotools; install it: pip install 'whymask[dense]'"
         ) from error
     return mask
+
+
+def _boxes_of(images: Sequence[CocoImage], row: int, size: Size) -> Annotation:
+    image = images[row]
+    if image.problem:
+        raise WhymaskError(image.problem)
+    return Annotation(tuple(image.objects), image.size)
 
 
 def _map_of(images: Sequence[CocoImage], tools: Any, row: int) -> np.ndarray:

@@ -1,13 +1,16 @@
-"""What a COCO JSON says: its images, the regions of each, and its categories."""
+"""What a COCO JSON says: its images, the regions or the boxes of each, and its categories."""
 
 import json
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from whymask.data.annotations import Marked
+from whymask.data.boxes import CROWD
 from whymask.data.class_names import ClassTable
 from whymask.errors import WhymaskError
 from whymask.tasks.label_map_counts import IGNORED
@@ -36,11 +39,13 @@ class Region:
 
 @dataclass
 class CocoImage:
-    """Its name, height and width, and its regions, or why these cannot be used."""
+    """Its name, height and width, 0 where they are not written, and its regions or objects, or why these cannot be
+    used."""
 
     name: str
     size: tuple[int, int]
     regions: list[Region] = field(default_factory=list)
+    objects: list[Marked] = field(default_factory=list)
     problem: str = ""
 
 
@@ -51,14 +56,37 @@ class Coco:
     notes: list[str]
 
 
-def read_coco(file: str) -> Coco:
-    """Raises WhymaskError for what is no COCO JSON of regions: another JSON, a panoptic one, or boxes alone."""
-    content = _content(file)
+Content = dict[str, list[dict[str, Any]]]
+
+
+def regions_in(file: str, content: Content) -> Coco:
+    """Raises WhymaskError for a JSON of boxes alone."""
+    of_id = _images(file, content, are_sized=True)
+    numbers, classes = _classes(file, content, BACKGROUND)
+    notes = _added(of_id, content, lambda image, each, counts: _add(image, each, numbers, counts))
+    if content["annotations"] and not any(image.regions or image.problem for image in of_id.values()):
+        raise WhymaskError(
+            f"{file}: {len(content['annotations']):,} annotations, none with a region (segmentation), as boxes alone "
+            "have none; polygons or run lengths were expected; export them, or give --task detection"
+        )
+    return Coco([*of_id.values()], classes, notes)
+
+
+def boxes_in(file: str, content: Content) -> Coco:
+    """The boxes, whose classes have no background."""
+    of_id = _images(file, content, are_sized=False)
+    numbers, classes = _classes(file, content)
+    notes = _added(of_id, content, lambda image, each, counts: _add_box(image, each, numbers, classes.names, counts))
+    return Coco([*of_id.values()], classes, notes)
+
+
+def _images(file: str, content: Content, are_sized: bool) -> dict[Any, CocoImage]:
+    """By their ids."""
     of_id: dict[Any, CocoImage] = {}
     for entry in content["images"]:
         name = entry.get("file_name") or PurePosixPath(str(entry.get("coco_url", ""))).name
-        height, width = entry.get("height"), entry.get("width")
-        if not (name and isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
+        height, width = (side if isinstance(side, int) else 0 for side in (entry.get("height"), entry.get("width")))
+        if not name or (are_sized and min(height, width) < 1):
             raise WhymaskError(
                 f"{file}: an image {str(entry)[:80]}; file_name, height and width were expected; add them"
             )
@@ -67,24 +95,27 @@ def read_coco(file: str) -> Coco:
         raise WhymaskError(
             f"{file}: several images of one id; an id of its own for each was expected; number them anew"
         )
-    numbers, classes = _classes(file, content)
+    return of_id
+
+
+def _added(
+    of_id: dict[Any, CocoImage],
+    content: Content,
+    add: Callable[[CocoImage, dict[str, Any], dict[str, int]], None],
+) -> list[str]:
+    """What is to be said, once each annotation is added to its image."""
     counts: dict[str, int] = defaultdict(int)
     for annotation in content["annotations"]:
         image = of_id.get(annotation.get("image_id"))
         if image is None:
-            counts["regions are of no image that it names"] += 1
+            counts["they are of no image that it names"] += 1
         else:
-            _add(image, annotation, numbers, counts)
-    if content["annotations"] and not any(image.regions or image.problem for image in of_id.values()):
-        raise WhymaskError(
-            f"{file}: {len(content['annotations']):,} annotations, none with a region (segmentation), as boxes alone "
-            "have none; polygons or run lengths were expected; export them"
-        )
-    notes = [f"{count:,} of its annotations: {what}" for what, count in counts.items()]
-    return Coco([*of_id.values()], classes, notes)
+            add(image, annotation, counts)
+    return [f"{count:,} of its annotations: {what}" for what, count in counts.items()]
 
 
-def _content(file: str) -> dict[str, list[dict[str, Any]]]:
+def content_of(file: str) -> Content:
+    """Raises WhymaskError for what is no COCO JSON of regions or boxes: another JSON, or a panoptic one."""
     try:
         content = json.loads(Path(file).read_bytes())
     except (ValueError, RecursionError) as error:
@@ -105,8 +136,9 @@ def _content(file: str) -> dict[str, list[dict[str, Any]]]:
     return {key: content[key] for key in wanted}
 
 
-def _classes(file: str, content: dict[str, list[dict[str, Any]]]) -> tuple[dict[Any, int], ClassTable]:
-    """Category id -> class number, and the classes: background, whatever its id, before all others."""
+def _classes(file: str, content: Content, *first: str) -> tuple[dict[Any, int], ClassTable]:
+    """Category id -> class number, and the classes: that which is `first`, background, whatever its id, before all
+    others."""
     used = {annotation.get("category_id") for annotation in content["annotations"]}
     above = {entry.get("supercategory") for entry in content["categories"]}
     kept = [c for c in content["categories"] if c.get("id") in used or str(c.get("name")) not in above]
@@ -114,9 +146,9 @@ def _classes(file: str, content: dict[str, list[dict[str, Any]]]) -> tuple[dict[
         ordered = {c["id"]: str(c["name"]) for c in sorted(kept, key=lambda c: int(c["id"]))}
     except (KeyError, ValueError, TypeError) as error:
         raise WhymaskError(f"{file}: a category without id or name ({error}); both were expected; add them") from None
-    background = next((name for name in ordered.values() if name.lower() == BACKGROUND), BACKGROUND)
-    names = tuple(dict.fromkeys([background, *ordered.values()]))
-    if len(names) > IGNORED:
+    first = tuple(next((name for name in ordered.values() if name.lower() == each), each) for each in first)
+    names = tuple(dict.fromkeys([*first, *ordered.values()]))
+    if first and len(names) > IGNORED:
         raise WhymaskError(f"{file}: {len(names)} categories; up to {IGNORED - 1} were expected; leave some out")
     return {id: names.index(name) for id, name in ordered.items()}, ClassTable(names, file)
 
@@ -138,6 +170,31 @@ def _add(image: CocoImage, annotation: dict[str, Any], numbers: dict[Any, int], 
             counts["polygons of fewer than three corners are passed over"] += 1
         else:
             image.regions.append(region)
+
+
+def _add_box(
+    image: CocoImage,
+    annotation: dict[str, Any],
+    numbers: dict[Any, int],
+    names: Sequence[str],
+    counts: dict[str, int],
+) -> None:
+    """The box of an annotation to its image, or why it cannot be used."""
+    box, category, area = annotation.get("bbox"), annotation.get("category_id"), annotation.get("area")
+    if not box:
+        counts["regions without a box are passed over"] += 1
+    elif category not in numbers:
+        image.problem = f"a box of the category {category}, which is none of the file's"
+    else:
+        try:
+            left, top, width, height = map(float, box)
+            size = float(area or 0)
+        except (TypeError, ValueError) as error:
+            image.problem = f"a box {str(box)[:80]}, and left, top, width and height were expected ({error})"
+            return
+        corners = (left, top, left + width, top + height)
+        ignored = CROWD * bool(annotation.get("iscrowd"))
+        image.objects.append(Marked(names[numbers[category]], corners, ignored, size))
 
 
 def _region(shape: Any, size: tuple[int, int], number: int, is_crowd: bool) -> Region | None:

@@ -103,7 +103,7 @@ def _of_whole_images(
         return from_folder(name, root, images, reader, labels), [*images, *named]
     of_folders = None if labels.task in DENSE else labels  # whose names are then no classes
     source, notes = from_folder(name, root, images, reader, of_folders), list[str]()
-    if regions and labels.task in ("auto", Segmentation.name) and not source.labelled.any():
+    if regions and labels.task in ("auto", *DENSE) and not source.labelled.any():
         table, notes = _regions_of(name, source, root, regions, reader, labels)
         if table is not None:
             source = from_folder(name, root, images, reader, of_folders, table)
@@ -134,14 +134,14 @@ def _tables_of(images: Sequence[str], files: Sequence[str]) -> list[str]:
 def _regions_of(
     name: str, source: Source, root: Path, files: Sequence[str], reader: Reader | None, labels: LabelSettings
 ) -> tuple[Source | None, list[str]]:
-    """Images of `source` with the label maps of COCO JSONs in the folder, and what is said of them; None where these
-    give none, unless they were asked for."""
+    """Images of `source` with the label maps or boxes of COCO JSONs in the folder, and what is said of them; None where
+    these give none, unless they were asked for."""
     try:
         table = from_coco(", ".join(files), [root / file for file in files], [root], reader, labels)
     except WhymaskError as error:
-        if labels.task == Segmentation.name:
+        if labels.task in DENSE:
             raise
-        return None, [f"{', '.join(files)} gives no label maps: {error}"]
+        return None, [f"{', '.join(files)} gives no labels: {error}"]
     return table, _said_of(table, source)
 
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from whymask.data.annotations import with_boxes
+from whymask.data.box_columns import BOXES, box_column, given_of
+from whymask.data.box_rows import box_rows
 from whymask.data.class_names import classes_beside
 from whymask.data.csv_rows import read_csv
 from whymask.data.label_maps import GivenMaps, with_maps
@@ -141,6 +144,10 @@ def from_table(
             f"{name}: a table with the columns {', '.join(header) or '(empty)'} and {len(rows)} rows; a column path "
             f"(or {', '.join(PATH_COLUMNS[1:])}), perhaps label and split, and one row an image were expected; add them"
         )
+    marked = box_rows(name, header, rows, at, asked)
+    if marked is not None:
+        header, rows = marked.header, marked.rows
+        at = path_column(header) or 0
     columns = {title: [row[i] for row in rows] for i, title in enumerate(header) if i != at}
     files = _files_of(name, [os.fspath(row[at]) for row in rows], folders, reader, cache, around)
     notes = files.notes
@@ -155,11 +162,15 @@ def from_table(
     def labels_in(titles: Sequence[str], asked: LabelSettings | None = None) -> tuple[list[str], RawLabels | None]:
         return find_labels(name, titles, lambda column: columns[column], asked)
 
-    maps = map_column(
-        name, columns, lambda title: _are_pictures(columns[title]), lambda titles: labels_in(titles)[0], asked
-    )
-    used, raw = labels_in([*columns], asked) if maps is None else ([maps], None)
-    notes = [*notes, *label_notes(columns, used, raw)] if asked is not None and maps is None else notes
+    def find(kind: Callable[..., str | None], holds: Callable[[Sequence[Any]], bool]) -> str | None:
+        return kind(name, columns, lambda title: holds(columns[title]), lambda titles: labels_in(titles)[0], asked)
+
+    objects = find(box_column, _are_boxes)
+    maps = find(map_column, _are_pictures) if objects is None and marked is None else None
+    dense = [column for column in (objects, maps) if column is not None]
+    is_dense = bool(dense) or marked is not None
+    used, raw = (dense, None) if is_dense else labels_in([*columns], asked)
+    notes = [*notes, *label_notes(columns, used, raw)] if asked is not None and not is_dense else notes
     task, labels = read_labels(raw, len(rows), asked, name)
     source = Source(
         name=name,
@@ -178,8 +189,18 @@ def from_table(
     if maps is not None and asked is not None:
         given = _maps_of(name, list(map(_text, columns[maps])), folders, cache, around)
         source = with_maps(source, given, classes_beside(folders[0], asked), asked)
+    if is_dense and maps is None and asked is not None:
+        cells = columns.get(str(objects), [])
+        boxes = given_of(cells.__getitem__, len(source), asked.box_format) if marked is None else marked.given
+        source = with_boxes(source, boxes, classes_beside(folders[0], asked))
     splits, of_splits = split_column(words, source.labelled)
     return replace(source, splits=splits, notes=(*source.notes, *of_splits))
+
+
+def _are_boxes(values: Sequence[Any]) -> bool:
+    """Whether a column holds objects with boxes, as metadata.jsonl has them."""
+    kinds = (value[0] if isinstance(value, list) and value else value for value in values)
+    return any(isinstance(kind, dict) and {*BOXES} & {*map(str.lower, kind)} for kind in kinds)
 
 
 def _are_pictures(values: Sequence[Any]) -> bool:

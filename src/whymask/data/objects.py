@@ -3,13 +3,17 @@
 import hashlib
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from whymask.data.class_names import classes_beside
+from whymask.data.annotations import Annotation, GivenBoxes, Size, with_boxes
+from whymask.data.box_columns import marked_of
+from whymask.data.class_names import ClassTable, classes_beside
+from whymask.data.coco_regions import BACKGROUND
 from whymask.data.files import from_table, path_column
 from whymask.data.formats import there
 from whymask.data.label_maps import GivenMaps, with_maps
@@ -20,7 +24,7 @@ from whymask.data.stamps import digest_of
 from whymask.data.tables import from_loaded
 from whymask.errors import WhymaskError
 from whymask.progress import Decoding
-from whymask.tasks import RawLabels
+from whymask.tasks import Detection, RawLabels
 from whymask.tasks.segmentation import Segmentation
 
 if TYPE_CHECKING:
@@ -67,8 +71,8 @@ def _from_datasets(data: Any, asked: LabelSettings | None, name: str = "data set
 
 def _from_torch(data: "Dataset[Any]", asked: LabelSettings | None) -> Source:
     """A map-style data set of images, or of pairs of image and label: PIL images, arrays (H, W) or (H, W, C), or
-    tensors (C, H, W); a label may be a map, a picture or (H, W). All are read once for their pixels' digest and the
-    labels.
+    tensors (C, H, W); a label may be a map, a picture or (H, W), or, as detectors of torchvision take it, a dict of
+    boxes (n, 4), corners, and labels (n,). All are read once for their pixels' digest and the labels.
 
     Raises WhymaskError where it has no length, or an image is another one each time it is asked for.
     """
@@ -82,7 +86,8 @@ def _from_torch(data: "Dataset[Any]", asked: LabelSettings | None) -> Source:
         raise WhymaskError(
             f"{name} gives another image each time; whymask augments by itself; leave out random transforms"
         )
-    digest, labels, maps = hashlib.blake2b(digest_size=16), [], np.zeros(count, bool)
+    digest, labels = hashlib.blake2b(digest_size=16), list[Any]()
+    maps, marked = np.zeros(count, bool), dict[int, Any]()
     progress = Decoding()
     for index in range(count):
         image, label = _item(data[index])
@@ -92,6 +97,9 @@ def _from_torch(data: "Dataset[Any]", asked: LabelSettings | None) -> Source:
             mapped = np.asarray(label)
             digest.update(f"{mapped.shape} {mapped.dtype.str}".encode() + mapped.tobytes())
             label, maps[index] = None, True
+        if isinstance(label, Mapping):
+            marked[index] = {key: np.asarray(value).tolist() for key, value in label.items()}
+            label = None
         labels.append(label)
         progress(index + 1, count)
     classes = tuple(getattr(data, "classes", ()))
@@ -100,14 +108,34 @@ def _from_torch(data: "Dataset[Any]", asked: LabelSettings | None) -> Source:
     prefix = f"{name}-{digest.hexdigest()[:8]}"
     keys = [f"{prefix}#{index}" for index in range(count)]
     source = Source(name, keys, lambda index: _item(data[index])[0], digest.hexdigest(), encoded, task)
-    if not maps.any() or asked is None:
+    if asked is None or not (maps.any() or marked):
         return source
+    if marked:
+        return _with_marks(source, marked, classes, raw is not None or bool(maps.any()), asked)
     if raw is not None or asked.task not in ("auto", Segmentation.name):
         raise WhymaskError(
             f"{name} gives label maps of {maps.sum():,} images; these alone, and --task segmentation, were expected"
         )
     given = GivenMaps(maps, lambda index: _item(data[index])[1], digest.hexdigest())
     return with_maps(source, given, classes_beside(None, asked), asked)
+
+
+def _with_marks(
+    source: Source, marked: dict[int, Any], classes: Sequence[str], has_others: bool, asked: LabelSettings
+) -> Source:
+    """`source` with the boxes of these rows; of its classes the first is none where it is called background."""
+    if has_others or asked.task not in ("auto", Detection.name):
+        raise WhymaskError(
+            f"{source.name} gives boxes of {len(marked):,} images; these alone, and --task detection, were expected"
+        )
+
+    def read(row: int, size: Size) -> Annotation | None:
+        return marked_of(marked[row], "xyxy", classes)
+
+    there = np.isin(np.arange(len(source)), list(marked))
+    names = classes[1:] if classes and classes[0].strip("_").lower() == BACKGROUND else classes
+    own = ClassTable(tuple(names), f"{source.name}.classes") if names else None
+    return with_boxes(source, GivenBoxes(there, read), classes_beside(None, asked) or own)
 
 
 def _is_map(label: Any, image: np.ndarray) -> bool:

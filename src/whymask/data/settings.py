@@ -37,6 +37,7 @@ def default_store() -> Path:
 
 Alpha = Literal["drop", "white", "channel"]
 Frames = Literal["first", "all", "channels"]
+BoxFormat = Literal["xywh", "xyxy", "cxcywh"]
 Sides = int | tuple[int, int]
 """Of an image, pixels: of a square, or height and width."""
 Size = Annotated[
@@ -81,7 +82,7 @@ class LabelSettings:
     a box and a class. auto: classification, but multilabel where labels are lists, 0 and 1 in several columns, or texts
     such as cat|dog, regression where a column is called target, and segmentation where labels are pictures or maps: in
     folders images and masks, a column mask, arrays as large as the images, or a COCO JSON; detection where they are
-    boxes: Pascal VOC's XML."""
+    boxes: Pascal VOC's XML, YOLO's texts, a column of objects, corners in a table, or a COCO JSON without regions."""
     label_columns: tuple[str, ...] | None = field(default=None, metadata=LATER)
     """Columns of a CSV or parquet file, or names of arrays, that hold the labels; several are several classes (0 or 1)
     or several numbers. Default: label, else target."""
@@ -95,6 +96,9 @@ class LabelSettings:
     class_names: Path | None = field(default=None, metadata=LATER)
     """Of label maps, a file with the name of each class, one a line, from class 0 on, or a CSV of name, and of maps in
     colours r, g and b. Default: a file such as classes.txt or class_dict.csv beside the images, else the numbers."""
+    box_format: BoxFormat = field(default="xywh", metadata=LATER)
+    """Of a column of objects, what the four numbers of a box are, in pixels: left, top, width and height, as COCO has
+    them, two corners, or centre, width and height."""
 
 
 @readable

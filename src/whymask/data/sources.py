@@ -73,8 +73,8 @@ def open_source(
     - with a label map for each image, of which class each pixel is: folders images and masks side by side with files of
       the same names, also as Pascal VOC has them, a column mask of paths in a CSV or of pictures in parquet, arrays of
       whole numbers (N, H, W) as labels, or a COCO JSON, as a file or beside the images in a folder
-    - with the objects of each image marked by boxes: files of Pascal VOC's XML beside the images, or in a folder beside
-      theirs
+    - with the objects of each image marked by boxes: Pascal VOC's XML or YOLO's texts beside the images, or in a folder
+      beside theirs, a COCO JSON, a column of objects in parquet, a row a box in a CSV, or targets {"boxes", "labels"}
     - "glyphs" or "glyphs:unlabelled=2000,seed=1": built-in images whose features are known
     - "composites:A=photos,B=fashion.npz,train=500": pictures of paired classes, one above the other, each from a source
       of its own

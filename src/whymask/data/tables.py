@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from whymask.data.annotations import with_boxes
+from whymask.data.box_columns import CLASSES, box_column, given_of, holds_boxes
 from whymask.data.braces import parted
-from whymask.data.class_names import classes_beside
+from whymask.data.class_names import ClassTable, classes_beside
 from whymask.data.formats import there
 from whymask.data.glances import with_glances
 from whymask.data.hub import loaded_from_hub
@@ -166,7 +168,15 @@ def _from_tables(
         lambda found: labels_in([*{*found} & {*plain}], None)[0],
         asked,
     )
-    used, raw = labels_in(plain if asked is None else columns, asked) if maps is None else ([maps], None)
+    boxes = box_column(
+        name,
+        columns,
+        lambda column: holds_boxes(tables[0].kind(column)),
+        lambda found: [*labels_in([*{*found} & {*plain}], None)[0], *([maps] if maps is not None else [])],
+        asked,
+    )
+    dense = [column for column in (maps, boxes) if column is not None]
+    used, raw = (dense, None) if dense else labels_in(plain if asked is None else columns, asked)
     if raw is not None and len(used) == 1 and (names := _class_names(tables[0].features[used[0]])):
         raw = replace(raw, names=names, nothing=(-1,))
     task, labels = read_labels(raw, int(starts[-1]), asked, name)
@@ -178,11 +188,19 @@ def _from_tables(
         labels=labels,
         task=task,
         columns=_other_columns(tables, {image, *used, *({*columns} - {*plain})}),
-        notes=() if asked is None or maps is not None else tuple(label_notes(columns, used, raw)),
+        notes=() if asked is None or dense else tuple(label_notes(columns, used, raw)),
     )
     if maps is not None and asked is not None:
         given = GivenMaps(np.ones(len(source), bool), lambda row: _map_of(cell(maps, row)), stamp)
         source = with_maps(source, given, classes_beside(beside, asked), asked)
+    if boxes is not None and asked is not None:
+        names = _names_of_objects(tables[0].features[boxes])
+        sides = ("height", "width") if {"height", "width"} <= {*columns} else ()
+        size = (lambda row: (cell(sides[0], row) or 0, cell(sides[1], row) or 0)) if sides else None
+        marked = given_of(lambda row: cell(boxes, row), len(source), asked.box_format, names, size)
+        is_named = names and asked.class_names is None
+        classes = ClassTable(names, f"the column {boxes}") if is_named else classes_beside(beside, asked)
+        source = with_boxes(source, marked, classes)
     named, of_splits = split_column(splits, source.labelled)
     return replace(source, splits=named, notes=(*source.notes, *of_splits)), image
 
@@ -206,6 +224,13 @@ def _class_names(kind: Any) -> tuple[str, ...]:
     """The names of the class numbers in a column, or in the lists of a column; () where they have none."""
     inner = kind[0] if isinstance(kind, list) else getattr(kind, "feature", kind)
     return tuple(getattr(inner, "names", None) or ())
+
+
+def _names_of_objects(kind: Any) -> tuple[str, ...]:
+    """Of the class numbers in a column of objects; () where they have none."""
+    fields = kind[0] if isinstance(kind, list) else getattr(kind, "feature", kind)
+    of_fields = {str(title).lower(): _class_names(inner) for title, inner in dict(fields).items()}
+    return next((names for title in CLASSES if (names := of_fields.get(title))), ())
 
 
 def _other_columns(tables: Sequence[Table], used: set[str]) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ def is_voc_xml(path: Path) -> bool:
     """Whether a file is an XML of an image's annotation, or cannot be read, which is told of where all are."""
     try:
         return ElementTree.fromstring(regular(path).read_bytes()).tag == "annotation"
-    except Exception:
+    except Exception:  # of what is no XML, or no regular file
         return True
 
 
