@@ -533,6 +533,27 @@ def test_boxes_of_coco_have_their_areas_and_crowds_do_not_count(tmp_path) -> Non
             assert "of these are marked 1 as crowd" in notes
 
 
+def test_categories_of_coco_are_none_but_by_their_own_ids(tmp_path) -> None:
+    """One that is its own supercategory, as COCO's person is, is a class also where none is shown."""
+    content = scene(tmp_path)
+    content["categories"].append({"id": 1, "name": "person", "supercategory": "person"})
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    source = open_source(tmp_path / "instances.json")
+    assert source.classes == ("person", "cat", "dog") and source.labels.tolist() == [[0, 0, 1], [0, 0, 0]]
+    content["categories"].append({"id": 7, "name": "wolf"})
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(WhymaskError, match="the categories dog and wolf have one id, 7"):
+        open_source(tmp_path / "instances.json")
+
+
+def test_an_image_of_coco_whose_name_is_a_number_is_told(tmp_path) -> None:
+    content = scene(tmp_path)
+    content["images"][0]["file_name"] = 1
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(WhymaskError, match="file_name, height and width were expected"):
+        open_source(tmp_path / "instances.json")
+
+
 def test_of_regions_and_boxes_regions_are_taken_unless_boxes_are_asked_for(tmp_path) -> None:
     content = scene(tmp_path)
     content["annotations"][0]["segmentation"] = [[2, 3, 9, 3, 9, 8, 2, 8]]
