@@ -641,6 +641,14 @@ def test_yolo_has_splits_that_its_yaml_names_by_folders_or_lists(tmp_path) -> No
     assert source.splits is not None and source.splits.tolist() == ["train", "test"]
 
 
+def test_a_text_of_yolo_may_begin_with_the_mark_of_utf_8(tmp_path) -> None:
+    yolo_set(tmp_path, "images/a.png")
+    text = tmp_path / "labels/a.txt"
+    expected = boxes_of(open_source(tmp_path))
+    text.write_bytes(b"\xef\xbb\xbf" + text.read_bytes())
+    assert boxes_of(open_source(tmp_path)) == expected and len(expected[0]) == 1
+
+
 def test_yolo_has_names_of_a_text_or_numbers(tmp_path) -> None:
     yolo_set(tmp_path, "images/a.png", "images/b.png", names=None)
     assert open_source(tmp_path).classes == ("1",)
