@@ -546,6 +546,12 @@ def test_categories_of_coco_are_none_but_by_their_own_ids(tmp_path) -> None:
         open_source(tmp_path / "instances.json")
 
 
+def test_boxes_have_no_class_that_is_ignored_by_name(tmp_path) -> None:
+    scene(tmp_path)
+    with pytest.raises(WhymaskError, match="--ignored dog: pixels of label maps were expected"):
+        open_source(tmp_path, labels=LabelSettings(ignored="dog"))
+
+
 def test_an_image_of_coco_whose_name_is_a_number_is_told(tmp_path) -> None:
     content = scene(tmp_path)
     content["images"][0]["file_name"] = 1
