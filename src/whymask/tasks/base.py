@@ -1,7 +1,8 @@
 """What a task is: everything that depends on what labels are.
 
 Data ask it how their labels are encoded and divided, training what to learn from them, a study how good predictions
-are. A task is one file, read from top to bottom; only `data.labels`, which derives one, tells them apart elsewhere.
+are. A task is one file, read from top to bottom, beside what those of places share (`dense`); only `data.labels`, which
+derives one, tells them apart elsewhere.
 """
 
 import re

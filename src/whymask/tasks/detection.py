@@ -15,13 +15,11 @@ from torch import Tensor
 
 from whymask.errors import WhymaskError
 from whymask.tasks.average_precision import DetectionScores, alone
-from whymask.tasks.base import LossConfig, Objective, RawLabels, Task
-from whymask.tasks.budgets import Budget
+from whymask.tasks.base import LossConfig, Objective
 from whymask.tasks.coco_matches import known_matches, matches_of, taken_apart
+from whymask.tasks.dense import Dense
 from whymask.tasks.metric import Metric, checked, described, known
-from whymask.tasks.multilabel import Multilabel
 from whymask.tasks.outputs import Outputs
-from whymask.tasks.question import Question
 from whymask.tasks.resampling import Units, Weighted, difference, mean_of
 
 NO_PROBE = (
@@ -44,16 +42,15 @@ above 96 x 96; AR is the recall of 100 detections an image, the mean over the sa
 
 
 @dataclass(frozen=True)
-class Detection(Task):
+class Detection(Dense):
     """Boxes of objects. What is learnt is the network's own sum of losses."""
 
     name = "detection"
     targets = "boxes"
+    expected = "the boxes of each image's objects were expected, such as a COCO JSON or Pascal VOC's Annotations"
     no_probe = NO_PROBE
     marks = "boxes"
     heads = ("fcos", "faster-rcnn")
-    budget_counts = "labelled images"
-    budget_of_one = "labelled image"
     every_metric = tuple(METRICS)
     default_metric = "ap"
     kept_as = "detections"
@@ -71,19 +68,6 @@ class Detection(Task):
 
     # labels
 
-    @classmethod
-    def encode(cls, raw: RawLabels, source: str) -> "tuple[Detection, np.ndarray]":
-        raise WhymaskError(
-            f"{source}: its labels are of whole images; for --task detection the boxes of each image's objects were "
-            "expected, such as a COCO JSON or Pascal VOC's Annotations"
-        )
-
-    def unlabelled(self, count: int) -> np.ndarray:
-        return np.full((count, max(1, len(self.names))), -1, np.int64)
-
-    def labelled(self, labels: np.ndarray) -> np.ndarray:
-        return labels[:, 0] >= 0
-
     def check(self, labels: np.ndarray, source: str) -> None:
         if not labels.sum():
             raise WhymaskError(
@@ -92,33 +76,8 @@ class Detection(Task):
                 "nor difficult"
             )
 
-    def counts(self, labels: np.ndarray) -> list[int]:
-        return (labels > 0).sum(axis=0).tolist()
-
     def summary(self, labels: np.ndarray) -> dict[str, Any]:
         return {"objects": labels.sum(axis=0).tolist()}
-
-    def text(self) -> str:
-        return f"detection of {len(self.names)} {self.name_is if len(self.names) == 1 else self.names_are}"
-
-    # who gets which labels
-
-    def strata(self, labels: np.ndarray, units: int) -> list[np.ndarray]:
-        """The images that show each class, and those that show none."""
-        return self._shown.strata((labels > 0).astype(np.int64), units)
-
-    def stock(self, labels: np.ndarray) -> list[int]:
-        return [len(labels)]
-
-    def draw(self, labels: np.ndarray, rows: np.ndarray, budget: Budget, seed: int) -> np.ndarray:
-        """Prefixes of one order for each seed, in which each class has an image early, as `Multilabel.draw` has it."""
-        shown = np.where(self.labelled(labels)[:, None], labels > 0, -1)
-        return self._shown.draw(shown, rows, budget, seed)
-
-    @property
-    def _shown(self) -> Multilabel:
-        """Which classes an image shows, as a task."""
-        return Multilabel(self.names)
 
     # training
 
@@ -145,12 +104,6 @@ class Detection(Task):
         """How many of each class are found, of an image's detections (D, 6)."""
         classes = shown[:, 5].astype(np.int64)
         return [str(count) for count in np.bincount(classes[classes >= 0], minlength=len(self.names))]
-
-    def question(self, labels: np.ndarray, test: np.ndarray, label: str | None) -> Question:
-        raise WhymaskError(
-            "the measures of an explanation ask of which class a whole image is; of detection they tell nothing; "
-            "explain a run or a study of classification"
-        )
 
     # how good they are
 

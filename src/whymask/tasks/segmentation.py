@@ -15,14 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whymask.errors import WhymaskError
-from whymask.tasks.base import LossConfig, Objective, RawLabels, Task
-from whymask.tasks.budgets import Budget
+from whymask.tasks.base import LossConfig, Objective
 from whymask.tasks.classification import Classification
+from whymask.tasks.dense import Dense
 from whymask.tasks.label_map_counts import COUNTED, IGNORED, counts_of
 from whymask.tasks.metric import Metric, checked, described, known
-from whymask.tasks.multilabel import Multilabel
 from whymask.tasks.outputs import Outputs
-from whymask.tasks.question import Question
 from whymask.tasks.resampling import Units, Weighted, difference, mean_of, mean_ratio
 
 OVER_CLASSES = "of each class over all test images, then over the classes that they show"
@@ -37,15 +35,14 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Segmentation(Task):
+class Segmentation(Dense):
     """One class a pixel. The loss is cross-entropy."""
 
     name = "segmentation"
     targets = "maps"
+    expected = "a label map of each image was expected, such as masks/NAME.png beside images/NAME.jpg"
     marks = "label map"
     heads = ("linear", "fpn")
-    budget_counts = "labelled images"
-    budget_of_one = "labelled image"
     every_metric = tuple(METRICS)
     default_metric = "mean_iou"
     kept_as = "counts"
@@ -63,19 +60,6 @@ class Segmentation(Task):
 
     # labels
 
-    @classmethod
-    def encode(cls, raw: RawLabels, source: str) -> "tuple[Segmentation, np.ndarray]":
-        raise WhymaskError(
-            f"{source}: its labels are of whole images; for --task segmentation a label map of each image was "
-            "expected, such as masks/NAME.png beside images/NAME.jpg"
-        )
-
-    def unlabelled(self, count: int) -> np.ndarray:
-        return np.full((count, max(1, len(self.names))), -1, np.int64)
-
-    def labelled(self, labels: np.ndarray) -> np.ndarray:
-        return labels[:, 0] >= 0
-
     def check(self, labels: np.ndarray, source: str) -> None:
         if (labels.sum(axis=0) > 0).sum() < 2:
             raise WhymaskError(
@@ -84,34 +68,9 @@ class Segmentation(Task):
                 "pixels that are of none"
             )
 
-    def counts(self, labels: np.ndarray) -> list[int]:
-        return (labels > 0).sum(axis=0).tolist()
-
     def summary(self, labels: np.ndarray) -> dict[str, Any]:
         total = max(1, labels.sum())
         return {"pixel_shares": [round(float(count / total), 6) for count in labels.sum(axis=0)]}
-
-    def text(self) -> str:
-        return f"segmentation of {len(self.names)} classes"
-
-    # who gets which labels
-
-    def strata(self, labels: np.ndarray, units: int) -> list[np.ndarray]:
-        """The images of each class, and those of none."""
-        return self._shown.strata((labels > 0).astype(np.int64), units)
-
-    def stock(self, labels: np.ndarray) -> list[int]:
-        return [len(labels)]
-
-    def draw(self, labels: np.ndarray, rows: np.ndarray, budget: Budget, seed: int) -> np.ndarray:
-        """Prefixes of one order for each seed, in which each class has an image early, as `Multilabel.draw` has it."""
-        shown = np.where(self.labelled(labels)[:, None], labels > 0, -1)
-        return self._shown.draw(shown, rows, budget, seed)
-
-    @property
-    def _shown(self) -> Multilabel:
-        """Which classes an image shows, as a task."""
-        return Multilabel(self.names)
 
     # training
 
@@ -140,12 +99,6 @@ class Segmentation(Task):
     def row(self, shown: np.ndarray) -> list[str]:
         """The share of each class in the pixels of an image."""
         return [f"{share:.6f}" for share in shown]
-
-    def question(self, labels: np.ndarray, test: np.ndarray, label: str | None) -> Question:
-        raise WhymaskError(
-            "the measures of an explanation ask of which class a whole image is; of segmentation they tell nothing; "
-            "explain a run or a study of classification"
-        )
 
     # how good they are
 
