@@ -14,8 +14,7 @@ from whymask import MapSettings
 from whymask.atlas.colourings import colouring
 from whymask.atlas.finds import Finds
 from whymask.atlas.neighbours import Neighbours
-from whymask.atlas.page import NONE, _in_square, page_of
-from whymask.atlas.run import Atlas
+from whymask.atlas.page import NONE, Atlas, _in_square, page_of
 from whymask.atlas.sheets import none_of
 
 MANY = 50_000

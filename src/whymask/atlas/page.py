@@ -2,30 +2,48 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from whymask.atlas.colourings import Colouring
 from whymask.atlas.copies import KINDS
-from whymask.atlas.finds import FIRST, Row
+from whymask.atlas.finds import FIRST, Finds, Row
+from whymask.atlas.neighbours import Neighbours
 from whymask.atlas.outliers import LEFT, RARE
 from whymask.atlas.settings import MapSettings
+from whymask.atlas.sheets import Sheets
+from whymask.data.prepare import Prepared
 from whymask.disk import printable
 from whymask.report.page import packed_bytes, packed_table, render
 from whymask.report.privacy import HIDDEN
 from whymask.report.text import clean
-
-if TYPE_CHECKING:
-    from whymask.atlas.run import Atlas
 
 NONE = 2**16 - 1
 """Says that an image has no thumbnail."""
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def page_of(atlas: "Atlas", asked: MapSettings, names: bool) -> bytes:
+@dataclass(frozen=True)
+class Atlas:
+    """Of n images, `rows` of the prepared ones, all that the page shows. `places`: by layout (n, 2); `is_shaped`:
+    whether the network was trained on labels of these images."""
+
+    prepared: Prepared
+    rows: np.ndarray
+    folder: Path
+    places: dict[str, np.ndarray]
+    neighbours: Neighbours
+    colourings: list[Colouring]
+    finds: Finds
+    sheets: Sheets
+    is_shaped: bool
+
+
+def page_of(atlas: Atlas, asked: MapSettings, names: bool) -> bytes:
     """The page; without `names` images are called by their numbers."""
     keys = [printable(atlas.prepared.images.keys[row]) for row in atlas.rows] if names else []
     root = _root(keys)
@@ -71,7 +89,7 @@ def in_one(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes
     return b"".join([len(text).to_bytes(4, "little"), text, *filled])
 
 
-def _header(atlas: "Atlas", root: str, called: list[str]) -> Row:
+def _header(atlas: Atlas, root: str, called: list[str]) -> Row:
     return {
         "count": len(atlas.rows),
         "root": root,
@@ -81,7 +99,7 @@ def _header(atlas: "Atlas", root: str, called: list[str]) -> Row:
     }
 
 
-def _arrays(atlas: "Atlas", asked: MapSettings) -> dict[str, np.ndarray]:
+def _arrays(atlas: Atlas, asked: MapSettings) -> dict[str, np.ndarray]:
     near = atlas.neighbours.places[:, : asked.neighbours]
     arrays = {
         "numbers": atlas.rows.astype("<u4"),
@@ -111,7 +129,7 @@ def _root(keys: Sequence[str]) -> str:
     return common[: common.rfind("/") + 1]
 
 
-def _tables(atlas: "Atlas", called: list[str]) -> Row:
+def _tables(atlas: Atlas, called: list[str]) -> Row:
     """Of each list what is shown of its head, and all of it as a file."""
     finds, classes, labels = atlas.finds, atlas.prepared.classes, atlas.prepared.images.labels[atlas.rows]
 

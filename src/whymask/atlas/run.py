@@ -1,19 +1,19 @@
 """`map_images`: every image as a point on an offline page, by what a network makes of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from whymask.atlas.colourings import Colouring, by_class, by_cluster, by_error, by_split
+from whymask.atlas.colourings import by_class, by_cluster, by_error, by_split
 from whymask.atlas.finds import Finds, finds_of, text_of
 from whymask.atlas.label_errors import ASKED
 from whymask.atlas.layouts import check_layout, clusters_of, places_of
-from whymask.atlas.neighbours import Neighbours, neighbours_of
-from whymask.atlas.page import page_of
+from whymask.atlas.neighbours import neighbours_of
+from whymask.atlas.page import Atlas, page_of
 from whymask.atlas.settings import MapSettings
-from whymask.atlas.sheets import Sheets, none_of, sheets_of
+from whymask.atlas.sheets import none_of, sheets_of
 from whymask.data.inherited import check_inherited, inherited_text
 from whymask.data.prepare import Prepared, are_same_images, prepare
 from whymask.data.sources import Reader
@@ -28,22 +28,6 @@ from whymask.stages.probe import features_of
 from whymask.stages.record import read_record
 from whymask.stages.speaking import encoder_of, reader_left_out
 from whymask.training.device import make_fabric
-
-
-@dataclass(frozen=True)
-class Atlas:
-    """Of n images, `rows` of the prepared ones, all that the page shows. `places`: by layout (n, 2); `is_shaped`:
-    whether the network was trained on labels of these images."""
-
-    prepared: Prepared
-    rows: np.ndarray
-    folder: Path
-    places: dict[str, np.ndarray]
-    neighbours: Neighbours
-    colourings: list[Colouring]
-    finds: Finds
-    sheets: Sheets
-    is_shaped: bool
 
 
 def map_images(
