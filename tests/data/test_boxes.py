@@ -533,6 +533,33 @@ def test_boxes_of_coco_have_their_areas_and_crowds_do_not_count(tmp_path) -> Non
             assert "of these are marked 1 as crowd" in notes
 
 
+def test_categories_of_coco_are_none_but_by_their_own_ids(tmp_path) -> None:
+    """One that is its own supercategory, as COCO's person is, is a class also where none is shown."""
+    content = scene(tmp_path)
+    content["categories"].append({"id": 1, "name": "person", "supercategory": "person"})
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    source = open_source(tmp_path / "instances.json")
+    assert source.classes == ("person", "cat", "dog") and source.labels.tolist() == [[0, 0, 1], [0, 0, 0]]
+    content["categories"].append({"id": 7, "name": "wolf"})
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(WhymaskError, match="the categories dog and wolf have one id, 7"):
+        open_source(tmp_path / "instances.json")
+
+
+def test_boxes_have_no_class_that_is_ignored_by_name(tmp_path) -> None:
+    scene(tmp_path)
+    with pytest.raises(WhymaskError, match="--ignored dog: pixels of label maps were expected"):
+        open_source(tmp_path, labels=LabelSettings(ignored="dog"))
+
+
+def test_an_image_of_coco_whose_name_is_a_number_is_told(tmp_path) -> None:
+    content = scene(tmp_path)
+    content["images"][0]["file_name"] = 1
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(WhymaskError, match="file_name, height and width were expected"):
+        open_source(tmp_path / "instances.json")
+
+
 def test_of_regions_and_boxes_regions_are_taken_unless_boxes_are_asked_for(tmp_path) -> None:
     content = scene(tmp_path)
     content["annotations"][0]["segmentation"] = [[2, 3, 9, 3, 9, 8, 2, 8]]
@@ -618,6 +645,14 @@ def test_yolo_has_splits_that_its_yaml_names_by_folders_or_lists(tmp_path) -> No
     )
     source = open_source(tmp_path / "d", labels=DETECTION)  # else the folders may be classes
     assert source.splits is not None and source.splits.tolist() == ["train", "test"]
+
+
+def test_a_text_of_yolo_may_begin_with_the_mark_of_utf_8(tmp_path) -> None:
+    yolo_set(tmp_path, "images/a.png")
+    text = tmp_path / "labels/a.txt"
+    expected = boxes_of(open_source(tmp_path))
+    text.write_bytes(b"\xef\xbb\xbf" + text.read_bytes())
+    assert boxes_of(open_source(tmp_path)) == expected and len(expected[0]) == 1
 
 
 def test_yolo_has_names_of_a_text_or_numbers(tmp_path) -> None:

@@ -10,10 +10,15 @@ from PIL import Image
 
 from tiny import runtime
 from whymask import embed, load_network, predict, probe
+from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import LabelSettings
 from whymask.data.sources import open_source
+from whymask.disk import Table
 from whymask.errors import WhymaskError
+from whymask.stages.beside import Places
 from whymask.stages.detect import Detector
+from whymask.stages.detected import Detected
+from whymask.tasks import Detection
 
 
 def test_objects_are_written_as_coco_json_in_pixels_of_the_images(detector: Path, tmp_path: Path) -> None:
@@ -47,6 +52,18 @@ def test_objects_are_written_as_coco_json_in_pixels_of_the_images(detector: Path
     assert table.loc[0, ["objects of green", "objects of red"]].tolist() == sure
     assert (tmp_path / "found/predictions.skipped.csv").read_text().count("c.png") == 1
     assert Image.open(tmp_path / "found/overlays/b.jpg").size == (96, 64)
+
+
+def test_what_is_found_in_the_grey_beside_an_image_is_not_written(tmp_path: Path) -> None:
+    task, prep = Detection(("cat",)), Preprocessing((40, 40), (40, 40), 3, pads=True)
+    Image.new("RGB", (80, 40)).save(tmp_path / "a.png")
+    source, places = open_source(tmp_path), Places.of(tmp_path.with_name("grey"), tmp_path)
+    found = np.array([[2, 3, 12, 30, 0.9, 0], [5, 22, 20, 38, 0.8, 0], [0, 0, 0, 0, 0, -1]])
+    with Table.at(places.table, ["path", *task.header]) as table:
+        made = Detected(task, source, prep, places, table, overlays=False)
+        made.take(0, (40, 80), found)
+    assert [one["bbox"] for one in made.objects] == [[4, 6, 20, 34]]
+    assert places.table.read_text().splitlines()[1].endswith(",1")
 
 
 def test_what_is_written_is_read_as_boxes_again(detector: Path, tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tiny import NAMES
+from whymask.data.boxes import Boxes
+from whymask.data.preprocessing import Preprocessing
 from whymask.errors import WhymaskError
 from whymask.intervals import resampled_weights
 from whymask.tasks import Detection, LossConfig, RawLabels
 from whymask.tasks.budgets import Budget
-from whymask.tasks.coco_matches import CROWD, DIFFICULT, KEPT, MOST
+from whymask.tasks.coco_matches import CROWD, DIFFICULT, KEPT, MOST, matches_of, taken_apart
 from whymask.tasks.resampling import Units
 
 TASK = Detection(NAMES)
@@ -30,13 +32,13 @@ def drawn(seed: int, images: int, scores: int | None = None, most: int = 6, foun
     difficult, or there may be none. `scores`: how many different ones there are, none of which an image has twice."""
     generator = np.random.default_rng(seed)
     objects, detections = np.zeros((images, most, 8)), np.zeros((images, found, 6))
-    objects[..., 7] = generator.uniform(0.5, 3, (images, 1))
+    objects[..., 7] = generator.uniform(0.5, 3, (images, 1)) ** 2
     objects[..., 4] = np.where(generator.random((images, most)) < 0.7, generator.integers(3, size=(images, most)), -1)
     objects[..., 5] = generator.choice(3, p=[0.7, 0.15, 0.15], size=(images, most))
     sides = np.exp(generator.normal(3.3, 1, (images, most, 2)))
     objects[..., :2] = generator.uniform(0, 200, (images, most, 2))
     objects[..., 2:4] = objects[..., :2] + sides
-    objects[..., 6] = sides.prod(axis=2) * objects[..., 7] ** 2 * generator.uniform(0.5, 1, (images, most))
+    objects[..., 6] = sides.prod(axis=2) * objects[..., 7] * generator.uniform(0.5, 1, (images, most))
     which = generator.integers(most, size=(images, found))
     near = np.take_along_axis(objects, which[..., None], axis=1)
     moved = generator.normal(0, 0.08, (images, found, 4)) * np.tile(near[..., 2:4] - near[..., :2], 2)
@@ -69,7 +71,7 @@ class VocEval(COCOeval):
 def by_pycocotools(detections: np.ndarray, objects: np.ndarray, classes: int = 3) -> dict[str, float]:
     """The metrics of float64 arrays by pycocotools' public way: files of annotations and results, and a summary."""
     true, found = [], []
-    scales = objects[:, 0, 7]
+    scales = np.sqrt(objects[:, 0, 7])  # of a side, where the column is of what pixels cover
     for image, scale in enumerate(scales, 1):
         for left, top, right, bottom, c, ignored, area, _ in objects[image - 1][objects[image - 1, :, 4] >= 0]:
             box = [left * scale, top * scale, (right - left) * scale, (bottom - top) * scale]
@@ -103,6 +105,20 @@ def test_metrics_are_pycocotools_own(seed, images, scores):
     expected = by_pycocotools(detections.double().numpy(), objects.double().numpy())
     assert found == pytest.approx(expected, abs=1e-12)
     assert np.array_equal(kept.numpy()[:, :3], labels_of_objects(objects))
+
+
+def test_what_is_found_is_as_large_as_in_the_image_itself():
+    """What is wrong of 40 x 40 pixels, seen at half that: medium, as COCO has it, and neither small nor large."""
+    prep = Preprocessing((50, 100), (50, 100), 3, pads=True)
+    one, corners, sizes = np.array([0]), np.array([[100.0, 50.0, 140.0, 90.0]]), np.array([[100, 200]])
+    boxes = Boxes(one == 0, np.array([0, 1]), corners, one, one, np.array([1600.0]), sizes)
+    objects = torch.from_numpy(boxes.seen(one, prep.fitting))
+    assert objects[0, 0, :4].tolist() == [50, 25, 70, 45]
+    wrong = torch.tensor([[[0.0, 0, 20, 20, 0.9, 0]]])
+    kept = matches_of(wrong, objects, 1)
+    found = taken_apart(kept.numpy(), 1)
+    assert found.objects[:, 0, 0].tolist() == [1, 0, 1, 0]  # AREAS: all, small, medium, large
+    assert found.wrong[:, :, 0].all(axis=1).tolist() == [True, False, True, False]
 
 
 PUBLISHED = [

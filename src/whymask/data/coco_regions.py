@@ -86,7 +86,7 @@ def _images(file: str, content: Content, are_sized: bool) -> dict[Any, CocoImage
     for entry in content["images"]:
         name = entry.get("file_name") or PurePosixPath(str(entry.get("coco_url", ""))).name
         height, width = (side if isinstance(side, int) else 0 for side in (entry.get("height"), entry.get("width")))
-        if not name or (are_sized and min(height, width) < 1):
+        if not name or not isinstance(name, str) or (are_sized and min(height, width) < 1):
             raise WhymaskError(
                 f"{file}: an image {str(entry)[:80]}; file_name, height and width were expected; add them"
             )
@@ -140,12 +140,19 @@ def _classes(file: str, content: Content, *first: str) -> tuple[dict[Any, int], 
     """Category id -> class number, and the classes: that which is `first`, background, whatever its id, before all
     others."""
     used = {annotation.get("category_id") for annotation in content["annotations"]}
-    above = {entry.get("supercategory") for entry in content["categories"]}
+    above = {c.get("supercategory") for c in content["categories"] if c.get("supercategory") != c.get("name")}
     kept = [c for c in content["categories"] if c.get("id") in used or str(c.get("name")) not in above]
     try:
-        ordered = {c["id"]: str(c["name"]) for c in sorted(kept, key=lambda c: int(c["id"]))}
+        named = [(c["id"], str(c["name"])) for c in sorted(kept, key=lambda c: int(c["id"]))]
     except (KeyError, ValueError, TypeError) as error:
         raise WhymaskError(f"{file}: a category without id or name ({error}); both were expected; add them") from None
+    ordered = dict(named)
+    if len(ordered) < len({*named}):
+        id, name = next((id, name) for id, name in named if ordered[id] != name)
+        raise WhymaskError(
+            f"{file}: the categories {name} and {ordered[id]} have one id, {id}; an id of its own for each "
+            "was expected; number them anew"
+        )
     first = tuple(next((name for name in ordered.values() if name.lower() == each), each) for each in first)
     names = tuple(dict.fromkeys([*first, *ordered.values()]))
     if first and len(names) > IGNORED:

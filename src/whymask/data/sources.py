@@ -96,7 +96,13 @@ def open_source(
     if isinstance(data, Source):
         return data
     function = reader_named(reader) if isinstance(reader, str) else reader
-    return of_reader(_opened(data, function, labels, beside, cache or default_store()), reader)
+    source = _opened(data, function, labels, beside, cache or default_store())
+    if source.boxes is not None and labels is not None and labels.ignored != LabelSettings.ignored:
+        raise WhymaskError(
+            f"--ignored {labels.ignored}: pixels of label maps were expected, and {source.name} has boxes, of which "
+            "crowds and difficult ones alone do not count; leave it out, and the boxes of a class out of the data"
+        )
+    return of_reader(source, reader)
 
 
 def _opened(data: Any, reader: Reader | None, labels: LabelSettings | None, beside: Path | None, cache: Path) -> Source:

@@ -27,7 +27,7 @@ _LINE = re.compile(rf"\d+(\.0+)?(\s+{_NUMBER}){{4,}}")
 def is_yolo(path: Path) -> bool:
     """Whether all lines of a text are of objects; also of an empty one, and of one that cannot be read."""
     try:
-        lines = regular(path).read_text(encoding="utf-8").split("\n")
+        lines = regular(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError, WhymaskError):
         return True
     return all(_LINE.fullmatch(line.strip()) for line in lines if line.strip())
@@ -37,7 +37,7 @@ def read_yolo(path: Path, size: Size) -> Annotation:
     """Of an image of that height and width. Raises WhymaskError for what is no box along the image's sides."""
     height, width = size
     objects: list[Marked] = []
-    for line in regular(path).read_text(encoding="utf-8").splitlines():
+    for line in regular(path).read_text(encoding="utf-8-sig").splitlines():
         words = line.split()
         if not words:
             continue

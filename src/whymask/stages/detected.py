@@ -49,12 +49,14 @@ class Detected:
         self.names = names_of(source.keys)
 
     def take(self, row: int, size: tuple[int, int], found: np.ndarray) -> None:
-        """The detections (D, 6) of an image of that height and width, in pixels that the network sees."""
+        """The detections (D, 6) of an image of that height and width, in pixels that the network sees; those that lie
+        in the grey beside it are left out."""
         height, width = size
         fitted = self.prep.fitting(height, width)
         found = found[found[:, 5] >= 0].astype(np.float64)
         found[:, :4] *= np.tile([width / fitted[1], height / fitted[0]], 2)
-        found[:, :4] = found[:, :4].clip(0, [width, height, width, height])
+        found[:, :4] = found[:, :4].clip(0, [width, height, width, height]).round(2)
+        found = found[(found[:, 2:4] > found[:, :2]).all(axis=1)]
         number = len(self.images) + 1
         sure = found[found[:, 4] >= SURE]
         self.table.add([self.source.keys[row], *self.task.row(sure)])

@@ -1,5 +1,6 @@
 """Which detections find which objects of an image, as COCO counts it: every metric of detection is made of it."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,7 +110,7 @@ def _as_coco_has_detections(found: np.ndarray, scale: float) -> list[dict[str, A
 
 def _boxes(rows: np.ndarray, scale: float) -> list[list[float]]:
     """Left, top, width and height in pixels of the image itself."""
-    corners = rows[:, :4] * scale
+    corners = rows[:, :4] * math.sqrt(scale)
     return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).tolist()
 
 
