@@ -12,7 +12,9 @@ from PIL import Image
 from browsing import faults_of
 from pages import shares_in_percent
 from whymask import WhymaskError, choose
+from whymask.choosing.labelling import labelling_keys
 from whymask.data.settings import DataSettings
+from whymask.data.source import Source
 from whymask.data.sources import open_asked, open_source
 
 CELL = "mae-5-0"
@@ -78,7 +80,22 @@ def test_images_to_test_on_are_not_chosen_and_pictures_of_arrays_are_written(fin
     found = choose(finished, tmp_path / "a.npz", labels=16, rule="spread", out=out)
     pictures = [np.asarray(Image.open(path)) for path in found["path"]]
     assert {picture.tobytes() for picture in pictures} == {array.tobytes() for array in pixels[4:20]}
-    assert len(open_source(out)) == 16
+    kept = {path: Path(path).read_bytes() for path in found["path"]}
+    out.rename(tmp_path / "filled.csv")
+    np.savez(tmp_path / "b.npz", x_train=255 - pixels)
+    assert not {*choose(finished, tmp_path / "b.npz", labels=2, rule="spread", out=out)["path"]} & kept.keys()
+    assert {path: Path(path).read_bytes() for path in kept} == kept, "labels stay those of their images"
+    assert len(open_source(tmp_path / "filled.csv")) == 16
+
+
+def test_a_picture_that_is_written_to_be_labelled_is_upright(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    picture.save(tmp_path / "turned.png", exif=exif)
+    source = Source("turned", ["0"], lambda row: Image.open(tmp_path / "turned.png"), "", np.full(1, -1))
+    (path,) = labelling_keys(source, [0], tmp_path / "list.csv")
+    assert np.asarray(Image.open(path)).tolist() == [[3, 0], [4, 1], [5, 2]]
 
 
 def test_what_cannot_be_chosen_is_told(finished: Path, pictures: Path, tmp_path: Path) -> None:

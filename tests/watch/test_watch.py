@@ -206,7 +206,16 @@ def test_only_three_addresses_are_answered_and_only_to_who_knows_the_token(
     assert page.headers["Cache-Control"] == "no-store" and page.headers["X-Content-Type-Options"] == "nosniff"
     assert answer(watcher, f"/{token}/now?x=1").read().decode() == part_now(finished)
     assert answer(watcher, f"/{token}/report.html").read() == (finished / "report.html").read_bytes()
-    refused = ("/", "/now", "//", f"/{token}", f"/{token[:-1]}/", f"/{token}x/now", "/favicon.ico", "/%E9/")
+    refused = (
+        "/",
+        "/now",
+        "//",
+        f"/{token}",
+        f"/{token[:-1]}/",
+        f"/{token}x/now",
+        "/favicon.ico",
+        "/%E9/",
+    )
     beside = (
         "config.json",
         "../config.json",
@@ -219,6 +228,9 @@ def test_only_three_addresses_are_answered_and_only_to_who_knows_the_token(
     for path in (*refused, *(f"/{token}/{name}" for name in beside)):
         assert answer(watcher, path).status == 404, path
     assert answer(watcher, f"/{token}/", "POST").status == 501
+    with socket.create_connection(watcher.server_address) as raw:  # what no client would ask
+        raw.sendall(b"GET http://[ HTTP/1.0\r\n\r\n")
+        assert raw.makefile("rb").readline().split()[1] == b"404"
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before, "it only reads"
 
 

@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from urllib.parse import urlsplit
 
 from whymask.errors import WhymaskError
 from whymask.watch.page import REPORT, part_now, whole_page
@@ -65,7 +64,7 @@ class Asked(BaseHTTPRequestHandler):
     timeout = 30
 
     def do_GET(self) -> None:
-        found = self.server.answer(urlsplit(self.path).path)
+        found = self.server.answer(self.path.partition("?")[0])
         if found is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
