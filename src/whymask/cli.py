@@ -264,7 +264,7 @@ def map_images(
     images: bool = True,
     names: bool = True,
 ) -> None:
-    """Show every image as a point on an offline page, beside near copies, outliers and labels that are likely wrong.
+    """Show every image as a point on an offline page, beside near copies, outliers and the most doubtful labels.
 
     Args:
         out: Page to write.

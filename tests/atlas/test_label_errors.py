@@ -1,4 +1,4 @@
-"""Labels that are likely wrong are found where features tell classes apart, and not where they do not."""
+"""Labels that were changed are found where features tell classes apart, and not where they do not."""
 
 import numpy as np
 import pytest

@@ -40,7 +40,7 @@ def test_its_page_says_how_often_each_list_is_right_and_escapes_names(made: dict
     page, words = made["page"], words_of(made["page"])
     assert "How often this is right" in words and all(kind in words for kind in KINDS)
     assert "<b>cold" not in page and shares_in_percent(page) == [] and "http" not in page.replace("http-equiv", "")
-    assert "stray, of cold.png" in table_of(page, "Labels that are likely wrong")[0][0]
+    assert "stray, of cold.png" in table_of(page, "The most doubtful labels")[0][0]
 
 
 def test_images_and_names_stay_away_where_they_are_to(made: dict[str, Any], tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_the_command_takes_what_the_function_takes(
     arguments = ("map", made["root"] / "run", made["photos"], "--out", out, "--layout", "pca", "--no-images")
     assert whymask(*arguments, "--device", "cpu", "--threads", "1") == 0
     said = capsys.readouterr().err
-    assert "29 points" in said and "labels that are likely wrong; of 1 that were changed on purpose" in said
+    assert "29 points" in said and "most doubtful labels are listed; of 1 that were changed on purpose" in said
     assert whymask("map", tmp_path, made["photos"]) == 2 and "holds no finished encoder" in capsys.readouterr().err
     table = re.search(r'download="label-errors.csv" data-gzip="([^"]+)"', out.read_text())[1]  # type: ignore[index]
     rows = list(csv.DictReader(io.StringIO(unpacked(table))))

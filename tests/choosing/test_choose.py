@@ -86,6 +86,13 @@ def test_images_to_test_on_are_not_chosen_and_pictures_of_arrays_are_written(fin
     assert not {*choose(finished, tmp_path / "b.npz", labels=2, rule="spread", out=out)["path"]} & kept.keys()
     assert {path: Path(path).read_bytes() for path in kept} == kept, "labels stay those of their images"
     assert len(open_source(tmp_path / "filled.csv")) == 16
+    filled = (tmp_path / "filled.csv").read_text().splitlines()
+    (tmp_path / "filled.csv").write_text("\n".join([filled[0], *(line.replace(",,", ",a,") for line in filled[1:9])]))
+    np.savez(tmp_path / "c.npz", x_train=pixels[4:20])
+    again = choose(
+        finished, tmp_path / "c.npz", labels=8, labelled=str(tmp_path / "filled.csv"), rule="spread", out=out
+    )
+    assert {*again["path"]} == {*found["path"][8:]}, "what is labelled is not chosen again"
 
 
 def test_a_picture_that_is_written_to_be_labelled_is_upright(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a map's lists hold: near copies, outliers and labels that are likely wrong, each with how often it is right."""
+"""What a map's lists hold: near copies, outliers and the most doubtful labels, each with how often it is right."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -97,7 +97,7 @@ def text_of(finds: Finds, is_shaped: bool) -> list[str]:
     if finds.copied is not None:
         kinds = ", ".join(f"{count} {kind}" for count, kind in zip(finds.copied.found, KINDS, strict=True))
         lines[0] += f"; of {finds.copied.images} images copied on purpose were found {kinds}"
-    lines.append(f"{len(finds.outliers):,} outliers")
+    lines.append(f"{len(finds.outliers):,} images that are the least like others are listed as outliers")
     if finds.withheld is not None:
         seen = finds.withheld
         lines[1] += (
@@ -107,7 +107,7 @@ def text_of(finds: Finds, is_shaped: bool) -> list[str]:
     if finds.planted is not None:
         made = finds.planted
         lines.append(
-            f"{len(finds.errors):,} labels that are likely wrong; of {made.changed:,} that were changed on purpose "
+            f"{len(finds.errors):,} most doubtful labels are listed; of {made.changed:,} that were changed on purpose "
             f"{made.found:,} are among the first {made.changed:,}, and {made.first} of the first {FIRST} are such"
         )
         if is_shaped:

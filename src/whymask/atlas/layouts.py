@@ -6,6 +6,7 @@ import numpy as np
 
 from whymask.atlas.neighbours import unit
 from whymask.atlas.settings import Layout
+from whymask.choosing.clusters import clusters_of as kmeans
 from whymask.errors import WhymaskError
 
 CLUSTERS = 10
@@ -39,7 +40,4 @@ def places_of(features: np.ndarray, layout: Layout) -> dict[str, np.ndarray]:
 def clusters_of(features: np.ndarray, classes: int) -> np.ndarray:
     """The cluster of each image (N,), by k-means of features of length 1: as many as `classes`, or CLUSTERS where there
     are fewer than two."""
-    from sklearn.cluster import KMeans
-
-    count = min(classes if classes > 1 else CLUSTERS, len(features))
-    return KMeans(count, n_init=1, random_state=0).fit_predict(unit(features))
+    return kmeans(unit(features), min(classes if classes > 1 else CLUSTERS, len(features)), 0)

@@ -45,7 +45,7 @@ def map_images(
     """Write a page on which each image of `data` is a point, placed by the features of the encoder that `run` leaves
     (a run, a study or its cell, as `embed` takes it), as the file `out`.
 
-    Beside the points stand near copies, outliers and labels that are likely wrong, each with what was measured of how
+    Beside the points stand near copies, outliers and the most doubtful labels, each with what was measured of how
     often it is right. `images=False` leaves thumbnails out, `names=False` the names of files and classes. Settings may
     be given by their names, such as ``layout="pca"``.
 

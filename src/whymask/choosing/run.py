@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whymask.choosing.distances import unit
+from whymask.choosing.distances import to_nearest, unit
 from whymask.choosing.labelling import labelling_keys
 from whymask.choosing.rules import RULES, Choice, Images
 from whymask.choosing.settings import SOURCES, UNCERTAIN, Rule, check_count
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 HEADER = ["path", "label", "rank", "why"]
 NONE = "none"
 """Given as `labelled`: the labels that DATA seem to have are none."""
+SAME = 1e-3
+"""Distance of features of length 1 below which two pictures are one: what rounding leaves of none."""
 SIDE = 144
 """Of a picture on the contact sheet, pixels."""
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -83,7 +85,7 @@ def choose(
         say(line)
     applied = Application(seer.network, seer.transform, source)
     rows, values = _seen(applied, source)
-    known = source.labelled[rows]
+    known = _labelled_alike(values[:, : seer.dim], source.labelled[rows])
     _check_left(source, known, labels)
     chosen = seer.choose(values, known, labels, seed, len(source.classes) or None)
     found = [Choice(int(rows[choice.row]), choice.why) for choice in chosen]
@@ -91,6 +93,13 @@ def choose(
     page = _page(source, found, named, seer, int(known.sum()), len(rows))
     table = [[key, "", rank, choice.why] for rank, (key, choice) in enumerate(zip(named, found, strict=True), 1)]
     return _written(table, page, Path(out), applied.skipped, known)
+
+
+def _labelled_alike(features: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """Which images are `labelled`, bool (N,), or are the picture of one that is, such as a PNG that an earlier choice
+    made of a parquet's image."""
+    directions = unit(features)
+    return labelled | (to_nearest(directions, directions[labelled]) < SAME)
 
 
 def _check_out(out: Path) -> None:
