@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from experiments.photos import Step, carry_out
+from experiments.photos import Step, asked_for, carry_out
 
 CLASSES = (
     *("Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car"),
@@ -60,15 +60,14 @@ def main(
         out: where the runs are kept; the same command continues.
         results: where each study.json and page is copied to.
         shared: the folder of the data sets.
-        only: steps whose name contains this.
+        only: steps whose name contains this, and what they start from.
         seeds: of each study.
         threads: of each command.
         minutes: stop after so many, with what is begun saved; 0 for as long as it takes.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    asked = (step for step in steps(shared, out, seeds) if only in step.name)
-    carry_out(asked, out, results, threads, minutes)
+    carry_out(asked_for(list(steps(shared, out, seeds)), only, out), out, results, threads, minutes)
 
 
 if __name__ == "__main__":

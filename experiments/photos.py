@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -110,7 +110,7 @@ def main(
         results: where each study.json and page is copied to.
         shared: the folder of the data sets.
         scale: networks and epochs for a core, or for a GPU.
-        only: steps whose name contains this.
+        only: steps whose name contains this, and what they start from.
         road_seeds: of each study of roads.
         composite_seeds: of each study of composites.
         threads: of each command.
@@ -118,7 +118,13 @@ def main(
     """
     write_halves(shared, out)
     steps = [*roads(shared, out, scale, road_seeds), *composites(shared, out, scale, composite_seeds)]
-    carry_out((step for step in steps if only in step.name), out, results, threads, minutes)
+    carry_out(asked_for(steps, only, out), out, results, threads, minutes)
+
+
+def asked_for(steps: Sequence[Step], only: str, out: Path) -> list[Step]:
+    """The steps whose name contains `only`, and those before them whose folders they start from."""
+    told = " ".join(" ".join(step.arguments) for step in steps if only in step.name)
+    return [step for step in steps if only in step.name or f"{out / step.name}" in told]
 
 
 def carry_out(steps: Iterable[Step], out: Path, results: Path, threads: int, minutes: float) -> None:

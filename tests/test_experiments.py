@@ -271,7 +271,9 @@ def test_dense_asks_for_what_whymask_understands(tmp_path: Path, monkeypatch: py
     for step in dense.steps(tmp_path, tmp_path, 3):
         cli.run([*step.arguments, "--out", str(tmp_path / step.name)])
     studies = [settings for settings in asked if isinstance(settings, StudySettings)]
-    assert len(studies) == 4 and all(settings.data.ignored == 11 for settings in studies)
+    assert len(studies) == 8 and [settings.data.ignored for settings in studies] == [11, 255] * 4
+    steps = photos.asked_for(list(dense.steps(tmp_path, tmp_path, 3)), "bccd/vit", tmp_path)
+    assert [step.name for step in steps] == ["public/vit-mae", "bccd/vit-mae"]
 
 
 def test_choose_asks_for_what_whymask_understands_and_tells_it_in_a_table(

@@ -21,7 +21,7 @@ from whymask.disk import read_json
 from whymask.encoders import load_encoder
 from whymask.stages.context import Context
 from whymask.stages.probe import features_of
-from whymask.studies.cells import Cell, Runner, all_cells, share_of
+from whymask.studies.cells import Cell, Runner, all_cells, arm_in, count_of, share_of
 from whymask.studies.chosen import choosing_texts, file_of
 from whymask.studies.config import resolve_study
 from whymask.studies.final import arms_at_largest
@@ -150,6 +150,17 @@ def test_the_page_tells_what_choosing_is_worth_and_can_be_read(chosen: Any, brow
     assert faults_of(browser, chosen[0] / "report.html") == []
     write_study_page(chosen[0], images=False, names=False)
     assert 'id="choosing"' in (chosen[0] / "report.html").read_text()
+
+
+def test_a_record_tells_how_many_cells_there_are_and_a_name_its_arm() -> None:
+    asked = (SETTINGS, tiny_settings(), replace(SETTINGS, scratch_long="all"), tiny_settings(starts=("mae", "simmim")))
+    for settings in asked:
+        config = resolve_of(settings)
+        assert count_of(config.to_dict()) == len(list(all_cells(config)))
+        assert all(arm_in(cell.name) == cell.shown for cell in all_cells(config))
+    several = config.to_dict() | {"starts": ["mae", "init=a", "continue=b-1", "frozen=c", "scratch"]}
+    assert count_of(several) == count_of(config.to_dict()) + config.seeds * (2 * len(config.budgets))
+    assert count_of({}) is None
 
 
 def test_what_has_one_pretraining_stays_in_one_share() -> None:

@@ -129,9 +129,29 @@ def test_a_study_of_before_its_cells_were_noted_and_one_that_only_began(growing:
     (growing / CELLS).unlink()
     study = seen_at(growing)
     assert isinstance(study, StudySeen) and study.seconds_left is None and study.count("running") == 1
+    assert study.expected == 2 * (len(study.cells) - 1), "also those that have not begun, by the study's settings"
+    assert facts_of(part_now(growing))["cells done"] == f"{len(study.cells) - 1} of {study.expected}"
+    assert {cell.arm for cell in study.cells} == {"mae", "scratch", "scratch-long"}
     write_record(tmp_path / "new/config.json", {"config": {"settings": {}, "fingerprint": "x"}})
     begun = seen_at(tmp_path / "new")
     assert isinstance(begun, StudySeen) and begun.state == "waiting" and "A study" in part_now(tmp_path / "new")
+
+
+def test_a_cell_is_called_by_the_studys_arm_and_chosen_labels_are_cells_of_their_own(growing: Path) -> None:
+    noted = read_json(growing / CELLS)["cells"]
+    mae = next(cell for cell in noted if cell["name"] == "mae-2-0")
+    further = [
+        mae | {"name": "mae+typical-2-0", "title": "mae+typical", "choose": "typical"},
+        mae | {"name": "pretrain-continue=a-b-0", "arm": "continue=a-b", "budget": None},
+    ]
+    for cell in further:
+        shutil.copytree(growing / "cells/pretrain-mae-0", growing / "cells" / cell["name"])
+    write_record(growing / CELLS, {"cells": [*noted, *further]})
+    study = seen_at(growing)
+    assert isinstance(study, StudySeen) and study.seconds_left is not None
+    assert [cell.arm for cell in study.cells[-2:]] == ["mae+typical", "continue=a-b"]
+    write_record(growing / CELLS, {"cells": [*noted, further[0] | {"choose": ""}]})  # as once noted
+    assert part_now(growing) and seen_at(growing).seconds_left is None
 
 
 def test_a_finished_study_tells_its_verdict_and_a_cell_that_failed_why(finished: Path, tmp_path: Path) -> None:

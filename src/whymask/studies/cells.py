@@ -24,7 +24,7 @@ from whymask.stages.recipes import FinetuneTrainingConfig, resolve_finetuning
 from whymask.stages.settings import FinetuneTrainingSettings
 from whymask.studies.chosen import chosen_rows
 from whymask.studies.config import StudyConfig
-from whymask.studies.settings import SCRATCH, SCRATCH_LONG, parse_share
+from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG, parse_share
 from whymask.tasks.budgets import Budget
 from whymask.training.loop import Interrupted
 
@@ -91,6 +91,27 @@ def all_cells(config: StudyConfig) -> Iterator[Cell]:
                 yield Cell(arm, config.budgets[0], seed, rule)
         for budget in config.worth_budgets:
             yield Cell(SCRATCH, budget, seed)
+
+
+def count_of(settings: Mapping[str, Any]) -> int | None:
+    """How many cells `all_cells` gives of a study whose record has these settings; None where they do not say."""
+    try:
+        starts = settings.get("starts") or [settings["method"], *([INIT] if settings.get("init") else [])]
+        arms = [start for start in starts if start != SCRATCH]
+        budgets, worth = len(settings["budgets"]), len(settings["worth_budgets"])
+        pretrainings = sum(start.partition("=")[0] not in (INIT, "frozen") for start in arms)
+        long = {"all": budgets, "smallest": 1, "none": 0}[settings["scratch_long"]]
+        chosen = 2 * len(settings.get("choose") or ())
+        return int(settings["seeds"] * (pretrainings + budgets * (1 + len(arms)) + long + chosen + worth))
+    except (AttributeError, KeyError, TypeError):
+        return None
+
+
+def arm_in(name: str) -> str:
+    """What the arm of a cell of this name is called in the table: of "pretrain-mae-0" mae, of "mae+typical-2-0"
+    mae+typical."""
+    arm = name.removeprefix("pretrain-")
+    return arm.rsplit("-", 2 if arm == name else 1)[0]
 
 
 def share_of(cells: list[Cell], share: str | None) -> list[Cell]:

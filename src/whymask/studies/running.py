@@ -60,6 +60,7 @@ def note_cells(runner: Runner, operations: Mapping[str, float]) -> None:
             "arm": cell.arm,
             "budget": None if cell.budget is None else cell.budget.name,
             "seed": cell.seed,
+            "choose": cell.choose,
             "operations": operations.get(cell.name, before.get(cell.name)),
         }
         for cell in all_cells(runner.config)

@@ -81,7 +81,7 @@ def _of_run(run: Seen) -> Line:
 def _of_study(study: StudySeen) -> Line:
     done, failed = study.count("finished"), study.count("failed")
     facts = [
-        ("cells done", f"{done} of {len(study.cells)}" if study.cells else ""),
+        ("cells done", f"{done} of {study.expected}" if study.cells else ""),
         ("cells failed", str(failed) if failed else ""),
         ("time left", _left(study.seconds_left)),
         ("written by", study.writer),
@@ -95,8 +95,8 @@ def _of_study(study: StudySeen) -> Line:
     drawn += _together("training loss of what runs now", classifiers, "loss")
     ended = done + failed + sum(cell.share for cell in study.cells if cell.state == "running")
     return {
-        "heading": f"{done + failed} of {len(study.cells)} cells" if study.cells else "A study",
-        "share": ended / len(study.cells) if study.cells else None,
+        "heading": f"{done + failed} of {study.expected} cells" if study.cells else "A study",
+        "share": ended / study.expected if study.cells else None,
         "facts": [(name, clean(value)) for name, value in facts if value],
         "cells": clean_cells(study.cells),
         "figures": drawn,

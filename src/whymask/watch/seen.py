@@ -20,7 +20,7 @@ from whymask.disk import read_json
 from whymask.errors import WhymaskError
 from whymask.locks import HOLDER
 from whymask.runs import metrics_of
-from whymask.studies.cells import Cell
+from whymask.studies.cells import Cell, arm_in, count_of
 from whymask.studies.pace import Pace
 from whymask.studies.running import CELLS
 from whymask.tasks.budgets import parse_budget
@@ -34,7 +34,8 @@ class Seen:
     """A run, or a study's cell, at a moment.
 
     Attributes:
-        stage, arm: of its record (`RunRecord`), "" before there is one.
+        stage: of its record (`RunRecord`), "" before there is one.
+        arm: of its record; of a study's cell the study's name for it, which tells methods and starts apart.
         lines: of metrics.jsonl.
         result: of result.json, {} before there is one.
         error: why it failed, "" where it did not.
@@ -93,11 +94,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class StudySeen:
-    """A study at a moment: its cells in order, and how long the others still take."""
+    """A study at a moment: its cells in order, of an earlier version those that have begun, and how long the others
+    still take. `expected`: how many cells there are to be."""
 
     folder: Path
     state: State
     cells: tuple[Seen, ...]
+    expected: int
     seconds_left: float | None
     verdict: str = ""
     writer: str = ""
@@ -114,7 +117,7 @@ def seen_at(folder: Path) -> Seen | StudySeen:
     return run_at(folder)
 
 
-def run_at(folder: Path, title: str = "") -> Seen:
+def run_at(folder: Path, title: str = "", arm: str = "") -> Seen:
     config, result = _read(folder / "config.json").get("config", {}), _read(folder / "result.json")
     error = _read(folder / "error.json").get("error", "")
     writer, lines = writer_of(folder), lines_of(folder / "metrics.jsonl")
@@ -128,7 +131,7 @@ def run_at(folder: Path, title: str = "") -> Seen:
         else "stopped" if config
         else "waiting"
     )  # fmt: skip
-    stage, arm = config.get("stage", ""), config.get("arm", "")
+    stage, arm = config.get("stage", ""), arm or config.get("arm", "")
     named = title or f"{stage} {arm}".strip() or "a run"
     return Seen(folder, named, stage, arm, state, lines, result or None, error, writer)
 
@@ -137,13 +140,19 @@ def study_at(folder: Path) -> StudySeen:
     planned = _read(folder / CELLS).get("cells") or [
         {"name": path.name} for path in sorted((folder / "cells").glob("*")) if path.is_dir()
     ]
-    cells = tuple(run_at(folder / "cells" / cell["name"], cell.get("title") or cell["name"]) for cell in planned)
+    cells = tuple(
+        run_at(folder / "cells" / cell["name"], cell.get("title") or cell["name"], arm_in(cell["name"]))
+        for cell in planned
+    )
+    settings = _read(folder / "config.json").get("config", {}).get("settings", {})
+    expected = max(len(cells), count_of(settings) or 0)
     writer, is_done = writer_of(folder), bool(_read(folder / "result.json"))
     running = [cell for cell in cells if cell.writer]
     state: State = "running" if writer or running else "finished" if is_done else "stopped" if cells else "waiting"
     verdict = (_read(folder / "study.json").get("verdict") or {}).get("text", "") if is_done else ""
     left = time_left_of(planned, cells) if state == "running" else None
-    return StudySeen(folder, state, cells, left, verdict, writer or next((cell.writer for cell in running), ""))
+    writer = writer or next((cell.writer for cell in running), "")
+    return StudySeen(folder, state, cells, expected, left, verdict, writer)
 
 
 def time_left_of(planned: list[Line], cells: tuple[Seen, ...]) -> float | None:
@@ -155,7 +164,12 @@ def time_left_of(planned: list[Line], cells: tuple[Seen, ...]) -> float | None:
     }
     if not all(operations.values()):
         return None
-    named = [Cell(cell["arm"], cell["budget"] and parse_budget(cell["budget"]), cell["seed"]) for cell in planned]
+    named = [
+        Cell(cell["arm"], cell["budget"] and parse_budget(cell["budget"]), cell["seed"], cell.get("choose", ""))
+        for cell in planned
+    ]
+    if [cell.name for cell in named] != [cell["name"] for cell in planned]:
+        return None
     pace = Pace({name: float(counted or 0) for name, counted in operations.items()}, named)
     for cell, found in zip(named, cells, strict=True):
         if found.state in ("finished", "failed"):
