@@ -61,6 +61,7 @@ def test_the_page_says_what_is_measured_and_shows_no_confusion(told: tuple[Path,
     about = TASKS[table["data"]["task"]]().describe(table["setting"]["metric"])
     assert table["verdict"]["text"] in page and about.title in page and about.average in page
     assert "labels a class" not in page and "label a class" not in page and "Confusion" not in page
+    assert ("of a network what has a score of 0.3 or more" in page) == (table["data"]["task"] == "detection")
     said = any(row["said"] for row in table["label_worth"])
     assert ("10 labelled images with mae are worth" in page) == said and "no image looked at" in page
     if table["data"]["task"] == "regression":

@@ -14,6 +14,7 @@ from whymask.disk import read_json, write_bytes
 from whymask.errors import WhymaskError
 from whymask.explanations.page.write import part_of_study
 from whymask.report.figures import arm_styles, inline, write_figures
+from whymask.report.marks import SURE
 from whymask.report.page import render
 from whymask.report.text import clean, count, flatten, known
 from whymask.runs import metrics_of
@@ -60,6 +61,7 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "galleries": pictures.galleries(folder, study["pretraining"]) if images else [],
         "samples": pictures.samples(folder, results.task_of(study)) if images else [],
         "photos": pictures.outcomes(folder, study, results.task_of(study)) if images else {},
+        "sure": SURE,
         "legend": legend(results.task_of(study)),
         "near": pictures.near_copies(folder, study["data"].get("near_pairs") or [], images),
         "skipped": skipped,
