@@ -24,7 +24,7 @@ from whymask.disk import check_writable, write_bytes
 from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
 from whymask.progress import Decoding, say
-from whymask.report.marks import marked
+from whymask.report.marks import counted, marked
 from whymask.report.page import render
 from whymask.report.text import clean
 from whymask.tasks import Classification, Regression
@@ -285,7 +285,7 @@ def _page(told: Row, source: Source, usable: dict[int, Look], how: Preprocessing
 def _with_marks(source: Source, row: int, stored: np.ndarray, how: Preprocessing) -> np.ndarray:
     """The picture of a row, under the colours of its label map or with the boxes of its objects, where it has any."""
     if source.boxes is not None and source.boxes.there[row]:
-        return marked(stored, source.boxes.seen(np.array([row]), how.fitting)[0, :, :5], len(source.classes))
+        return marked(stored, counted(source.boxes.seen(np.array([row]), how.fitting)[0]), len(source.classes))
     if source.maps is None or not source.maps.there[row]:
         return stored
     sides = stored.shape[:2]

@@ -24,6 +24,12 @@ def objects(found: np.ndarray) -> np.ndarray:
     return np.concatenate([found[..., :4], classes[..., None]], axis=-1)
 
 
+def counted(objects: np.ndarray) -> np.ndarray:
+    """Of true objects (..., 8), as `data.boxes.COLUMNS` says, those that count, as `marked` takes them (..., 5)."""
+    classes = np.where(objects[..., 5] == 0, objects[..., 4], -1)
+    return np.concatenate([objects[..., :4], classes[..., None]], axis=-1)
+
+
 def boxed(image: np.ndarray, boxes: np.ndarray, classes: int, texts: Sequence[str] | None = None) -> np.ndarray:
     """An image uint8 (H, W, C), of many channels the first three, with a box of its class's colour, and a text, around
     each object of (n, 5)."""

@@ -14,7 +14,7 @@ from whymask.data.prepare import Prepared
 from whymask.disk import write_arrays
 from whymask.encoders import build_encoder
 from whymask.later import recorded
-from whymask.report.marks import objects
+from whymask.report.marks import counted, objects
 from whymask.runs import command
 from whymask.stages.network import load_network
 from whymask.stages.recipes import resolve_finetuning
@@ -113,7 +113,7 @@ def save_outcomes(runner: Runner, first: Cell, found: dict[str, Any] | None) -> 
 def _marks(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
     """The label maps of images, or their objects, as they are stored."""
     images = prepared.images
-    return images.maps_of(rows) if images.maps is not None else images.objects_of(rows)[..., :5]
+    return images.maps_of(rows) if images.maps is not None else counted(images.objects_of(rows))
 
 
 def _marks_by(runner: Runner, cell: Cell, rows: np.ndarray) -> np.ndarray:
