@@ -100,6 +100,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     targets: ClassVar[Targets] = "labels"
+    is_dense: ClassVar[bool] = False  # whether labels lie in places of an image: see `dense`
     no_probe: ClassVar[str] = ""  # why `nearest` and `linear` cannot tell it from features, where they cannot
     marks: ClassVar[str] = ""  # what of a dense task is drawn on an image
     heads: ClassVar[tuple[str, ...]] = ()  # what may be put on an encoder beside a linear layer
@@ -116,11 +117,6 @@ class Task(ABC):
     image_metric: ClassVar[Metric | None] = None  # of `of_images`; None of a task of whole images
     takes: ClassVar[frozenset[str]]  # fields of LossConfig, and sampler, mixup and cutmix, that it knows
     least: ClassVar[str]  # how many labelled images it takes to keep some for testing
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether labels lie in places of an image."""
-        return self.targets != "labels"
 
     # labels
 

@@ -20,6 +20,7 @@ from whymask.tasks.question import Question
 class Dense(Task):
     """A task of places. `expected` says what labels it would have taken."""
 
+    is_dense = True
     budget_counts = "labelled images"
     budget_of_one = "labelled image"
     expected: ClassVar[str]
