@@ -64,6 +64,14 @@ class Linear(nn.Module):
         return self.classes(self.norm(maps[-1]))
 
 
+def strides_of(levels: Sequence[tuple[int, int]]) -> list[int]:
+    """Pixels, of the maps of a `Pyramid`."""
+    if len(levels) > 1:
+        return [stride for _, stride in levels]
+    ((_, stride),) = levels
+    return [*[stride // 4] * (stride >= 16), *[stride // 2] * (stride >= 8), stride, 2 * stride]
+
+
 class Pyramid(nn.Module):
     """Maps of one width, the finest first, of `strides` pixels: of a network whose maps have several strides
     torchvision's pyramid of them (arXiv 1612.03144), else `SimplePyramid`."""
@@ -72,7 +80,7 @@ class Pyramid(nn.Module):
         super().__init__()
         self.simple = SimplePyramid(*levels[0], width) if len(levels) == 1 else None
         self.pyramid = None if self.simple else FeaturePyramidNetwork([channels for channels, _ in levels], width)
-        self.strides = self.simple.strides if self.simple else [stride for _, stride in levels]
+        self.strides = strides_of(levels)
 
     def pyramid_of(self, maps: Sequence[Tensor]) -> list[Tensor]:
         if self.pyramid is not None:
@@ -117,7 +125,6 @@ class SimplePyramid(nn.Module):
         same = nn.Conv2d(channels, width, 1)
         coarser = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Conv2d(channels, width, 1))
         ways = [*finest * (stride >= 16), *finer * (stride >= 8), same, coarser]
-        self.strides = [*[stride // 4] * (stride >= 16), *[stride // 2] * (stride >= 8), stride, 2 * stride]
         self.levels = nn.ModuleList(
             nn.Sequential(way, group_norm(width), nn.Conv2d(width, width, 3, padding=1, bias=False), group_norm(width))
             for way in ways

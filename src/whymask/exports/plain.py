@@ -28,6 +28,7 @@ from whymask.encoders.pyramids import (
     group_norm,
     levels_of,
     levels_seen,
+    strides_of,
 )
 from whymask.encoders.swin import SwinEncoder
 from whymask.encoders.vit import ViTEncoder
@@ -168,11 +169,11 @@ def code_of(model: Segmenter | Detector) -> str:
     own: list[Any] = [ConvLayer, PlainCNN] if isinstance(model.encoder.net, PlainCNN) else []
     numbers = {"GROUPS": GROUPS, "WIDEST": WIDEST}
     if isinstance(model, Segmenter):
-        heads: list[Any] = [Linear] if model.kind == "linear" else [group_norm, SimplePyramid, Pyramid, FPN]
+        heads: list[Any] = [Linear] if model.kind == "linear" else [group_norm, SimplePyramid, strides_of, Pyramid, FPN]
         parts = [*own, *heads, PlainMaps, PlainSegmenter]
     else:
         numbers |= {"MOST_FOUND": MOST_FOUND, "FINEST": FINEST, "REGIONS": REGIONS}
-        heads = [group_norm, SimplePyramid, Pyramid, Maps, Anchors, Rules, HEADS[model.kind]]
+        heads = [group_norm, SimplePyramid, strides_of, Pyramid, Maps, Anchors, Rules, HEADS[model.kind]]
         parts = [*own, *heads, PlainMaps, PlainBackbone, plain_detector]
     first = f"{_title(model)}\n\n{HEADER}\n{', '.join(numbers)} = {', '.join(map(str, numbers.values()))}"
     return "\n\n".join(part.strip() + "\n" for part in [first, *map(inspect.getsource, parts)])

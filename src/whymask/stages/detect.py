@@ -27,7 +27,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from whymask.data.batches import Batch
 from whymask.disk import read_json, read_tensors, write_tensors
 from whymask.encoders import Encoder, load_encoder, load_strictly
-from whymask.encoders.pyramids import WIDEST, Pyramid, levels_seen, maps_of
+from whymask.encoders.pyramids import WIDEST, Pyramid, levels_seen, maps_of, strides_of
 from whymask.randomness import seeded
 from whymask.ranks import total, world
 from whymask.tasks import Objective, Task, task_from
@@ -275,7 +275,7 @@ def anchors_for(boxes: np.ndarray, maps: int) -> Anchors:
 
 def maps_looked_at(encoder: Encoder) -> int:
     """Of how many maps Faster R-CNN has anchors."""
-    return len(Maps(levels_seen(encoder)).strides) + 1
+    return len(strides_of(levels_seen(encoder))) + 1
 
 
 def loss_of_objects(objective: Objective) -> LossOf:
