@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from whymask.report.pictures import as_bytes
+
 SIDES = ((64, 2_000), (48, 5_000), (32, 20_000), (24, 50_000))
 """Pixels of a thumbnail's side, and up to how many images they have it."""
 SHEET = 1024
@@ -61,7 +63,7 @@ def none_of(rows: np.ndarray) -> Sheets:
 
 def _thumbnail(image: np.ndarray, side: int) -> Image.Image:
     """The image within a square; of many channels the first three."""
-    plain = image if image.dtype == np.uint8 else (image // 257).astype(np.uint8)
+    plain = as_bytes(image)
     picture = Image.fromarray(np.ascontiguousarray(plain[..., :3] if plain.shape[2] >= 3 else plain[..., 0]))
     ratio = side / max(picture.size)
     sides = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))

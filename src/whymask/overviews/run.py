@@ -26,6 +26,7 @@ from whymask.keywords import with_keywords
 from whymask.progress import Decoding, say
 from whymask.report.marks import counted, marked
 from whymask.report.page import render
+from whymask.report.pictures import as_bytes
 from whymask.report.text import clean
 from whymask.tasks import Classification, Regression
 
@@ -57,7 +58,7 @@ class Look:
             stored = how.fit(pixels)
         except Exception as error:  # decoders raise anything
             return reason_of(error)
-        small = stored if stored.dtype == np.uint8 else (stored // 257).astype(np.uint8)
+        small = as_bytes(stored)
         low, high = float(pixels.min()), float(pixels.max())
         height, width, channels = pixels.shape
         return cls(height, width, channels, str(pixels.dtype), low, high, hash_of(pixels), small)

@@ -14,6 +14,11 @@ MOST_LOSSLESS = 4096
 """Bytes."""
 
 
+def as_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Pixels of 8 or 16 bits as uint8, of the same shape."""
+    return pixels if pixels.dtype == np.uint8 else (pixels // 257).astype(np.uint8)
+
+
 def data_uri(image: np.ndarray, side: int) -> str:
     """A WebP of `image` (h, w, C), uint8, its longer side at most `side` pixels: lossless (half a PNG), or where that
     takes more than `MOST_LOSSLESS`, as of photos, of quality 90.

@@ -15,6 +15,7 @@ from whymask.disk import write_arrays
 from whymask.encoders import build_encoder
 from whymask.later import recorded
 from whymask.report.marks import counted, objects
+from whymask.report.pictures import as_bytes
 from whymask.runs import command
 from whymask.stages.network import load_network
 from whymask.stages.recipes import resolve_finetuning
@@ -138,4 +139,4 @@ def _seen(prepared: Prepared, stored: np.ndarray) -> np.ndarray:
 def _pixels(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
     """The images as they are stored, uint8."""
     pixels = prepared.images.images[rows]
-    return pixels if pixels.dtype == np.uint8 else (pixels // 257).astype(np.uint8)
+    return as_bytes(pixels)
