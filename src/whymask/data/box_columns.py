@@ -10,7 +10,7 @@ import numpy as np
 
 from whymask.data.annotations import Annotation, Corners, GivenBoxes, Marked, Size
 from whymask.data.boxes import CROWD, DIFFICULT
-from whymask.data.labels import LABEL, OTHER_NAMES
+from whymask.data.labels import LABEL, OTHER_NAMES, column_of_places
 from whymask.data.settings import BoxFormat, LabelSettings
 from whymask.errors import WhymaskError
 from whymask.tasks.detection import Detection
@@ -96,19 +96,8 @@ def box_column(
         return None
     columns = list(columns)
     found = [column for column in asked.label_columns or columns if column in columns and holds(column)]
-    if len(found) > 1:
-        raise WhymaskError(
-            f"{source}: the columns {', '.join(found)} hold boxes; one was expected; name it by --label-columns"
-        )
-    if not found:
-        return None
-    others = labels([column for column in columns if column != found[0]]) if asked.label_columns is None else []
-    if others and asked.task == "auto":
-        raise WhymaskError(
-            f"{source}: the column {found[0]} holds boxes, and {', '.join(others)} other labels; give --task detection "
-            "to learn the boxes, or another task, such as classification, to learn the labels"
-        )
-    return found[0]
+    words = {"held": "boxes", "learnt": "boxes", "others_hold": "other labels"}
+    return column_of_places(source, columns, found, labels, asked, task=Detection.name, **words)
 
 
 def given_of(

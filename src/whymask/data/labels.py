@@ -51,6 +51,37 @@ def find_labels(
     return [found], _read(source, [found], read, asked)
 
 
+def column_of_places(
+    source: str,
+    columns: Sequence[str],
+    found: Sequence[str],
+    labels: Callable[[list[str]], list[str]],
+    asked: LabelSettings,
+    *,
+    task: str,
+    held: str,
+    learnt: str,
+    others_hold: str,
+) -> str | None:
+    """The one of a source's `columns` that holds what a dense task learns, of those that are `found`; None without any.
+    `labels` says which of some columns are of other labels; `held`, `learnt` and `others_hold` are the words for it.
+
+    Raises WhymaskError where there are two, or other labels beside it and no task was asked for."""
+    if len(found) > 1:
+        raise WhymaskError(
+            f"{source}: the columns {', '.join(found)} hold {held}; one was expected; name it by --label-columns"
+        )
+    if not found:
+        return None
+    others = labels([column for column in columns if column != found[0]]) if asked.label_columns is None else []
+    if others and asked.task == "auto":
+        raise WhymaskError(
+            f"{source}: the column {found[0]} holds {held}, and {', '.join(others)} {others_hold}; give --task {task} "
+            f"to learn the {learnt}, or another task, such as classification, to learn the labels"
+        )
+    return found[0]
+
+
 def label_notes(columns: Iterable[str], used: Sequence[str], raw: RawLabels | None) -> list[str]:
     """What is to be said of a table's columns of labels."""
     if raw is None:

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from whymask.data.labels import LABEL, OTHER_NAMES
+from whymask.data.labels import LABEL, OTHER_NAMES, column_of_places
 from whymask.data.settings import LabelSettings
-from whymask.errors import WhymaskError
 from whymask.tasks.segmentation import Segmentation
 
 MAP_COLUMNS = (
@@ -31,16 +30,5 @@ def map_column(
     columns = list(columns)
     named = asked.label_columns or [column for column in columns if column.lower() in MAP_COLUMNS]
     found = [column for column in named if column in columns and holds_maps(column)]
-    if len(found) > 1:
-        raise WhymaskError(
-            f"{source}: the columns {', '.join(found)} hold label maps; one was expected; name it by --label-columns"
-        )
-    if not found:
-        return None
-    others = labels([column for column in columns if column != found[0]]) if asked.label_columns is None else []
-    if others and asked.task == "auto":
-        raise WhymaskError(
-            f"{source}: the column {found[0]} holds label maps, and {', '.join(others)} labels of whole images; give "
-            "--task segmentation to learn the maps, or another task, such as classification, to learn the labels"
-        )
-    return found[0]
+    words = {"held": "label maps", "learnt": "maps", "others_hold": "labels of whole images"}
+    return column_of_places(source, columns, found, labels, asked, task=Segmentation.name, **words)
