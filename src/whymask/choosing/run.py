@@ -26,9 +26,9 @@ from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
 from whymask.progress import say
 from whymask.report.page import render
-from whymask.report.pictures import data_uri
+from whymask.report.pictures import as_bytes, data_uri
 from whymask.report.text import clean
-from whymask.stages.applying import Application
+from whymask.stages.applying import Application, report_skipped
 from whymask.stages.network import load_classifier
 from whymask.stages.speaking import encoder_of, network_of, reader_left_out
 from whymask.tasks import Classification, task_from
@@ -136,10 +136,7 @@ def _written(
 
     write_csv(out, HEADER, table)
     write_bytes(out.with_suffix(".html"), page)
-    if skipped:
-        beside = out.with_suffix(".skipped.csv")
-        write_csv(beside, ["image", "reason"], skipped)
-        say(f"{len(skipped):,} images cannot be used: {beside}")
+    report_skipped(skipped, out)
     say(
         f"{len(table):,} of {int((~known).sum()):,} unlabelled images are chosen, {int(known.sum()):,} labelled ones "
         f"count as chosen: {out}\nFill in its column label, and give it as --labels. The contact sheet: "
@@ -216,7 +213,7 @@ def _page(source: Source, found: Sequence[Choice], named: Sequence[str], seer: _
 
     def picture(row: int) -> str:
         stored = prep.decode(source.read(row))
-        return data_uri(stored if stored.dtype == np.uint8 else (stored // 257).astype(np.uint8), SIDE)
+        return data_uri(as_bytes(stored), SIDE)
 
     with ThreadPoolExecutor() as pool:
         pictures = list(pool.map(picture, [choice.row for choice in found]))

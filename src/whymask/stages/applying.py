@@ -100,6 +100,11 @@ def check_form(out: Path, form: str) -> None:
 def report(skipped: list[tuple[str, str]], images: int, out: Path) -> None:
     """Say how many images were written, and list beside `out` those that could not be used."""
     say(f"{images:,} images: {out}")
+    report_skipped(skipped, out)
+
+
+def report_skipped(skipped: list[tuple[str, str]], out: Path) -> None:
+    """List beside `out` the images that could not be used, and say so."""
     if skipped:
         beside = out.with_name(f"{out.stem}.skipped.csv")
         write_csv(beside, ["image", "reason"], skipped)
