@@ -27,7 +27,7 @@ from whymask.stages.detect import (
     Detector,
     loss_of_objects,
 )
-from whymask.stages.network import Network, network_of, save_network
+from whymask.stages.network import Network, network_for, save_network
 from whymask.stages.recipes import FinetuneTrainingConfig
 from whymask.stages.record import RunRecord
 from whymask.stages.settings import AugmentName
@@ -174,7 +174,7 @@ def classifier_training(context: Context, job: ClassifierJob) -> Training:
             "train head with one image a step: a batch norm needs at least 2; give more labels or a larger batch_size"
         )
     objective = objective_of(context, job)
-    model = network_of(config, encoder, objective, prepared.images, job.rows, job.seed)
+    model = network_for(config, encoder, objective, prepared.images, job.rows, job.seed)
     check_shardable(context.fabric, model, config.ema)
     model = placed(model, context.fabric.device, config.recompute)
     loss = job.change(loss_of_objects(objective) if isinstance(model, Detector) else loss_of(config, objective))

@@ -54,7 +54,7 @@ class Classifier(nn.Module):
 Network = Classifier | Segmenter | Detector
 
 
-def network_of(
+def network_for(
     config: FinetuneTrainingConfig,
     encoder: Encoder,
     objective: Objective,
