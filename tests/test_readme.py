@@ -1,6 +1,7 @@
 """What README says at first sight is true: its picture, its numbers, the verdict that it quotes; and CITATION.cff."""
 
 import re
+import tomllib
 
 import pytest
 import yaml
@@ -61,3 +62,10 @@ def test_the_citation_is_of_this_version() -> None:
     assert (cited["type"], cited["license"]) == ("software", "Apache-2.0")
     assert f"version = {{{cited['version']}}}" in (DOCS / "cite.md").read_text()
     assert __version__.startswith(cited["version"])
+
+
+def test_extras_are_those_that_can_be_installed() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    table = README.split("| extra | for |")[1].split("\n\n")[0]
+    first_cells = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+    assert sorted(re.findall(r"`([\w-]+)`", " ".join(first_cells))) == sorted(extras)
