@@ -23,7 +23,7 @@ def test_readme_quotes_the_verdict_of_the_demo() -> None:
     assert quoted == read_json(DOCS / "results" / "glyphs" / "study.json")["verdict"]["text"]
 
 
-@pytest.mark.parametrize(("folder", "cells"), ROWS)
+@pytest.mark.parametrize(("folder", "cells"), ROWS, ids=[cells.split("|")[1].strip() for _, cells in ROWS])
 def test_numbers_are_those_of_the_studies(folder: str, cells: str) -> None:
     _, labels, scratch, longer, mae, difference, verdict = (cell.strip() for cell in cells.split("|"))
     study = read_json(ROOT / folder / "study.json")
