@@ -1,23 +1,19 @@
-"""The command line: help that is worth reading, and every documented command as it is written."""
+"""The command line: help that is worth reading, and mistakes that are told."""
 
 import os
 import re
 import shlex
-import shutil
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 import tyro
 
+from test_snippets import SMALL
 from tiny import DEVICE, GLYPHS
 from whymask import cli, usage
 from whymask.disk import read_json
@@ -26,24 +22,9 @@ from whymask.flags import flags_of
 from whymask.methods import METHODS
 from whymask.mistakes import understood
 from whymask.studies.advice import advice_text
-from whymask.theory.claims import frozen, growth, interactions, ratios, regression, robustness
 from whymask.usage import common
 
-ROOT = Path(__file__).parents[1]
 Command = Callable[..., int]
-
-RUNTIME = ("--device", DEVICE, "--threads", "1")
-SMALL = {
-    "study": "--seeds 1 --budgets 2 --scratch-long none --width 4 --pretrain.epochs 1 --pretrain.batch-size 16 "
-    "--finetune.epochs 1",
-    "pretrain": "--epochs 1 --batch-size 16 --width 4",
-    "finetune": "--epochs 1",
-    "explain": "--test-images 4 --interaction-images 4 --regions 4",
-    "map": "--layout pca",
-    "theory": "--k 3 --d 12 --m 4 --N 60 --batch 20 --test 40 --epochs 2 --pixel-epochs 2 --scale-k 3 --seeds 2",
-}
-"""What makes each documented command one of a second."""
-
 
 COMMANDS = [name for name in cli.COMMANDS if name != "list"]
 
@@ -218,7 +199,8 @@ def test_a_study_prints_its_verdict_and_the_pages_path_in_one_piece(
     whymask: Command, tmp_path: Path, capsys: Any
 ) -> None:
     out = tmp_path / "a-rather-long-name-of-a-folder-that-a-person-wants-to-copy-from-the-terminal" / "study"
-    asked = ["study", GLYPHS, "--out", str(out), "--no-explain", *SMALL["study"].split(), *RUNTIME]
+    small = f"{SMALL['study']} --no-explain --device {DEVICE} --threads 1"
+    asked = ["study", GLYPHS, "--out", str(out), *small.split()]
     assert whymask(*asked) == 0
     printed = capsys.readouterr().err.splitlines()
     assert printed[-1] == f"The page: {out / 'report.html'}"
@@ -228,75 +210,6 @@ def test_a_study_prints_its_verdict_and_the_pages_path_in_one_piece(
     assert printed[now:-1] == advice_text(told["advice"]).splitlines()
     command = read_json(out / "study.json")["setting"]["command"]
     assert command == shlex.join(["whymask", *asked])
-
-
-# the README ----------------------------------------------------------------------------------------------------
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.M | re.S)
-
-
-def commands() -> list[list[str]]:
-    lines = [line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
-    return [shlex.split(line, comments=True) for line in lines if line.strip()]
-
-
-def test_the_documented_commands_and_code_run_as_written(
-    whymask: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(pictures, tmp_path, dirs_exist_ok=True)
-    shutil.copy(pictures / "photos" / "1.png", tmp_path / "photo.jpg")
-    (tmp_path / "scans").mkdir()
-    for i in range(16):
-        np.save(tmp_path / "scans" / f"{i}.npy", np.random.default_rng(i).integers(0, 255, (16, 16), dtype=np.uint8))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("whymask.stages.settings.PretrainTrainingSettings.epochs_for", lambda self, images: 1)
-    monkeypatch.setattr(frozen, "GRID", frozen.GRID[::22])
-    monkeypatch.setattr(frozen, "SEARCH", 1)
-    monkeypatch.setattr(growth, "IMAGES", 40)
-    monkeypatch.setattr(growth, "KERNELS", 3)
-    monkeypatch.setattr("whymask.theory.lab.PLAIN_STEPS", 20)
-    monkeypatch.setattr(robustness, "IMAGES", 4)
-    monkeypatch.setattr(ratios, "WIDTHS", (20, 150))
-    monkeypatch.setattr(interactions, "IMAGES", 3)
-    monkeypatch.setattr(regression, "EPOCHS", 3)
-    monkeypatch.setitem(METHODS, "low-pass", METHODS["mae"])  # so that the README's own is gone afterwards
-    monkeypatch.setattr("whymask.watch.serve.Watcher.serve_forever", lambda self: self.answer(f"/{self.token}/"))
-    torch.set_num_threads(1)
-
-    written = commands()
-    assert {words[1] for words in written} == set(cli.COMMANDS)
-    for words in written:
-        assert words[0] == "whymask"
-        small = "" if "--from" in words and "scratch" not in words else SMALL.get(words[1], "")
-        small += " --epochs 1 --batch-size 16" if words[1] in ("finetune", "pretrain") and not small else ""
-        if "runs/roads" in words or "runs/simmim" in words:
-            small += " --no-explain"  # one study's is enough
-        if "resnet18" in words:
-            small = small.replace("--width 4", "--size 16")
-        runtime = () if words[1] in ("list", "data", "export", "check", "clean", "watch") else RUNTIME
-        assert whymask(*words[1:], *small.split(), *runtime) == 0, shlex.join(words)
-    for path in (
-        "runs/mine/report.html",
-        "predictions.csv",
-        "features.parquet",
-        "runs/probe/result.json",
-        "runs/why/report.html",
-        "runs/mine-why/explain.json",
-        "runs/theory/report.html",
-        "runs/for-timm/README.md",
-        "runs/further/encoder/encoder.json",
-    ):
-        assert (tmp_path / path).exists(), path
-
-    readme = ModuleType("readme")  # where its own network and augmentation are found by their names
-    monkeypatch.setitem(sys.modules, "readme", readme)
-    names = vars(readme)
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), names)
-    assert names["features"].shape == (1, names["encoder"].dim)
-    assert (tmp_path / "runs/scans/encoder/encoder.json").exists()
 
 
 def test_sigterm_is_told_in_a_word_and_what_was_begun_is_tidied(

@@ -1,36 +1,48 @@
-"""All pages: a share has one form on them."""
+"""Pages that list what there is list all of it: methods, measures, claims, tasks."""
 
-from pathlib import Path
+import re
 
-import pytest
+from documents import DOCS
+from whymask.explanations.measures import MEASURES
+from whymask.methods import METHODS
+from whymask.tasks import TASKS
+from whymask.theory.settings import NAMES
 
-from pages import shares_in_percent
-from whymask import Explanation
-from whymask.report.page import render_part
-from whymask.report.text import DASH, number, proportion
-
-
-def test_a_share_is_written_as_metrics_are() -> None:
-    assert proportion(0.9812) == number(0.9812) == "0.981"
-    assert proportion(1.0) == "1.000" and proportion(None) == DASH
+KINDS = ("cnn", "vit", "swin", "two-layer")
 
 
-def test_the_page_of_a_study_has_no_share_in_percent(finished: Path) -> None:
-    page = (finished / "report.html").read_text()
-    assert "Confusion" in page and "recognise" in page
-    assert shares_in_percent(page) == []
+def text_of(page: str) -> str:
+    return (DOCS / page).read_text()
 
 
-def test_the_page_of_an_explanation_has_no_share_in_percent(explained: Explanation) -> None:
-    page = (explained.folder / "report.html").read_text()
-    assert "recognise" in page and shares_in_percent(page) == []
+def section(text: str, heading: str) -> str:
+    """From a heading to the next one of its level or above."""
+    level = len(heading) - len(heading.lstrip("#"))
+    return re.split(rf"^#{{1,{level}}} ", text.split(f"\n{heading}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
 
 
-@pytest.mark.parametrize("shown", ["recognise 98 % of", "<td>0.93</td><td>98%</td>", "numbers percent of the class"])
-def test_a_share_in_percent_would_be_seen(shown: str) -> None:
-    assert shares_in_percent(f"<p>measured, 95 % interval; {shown} all</p>")
+def test_methods_are_listed_with_what_they_fit() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \|(.*)\|$", section(text_of("networks/methods.md"), "## Methods"), re.MULTILINE)
+    listed = {name: [cell.strip() for cell in cells.split("|")] for name, cells in rows}
+    assert {name: cells[2:6] for name, cells in listed.items()} == {
+        name: ["x" if kind in method.encoders else "" for kind in KINDS] for name, method in METHODS.items()
+    }
+    for name, method in METHODS.items():
+        assert f"arxiv.org/abs/{method.source}" in listed[name][6] and f"abs/{method.source}" in text_of("cite.md")
 
 
-def test_templates_know_the_form(tmp_path: Path) -> None:
-    (tmp_path / "part.j2").write_text("{{ 0.5|proportion }}")
-    assert render_part("part.j2", tmp_path) == "0.500"
+def test_each_measure_has_a_section_that_says_what_it_cannot_tell() -> None:
+    text = text_of("why/explain.md")
+    for name in MEASURES:
+        own = section(text, f"### {name}")
+        assert "*Asked*" in own and "*It cannot tell*" in own, name
+
+
+def test_each_claim_is_told() -> None:
+    text = text_of("why/theory.md")
+    assert [name for name in NAMES if f"`{name}`" not in text] == []
+
+
+def test_tasks_are_listed() -> None:
+    listed = section(text_of("data/images.md"), "## What labels are")
+    assert re.findall(r"^\| \[?`(\w+)`", listed, re.MULTILINE) == list(TASKS)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -718,6 +719,25 @@ def test_numbers_that_plainly_are_another_form_are_refused(tmp_path) -> None:
     with pytest.raises(WhymaskError, match=r"most of its 3 boxes do not lie .* beyond their image.*--box-format says"):
         open_source(tmp_path / "t.parquet")
     assert open_source(tmp_path / "t.parquet", labels=LabelSettings(box_format="xyxy")).labels.tolist() == [[1]] * 3
+
+
+def test_a_form_of_numbers_is_refused_where_they_have_one_or_there_are_none(tmp_path) -> None:
+    (tmp_path / "coco").mkdir()
+    scene(tmp_path / "coco")
+    Image.new("RGB", (9, 9)).save(tmp_path / "alone.png")
+    form = LabelSettings(box_format="xyxy")
+    with pytest.raises(WhymaskError, match=r"--box-format xyxy: .* are of a kind whose numbers mean one thing"):
+        open_source(tmp_path / "coco", labels=replace(form, task="detection"))
+    with pytest.raises(WhymaskError, match=r"--box-format xyxy: .* has no boxes; leave it out"):
+        open_source(tmp_path / "alone.png", labels=form)
+
+
+def test_a_json_without_annotations_is_not_taken_for_images_that_show_nothing(tmp_path) -> None:
+    content = scene(tmp_path)
+    (tmp_path / "instances.json").write_text(json.dumps(content | {"annotations": []}))
+    with pytest.raises(WhymaskError, match=r"no boxes and no regions in it .0 annotations"):
+        open_source(tmp_path / "instances.json")
+    assert not open_source(tmp_path).labelled.any()
 
 
 def test_objects_of_a_table_that_cannot_be_used_leave_their_images_out(tmp_path) -> None:

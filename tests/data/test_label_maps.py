@@ -181,6 +181,7 @@ def test_maps_of_any_size_are_the_same_in_every_form(sizes, are_alike, seed) -> 
     maps = [draw.choice([0, 1, 2, 3, 255], size, p=[0.3, 0.2, 0.2, 0.2, 0.1]).astype(np.uint8) for size in sizes]
     for values in maps:
         values[0, 0] = draw.integers(0, 4)  # not all ignored
+    maps[0][0, 0] = draw.integers(1, 4)  # some region, at least
     with tempfile.TemporaryDirectory() as root:
         (Path(root) / "names.csv").write_text("name\n" + "\n".join(NAMES))
         asked = LabelSettings(class_names=Path(root) / "names.csv")

@@ -17,6 +17,7 @@ from whymask.data.class_names import ClassTable
 from whymask.data.decoding import reason_of
 from whymask.data.looking import looked
 from whymask.data.pixels import size_of
+from whymask.data.settings import BoxFormat, LabelSettings
 from whymask.data.source import RawImage, Source
 from whymask.data.stamps import digest_of
 from whymask.errors import WhymaskError
@@ -73,12 +74,14 @@ class GivenBoxes:
     """The boxes of N images as a source has them: `there`, bool (N,), which of them may have an annotation, and
     `read(i, size)`, that of image i, whose height and width are given; None where there is none after all; it may
     raise. `first`: the number of the first pixel, 1 where pixels and not the lines between them are counted. `hint`:
-    what to do where the boxes do not lie on the images."""
+    what to do where the boxes do not lie on the images. `form`: what their four numbers are asked to be, where they
+    may be several things."""
 
     there: np.ndarray
     read: Callable[[int, Size], Annotation | None]
     first: int = 0
     hint: str = "pixels of their images were expected"
+    form: BoxFormat | None = None
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,19 @@ class _Look:
     problem: str = ""
 
 
-def with_boxes(source: Source, given: GivenBoxes, classes: ClassTable | None) -> Source:
+def with_boxes(source: Source, given: GivenBoxes, classes: ClassTable | None, asked: LabelSettings) -> Source:
     """`source` with boxes, each annotation and the header of its image looked at once. `classes` number and name them;
     else they are those that are seen, in order. Of an annotation that cannot be used, that is unreadable, of an image
     of another size, or with an object of no class, the image is left out, with the reason.
 
-    Raises WhymaskError where more than half of the annotations, or of the boxes, cannot be used, or there are none.
+    Raises WhymaskError where more than half of the annotations, or of the boxes, cannot be used, or there are none, or
+    where a form of boxes is asked for, and theirs is fixed.
     """
+    if given.form is None and asked.box_format != LabelSettings.box_format:
+        raise WhymaskError(
+            f"--box-format {asked.box_format}: a column of objects was expected, and the boxes of {source.name} are of "
+            "a kind whose numbers mean one thing; leave it out"
+        )
     looks = dict(looked(given.there, lambda row: _look(source, given, row), "annotations"))
     names = _names(looks.values()) if classes is None else classes.names
     numbers = {name: number for number, name in enumerate(names)}

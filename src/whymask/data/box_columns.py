@@ -113,4 +113,4 @@ def given_of(
         found = marked_of(cells(row), form, names)
         return found if size is None or found is None else replace(found, size=size(row))
 
-    return GivenBoxes(np.ones(count, bool), read, hint=HINT)
+    return GivenBoxes(np.ones(count, bool), read, hint=HINT, form=form)

@@ -93,7 +93,7 @@ def from_marks(
 
     given = GivenBoxes(np.array(list(map(bool, several))), read, form.first, form.hint)
     classes = beside.classes if asked.class_names is None else read_classes(asked.class_names.expanduser())
-    source = with_boxes(replace(source, notes=tuple(marks.notes)), given, classes)
+    source = with_boxes(replace(source, notes=tuple(marks.notes)), given, classes, asked)
     words = layout_of(list(map(without_image_folder, images))).splits or beside.splits
     splits, notes = (None, ()) if words is None else split_column(words, source.labelled)
     return replace(source, splits=splits, notes=(*source.notes, *notes)), used

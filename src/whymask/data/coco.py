@@ -94,14 +94,14 @@ def from_coco(
         source = with_maps(source, GivenMaps(there, partial(_map_of, images, _tools(name)), stamp), classes, asked)
     else:
         table = classes if asked.class_names is None else read_classes(asked.class_names.expanduser())
-        source = with_boxes(source, GivenBoxes(there, partial(_boxes_of, images), hint=HINT), table)
+        source = with_boxes(source, GivenBoxes(there, partial(_boxes_of, images), hint=HINT), table, asked)
     named, of_splits = split_column(splits, source.labelled)
     return replace(source, splits=named, notes=(*source.notes, *of_splits))
 
 
 def _kind(name: str, contents: Sequence[Content], asked: LabelSettings | None) -> tuple[str, list[str]]:
     """The task of label maps where there are regions and no other was asked for, else that of boxes; and what is to be
-    said of that. Raises WhymaskError for another task."""
+    said of that. Raises WhymaskError for another task, and where nothing tells."""
     if asked is None:
         return Detection.name, []  # whose images need no sizes
     if asked.task not in ("auto", Segmentation.name, Detection.name):
@@ -113,10 +113,15 @@ def _kind(name: str, contents: Sequence[Content], asked: LabelSettings | None) -
     has = {key: any(mark.get(key) for mark in marks) for key in ("segmentation", "bbox")}
     if asked.task != "auto":
         return asked.task, []
-    if has["bbox"] and not has["segmentation"]:
+    if not any(has.values()):
+        raise WhymaskError(
+            f"{name}: no boxes and no regions in it ({len(marks):,} annotations), so that images without any are not "
+            "known to be labelled; --task segmentation or detection says that nothing is to be seen in them"
+        )
+    if not has["segmentation"]:
         return Detection.name, []
     both = "regions are learnt as label maps, and boxes are not read: --task detection learns these"
-    return Segmentation.name, [both] * (has["bbox"] and has["segmentation"])
+    return Segmentation.name, [both] * has["bbox"]
 
 
 def _folders_of(file: Path, around: Sequence[Path]) -> list[Path]:

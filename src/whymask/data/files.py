@@ -192,7 +192,7 @@ def from_table(
     if is_dense and maps is None and asked is not None:
         cells = columns.get(str(objects), [])
         boxes = given_of(cells.__getitem__, len(source), asked.box_format) if marked is None else marked.given
-        source = with_boxes(source, boxes, classes_beside(folders[0], asked))
+        source = with_boxes(source, boxes, classes_beside(folders[0], asked), asked)
     splits, of_splits = split_column(words, source.labelled)
     return replace(source, splits=splits, notes=(*source.notes, *of_splits))
 

@@ -135,7 +135,7 @@ def _with_marks(
     there = np.isin(np.arange(len(source)), list(marked))
     names = classes[1:] if classes and classes[0].strip("_").lower() == BACKGROUND else classes
     own = ClassTable(tuple(names), f"{source.name}.classes") if names else None
-    return with_boxes(source, GivenBoxes(there, read), classes_beside(None, asked) or own)
+    return with_boxes(source, GivenBoxes(there, read), classes_beside(None, asked) or own, asked)
 
 
 def _is_map(label: Any, image: np.ndarray) -> bool:

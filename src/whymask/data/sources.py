@@ -102,6 +102,11 @@ def open_source(
             f"--ignored {labels.ignored}: pixels of label maps were expected, and {source.name} has boxes, of which "
             "crowds and difficult ones alone do not count; leave it out, and the boxes of a class out of the data"
         )
+    if source.boxes is None and labels is not None and labels.box_format != LabelSettings.box_format:
+        raise WhymaskError(
+            f"--box-format {labels.box_format}: a column of objects was expected, and {source.name} has no boxes; "
+            "leave it out"
+        )
     return of_reader(source, reader)
 
 

@@ -200,7 +200,7 @@ def _from_tables(
         marked = given_of(lambda row: cell(boxes, row), len(source), asked.box_format, names, size)
         is_named = names and asked.class_names is None
         classes = ClassTable(names, f"the column {boxes}") if is_named else classes_beside(beside, asked)
-        source = with_boxes(source, marked, classes)
+        source = with_boxes(source, marked, classes, asked)
     named, of_splits = split_column(splits, source.labelled)
     return replace(source, splits=named, notes=(*source.notes, *of_splits)), image
 
