@@ -23,7 +23,7 @@ def test_readme_quotes_the_verdict_of_the_demo() -> None:
     assert quoted == read_json(DOCS / "results" / "glyphs" / "study.json")["verdict"]["text"]
 
 
-@pytest.mark.parametrize(("folder", "cells"), ROWS)
+@pytest.mark.parametrize(("folder", "cells"), ROWS, ids=[cells.split("|")[1].strip() for _, cells in ROWS])
 def test_numbers_are_those_of_the_studies(folder: str, cells: str) -> None:
     _, labels, scratch, longer, mae, difference, verdict = (cell.strip() for cell in cells.split("|"))
     study = read_json(ROOT / folder / "study.json")
@@ -34,13 +34,14 @@ def test_numbers_are_those_of_the_studies(folder: str, cells: str) -> None:
 
     means = {level["arm"]: f"{level['mean']:.3f}" for level in study["levels"] if is_asked(level)}
     (pair,) = [pair for pair in study["pairs"] if is_asked(pair) and pair["baseline"] == "scratch"]
-    assert means == {"scratch": scratch, "scratch-long": longer, "mae": mae}
+    assert means == {arm: told for arm, told in (("scratch", scratch), ("scratch-long", longer), ("mae", mae)) if told}
     told = f"{pair['difference']:+.3f} ({pair['low']:.3f} to {pair['high']:.3f}), {pair['seeds']} seeds"
-    assert (difference, verdict) == (told, study["verdict"]["kind"])
+    is_of_verdict = int(labels) == study["verdict"]["labels_per_class"]
+    assert (difference, verdict) == (told, study["verdict"]["kind"] if is_of_verdict else "")
 
 
 def test_readme_has_a_row_where_pretraining_does_not_help() -> None:
-    assert any(not cells.rstrip().endswith("| helps") for _, cells in ROWS)
+    assert {"helps", "not worth its compute"} <= {cells.split("|")[-1].strip() for _, cells in ROWS}
 
 
 def test_pictures_are_small_are_there_and_say_what_they_show() -> None:
