@@ -8,10 +8,13 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from whymask.errors import WhymaskError
 
+for library in ("matplotlib.backends.backend_svg", "sklearn.isotonic", "sklearn.metrics"):
+    import_module(library)  # which work imports where it uses it: each child would
 DONE, CRASHED, REFUSED = 0, 1, 2
 """How a child ended: as it should, by what no user is meant to read, by an error that says what to do."""
 PATIENCE = 300.0

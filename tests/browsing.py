@@ -70,7 +70,6 @@ def faults_of(browser: Any, path: Path | str) -> list[str]:
     Text that is smaller than `SMALLEST` or runs out of its figure, a page wider than the screen, a bar of sections that
     scrolls away, words in the console, and what axe-core finds against WCAG 2.2 AA, contrast of 4.5:1 among it.
     """
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed").Axe()
     faults = []
     with Visit(browser, path, color_scheme="light") as visit:
         visit.page.evaluate(_OPEN)
@@ -79,16 +78,29 @@ def faults_of(browser: Any, path: Path | str) -> list[str]:
             faults += [f"{width}: {fault}" for fault in _ill_laid(visit.page, width)]
             for scheme, rules in (("light", _RULES), ("dark", _COLOURS)):
                 visit.page.emulate_media(color_scheme=scheme)
-                for violation in axe.run(visit.page, options=rules).response["violations"]:
-                    first = violation["nodes"][0]
-                    told = f"{violation['id']}, {len(violation['nodes'])} times: {first['target']}"
-                    faults.append(f"{width} {scheme}: {told}: {first['failureSummary']}")
+                faults += [f"{width} {scheme}: {violation}" for violation in violations_of(visit.page, rules)]
         faults += [f"console: {text}" for text in visit.said]
     return faults
 
 
+def violations_of(page: Any, rules: dict[str, Any] = _RULES) -> list[str]:
+    """What axe-core finds on a page as it is shown."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed").Axe()
+    found = []
+    for violation in axe.run(page, options=rules).response["violations"]:
+        first = violation["nodes"][0]
+        told = f"{violation['id']}, {len(violation['nodes'])} times: {first['target']}"
+        found.append(f"{told}: {first['failureSummary']}")
+    return found
+
+
+def small_texts(page: Any) -> list[str]:
+    """Text that is smaller than `SMALLEST`."""
+    return [f"small: {text}" for text in page.evaluate(_SMALL, SMALLEST)]
+
+
 def _ill_laid(page: Any, width: int) -> list[str]:
-    faults = [f"small: {text}" for text in page.evaluate(_SMALL, SMALLEST)]
+    faults = small_texts(page)
     faults += [f"out of its figure: {text}" for text in page.evaluate(_CUT)]
     if (wide := page.evaluate("document.documentElement.scrollWidth")) > width:
         faults.append(f"the page is {wide} wide")

@@ -15,7 +15,10 @@ from typing import Any, Literal
 import tiny
 from whymask.data.batches import Batches
 
-PRELOADED = ["pytest", "sklearn.datasets", "timm", "whymask.cli", "whymask.stages.classify", "whymask.stages.pretrain"]
+PRELOADED = [
+    *("pytest", "sklearn.datasets", "sklearn.metrics", "timm"),
+    *("whymask.cli", "whymask.stages.classify", "whymask.stages.pretrain"),
+]
 """What the modules with such tests import of libraries; every child would do so anew."""
 
 

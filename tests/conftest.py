@@ -1,4 +1,8 @@
-"""What several test files share: a store of their own, one tiny finished study, and folders of pictures."""
+"""What several test files share: a store of their own, one tiny finished study, and folders of pictures.
+
+What is slow to import, torch above all, is imported where it is used: pytest-xdist reads this file also in the process
+that runs no test, and starts the others only then.
+"""
 
 import math
 import os
@@ -9,28 +13,17 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import hypothesis
 import numpy as np
 import pytest
-import torch
 from filelock import FileLock
 from PIL import Image
 
-import tiny
-from tiny import CLASSES, GLYPHS, drawn_with_boxes, drawn_with_maps, runtime, small_explanation, tiny_settings
-from whymask import (
-    EncoderSettings,
-    Explanation,
-    FinetuneSettings,
-    FinetuneTrainingSettings,
-    cli,
-    explain,
-    finetune,
-    study,
-)
+if TYPE_CHECKING:
+    from whymask import Explanation
 
 LONGEST_FIRST = (
     "studies/test_cluster", "explanations/test_explain", "test_snippets", "methods/test_every_method",
@@ -54,7 +47,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    tiny.DEVICE = config.getoption("--device")
+    if "PYTEST_XDIST_WORKER" in os.environ or not config.getoption("numprocesses", None):
+        import tiny
+
+        tiny.DEVICE = config.getoption("--device")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,6 +66,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What a test draws without a seed of its own depends on its name, not on the tests before it."""
+    import torch
+
     seed = crc32(item.nodeid.encode())
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
@@ -117,12 +115,17 @@ def no_clock() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, own_store: Any) -> Path:
     """The folder of a finished tiny study. Tests read it; one that writes copies it."""
+    from tiny import GLYPHS, tiny_settings
+    from whymask import study
+
     return made_once(tmp_path_factory, "tiny", lambda out: study(GLYPHS, out=out, settings=tiny_settings()))
 
 
 @pytest.fixture(scope="session")
-def explained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Explanation:
+def explained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> "Explanation":
     """The tiny study explained by every measure. Tests read its folder; one that writes copies it."""
+    from tiny import GLYPHS, small_explanation
+    from whymask import Explanation, explain
 
     def make(out: Path) -> None:
         explain(finished, GLYPHS, out=out, settings=small_explanation())
@@ -134,6 +137,8 @@ def explained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Expla
 def segmenter(tmp_path_factory: pytest.TempPathFactory, own_store: Any) -> Path:
     """A folder with data/, drawn pictures and their label maps, and run/, a network that was trained on them a little.
     Tests read it; one that writes copies it."""
+    from tiny import drawn_with_maps, runtime
+    from whymask import EncoderSettings, FinetuneSettings, FinetuneTrainingSettings, finetune
 
     def make(out: Path) -> None:
         training = FinetuneTrainingSettings(epochs=8, batch_size=8, learning_rate=1e-2)
@@ -147,6 +152,8 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory, own_store: Any) -> Path:
 def detector(tmp_path_factory: pytest.TempPathFactory, own_store: Any) -> Path:
     """A folder with data/, drawn pictures with boxes around what is drawn, and run/, a network that was trained on them
     a little. Tests read it; one that writes copies it."""
+    from tiny import drawn_with_boxes, runtime
+    from whymask import EncoderSettings, FinetuneSettings, FinetuneTrainingSettings, finetune
 
     def make(out: Path) -> None:
         training = FinetuneTrainingSettings(epochs=16, batch_size=8, learning_rate=1e-2)
@@ -162,6 +169,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     An okapi is bright at the top, a zebra at the left; all are 24 x 24 pixels, in colour.
     """
+    from tiny import CLASSES
+
     root = tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(0)
 
@@ -193,11 +202,22 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
+@pytest.fixture(name="undrawn")
+def _undrawn() -> Iterator[None]:
+    """No figure is rendered in this test: `pages.undrawn`."""
+    from pages import undrawn
+
+    with undrawn():
+        yield
+
+
 @pytest.fixture
 def whymask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Runs a command line in this process: `whymask("study", "glyphs", ...)` -> exit code."""
 
     def run(*arguments: Any) -> int:
+        from whymask import cli
+
         monkeypatch.setattr(sys, "argv", ["whymask", *map(str, arguments)])
         try:
             cli.main()

@@ -30,6 +30,7 @@ def run_elsewhere(folder: Path, code: str, library: str) -> None:
 
 def _serve(library: str) -> None:
     sys.modules["whymask"] = None  # type: ignore[assignment]
+    sys.modules["wandb"] = None  # type: ignore[assignment]  # timm imports it where it is there, for half a second
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the code prints is no answer
     for name in {"timm": ["timm", "torch"], "transformers": ["transformers", "timm", "torch"]}.get(library, [library]):

@@ -1,7 +1,11 @@
-"""What tests read off a made page."""
+"""What tests read off a made page, and pages that are made fast."""
 
 import html
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 
 CONFIDENCE = r"(?:95|99\.9) % (?:interval|over)|[Ii]ntervals? of 95 %|\(99\.9 %\)"
 """How sure an interval is: the only percentages of a page."""
@@ -29,3 +33,13 @@ def table_of(page: str, label: str) -> list[list[str]]:
     table = page[page.index(f'aria-label="{label}"') :]
     body = table[table.index("<tbody>") : table.index("</table>")]
     return [[words_of(cell) for cell in re.split(r"<t[dh]\b", row)[1:]] for row in body.split("<tr")[1:]]
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Figures are painted and not rendered, which takes as long as a tiny study: for tests that look at none."""
+    from matplotlib.figure import Figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda self, file, **asked: file.write(b"<svg></svg>"))
+        yield

@@ -1,12 +1,11 @@
 """``pytest --device cuda``: the tests that train do so on a GPU."""
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import tiny
+from children import exit_code_of
 
 
 def test_runs_are_asked_for_the_device_of_the_option(request: pytest.FixtureRequest) -> None:
@@ -16,12 +15,14 @@ def test_runs_are_asked_for_the_device_of_the_option(request: pytest.FixtureRequ
     assert tiny.runtime().device == tiny.DEVICE == asked
 
 
+def passes(test: str, *options: str) -> None:
+    sys.exit(pytest.main([*options, "-p", "no:cacheprovider", test]))
+
+
 def test_the_option_is_passed_through() -> None:
     """In a process of its own: nothing is trained, so that no GPU is needed."""
     test = f"{__file__}::{test_runs_are_asked_for_the_device_of_the_option.__name__}"
-    command = [sys.executable, "-m", "pytest", "--device", "cuda", "-p", "no:cacheprovider", test]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
-    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
+    assert exit_code_of(passes, test, "--device", "cuda") == pytest.ExitCode.OK
 
 
 def test_without_the_option_tests_train_on_the_cpu() -> None:

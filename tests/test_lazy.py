@@ -8,8 +8,11 @@ import pytest
 HEAVY = ("torch", "timm", "torchvision", "lightning_fabric", "scipy", "sklearn", "matplotlib", "datasets", "pyarrow")
 
 
-@pytest.mark.parametrize("module", ["whymask.data.settings", "whymask.encoders.settings", "whymask.methods.settings"])
-def test_settings_are_free_of_torch(module: str) -> None:
+@pytest.mark.parametrize(
+    "module",
+    ["whymask.data.settings", "whymask.encoders.settings", "whymask.methods.settings", "whymask.studies.board"],
+)
+def test_settings_and_what_a_process_of_its_own_holds_are_free_of_torch(module: str) -> None:
     bare = "import sys, types; m = types.ModuleType('whymask'); m.__path__ = {path!r}; sys.modules['whymask'] = m; "
     import whymask
 

@@ -1,16 +1,23 @@
-"""The package as others get it: a wheel, built, installed in a fresh environment and used outside the repository."""
+"""The package as others get it: sdist and wheel, checked, installed in a fresh environment and used outside the repository."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import tomllib
 import zipfile
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+KNOWN_TO_GIT = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
 
 
 def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
@@ -21,20 +28,44 @@ def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> s
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of what git knows or would add, so that no stray file helps."""
-    work = tmp_path_factory.mktemp("wheel")
-    if shutil.which("git") and (ROOT / ".git").exists():
-        listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", cwd=ROOT).split("\0")
-    else:
-        listed = [str(path.relative_to(ROOT)) for path in (ROOT / "src").rglob("*")]
-        listed += ["pyproject.toml", "README.md", "LICENSE"]
-    for name in listed:
-        if (ROOT / name).is_file() and not name.startswith(("docs/", "tests/")):
-            (work / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, work / "copy" / name)
-    run(sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--out-dir", work / "dist", cwd=work / "copy")
-    return next((work / "dist").glob("*.whl"))
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what git knows or would add, so that no stray file helps; of an unpacked sdist, of all of it."""
+    copy = tmp_path_factory.mktemp("package") / "copy"
+    if not (shutil.which("git") and (ROOT / ".git").exists()):
+        return Path(shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", "__pycache__", "dist", "runs")))
+    for name in filter(None, run(*KNOWN_TO_GIT, cwd=ROOT).split("\0")):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def built(copied: Path) -> Path:
+    """A folder with the sdist, and the wheel that was built from it and from nothing else."""
+    folder = copied.parent / "dist"
+    build = ("build", "--quiet", "--no-build-isolation", "--python", sys.executable)
+    run(sys.executable, "-m", "uv", *build, "--out-dir", folder, cwd=copied)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    return next(built.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as file:
+        return message_from_bytes(file.read(f"whymask-{PROJECT['version']}.dist-info/METADATA"))
+
+
+def test_the_sdist_holds_what_git_holds_and_nothing_else(built: Path, copied: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as file:
+        names = {str(Path(*Path(member.name).parts[1:])) for member in file if member.isfile()}
+    source = {str(path.relative_to(copied)) for path in copied.rglob("*") if path.is_file()}
+    assert names == source | {"PKG-INFO"}
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "requirements.lock", "tests/conftest.py"} <= names
 
 
 def test_the_wheel_holds_all_that_git_holds(wheel: Path) -> None:
@@ -48,6 +79,34 @@ def test_the_wheel_holds_all_that_git_holds(wheel: Path) -> None:
     assert source <= names and "whymask/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if not name.startswith("whymask")]
+
+
+def test_an_index_would_take_both(built: Path) -> None:
+    assert run(sys.executable, "-m", "twine", "check", "--strict", *built.glob("whymask*"), cwd=built).count("PASSED") == 2
+
+
+def test_the_index_shows_the_readme_without_links_that_lead_nowhere(metadata: Message) -> None:
+    """Code stays as it is; pictures of this repository are left out, and links into it become text."""
+    shown, readme = str(metadata.get_payload()), (ROOT / "README.md").read_text()
+    code = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+    assert metadata["Description-Content-Type"] == "text/markdown" and code.findall(shown) == code.findall(readme)
+    assert not re.findall(r"\]\((?!https?:)[^)]*\)|(?:src|srcset|href)=\"(?!https?:)", code.sub("", shown))
+    assert len(shown) > 0.8 * len(readme)
+
+
+def test_every_python_that_is_promised_is_allowed(metadata: Message) -> None:
+    pythons = re.findall(r"Python :: 3\.(\d+)$", "\n".join(metadata.get_all("Classifier", [])), re.MULTILINE)
+    assert pythons == ["11", "12", "13", "14"] and metadata["Requires-Python"] == f">=3.{pythons[0]}"
+
+
+def test_every_dependency_says_its_oldest_version(metadata: Message) -> None:
+    assert not [needed for needed in metadata.get_all("Requires-Dist", []) if ">=" not in needed]
+
+
+def test_the_newest_heading_of_the_changelog_is_this_version() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert re.fullmatch(rf"{re.escape(PROJECT['version'])} \((unreleased|\d{{4}}-\d\d-\d\d)\)", headings[0])
+    assert not [heading for heading in headings[1:] if "unreleased" in heading]
 
 
 def test_the_wheel_works_in_a_fresh_environment_outside_the_repository(wheel: Path, tmp_path: Path) -> None:

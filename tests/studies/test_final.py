@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import whymask
+from pages import undrawn
 from tiny import GLYPHS, runtime, tiny_settings
 from whymask import study
 from whymask.disk import read_json, write_json
@@ -19,6 +20,8 @@ from whymask.stages.speaking import encoder_of, network_of, study_of, weights_of
 from whymask.studies import final
 from whymask.studies.final import arms_at_largest, is_wanted
 from whymask.studies.page import write_study_page
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 SETTINGS = tiny_settings()
 
@@ -34,7 +37,8 @@ def unexplained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def mine(unexplained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny study with its final network. Tests read it; one that writes copies it."""
     out = shutil.copytree(unexplained, tmp_path_factory.mktemp("final") / "mine")
-    study(GLYPHS, out=out, settings=SETTINGS, explain=False, final=True)
+    with undrawn():
+        study(GLYPHS, out=out, settings=SETTINGS, explain=False, final=True)
     return out
 
 

@@ -18,6 +18,8 @@ from whymask.studies.settings import SCRATCH
 from whymask.studies.timing import Times
 from whymask.tasks.budgets import Budget
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 FEW = Budget("count", 2)
 ONE = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), scratch_long="none")
 run_study = import_module("whymask.studies.run")

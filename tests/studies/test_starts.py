@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.stats import ttest_rel
 
-from pages import words_of
+from pages import undrawn, words_of
 from tiny import GLYPHS, new_encoder, tiny_settings
 from whymask import cli, finetune, predict, study
 from whymask.data.prepare import prepare
@@ -62,7 +62,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study of one seed with all kinds of starts."""
     out = tmp_path_factory.mktemp("starts") / "study"
-    study(GLYPHS, out=out, settings=all_kinds(weights), explain=False)
+    with undrawn():
+        study(GLYPHS, out=out, settings=all_kinds(weights), explain=False)
     return out
 
 
@@ -122,6 +123,7 @@ def test_weights_whose_pretraining_saw_test_images_are_told_and_shown(
     assert "3 of the test images were in its pretraining" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_does_not_go_on_with_other_weights_of_the_same_name(out: Path, weights: Path, tmp_path: Path) -> None:
     there, file = shutil.copytree(out, tmp_path / "study"), weights / "vit" / "model.safetensors"
     before = file.read_bytes()
@@ -183,6 +185,7 @@ def test_the_page_says_which_road_and_hides_the_names_of_files(table: dict[str, 
     assert "continue=1" in hidden and "=vit" not in hidden and "=own" not in hidden
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_given_weights_alone_are_a_study_and_speak_for_it(weights: Path, tmp_path: Path) -> None:
     starts = (f"frozen={weights / 'vit'}",)
     settings = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), starts=starts)
@@ -197,6 +200,7 @@ def test_given_weights_alone_are_a_study_and_speak_for_it(weights: Path, tmp_pat
         study(GLYPHS, out=tmp_path / "other", settings=settings, hours=1)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_several_methods_are_arms_as_dear_as_each_other_and_as_scratch_long(tmp_path: Path) -> None:
     pretrain = PretrainTrainingSettings(epochs=6, batch_size=32)
     settings = tiny_settings(seeds=1, budgets=("5",), worth_budgets=(), scratch_long="all", pretrain=pretrain)

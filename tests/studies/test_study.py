@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from studied import forbid_training, numbers, predictions, times
-from tiny import CLASSES, GLYPHS, new_encoder, runtime, tiny_settings
+from tiny import GLYPHS, new_encoder, runtime, tiny_settings
 from whymask import study
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
@@ -39,6 +39,8 @@ from whymask.studies.table import labels_per_class
 from whymask.tasks.budgets import Budget, parse_budget
 from whymask.training.device import make_fabric
 from whymask.training.loop import Interrupted
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 run_study = import_module("whymask.studies.run")
 ONE = tiny_settings(seeds=1, budgets=("2",), worth_budgets=(), scratch_long="none")
@@ -622,25 +624,6 @@ def test_groups_stay_whole() -> None:
     tested, trained = set(patients[prepared.test]), set(patients[prepared.pool]) | set(patients[prepared.train])
     assert tested and trained and not tested & trained
     assert prepared.describe()["groups"] == 20
-
-
-def test_labels_from_a_second_folder_and_a_page_without_names_or_images(pictures: Path, tmp_path: Path) -> None:
-    data = DataSettings(labels=str(pictures / "labelled"))
-    settings = replace(ONE, data=data, pretrain=replace(ONE.pretrain, batch_size=16))
-    out = tmp_path / "study"
-    table = study(str(pictures / "photos"), out=out, settings=settings, explain=False)
-    about = table["data"]
-    assert about["classes"] == list(CLASSES)
-    assert (about["images"], about["labelled"], about["test"], about["skipped"]) == (43, 20, 10, 1)
-    assert about["pool"] == 33 and "not expected to win" in about["warnings"][0]
-    assert "broken.jpg" in (out / "skipped.csv").read_text()
-    assert table["verdict"]["metric"] == "balanced_accuracy"
-    page = (out / "report.html").read_text()
-    assert "okapi" in page and "broken.jpg" in page and "data:image/" in page
-    study(str(pictures / "photos"), out=out, settings=settings, explain=False, images=False, names=False)
-    page = (out / "report.html").read_text()
-    for secret in (*CLASSES, "broken.jpg", "photos", "labelled/", "data:image/"):
-        assert secret not in page, secret
 
 
 def test_the_encoders_of_a_study_can_be_loaded(finished: Path) -> None:

@@ -102,6 +102,7 @@ def test_negative_controls_hold(everything):
     assert controls["control-theta"]["rows"][1]["measured"] == 0  # with masks, nothing grows at that tau
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_shares_of_seeds_merge_to_equal_results(everything, tmp_path):
     _, whole = everything
     chosen = ("coverage", "downstream", "growth", "data-coverage", "reconstruction")
@@ -111,6 +112,7 @@ def test_shares_of_seeds_merge_to_equal_results(everything, tmp_path):
     assert merged["seeds"] == [0, 1, 2]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_nothing_is_computed_twice(everything, monkeypatch):
     out, table = everything
     monkeypatch.setattr("whymask.theory.descent.OwnClock.run", None)
@@ -118,12 +120,14 @@ def test_nothing_is_computed_twice(everything, monkeypatch):
     assert theory(out, settings())["claims"] == table["claims"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_claims_are_added_to_a_run(tmp_path):
     theory(tmp_path, settings(claims=("growth",), seeds="2"))
     table = theory(tmp_path, settings(claims=("purity",), seeds="2"))
     assert {claim["id"] for claim in table["claims"]} == {"growth", "purity"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_threads_change_no_number(everything, tmp_path):
     _, whole = everything
     chosen = ("purity", "retention")
@@ -138,6 +142,7 @@ def test_every_claim_is_measured_for_other_numbers_of_features(tmp_path):
     assert all(claim["rows"] for claim in table["claims"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_scale_keeps_the_classes_that_it_ran(tmp_path):
     theory(tmp_path, settings(claims=("scale",), seeds="2", scale_k=(4, 3, 3)))
     table = theory(tmp_path, settings(claims=("coverage",), seeds="2", scale_k=(3,)))
@@ -327,6 +332,7 @@ def test_accuracies_have_intervals_within_0_and_1(everything):
     assert known and all(0 <= row["low"] <= row["measured"] <= row["high"] <= 1 for row in known)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_says_a_line_a_claim_and_counts_them(everything, capsys):
     out, table = everything
     theory(out, settings())

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -77,6 +78,14 @@ def test_a_writer_that_has_ended_on_this_machine_is_none_and_one_elsewhere_may_l
     assert run_in(begin(tmp_path, line(1), f"process {ended} on {socket.gethostname()}")).state == "stopped"
     assert run_in(begin(tmp_path, line(1), f"process {ended} on elsewhere")).state == "running"
     assert run_in(begin(tmp_path, line(1), "what is this")).state == "running"
+
+
+def test_on_windows_where_asking_would_stop_it_a_writer_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal was sent"))
+    assert run_in(begin(tmp_path, line(1))).state == "running"
 
 
 def test_what_is_damaged_or_of_an_earlier_version_tells_less(tmp_path: Path) -> None:

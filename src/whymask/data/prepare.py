@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ class Prepared:
         """The numbers of training images that a budget counts in: of each class, or of all."""
         return self.task.stock(self.images.labels[self.train])
 
-    @property
+    @cached_property
     def chance(self) -> dict[str, float]:
         """Every metric of who looks at no image: what the test images define."""
         labels = self.images.labels

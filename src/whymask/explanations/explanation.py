@@ -22,30 +22,28 @@ SCHEMA = 1
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
-    """In a notebook it shows itself, elsewhere what it found in a sentence.
-
-    Attributes:
-        folder: with explain.json, pictures.npz and the page.
-        lead: the finding in a sentence.
-        setting, provenance: of what, how, where.
-        arms: name, role, kind, seeds and folders of the networks.
-        numbers: every number, with its interval.
-        conclusions: what the numbers allow to be said.
-        warnings: what speaks against the numbers, such as test images that may have been trained on.
-        notes: what was left out, and why.
-        pictures: example images; `evidence/ARM` (m, gh, gw) and more, see `whymask.explanations.page.write`.
-    """
+    """What `explain` found. In a notebook it shows itself, elsewhere the finding in a sentence."""
 
     folder: Path
+    """With explain.json, pictures.npz and the page."""
     lead: str
+    """The finding in a sentence."""
     setting: dict[str, Any]
+    """Of what, and how."""
     provenance: dict[str, Any]
+    """Where and when, by which versions."""
     arms: list[dict[str, Any]]
+    """Name, role, kind, seeds and folders of the networks."""
     numbers: list[Number]
+    """Every number, with its interval."""
     conclusions: list[Conclusion]
+    """What the numbers allow to be said."""
     warnings: list[str]
+    """What speaks against the numbers, such as test images that may have been trained on."""
     notes: list[str]
+    """What was left out, and why."""
     pictures: dict[str, np.ndarray]
+    """Example images; `evidence/ARM` (m, gh, gw) and more, see `whymask.explanations.page.write`."""
 
     @classmethod
     def load(cls, folder: str | Path) -> "Explanation":

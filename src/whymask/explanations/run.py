@@ -55,8 +55,9 @@ def explain(
         cells: names of cells of the study, in place of those at the verdict's budget.
         data: the labelled images that the runs were trained and tested on; the test images among them are used. Of
             what was not trained here, images in folders that are called as its classes; all are used.
-        images, names: whether the page may show images, and file and class names.
-        settings, keywords: the settings, or any by their names: ``measures=["views"], test_images=200``.
+        settings: how; or any of them by its name, as ``measures=["views"], test_images=200``.
+        images: whether the page may show images.
+        names: whether it may show file and class names.
 
     Returns the explanation, which a notebook shows; `out` gets explain.json, pictures.npz, figures and report.html.
     Raises WhymaskError when the runs have other classes than the images, sizes that differ, or no classifier.

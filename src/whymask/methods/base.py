@@ -59,10 +59,14 @@ class MaskedConfig(MethodConfig):
     """How squares are hidden, see `MaskedSettings`."""
 
     mask_ratio: Ratio
+    """Share of squares that is hidden, or its range."""
     mask: Literal["uniform", "block", "inverse-block"]
+    """Which squares are hidden together."""
     mask_block: int
+    """Side of what is hidden together, in squares."""
 
     def check(self, encoder: Any, size: Size) -> None:
+        """Raises WhymaskError for what no mask of the encoder's grid can be."""
         masks.check_ratio(self.mask_ratio)
         grid = encoder.grid(size)
         masks.check_block(grid, self.mask_block)
@@ -111,7 +115,9 @@ class Method(nn.Module):
     """
 
     Settings: ClassVar[type[MethodSettings]]
+    """What may be asked."""
     Config: ClassVar[type[MethodConfig]]
+    """What is resolved of that for an encoder."""
     encoders: ClassVar[tuple[str, ...]]
     """Kinds of encoders that fit, the one that "auto" takes first."""
     forms: ClassVar[Mapping[str, type["Method"]]] = {}
@@ -123,7 +129,9 @@ class Method(nn.Module):
     one_graph: ClassVar[tuple[str, ...]] = ()
     """Kinds of encoders on which `forward` is one graph under torch.compile."""
     config: MethodConfig
+    """What it was built from."""
     encoder: Encoder
+    """What it trains."""
 
     def __init__(self, encoder: Encoder, config: MethodConfig | None = None, seed: int = 0) -> None:
         super().__init__()
@@ -151,6 +159,7 @@ class Method(nn.Module):
 
     @property
     def is_one_graph(self) -> bool:
+        """Whether `forward` is one graph under torch.compile on this encoder."""
         return self.encoder.kind in self.one_graph
 
     @property

@@ -71,6 +71,7 @@ class PretrainTrainingSettings(TrainingSettings):
     """AdamW's averaging of squared gradients."""
 
     def epochs_for(self, images: int) -> int:
+        """`epochs`, or what follows from the number of images."""
         return self.epochs or min(max(round(50_000 / images), 10), 50)
 
 
@@ -154,6 +155,7 @@ class FinetuneTrainingSettings(TrainingSettings):
             raise WhymaskError(f"train {self.train!r} was given; expected all or head; choose one")
 
     def epochs_for(self, images: int) -> int:
+        """`epochs`, or what follows from the number of images."""
         return self.epochs or min(max(round(20_000 / images), 8), 40)
 
 

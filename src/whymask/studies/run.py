@@ -81,10 +81,11 @@ def study(
         explain: whether to say why, in short, once all cells are there: which features the networks captured.
         final: whether to leave a network to use, the best arm trained on all labels, in `out`/final; None where
             pretraining helps.
-        images, names: whether the page, and who tracks, may show images, and file and class names.
+        images: whether the page, and who tracks, may show images.
+        names: whether they may show file and class names.
         track: "tensorboard", "wandb" or "mlflow", or several: each cell is a run of its own there, and the study one,
             with its levels and the page.
-        settings, keywords: the settings, or any by their names: ``seeds=3, size=64, pretrain={"epochs": 10}``.
+        settings: how; or any of them by its name, as ``seeds=3, size=64, pretrain={"epochs": 10}``.
 
     Returns study.json's content, its tables also as frames. Raises WhymaskError when `out` holds another study (the
     difference is listed) or the data cannot be used, and Interrupted after Ctrl-C; the same call continues.

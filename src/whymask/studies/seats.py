@@ -21,6 +21,7 @@ import torch
 from whymask.data.forms import FORMS
 from whymask.errors import WhymaskError
 from whymask.progress import Listener, listening, say
+from whymask.studies.board import Board
 from whymask.studies.cells import Runner
 from whymask.studies.cluster import Cluster, has
 from whymask.training.device import make_fabric
@@ -106,24 +107,6 @@ class Study:
 
 def _versions() -> tuple[str, str]:
     return __version__, torch.__version__.partition("+")[0]
-
-
-class Board:
-    """What all seats tell, and whether they are to stop."""
-
-    def __init__(self) -> None:
-        self.lines: dict[str, str] = {}
-        self.stopping = False
-
-    def tell(self, job: str, line: str) -> bool:
-        self.lines[job] = line
-        return self.stopping
-
-    def look(self) -> dict[str, str]:
-        return self.lines
-
-    def stop(self) -> None:
-        self.stopping = True
 
 
 class Seat:

@@ -35,6 +35,7 @@ class Sample:
     single: Tensor
     """(S, B) bool: whether the image is single-view."""
     copies: int = 1
+    """Identical patches that a stored one stands for."""
 
     def correlate(self, kernels: Tensor) -> Tensor:
         """<w_r, x_p> for kernels (S, K, d): (S, B, P, K)."""
@@ -58,6 +59,7 @@ class Sample:
         )
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "Sample":
+        """There, its patches of this type."""
         return replace(
             self,
             patches=self.patches.to(device, dtype),
@@ -248,13 +250,21 @@ class Samples:
     """
 
     distribution: Distribution
+    """What images are drawn from."""
     seeds: Sequence[int]
+    """Of the draws, S of them side by side."""
     size: int
+    """Images a seed; a multiple of `batch`, else WhymaskError is raised."""
     batch: int
+    """Images a batch."""
     purpose: str = "train"
+    """A name for these draws: others, such as "test", are independent of them."""
     budget: float = 2 * 2**30
+    """Bytes for all batches that are kept; one that is larger raises WhymaskError."""
     device: torch.device | str = "cpu"
+    """Where batches are put."""
     dtype: torch.dtype = torch.float32
+    """Of the patches."""
 
     def __post_init__(self) -> None:
         self._kept: dict[int, Sample] = {}

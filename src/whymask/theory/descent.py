@@ -53,6 +53,7 @@ class Trajectory:
     """Where a descent led, and what was seen on the way."""
 
     network: Network
+    """The last network."""
     steps: list[int] = field(default_factory=list)
     """At which steps something was recorded."""
     growth: list[Tensor] = field(default_factory=list)
@@ -242,15 +243,20 @@ class CommonClock:
     horizon: float
     """The overlap <w, v> that stops all kernels; see `horizon_of`."""
     relative_step: float = 0.05
+    """How far the fastest kernel moves in a step, of its length."""
     steps: int = 1500
+    """At most so many."""
     record: int = 4
+    """Steps between records."""
     batches: int = 1
+    """Batches averaged in a step; all of them give the full-batch gradient."""
     rule: RuleName = "plain"
     """Whose step it is that moves the fastest kernel by `relative_step` of its length."""
     bound: float = math.inf
     """Longest norm of a kernel."""
 
     def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Trajectory:
+        """`samples` gives batch after batch. `features` (n, d)."""
         stopped, path, update = network.kernels, Trajectory(network), RULES[self.rule]()
         waiting = torch.ones(len(stopped), dtype=torch.bool, device=stopped.device)
         moving, path.most = waiting.clone(), torch.zeros_like(waiting, dtype=torch.int64)
@@ -318,8 +324,10 @@ class MiniBatchDescent:
     epochs: int = 120
     """At most so many passes over the samples."""
     rule: RuleName = "plain"
+    """What is made of the gradients: plain descent, momentum, or Adam."""
 
     def run(self, network: Network, objective: Trainable, samples: Samples, features: Tensor) -> Trajectory:
+        """All of `samples` are one epoch. `features` (n, d)."""
         path = Trajectory(network)
         update = RULES[self.rule]()
         moving = torch.ones(len(network.kernels), dtype=torch.bool, device=network.kernels.device)

@@ -73,8 +73,11 @@ class Lab:
     ):
         self.regime, self.seeds, self.name = regime, list(seeds), name
         self.store = store or Store()
+        """Where what was made is kept."""
         self.data = replace(regime.data, covered=1.0)
+        """Downstream images."""
         self.pretraining = replace(regime.data, copied=False)
+        """Images of pretraining."""
 
     # what is measured with ----------------------------------------------------------------------------------
 

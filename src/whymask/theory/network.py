@@ -25,6 +25,7 @@ class Network:
     decoder: Tensor | None = None
     """D of pixel reconstruction: (S, d, K)."""
     sigma: SmoothedReLU = SIGMA
+    """The activation."""
 
     @classmethod
     def random(
@@ -38,6 +39,7 @@ class Network:
         return cls(scale * torch.stack(drawn), sigma=sigma)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "Network":
+        """There, all tensors of this type."""
         return self.map(lambda tensor: tensor.to(device, dtype))
 
     def having(self, **tensors: Tensor) -> "Network":
@@ -50,6 +52,7 @@ class Network:
         return self.having(**{name: change(tensor) for name, tensor in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
+        """Those that are there, by name: "kernels", "head", "decoder"."""
         named = {"kernels": self.kernels, "head": self.head, "decoder": self.decoder}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
@@ -82,7 +85,7 @@ class Network:
 
     @property
     def own_head(self) -> Tensor:
-        """Raises WhymaskError where there is none."""
+        """The head, (S, k, K). Raises WhymaskError where there is none."""
         if self.head is None:
             raise WhymaskError("the network has no head; give it one with `with_head`.")
         return self.head

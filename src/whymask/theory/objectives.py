@@ -35,13 +35,16 @@ class Objective:
     """The base of one's own objectives: give `loss`, and autograd gives the gradients."""
 
     trained: tuple[str, ...] = ("kernels",)
+    """Names of the tensors that are trained."""
     is_apart = False
+    """As in `Trainable`: False is always right, True is faster."""
 
     def loss(self, network: Network, batch: Sample) -> Tensor:
         """Mean over images, (S,)."""
         raise NotImplementedError
 
     def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
+        """The loss, (S,), and its gradients by the name of each tensor that is trained, by autograd."""
         leaves = network.map(lambda tensor: tensor.detach().requires_grad_())
         tensors = [leaves.tensors()[name] for name in self.trained]
         loss = self.loss(leaves, batch)
@@ -71,6 +74,7 @@ class TeacherStudent:
 
     @property
     def is_apart(self) -> bool:
+        """Where `theta` and `tau` are one number for all kernels."""
         return not isinstance(self.theta, Tensor) and not isinstance(self.tau, Tensor)
 
     def loss(self, network: Network, batch: Sample) -> Tensor:
@@ -83,6 +87,7 @@ class TeacherStudent:
         return ((missing.square().sum(2) + penalty) / 2).mean(1)
 
     def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
+        """The loss, (S,), and its gradients by the name of each tensor that is trained, in closed form."""
         kernels = network.kernels
         gradient, loss = torch.zeros_like(kernels), kernels.new_zeros(len(kernels))
         strength = 1 / self.theta - 1
@@ -139,6 +144,7 @@ class NormalisedTargets:
         return (((self.targets(codes.detach()) - codes).square().sum(2) + penalty).mean(1) + decay) / 2
 
     def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
+        """The loss, (S,), and its gradients by the name of each tensor that is trained, in closed form."""
         kernels, strength = network.kernels, 1 / self.theta - 1
         gradient, loss = torch.zeros_like(kernels), kernels.new_zeros(len(kernels))
         for _, parts in groupby(batch.parts(kernels.shape[1]), key=lambda of: of[0].start):
@@ -184,6 +190,7 @@ class PixelReconstruction:
     theta: float = 0.5
     """Share of patches kept, in (0, 1)."""
     is_apart = False
+    """Kernels share the decoder."""
 
     def __post_init__(self) -> None:
         check_theta(self.theta)
@@ -200,6 +207,7 @@ class PixelReconstruction:
         return (1 - self.theta) / 2 * (left.square().sum((2, 3)) + ridge).mean(1)
 
     def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
+        """The loss, (S,), and its gradients by the name of each tensor that is trained, in closed form."""
         check_no_copies(batch)
         kernels, decoder = network.kernels, _decoder(network)
         by_kernels, by_decoder = torch.zeros_like(kernels), torch.zeros_like(decoder)
@@ -235,8 +243,11 @@ class CrossEntropy:
     """Cross-entropy of softmax(F) with the labels. A fixed head is [A]'s network, a learned one is fine-tuned."""
 
     learned_head: bool = True
+    """Whether the head is trained."""
     train_kernels: bool = True
+    """Whether the kernels are."""
     is_apart = False
+    """Kernels share the head's loss."""
 
     def loss(self, network: Network, batch: Sample) -> Tensor:
         """Mean over images, (S,)."""
@@ -244,6 +255,7 @@ class CrossEntropy:
         return -chances.gather(2, batch.labels[..., None])[..., 0].mean(1)
 
     def gradients(self, network: Network, batch: Sample) -> tuple[Tensor, Gradients]:
+        """The loss, (S,), and its gradients by the name of each tensor that is trained, in closed form."""
         kernels, head = network.kernels, network.own_head
         by_kernels, by_head = torch.zeros_like(kernels), torch.zeros_like(head)
         loss, room = kernels.new_zeros(len(kernels)), Room()

@@ -45,6 +45,7 @@ class Regime(RegimeSettings):
     """The settings of an experiment with all that follows from them, defaults among it."""
 
     data: MultiView = field(default_factory=MultiView)
+    """The images, with every default resolved."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,14 +60,17 @@ class Regime(RegimeSettings):
 
     @property
     def sigma(self) -> SmoothedReLU:
+        """The activation."""
         return SmoothedReLU(self.q, self.rho)
 
     @property
     def K(self) -> int:
+        """Kernels, m of each class."""
         return self.data.k * self.m
 
     @property
     def horizon(self) -> float:
+        """The overlap <w, v> at which a kernel stops; see `horizon_of`."""
         return horizon_of(self.rho, self.data.C_p, self.teacher)
 
     @property
@@ -101,6 +105,7 @@ class Regime(RegimeSettings):
 
     @property
     def torch_device(self) -> torch.device:
+        """`device`, auto resolved: a GPU if there is one."""
         if self.device != "auto":
             return torch.device(self.device)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -114,6 +119,7 @@ class Regime(RegimeSettings):
 
     @property
     def dtype(self) -> torch.dtype:
+        """What `precision` asks for."""
         return torch.float32 if self.precision == "32" else torch.float64
 
     @cached_property

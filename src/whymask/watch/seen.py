@@ -6,6 +6,7 @@ moment, and a damaged file tells nothing.
 
 import os
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -194,6 +195,8 @@ def writer_of(folder: Path) -> str:
 
 
 def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":  # there a signal 0 is Ctrl-C, which would stop it
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
