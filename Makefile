@@ -18,8 +18,7 @@ check: $(READY)
 	$(RUN)/mypy
 
 docs: $(READY)  ## the documentation as a site, to be opened from disk: build/docs/index.html
-	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet
-	@echo build/docs/index.html
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build
 
 notebooks: $(READY)  ## the outputs of docs/notebooks anew: some minutes
 	$(RUN)/python tests/notebooks.py

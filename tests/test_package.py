@@ -82,7 +82,9 @@ def test_the_wheel_holds_all_that_git_holds(wheel: Path) -> None:
 
 
 def test_an_index_would_take_both(built: Path) -> None:
-    assert run(sys.executable, "-m", "twine", "check", "--strict", *built.glob("whymask*"), cwd=built).count("PASSED") == 2
+    assert (
+        run(sys.executable, "-m", "twine", "check", "--strict", *built.glob("whymask*"), cwd=built).count("PASSED") == 2
+    )
 
 
 def test_the_index_shows_the_readme_without_links_that_lead_nowhere(metadata: Message) -> None:
