@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 LONGEST_FIRST = (
     "studies/test_cluster", "explanations/test_explain", "test_snippets", "methods/test_every_method",
-    "explanations/test_page", "training/test_ranks", "test_faults", "exports/test_export", "training/test_nodes",
+    "explanations/test_page", "training/test_ranks", "test_notebooks", "test_faults", "exports/test_export",
+    "training/test_nodes",
     "test_gpu_benchmarks", "studies/test_final", "studies/test_study", "explanations/test_label",
     "encoders/test_masked", "studies/test_page", "test_package", "test_systems", "test_startup", "training/test_loop",
     "tasks/test_scores", "test_surroundings", "test_stopping", "test_device", "training/test_detection",
