@@ -32,7 +32,7 @@ LONGEST_FIRST = (
     "test_gpu_benchmarks", "studies/test_final", "studies/test_study", "explanations/test_label",
     "encoders/test_masked", "studies/test_page", "test_package", "test_systems", "test_startup", "training/test_loop",
     "tasks/test_scores", "test_surroundings", "test_stopping", "test_device", "training/test_detection",
-    "test_examples",
+    "test_examples", "test_site",
 )  # fmt: skip
 """Files of ten seconds and more begin before all others: of two workers, none ends long after the other."""
 
