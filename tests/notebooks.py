@@ -31,7 +31,7 @@ CLAIMED: dict[str, dict[str, str]] = {
         "pool": "result['data']['pool']",
         "recall": "{row['arm'] + ' ' + row['class']: row['recall'] for row in result['per_class']}",
         "found": "found['class'].value_counts().to_dict()",
-        "right": "right.groupby(truth).mean().to_dict()",
+        "right": "right.groupby(truth).mean().to_dict() if NEW == 'new' else {}",
         "points": "[atlas['shown'], len(features)]",
     },
     "why": {

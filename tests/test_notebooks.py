@@ -7,6 +7,7 @@ were kept when their outputs were made, by the same code.
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from nbformat import NotebookNode
 
 import notebooks
 from notebooks import FOLDER, digest_of, execute, kernel, read
+from tiny import CLASSES
 
 FEW = "glyphs:classes=4,unlabelled=100,train=40,test=20"
 SMALL: dict[str, dict[str, Any]] = {
@@ -28,10 +30,12 @@ OF_A_MACHINE = re.compile(r"/(tmp|home|root|work|Users|usr|opt|mnt|var)/|[A-Z]:\
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookNode]:
-    folder = tmp_path_factory.mktemp("notebooks")
-    with kernel(folder) as manager:
-        return {name: execute(name, manager, SMALL[name]) for name in NAMES}
+def executed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookNode]:
+    """Each by its name; "own" is photos of a reader's own folders."""
+    own = SMALL["photos"] | {"PHOTOS": str(pictures / "photos"), "LABELS": str(pictures / "labelled")}
+    with kernel(tmp_path_factory.mktemp("own")) as manager:
+        ran = {"own": execute("photos", manager, own)}
+        return ran | {name: execute(name, manager, SMALL[name]) for name in NAMES}
 
 
 def code_of(notebook: NotebookNode) -> list[NotebookNode]:
@@ -113,6 +117,12 @@ def test_photos_run(executed: dict[str, NotebookNode]) -> None:
     assert sum(claimed["found"].values()) == 6 * 32 and claimed["points"] == [1344, 1344]
     assert claimed["right"].keys() == {"brick", "galaxies", "grass", "gravel", "moon", "tissue"}
     assert sum(claimed["right"].values()) > 2, "of six, at chance one"
+
+
+def test_photos_run_on_ones_own_folders(executed: dict[str, NotebookNode]) -> None:
+    claimed = executed["own"].metadata.whymask.claimed
+    assert set(claimed["pairs"]) == {"scratch", "scratch-long"} and claimed["kind"] == "cannot tell"
+    assert sum(claimed["found"].values()) == 23 and set(claimed["found"]) <= set(CLASSES)
 
 
 def test_why_runs(executed: dict[str, NotebookNode]) -> None:
