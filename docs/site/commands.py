@@ -92,10 +92,14 @@ def listed(panels: Sequence[Panel]) -> str:
     parts = []
     for title, about, options in panels:
         if options and (about or title not in ("options", "positional arguments")):
-            parts.append(f"<p><strong>{html.escape(title.capitalize())}</strong> {html.escape(about)}</p>")
-        terms = [f"<dt><code>{html.escape(name)}</code></dt><dd>{html.escape(about)}</dd>" for name, about in options]
+            parts.append(f"<p><strong>{html.escape(title.capitalize())}</strong> {worded(about)}</p>")
+        terms = [f"<dt><code>{html.escape(name)}</code></dt><dd>{worded(about)}</dd>" for name, about in options]
         parts += ["<dl>", *terms, "</dl>"] if terms else []
     return "\n".join(parts)
+
+
+def worded(about: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(about))
 
 
 def folded(title: str, panels: Sequence[Panel]) -> str:
