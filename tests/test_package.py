@@ -1,4 +1,4 @@
-"""The package as others get it: sdist and wheel, checked, installed in a fresh environment and used outside the repository."""
+"""The package as others get it: sdist and wheel, checked, installed afresh and used outside the repository."""
 
 import os
 import re
