@@ -9,8 +9,8 @@ import whymask
 
 FROM_THE_GROUND_UP = (
     "errors", "missing", "lazy", "later", "functions", "keywords", "progress", "randomness", "ranks", "flags", "usage",
-    "mistakes", "intervals", "activations", "linear", "devices", "fabric", "surroundings", "disk", "locks", "runs",
-    "version", "report", "theory", "masks", "tasks", "data", "encoders", "methods", "training", "stages",
+    "mistakes", "intervals", "activations", "linear", "devices", "energy", "fabric", "surroundings", "disk", "locks",
+    "runs", "version", "report", "theory", "masks", "tasks", "data", "encoders", "methods", "training", "stages",
     "choosing", "explanations", "exports", "studies", "watch", "atlas", "overviews", "upkeep",
     "listing", "__init__", "cli", "__main__",
 )  # fmt: skip

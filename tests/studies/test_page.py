@@ -110,7 +110,7 @@ def fake_study(classes: list[str], seeds: int = 5) -> dict[str, Any]:
         },
         "pretraining": [
             {"method": "mae", "seed": s, "folder": f"cells/pretrain-mae-{s}", "operations": 6e13, "images_seen": 40_000}
-            | {"seconds": 3723.0, "loss": 0.2, "data_wait": 0.01, "error": None}
+            | {"seconds": 3723.0, "joules": 5.4e5, "loss": 0.2, "data_wait": 0.01, "error": None}
             for s in range(seeds)
         ],
         "cells": cells, "levels": levels, "pairs": pairs, "per_class": per_class, "confusion": confusion,
@@ -299,6 +299,8 @@ def test_the_numbers_are_csv_files_of_the_page(page: Page, nasty: Path, tmp_path
     assert len(files["runs"]) == len(done) + 5 and files["runs"][0]["accuracy"] == ""
     seconds = sum(float(row["seconds"]) for row in files["runs"])
     assert f"In all {len(files['runs'])} finished runs: {text.duration(seconds)}," in page.text
+    assert "150 Wh" in page.text and "operations, 750 Wh of the GPU" in page.text
+    assert {row["joules"] for row in files["runs"]} == {"540000.0", ""}
     with undrawn():
         hidden = write_study_page(Path(shutil.copytree(nasty, tmp_path / "nasty")), names=False)
     assert not re.search("Smith|alert", str(csv_files(Page(hidden))))

@@ -69,8 +69,8 @@ def table(finished: Path) -> dict[str, Any]:
 KEYS = {
     "advice": "rule text command",
     "calibration": "arm labels_per_class error low high seeds images bins",
-    "cells": "arm labels_per_class budget seed metrics operations images_seen steps seconds folder error",
-    "pretraining": "method seed folder operations images_seen seconds loss data_wait warning error",
+    "cells": "arm labels_per_class budget seed metrics operations images_seen steps seconds joules folder error",
+    "pretraining": "method seed folder operations images_seen seconds joules loss data_wait warning error",
     "levels": "arm labels_per_class metric mean low high seeds",
     "pairs": "arm baseline labels_per_class metric difference low high low_images high_images seeds dropped",
     "per_class": "arm labels_per_class class recall low high",

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,27 @@ def test_ctrl_c_saves_a_checkpoint_and_the_run_continues(prepared: Prepared, tmp
     assert (stopped / "checkpoints/step-00000006.json").exists()
     pretraining(stopped, prepared, training)
     assert weights(stopped) == weights(whole)
+
+
+@pytest.mark.parametrize(("second", "told"), [(3.0, 5.0), (None, None)])
+def test_energy_is_counted_over_all_sessions_and_untold_where_one_is(
+    second: float | None, told: float | None, prepared: Prepared, tmp_path: Path, monkeypatch: Any
+) -> None:
+    training = replace(TRAINING, checkpoint_every=100)
+    original = Batches.__call__
+
+    def interrupting(self: Batches, step: int) -> Any:
+        if step == 5:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, step)
+
+    monkeypatch.setattr("whymask.training.loop.Meter", lambda device: SimpleNamespace(since=lambda: 2.0))
+    monkeypatch.setattr(Batches, "__call__", interrupting)
+    with pytest.raises(Interrupted):
+        pretraining(tmp_path, prepared, training)
+    monkeypatch.setattr(Batches, "__call__", original)
+    monkeypatch.setattr("whymask.training.loop.Meter", lambda device: SimpleNamespace(since=lambda: second))
+    assert pretraining(tmp_path, prepared, training).get("joules") == told
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(

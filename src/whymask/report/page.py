@@ -36,6 +36,7 @@ def _environment(folder: Path) -> Environment:
         texts.count,
         texts.words,
         texts.duration,
+        texts.energy,
         texts.size,
     )
     environment.filters |= {function.__name__: function for function in filters}

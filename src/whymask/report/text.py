@@ -67,8 +67,18 @@ def words(value: Any) -> str:
 
 def in_bytes(value: Any) -> str:
     """1.2e9 -> "1.2 GB"; 512 -> "512 B"."""
+    return in_units(value, "B")
+
+
+def in_units(value: Any, unit: str) -> str:
+    """1.2e9, "B" -> "1.2 GB"."""
     said = words(value)
-    return f"{said}B" if said[-1:].isalpha() else f"{said} B"
+    return f"{said}{unit}" if said[-1:].isalpha() else f"{said} {unit}"
+
+
+def energy(joules: Any) -> str:
+    """5.4e5 -> "150 Wh"; 9e6 -> "2.5 kWh"."""
+    return in_units(joules / 3600, "Wh") if known(joules) else DASH
 
 
 def duration(seconds: Any) -> str:

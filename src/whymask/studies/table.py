@@ -143,7 +143,7 @@ def _pretraining_row(out: Path, cell: Cell) -> Row | None:
     result = _outcome(folder)
     if result is None:
         return None
-    names = ("operations", "images_seen", "seconds", "loss", "data_wait", "warning", "error")
+    names = ("operations", "images_seen", "seconds", "joules", "loss", "data_wait", "warning", "error")
     return {"method": cell.arm, "seed": cell.seed, "folder": f"cells/{cell.name}"} | {
         name: result.get(name) for name in names
     }
@@ -152,7 +152,7 @@ def _pretraining_row(out: Path, cell: Cell) -> Row | None:
 def _cell_row(out: Path, cell: Cell, prepared: Prepared) -> Row:
     folder = out / "cells" / cell.name
     result = _outcome(folder)
-    names = ("operations", "images_seen", "steps", "seconds", "error")
+    names = ("operations", "images_seen", "steps", "seconds", "joules", "error")
     neighbours = {"knn": result["knn"]} if result and "knn" in result else {}
     return (
         {

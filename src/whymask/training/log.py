@@ -47,11 +47,15 @@ def read_together(scalars: list[Tensor]) -> list[float]:
 
 @dataclass
 class Clock:
-    """Time spent and images seen, over all sessions of a run."""
+    """Time spent, images seen and energy taken, over all sessions of a run."""
 
     seconds: float = 0.0
     waiting: float = 0.0
     images: int = 0
+    joules: float | None = 0.0  # None where the device did not tell, in one session at least
+
+    def took(self, joules: float | None) -> None:
+        self.joules = None if joules is None or self.joules is None else self.joules + joules
 
     @property
     def data_wait(self) -> float:
@@ -99,8 +103,8 @@ class Log:
         }
 
     def restore(self, notes: Mapping[str, Any]) -> None:
-        vars(self.clock).update(notes["clock"])
-        vars(self).update(notes.get("log", {}))  # absent from checkpoints of older versions
+        vars(self.clock).update({"joules": None} | notes["clock"])  # absent, as is "log", from older checkpoints
+        vars(self).update(notes.get("log", {}))
 
     def keep(self, given: Given) -> None:
         """Take what a step gave, unread."""

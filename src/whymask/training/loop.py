@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from whymask.data.batches import Batch, Batches
 from whymask.disk import write_json
+from whymask.energy import Meter
 from whymask.errors import WhymaskError
 from whymask.fabric import Fabric
 from whymask.progress import Steps
@@ -97,8 +98,8 @@ def fit(
 ) -> dict[str, Any]:
     """Train `training.model` in place, continuing from the run's last whole checkpoint.
 
-    Returns {"loss", "steps", "images_seen", "seconds", "data_wait"}, and "compiled", whether and why, where that was to
-    be decided.
+    Returns {"loss", "steps", "images_seen", "seconds", "data_wait"}, "joules" where one process computed, on a GPU that
+    tells what it took, and "compiled", whether and why, where that was to be decided.
     Raises Interrupted on SIGINT or SIGTERM, in all processes where one of them is sent it, after saving a checkpoint,
     and WhymaskError on a non-finite loss or gradient: the last good checkpoint stays, and nonfinite.json names the
     images and the seed of the step.
@@ -118,6 +119,7 @@ def fit(
     withholds = fabric.device.type in ("cpu", "cuda")  # whose fused AdamW leaves out a step without asking the device
     first = resume(fabric, run, state, log)
     model.train()
+    meter = Meter(fabric.device if fabric.world_size == 1 else torch.device("cpu"))
     last_saved = time.monotonic()
     with (
         Steps(label, steps, quiet=not fabric.is_global_zero) as bar,
@@ -167,6 +169,8 @@ def fit(
                 with forward.aside():
                     log.validated(done, training.validate(done))
                 model.train()
+            if saves:
+                clock.took(meter.since())
             if saves and (fabric.is_global_zero or sharded):
                 checkpoint = state.checkpoint(done, log)
                 if fabric.is_global_zero:
@@ -184,6 +188,7 @@ def fit(
         "steps": steps,
         "images_seen": clock.images,
         "seconds": clock.seconds,
+        **({} if clock.joules is None else {"joules": clock.joules}),
         "data_wait": clock.data_wait,
         "warning": training.watch(log.first, log.means) if training.watch is not None else None,
     }

@@ -8,7 +8,7 @@ Row = dict[str, Any]
 _PLACE = ("arm", "labels_per_class", "metric")
 _PAIR = ("difference", "low", "high", "low_images", "high_images", "seeds", "dropped")
 _RUN = ("arm", "labels_per_class", "seed")
-_COST = ("images_seen", "operations", "seconds")
+COSTS = ("images_seen", "operations", "seconds", "joules")
 
 
 def tables(study: Row) -> dict[str, Row]:
@@ -19,7 +19,7 @@ def tables(study: Row) -> dict[str, Row]:
     return {
         "levels": _table((*_PLACE, "mean", "low", "high", "seeds"), study["levels"]),
         "pairs": _table(("arm", "baseline", *_PLACE[1:], *_PAIR), study["pairs"]),
-        "runs": _table((*_RUN, *metrics, *_COST), done),
+        "runs": _table((*_RUN, *metrics, *COSTS), done),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from whymask.errors import WhymaskError
 from whymask.report.text import count, known
 from whymask.stages.speaking import leading_of
+from whymask.studies.page.numbers import COSTS
 from whymask.studies.table import row_key
 from whymask.studies.verdict import in_short
 from whymask.tasks import TASKS, Classification, Task
@@ -249,7 +250,7 @@ def costs(study: Row) -> list[Row]:
     for (name, labels), records in groups.items():
         done = [record for record in records if not record.get("error")]
         row: Row = {"name": name, "labels": labels, "done": len(done), "failed": len(records) - len(done)}
-        for key in ("images_seen", "operations", "seconds"):
+        for key in COSTS:
             values = [record[key] for record in done if known(record.get(key))]
             row[key] = sum(values) / len(values) if values else None
         rows.append(row)
@@ -257,10 +258,10 @@ def costs(study: Row) -> list[Row]:
 
 
 def total_cost(study: Row) -> Row:
-    """{"runs", "images_seen", "operations", "seconds"}: of all finished runs together; None where no run says it."""
+    """{"runs", and each of COSTS}: of all finished runs together; None where no run says it."""
     done = [record for record in [*study["pretraining"], *study["cells"]] if not record.get("error")]
     total: Row = {"runs": len(done)}
-    for key in ("images_seen", "operations", "seconds"):
+    for key in COSTS:
         values = [record[key] for record in done if known(record.get(key))]
         total[key] = sum(values) if values else None
     return total
