@@ -3,7 +3,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check docs bench lock clean
+.PHONY: demo test check docs notebooks bench lock clean
 
 demo: $(READY)  ## the main job on built-in images, with its page under runs/demo
 	$(RUN)/whymask study glyphs --budgets 10 --worth-budgets 20 30 --pretrain.epochs 4 --out runs/demo
@@ -18,8 +18,10 @@ check: $(READY)
 	$(RUN)/mypy
 
 docs: $(READY)  ## the documentation as a site, to be opened from disk: build/docs/index.html
-	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet
-	@echo build/docs/index.html
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build
+
+notebooks: $(READY)  ## the outputs of docs/notebooks anew: some minutes
+	$(RUN)/python tests/notebooks.py
 
 bench: $(READY)  ## ratios against peers, side by side; prints them and writes bench.json
 	$(RUN)/python -m benchmarks

@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from whymask import Explanation
 
 LONGEST_FIRST = (
-    "studies/test_cluster", "explanations/test_explain", "test_snippets", "methods/test_every_method",
-    "explanations/test_page", "training/test_ranks", "test_faults", "exports/test_export", "training/test_nodes",
-    "test_gpu_benchmarks", "studies/test_final", "studies/test_study", "explanations/test_label",
-    "encoders/test_masked", "studies/test_page", "test_package", "test_systems", "test_startup", "training/test_loop",
-    "tasks/test_scores", "test_surroundings", "test_stopping", "test_device", "training/test_detection",
-    "test_examples",
+    "studies/test_cluster", "test_snippets", "test_notebooks", "methods/test_every_method",
+    "explanations/test_explain", "explanations/test_page", "training/test_ranks", "test_faults",
+    "exports/test_export", "encoders/test_timm_encoders", "theory/test_theory", "training/test_nodes",
+    "studies/test_study", "test_gpu_benchmarks", "studies/test_tasks", "explanations/test_label",
+    "encoders/test_transformers", "studies/test_final", "encoders/test_masked", "studies/test_verdict",
+    "test_package", "test_stopping", "training/test_loop", "test_startup", "training/test_detection",
+    "training/test_compiling", "stages/test_classify", "encoders/test_recompute", "stages/test_detected",
+    "studies/test_page", "test_systems", "tasks/test_scores", "tasks/test_every_task", "studies/test_starts",
+    "test_surroundings", "stages/test_record", "test_site", "test_examples",
 )  # fmt: skip
 """Files of ten seconds and more begin before all others: of two workers, none ends long after the other."""
 

@@ -42,3 +42,9 @@ def blocks(document: str) -> Iterator[Block]:
     text = (ROOT / document).read_text()
     for found in re.finditer(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL):
         yield Block(document, text.count("\n", 0, found.start(3)), found[2], textwrap.dedent(found[3]))
+
+
+def written(document: str, about: str) -> str:
+    """The block of a document in which `about` stands, as it is typed: without prompts."""
+    found = next(block for block in blocks(document) if about in block.text)
+    return re.sub(r"^\$ ", "", found.text, flags=re.MULTILINE)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from documents import ROOT, documents
 from test_layers import FROM_THE_GROUND_UP
 from tiny import new_encoder
 from whymask.encoders import EncoderSettings
@@ -15,17 +16,7 @@ from whymask.methods import build_method, resolve_method
 from whymask.methods.settings import MAESettings
 from whymask.randomness import torch_generator
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/architecture.md",
-    "docs/advice.md",
-    "docs/cells.md",
-    "docs/cluster.md",
-    "docs/near-copies.md",
-    "docs/results/README.md",
-)
+DOCUMENTS = ("CONTRIBUTING.md", *documents())
 RESULTS = ROOT / "docs" / "results"
 
 

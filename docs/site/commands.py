@@ -1,4 +1,4 @@
-"""A page of all commands, each as its own `--help` and `--help-all` tell it."""
+"""What the page of commands shows of each command: what its own `--help` and `--help-all` tell."""
 
 import contextlib
 import html
@@ -10,17 +10,14 @@ from typing import NamedTuple
 from unittest import mock
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import Files
+from mkdocs.structure.pages import Page
 
 from whymask import cli
 from whymask.flags import flags_of
 from whymask.usage import ALL, HELP, show_help
 
-FIRST = """# Commands
-
-What `whymask COMMAND --help` shows, the common options, and folded what `--help-all` does, every one. A prefix may be
-left out where one option alone is meant: `--epochs` of `pretrain` is `--pretrain.epochs`. The same settings in Python:
-[reference](api.md)."""
+PAGE = "reference/commands.md"
 
 
 class Panel(NamedTuple):
@@ -37,9 +34,10 @@ class Help(NamedTuple):
     panels: list[Panel]
 
 
-def on_files(files: Files, config: MkDocsConfig) -> None:
-    sections = [part for name in cli.COMMANDS for part in section(name)]
-    files.append(File.generated(config, "reference/commands.md", content="\n\n".join([FIRST, *sections])))
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    if page.file.src_uri != PAGE:
+        return markdown
+    return "\n\n".join([markdown, *(part for name in cli.COMMANDS for part in section(name))])
 
 
 def section(name: str) -> Iterator[str]:
@@ -94,10 +92,14 @@ def listed(panels: Sequence[Panel]) -> str:
     parts = []
     for title, about, options in panels:
         if options and (about or title not in ("options", "positional arguments")):
-            parts.append(f"<p><strong>{html.escape(title.capitalize())}</strong> {html.escape(about)}</p>")
-        terms = [f"<dt><code>{html.escape(name)}</code></dt><dd>{html.escape(about)}</dd>" for name, about in options]
+            parts.append(f"<p><strong>{html.escape(title.capitalize())}</strong> {worded(about)}</p>")
+        terms = [f"<dt><code>{html.escape(name)}</code></dt><dd>{worded(about)}</dd>" for name, about in options]
         parts += ["<dl>", *terms, "</dl>"] if terms else []
     return "\n".join(parts)
+
+
+def worded(about: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(about))
 
 
 def folded(title: str, panels: Sequence[Panel]) -> str:

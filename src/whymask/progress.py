@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 console = Console(stderr=True, highlight=False)
+if console.is_jupyter:  # where rich makes an output of each line, and what stands on stderr looks like an error
+    console = Console(highlight=False, force_jupyter=False)
 
 SECONDS_TO_FIRST_LINE = 5.0
 """After which it is told how long something takes, about."""
@@ -104,9 +106,9 @@ class Steps:
 
 
 def say(text: str, from_all: bool = False) -> None:
-    """A line for the person who watches, on stderr (stdout is for results). Of processes that compute together the
-    first one speaks, and with `from_all` each: of an error that perhaps it alone has. What is said is printed as it is:
-    a folder may be called :smile: or [red]."""
+    """A line for the person who watches, on stderr (stdout is for results), in a notebook on stdout. Of processes that
+    compute together the first one speaks, and with `from_all` each: of an error that perhaps it alone has. What is said
+    is printed as it is: a folder may be called :smile: or [red]."""
     if _listeners:
         _listeners[-1].line(text)
     elif from_all or is_first():

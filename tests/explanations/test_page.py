@@ -165,6 +165,7 @@ def test_a_measure_is_added_in_one_place(
 def test_a_notebook_shows_the_explanation_and_its_figures(explained: Explanation) -> None:
     html = replace(explained, lead=f"{explained.lead} {EVIL}")._repr_html_()
     assert explained.lead in html and "<svg" in html and "hacked" in html and "<script" not in html
+    assert explained.lead in repr(explained) and len(repr(explained)) < 2000
     figures = explained.figures()
     assert set(figures) >= {"why-retention", "why-evidence"} and all(isinstance(f, Figure) for f in figures.values())
 

@@ -147,6 +147,8 @@ def test_every_run_can_be_exported_to_what_knows_its_network(
     to: str, runs: Runs, exported: Callable[[Path, str], Path]
 ) -> None:
     for run, path in runs.items():
+        if to == "onnx" and run in ("vit classifier", "resnet classifier", "convnext"):
+            continue  # a graph takes seconds: one of each encoder, and each form of a head
         if not run.startswith("cnn") or to in ("onnx", "safetensors"):
             folder = exported(path, to)
             assert (folder / "README.md").exists()

@@ -21,6 +21,7 @@ import jsonschema
 import pytest
 import yaml
 
+from documents import written
 from ranks import held_port
 from tiny import GLYPHS, runtime, tiny_settings
 from whymask import WhymaskError, study
@@ -41,7 +42,7 @@ from whymask.training.settings import RuntimeSettings
 
 if find_spec("ray") is None:
     pytest.skip("Ray is not installed", allow_module_level=True)
-DOCUMENT = Path(__file__).parents[2] / "docs" / "cells.md"
+DOCUMENT = "docs/cells.md"
 LONG = tiny_settings(
     seeds=1,
     budgets=("2",),
@@ -55,12 +56,6 @@ AS_FLAGS = (
     "--pretrain.checkpoint-every 20 --finetune.epochs 2 --finetune.batch-size 8 --device cpu --threads 1 --no-explain"
 )
 ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-
-
-def written(language: str, about: str) -> str:
-    """The block of docs/cells.md in which `about` stands."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    return next(block for block in blocks if about in block)
 
 
 def free_port() -> int:
@@ -90,7 +85,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setattr(cluster, "SECONDS_TO_JOIN", 1000)  # on a busy machine
         patch.setattr(seats, "SECONDS_OF_PATIENCE", 1000.0)
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-        subprocess.run(["bash", "-ec", written("bash", "get-auth-token")], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["bash", "-ec", written(DOCUMENT, "get-auth-token")], check=True, stdout=subprocess.DEVNULL)
         with started(home) as at:
             yield at
 
@@ -100,7 +95,7 @@ def started(home: Path) -> Iterator[str]:
     """Its address. Ray itself gives up where it is not up within 30 seconds, as on a busy machine: then once more."""
     for attempt in range(10):
         port, log = free_port(), home / f"log {attempt}"
-        command = [*written("bash", "--head").strip().replace("6379", str(port)).split(), "--num-cpus", "2"]
+        command = [*written(DOCUMENT, "--head").strip().replace("6379", str(port)).split(), "--num-cpus", "2"]
         with log.open("w") as lines:
             process = subprocess.Popen(command, stdout=lines, stderr=lines, start_new_session=True)
         try:
@@ -309,7 +304,7 @@ def test_the_slurm_array_of_the_document_makes_the_study(pictures: Path, tmp_pat
     tool.parent.mkdir()
     tool.write_text(f'#!/bin/bash\nexec {sys.executable} -m whymask "$@" {small} --device cpu\n')
     tool.chmod(0o755)
-    script = written("bash", "SBATCH")
+    script = written(DOCUMENT, "SBATCH")
     environment = os.environ | {"PATH": f"{tool.parent}{os.pathsep}{os.environ['PATH']}"}
     (tmp_path / "photos").symlink_to(pictures / "photos"), (tmp_path / "labelled").symlink_to(pictures / "labelled")
     for task in ("1", "2"):
@@ -323,4 +318,4 @@ def test_the_slurm_array_of_the_document_makes_the_study(pictures: Path, tmp_pat
 
 def test_the_cluster_file_of_the_document_is_one() -> None:
     schema = json.loads((files("ray") / "autoscaler" / "ray-schema.json").read_text())
-    jsonschema.validate(yaml.safe_load(written("yaml", "cluster_name")), schema)
+    jsonschema.validate(yaml.safe_load(written(DOCUMENT, "cluster_name")), schema)

@@ -640,6 +640,9 @@ def test_tables_of_a_study_are_frames(finished: Path) -> None:
         _ = result.level
     shown = result._repr_html_()
     assert result["verdict"]["text"].split(":")[0] in shown and shown.count("<table") == 2
+    assert result["verdict"]["text"] in repr(result) and len(repr(result)) < 2000
+    plan = StudyResult(plan={"cells": {"<mae>": 3}})
+    assert "'<mae>': 3" in repr(plan) and "&lt;mae&gt;" in plan._repr_html_()
 
 
 def flip(path: Path) -> None:

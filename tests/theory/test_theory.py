@@ -85,6 +85,14 @@ def test_the_page_and_the_arrays_are_there(everything):
     assert np.allclose(arrays["features"] @ arrays["features"].T, np.eye(6), atol=1e-6)
 
 
+def test_a_notebook_shows_claims_and_controls_as_tables_and_text_is_short(everything):
+    _, table = everything
+    html = table._repr_html_()
+    assert html.count("<table") == 2 and html.count("<tr") == len(table["claims"]) + len(table["controls"]) + 2
+    assert "tau = 1: no kernel grows" in html and "holds" in html
+    assert repr(table).startswith("<theory: ") and " fail" in repr(table) and len(repr(table)) < 300
+
+
 def test_negative_controls_hold(everything):
     _, table = everything
     controls = {claim["id"]: claim for claim in table["controls"]}

@@ -1,7 +1,6 @@
 """Several machines, as network namespaces: torchrun on each, a disk each, and the weights of one process."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from documents import written
 from tiny import GLYPHS
 from whymask.errors import WhymaskError
 from whymask.training.device import make_fabric
@@ -135,10 +135,7 @@ for task in "${tasks[@]}"; do wait "$task" || exit 1; done
 
 def test_the_page_on_clusters_runs_as_written(pictures: Path, tmp_path: Path) -> None:
     """The line for torchrun on one machine, and the script for Slurm, with an srun of two tasks in its place."""
-    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL)
-    line = next(block for block in blocks if block.startswith("torchrun"))
-    script = next(block for block in blocks if block.startswith("#!/bin/bash"))
+    line, script = (written("docs/cluster.md", about) for about in ("--nproc-per-node 2 ", "#SBATCH"))
     own = tmp_path / "bin"
     own.mkdir()
     for name, text in (
@@ -152,10 +149,10 @@ def test_the_page_on_clusters_runs_as_written(pictures: Path, tmp_path: Path) ->
     python = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     environment = python | {"PATH": f"{own}{os.pathsep}{os.environ['PATH']}", "SMALL": small}
     encoders = []
-    for name, written in (("torchrun", f"{line.strip()} {small}"), ("slurm", script)):
+    for name, typed in (("torchrun", f"{line.strip()} {small}"), ("slurm", script)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "photos").symlink_to(pictures / "photos")
-        done = subprocess.run(["bash", "-ec", written], cwd=tmp_path / name, env=environment, capture_output=True)
+        done = subprocess.run(["bash", "-ec", typed], cwd=tmp_path / name, env=environment, capture_output=True)
         assert done.returncode == 0, done.stderr.decode()
         assert b"2 processes share each batch" in done.stderr
         encoders.append(load_file(tmp_path / name / "runs/encoder/encoder/encoder.safetensors"))

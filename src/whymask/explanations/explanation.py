@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
-    """What `explain` found. In a notebook it shows itself."""
+    """What `explain` found. In a notebook it shows itself, elsewhere the finding in a sentence."""
 
     folder: Path
     """With explain.json, pictures.npz and the page."""
@@ -81,6 +81,9 @@ class Explanation:
     def write_page(self, *, images: bool = True, names: bool = True) -> Path:
         """report.html and figures/ in the folder; without images, or file and class names, on demand."""
         return write_why_page(self.folder, images=images, names=names)
+
+    def __repr__(self) -> str:
+        return f"<explanation of {len(self.numbers):,} numbers: {self.lead}>"
 
     def _repr_html_(self) -> str:
         return html_of(self.to_dict(), self.pictures)

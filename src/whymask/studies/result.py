@@ -3,14 +3,11 @@
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from whymask.report.notebook import interval, table_html
+from whymask.report.text import count, number, signed
+
 if TYPE_CHECKING:  # half a second, which the command line need not pay
     import pandas
-
-SHOWN = {
-    "levels": ("arm", "labels_per_class", "metric", "mean", "low", "high", "seeds"),
-    "pairs": ("arm", "baseline", "labels_per_class", "metric", "difference", "low", "high", "seeds"),
-}
-"""The tables of a notebook, and their columns."""
 
 
 class Rows(list[dict[str, Any]]):
@@ -23,7 +20,7 @@ class Rows(list[dict[str, Any]]):
         return pandas.json_normalize(list(self))
 
     def _repr_html_(self) -> str:
-        return str(self.to_pandas().to_html(index=False))
+        return str(self.to_pandas().to_html(index=False, border=0, float_format="{:.4g}".format))
 
 
 class StudyResult(dict[str, Any]):
@@ -37,11 +34,37 @@ class StudyResult(dict[str, Any]):
             raise AttributeError(f"a study has no table {name!r}; its tables are {tables}; the rest is there by key")
         return Rows(rows)
 
+    def __repr__(self) -> str:
+        if "plan" in self:
+            return f"<plan of a study: {self['plan']}>"
+        return f"<study: {self['verdict']['text']} Its content by key: {', '.join(self)}>"
+
     def _repr_html_(self) -> str:
+        if "plan" in self:
+            return f"<p>{escape(repr(self)[1:-1])}</p>"
         verdict = self["verdict"]
-        tables = "".join(
-            f"<h4>{name}</h4>{Rows({key: row.get(key) for key in keys} for row in mine)._repr_html_()}"
-            for name, keys in SHOWN.items()
-            if (mine := [row for row in self[name] if row["metric"] == verdict.get("metric")])
-        )
-        return f"<p><b>{escape(verdict['text'])}</b></p>{tables}"
+        metric = verdict.get("metric")
+        levels = [row for row in self["levels"] if row["metric"] == metric]
+        pairs = [row for row in self["pairs"] if row["metric"] == metric]
+        tables = [table_html(table) for table in (map(_level, levels), map(_pair, pairs)) if table]
+        return f"<p><b>{escape(verdict['text'])}</b></p>{''.join(tables)}"
+
+
+def _level(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "arm": row["arm"],
+        "labels": count(row["labels_per_class"]),
+        row["metric"].replace("_", " "): number(row["mean"]),
+        "95 % over seeds": interval(row),
+        "seeds": row["seeds"],
+    }
+
+
+def _pair(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "compared": f"{row['arm']} − {row['baseline']}",
+        "labels": count(row["labels_per_class"]),
+        "difference": signed(row["difference"]),
+        "95 % over seeds": interval(row),
+        "seeds": row["seeds"],
+    }

@@ -72,7 +72,7 @@ def study(
     """Pretrain, fine-tune, train from scratch over several seeds, and leave study.json and report.html in `out`.
 
     Args:
-        data: what `whymask.data.open_source` takes: a folder, CSV, parquet, data set, arrays, or "glyphs".
+        data: what `whymask.data.sources.open_source` takes: a folder, CSV, parquet, data set, arrays, or "glyphs".
         reader: opens a file that Pillow cannot: path -> PIL image or array (H, W) or (H, W, C).
         cells: "i/n", the share of the cells that this process runs; the page is made from what is there. Or, in
             `settings`, ``ray``: the cells run on a Ray cluster, several at once.

@@ -20,6 +20,7 @@ from whymask.theory.lab import CLOCKS, Lab
 from whymask.theory.measures import captured, own_overlap
 from whymask.theory.page.write import write_theory_page
 from whymask.theory.regime import IDEALISATIONS, Regime
+from whymask.theory.result import TheoryResult
 from whymask.theory.settings import TheorySettings, parse_seeds
 from whymask.theory.store import Store, numpy
 
@@ -29,8 +30,9 @@ NETWORKS = (*CLOCKS, *(f"{head}-{start}" for head in ("fixed", "learned") for st
 """Whose arrays are kept for those who plot themselves."""
 
 
-def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = None) -> dict[str, Any]:
-    """Run the claims and leave claims.json, arrays.npz and report.html in `out`; returns claims.json's content.
+def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = None) -> TheoryResult:
+    """Run the claims and leave claims.json, arrays.npz and report.html in `out`; returns claims.json's content, which a
+    notebook shows as a table.
 
     What was computed is kept a seed at a time: the same call continues, further claims and seeds are added, and a share
     of the seeds (``seeds="10:20"``) gives the numbers that it has among all. Raises WhymaskError when `out` holds a run
@@ -81,7 +83,7 @@ def theory(out: str | Path = "runs/theory", settings: TheorySettings | None = No
         _write(folder, table, Lab(regime, done.seeds("controls"), store))
     _show(claims)
     say(f"The page: {out / 'report.html'}")
-    return table
+    return TheoryResult(table)
 
 
 def describe(regime: Regime) -> dict[str, Any]:
