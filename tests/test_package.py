@@ -1,4 +1,4 @@
-"""The package as others get it: sdist and wheel, checked, installed afresh and used outside the repository."""
+"""The package as others get it: sdist and wheel, checked, installed in a fresh environment and used elsewhere."""
 
 import os
 import re
@@ -82,9 +82,8 @@ def test_the_wheel_holds_all_that_git_holds(wheel: Path) -> None:
 
 
 def test_an_index_would_take_both(built: Path) -> None:
-    assert (
-        run(sys.executable, "-m", "twine", "check", "--strict", *built.glob("whymask*"), cwd=built).count("PASSED") == 2
-    )
+    said = run(sys.executable, "-m", "twine", "check", "--strict", *built.glob("whymask*"), cwd=built)
+    assert said.count("PASSED") == 2
 
 
 def test_the_index_shows_the_readme_without_links_that_lead_nowhere(metadata: Message) -> None:
