@@ -244,6 +244,20 @@ def test_who_speaks_for_a_study_follows_its_verdict_and_is_said(
     assert network_of(tmp_path, "scratch-2-1").name == "scratch-2-1" and not capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("cell", "says"), [("scratch-long-2-0", True), ("mae-5-0", False), (None, False)])
+def test_where_the_study_advises_another_network_that_is_said(
+    cell: str | None, says: bool, finished: Path, tmp_path: Path, capsys: Any
+) -> None:
+    command = "whymask predict 'my runs' IMAGES" + f" --cell {cell}" * (cell is not None)
+    study = read_json(finished / "study.json") | {"advice": [{"text": "Do not pretrain.", "command": command}]}
+    study["verdict"]["kind"] = "not worth its compute"
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    shutil.copytree(finished / "cells" / "mae-5-0", tmp_path / "cells" / "mae-5-0")
+    assert network_of(tmp_path).name == "mae-5-0"
+    advised = f"the study advises another one: Do not pretrain. --cell {cell}"
+    assert (advised in capsys.readouterr().err) == says
+
+
 def test_a_studys_network_is_said_with_the_studys_metric_and_chance(
     finished: Path, tmp_path: Path, capsys: Any
 ) -> None:

@@ -1,6 +1,7 @@
 """Which network speaks for what a user gave, a run, a study or a study's cell, and what its own records say that it is
 worth."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -143,7 +144,16 @@ def _classifier_of(run: Path, study: Mapping[str, Any]) -> Path:
         f"for the study, whose verdict is {kind!r}, speaks {arm} at {labels:g} {task.bought(labels)}, "
         f"seed {chosen['seed']}; --cell names another, and study --final trains one on all labels"
     )
+    advice = next(iter(study.get("advice") or []), {})
+    if (cell := _cell_in(advice.get("command") or "")) not in ("", Path(chosen["folder"]).name):
+        say(f"the study advises another one: {advice['text']} --cell {cell}")
     return run / chosen["folder"]
+
+
+def _cell_in(command: str) -> str:
+    """What follows --cell; "" where nothing does."""
+    words = shlex.split(command)
+    return words[words.index("--cell") + 1] if "--cell" in words else ""
 
 
 def largest_of(study: Mapping[str, Any], arm: str) -> Mapping[str, Any] | None:
