@@ -132,8 +132,8 @@ def carry_out(steps: Iterable[Step], out: Path, results: Path, threads: int, min
     ends = time.monotonic() + 60 * minutes - SECONDS_TO_STOP if minutes else None
     for step in steps:
         folder, is_study = out / step.name, step.arguments[0] == "study"
-        images = ["--no-images"] if is_study else []
-        command = [sys.executable, "-m", "whymask.cli", *step.arguments, "--threads", str(threads), *images]
+        less = ["--no-images", "--final", "no"] if is_study else []  # nobody uses these networks
+        command = [sys.executable, "-m", "whymask.cli", *step.arguments, "--threads", str(threads), *less]
         if not finished_by(ends, [*command, "--out", str(folder)], out / f"{step.name}.log"):
             print(f"{step.name}: to be continued by the same command", flush=True)
             return
