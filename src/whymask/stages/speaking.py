@@ -144,7 +144,7 @@ def _classifier_of(run: Path, study: Mapping[str, Any]) -> Path:
         f"for the study, whose verdict is {kind!r}, speaks {arm} at {labels:g} {task.bought(labels)}, "
         f"seed {chosen['seed']}; --cell names another, and study --final trains one on all labels"
     )
-    advice = next(iter(study.get("advice") or []), {})
+    advice: Mapping[str, Any] = next(iter(study.get("advice") or []), {})
     if (cell := _cell_in(advice.get("command") or "")) not in ("", Path(chosen["folder"]).name):
         say(f"the study advises another one: {advice['text']} --cell {cell}")
     return run / chosen["folder"]
