@@ -1,6 +1,7 @@
 """The documents in the order in which they are read: README.md, then the pages of the site."""
 
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,17 @@ def blocks(document: str) -> Iterator[Block]:
         yield Block(document, text.count("\n", 0, found.start(3)), found[2], textwrap.dedent(found[3]))
 
 
+def typed(block: Block) -> str:
+    """Without prompts."""
+    return re.sub(r"^\$ ", "", block.text, flags=re.MULTILINE)
+
+
 def written(document: str, about: str) -> str:
-    """The block of a document in which `about` stands, as it is typed: without prompts."""
-    found = next(block for block in blocks(document) if about in block.text)
-    return re.sub(r"^\$ ", "", found.text, flags=re.MULTILINE)
+    """The block of a document in which `about` stands, as it is typed."""
+    return typed(next(block for block in blocks(document) if about in block.text))
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """The words of each command for a shell, without comments."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]

@@ -57,10 +57,13 @@ def read(name: str) -> NotebookNode:
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
+def code_of(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
 def digest_of(notebook: NotebookNode) -> str:
     """Of the code, in order."""
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return sha256(json.dumps(code).encode()).hexdigest()[:16]
+    return sha256(json.dumps([cell.source for cell in code_of(notebook)]).encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -95,8 +98,7 @@ def execute(name: str, manager: KernelManager, parameters: Mapping[str, Any] | N
 
 def tidy(notebook: NotebookNode) -> NotebookNode:
     """Counted from 1, without streams and times."""
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    for count, cell in enumerate(code, start=1):
+    for count, cell in enumerate(code_of(notebook), start=1):
         cell.metadata.pop("execution", None)
         cell.execution_count = count
         cell.outputs = [output for output in cell.outputs if output.output_type != "stream"]

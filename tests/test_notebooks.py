@@ -14,7 +14,7 @@ import pytest
 from nbformat import NotebookNode
 
 import notebooks
-from notebooks import FOLDER, digest_of, execute, kernel, read
+from notebooks import FOLDER, code_of, digest_of, execute, kernel, read
 from tiny import CLASSES
 
 FEW = "glyphs:classes=4,unlabelled=100,train=40,test=20"
@@ -36,10 +36,6 @@ def executed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     with kernel(tmp_path_factory.mktemp("own")) as manager:
         ran = {"own": execute("photos", manager, own)}
         return ran | {name: execute(name, manager, SMALL[name]) for name in NAMES}
-
-
-def code_of(notebook: NotebookNode) -> list[NotebookNode]:
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def test_every_notebook_is_tested() -> None:

@@ -1,14 +1,13 @@
 """What README says at first sight is true: its picture, its numbers, the verdict that it quotes; and CITATION.cff."""
 
 import re
-import shlex
 import tomllib
 
 import pytest
 import yaml
 from PIL import Image
 
-from documents import DOCS, ROOT, blocks, documents
+from documents import DOCS, ROOT, blocks, commands_in, documents, typed
 from whymask.disk import read_json
 from whymask.version import __version__
 
@@ -74,9 +73,7 @@ def test_extras_are_those_that_can_be_installed() -> None:
 
 
 def test_commands_are_those_that_the_pages_run() -> None:
-    shown = [line for block in blocks("README.md") for line in block.text.splitlines()]
-    commands = [shlex.split(line.removeprefix("$ "), comments=True) for line in shown]
-    asked = [words for words in commands if words[:1] == ["whymask"]]
-    run = [block.text for page in documents() for block in blocks(page) if block.language == "bash"]
-    ran = [shlex.split(line, comments=True) for text in run for line in text.splitlines()]
+    asked = [words for block in blocks("README.md") for words in commands_in(typed(block)) if words[0] == "whymask"]
+    run = [block for page in documents() for block in blocks(page) if block.language == "bash"]
+    ran = [words for block in run for words in commands_in(block.text)]
     assert asked and [words for words in asked if words not in ran] == []

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from documents import Block, blocks, documents
+from documents import Block, blocks, commands_in, documents
 from tiny import DEVICE
 from whymask import cli
 from whymask.methods import METHODS
@@ -40,11 +40,6 @@ def snippets() -> list[Block]:
     """Those of bash and Python; what else a document shows (console, text, yaml) is to be read."""
     shown = [page for page in documents() if not page.startswith("docs/results/")]
     return [block for page in shown for block in blocks(page) if block.language in ("bash", "python")]
-
-
-def lines_of(block: Block) -> list[list[str]]:
-    lines = block.text.replace("\\\n", " ").splitlines()
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def smaller(words: list[str], is_first_study: bool) -> list[str]:
@@ -88,7 +83,7 @@ def tiny_theory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_command_is_documented() -> None:
-    written = [words for block in snippets() if block.language == "bash" for words in lines_of(block)]
+    written = [words for block in snippets() if block.language == "bash" for words in commands_in(block.text)]
     assert {words[0] for words in written} == {"whymask"}, "what is not to be run by a test stands in a console block"
     assert {words[1] for words in written} == set(cli.COMMANDS)
 
@@ -108,7 +103,7 @@ def test_the_documented_commands_and_code_run_as_written(
                 if block.language == "python":
                     exec(compile("\n" * block.line + block.text, document, "exec"), vars(module))
                     continue
-                for words in lines_of(block):
+                for words in commands_in(block.text):
                     studies += words[1] == "study" and "--plan" not in words
                     assert whymask(*words[1:], *smaller(words, studies <= 1)) == 0, f"{document}: {shlex.join(words)}"
     for block in snippets():

@@ -7,7 +7,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,21 +120,27 @@ def test_checkpoints_of_a_finished_pretraining_stay_only_where_they_are_to_be_ke
     assert not (out / "checkpoints").exists() and (out / "encoder" / "encoder.safetensors").exists()
 
 
-def test_ctrl_c_saves_a_checkpoint_and_the_run_continues(prepared: Prepared, tmp_path: Path, monkeypatch: Any) -> None:
+@contextmanager
+def interrupted_at(step: int) -> Iterator[None]:
+    """Ctrl-C while the batch of this step is asked for."""
+    original = Batches.__call__
+
+    def interrupting(self: Batches, at: int) -> Any:
+        if at == step:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, at)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Batches, "__call__", interrupting)
+        yield
+
+
+def test_ctrl_c_saves_a_checkpoint_and_the_run_continues(prepared: Prepared, tmp_path: Path) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     training = replace(TRAINING, checkpoint_every=100)
     pretraining(whole, prepared, training)
-    original = Batches.__call__
-
-    def interrupting(self: Batches, step: int) -> Any:
-        if step == 5:
-            signal.raise_signal(signal.SIGINT)
-        return original(self, step)
-
-    monkeypatch.setattr(Batches, "__call__", interrupting)
-    with pytest.raises(Interrupted, match="after step 6 of 8"):
+    with interrupted_at(5), pytest.raises(Interrupted, match="after step 6 of 8"):
         pretraining(stopped, prepared, training)
-    monkeypatch.setattr(Batches, "__call__", original)
     assert (stopped / "checkpoints/step-00000006.json").exists()
     pretraining(stopped, prepared, training)
     assert weights(stopped) == weights(whole)
@@ -144,18 +151,9 @@ def test_energy_is_counted_over_all_sessions_and_untold_where_one_is(
     second: float | None, told: float | None, prepared: Prepared, tmp_path: Path, monkeypatch: Any
 ) -> None:
     training = replace(TRAINING, checkpoint_every=100)
-    original = Batches.__call__
-
-    def interrupting(self: Batches, step: int) -> Any:
-        if step == 5:
-            signal.raise_signal(signal.SIGINT)
-        return original(self, step)
-
     monkeypatch.setattr("whymask.training.loop.Meter", lambda device: SimpleNamespace(since=lambda: 2.0))
-    monkeypatch.setattr(Batches, "__call__", interrupting)
-    with pytest.raises(Interrupted):
+    with interrupted_at(5), pytest.raises(Interrupted):
         pretraining(tmp_path, prepared, training)
-    monkeypatch.setattr(Batches, "__call__", original)
     monkeypatch.setattr("whymask.training.loop.Meter", lambda device: SimpleNamespace(since=lambda: second))
     assert pretraining(tmp_path, prepared, training).get("joules") == told
 
@@ -186,17 +184,8 @@ def test_a_stop_within_a_line_of_means_leaves_the_same_lines_and_result(
 ) -> None:
     monkeypatch.setattr("whymask.training.log.LINES_PER_RUN", 3)  # of 8 steps: a line is a mean over 2
     whole = pretraining(tmp_path / "whole", prepared)
-    original = Batches.__call__
-
-    def interrupting(self: Batches, at: int) -> Any:
-        if at == step:
-            signal.raise_signal(signal.SIGINT)
-        return original(self, at)
-
-    monkeypatch.setattr(Batches, "__call__", interrupting)
-    with pytest.raises(Interrupted, match=f"after step {step + 1} of {STEPS}"):
+    with interrupted_at(step), pytest.raises(Interrupted, match=f"after step {step + 1} of {STEPS}"):
         pretraining(tmp_path / "stopped", prepared)
-    monkeypatch.setattr(Batches, "__call__", original)
     continued = pretraining(tmp_path / "stopped", prepared)
     assert [line["step"] for line in lines(tmp_path / "whole")] == [2, 4, 6, 8]
     assert lines(tmp_path / "stopped") == lines(tmp_path / "whole")
