@@ -88,6 +88,7 @@ def test_every_command_is_documented() -> None:
     assert {words[1] for words in written} == set(cli.COMMANDS)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_documented_commands_and_code_run_as_written(
     whymask: Command, folder: Path, tiny_theory: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,6 +172,7 @@ def test_a_study_holds_a_short_explanation(finished: Path) -> None:
     assert "why" in (finished / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_two_runs_on_photos(runs: Path, pictures: Path, tmp_path: Path) -> None:
     found = explain([runs / "ft", runs / "scratch"], str(pictures / "labelled"), out=tmp_path, settings=tiny())
     assert {arm["name"] for arm in found.arms} >= {"mae", "scratch", "scratch-erased", "mae encoder"}
@@ -350,7 +351,7 @@ def test_views_tell_what_a_network_can_know(tmp_path: Path, monkeypatch: pytest.
 # in a study ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_page")
+@pytest.mark.usefixtures("no_page", "undrawn")
 def test_a_study_whose_networks_changed_is_explained_anew(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     shutil.copytree(finished, out)
@@ -363,6 +364,7 @@ def test_a_study_whose_networks_changed_is_explained_anew(finished: Path, tmp_pa
     assert len(Explanation.load(out / "why").arms[0]["seeds"]) == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_explanation_that_fails_costs_a_study_nothing(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

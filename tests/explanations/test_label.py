@@ -168,6 +168,7 @@ def test_a_study_of_numbers_says_in_a_sentence_that_it_has_no_explanation(
     assert not (tmp_path / "why").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_class_is_another_explanation(explained: Explanation, runs: dict[str, list[Path]]) -> None:
     data = bars("multilabel")
     again = replace(small_explanation(), label="1")

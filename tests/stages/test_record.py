@@ -111,6 +111,7 @@ def as_first_versions_wrote_it(study_folder: Path) -> None:
     write_json(study_folder / "config.json", began | {"schema": 1})
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_that_the_first_versions_began_is_continued(finished: Path, tmp_path: Path) -> None:
     old = shutil.copytree(finished, tmp_path / "old")
     as_first_versions_wrote_it(old)
@@ -173,6 +174,7 @@ def test_a_config_of_something_else_is_no_run_and_is_not_written_over(tmp_path: 
     assert (tmp_path / "config.json").read_text() == '{"model_type": "vit"}'
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_unfinished_cell_of_another_study_is_refused(finished: Path, tmp_path: Path) -> None:
     old = shutil.copytree(finished, tmp_path / "old")
     as_first_versions_wrote_it(old)

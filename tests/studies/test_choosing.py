@@ -67,6 +67,7 @@ def resolve_of(settings: Any) -> Any:
     return resolve_study(settings, prepare(GLYPHS, DataSettings(), multiple_of=4))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_choosing_the_same_study_goes_on_as_it_was(
     chosen: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +112,7 @@ def test_labels_do_not_decide_which_images_are_chosen(runner: Runner, tmp_path: 
     assert np.array_equal(other.rows_of(cell), runner.rows_of(cell))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_cell_that_is_run_again_takes_the_labels_that_were_chosen(
     chosen: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

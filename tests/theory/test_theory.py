@@ -135,6 +135,7 @@ def test_threads_change_no_number(everything, tmp_path):
     assert table["claims"] == [claim for claim in whole["claims"] if claim["id"] in chosen]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_claim_is_measured_for_other_numbers_of_features(tmp_path):
     data = MultiView(k=3, L=3, C_p=1, gamma=0.05, covered=1.0, split="equal")
     chosen = tuple(id for id in CLAIMS if id not in ("scale", "ensembles"))
@@ -182,6 +183,7 @@ def test_a_damaged_file_is_made_again(tmp_path, capsys):
     assert again["x"].tolist() == [[2, 2]] and "damaged" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("changes", [{"split": "equal", "sigma": 0.0}, {"L": 1}, {"gamma": 0.1, "mu": 0.5}])
 def test_every_kind_of_data_reaches_the_page(changes, tmp_path):
     chosen = ("supervised-lottery", "data-coverage", "reconstruction")
