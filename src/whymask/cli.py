@@ -459,12 +459,13 @@ def overview(
 
 
 def list_methods(names: Annotated[tuple[str, ...], Positional] = ()) -> None:
-    """Show the methods of pretraining, and which encoders each fits.
+    """Show the methods of pretraining, and which encoders each fits, or what networks and weights allow.
 
     Args:
-        names: timm networks, such as resnet18 or "convnext*": shows of each whether pretraining it is proven,
-            untested, or impossible, and why; and the starts that it allows: scratch, pretrain (by which methods),
-            public weights that are fine-tuned (init), pretrained further (continue) or only read (frozen).
+        names: Networks, such as resnet18 or "convnext*", or weights as --from takes them (a run, a study, a folder, a
+            file): shows of each whether pretraining it is proven, untested, or impossible, and why; and the starts
+            that it allows: scratch, pretrain (by which methods), given weights that are fine-tuned (init), pretrained
+            further (continue) or only read (frozen).
     """
     from whymask.listing import encoders_table, methods_table, proven
 
