@@ -29,6 +29,9 @@ MEASURED = (
     "compute (docs/results)"
 )
 
+SHOWN = 3
+"""Images or boxes that are named of those that cannot be used as they are."""
+
 TEST = " test "
 """In an identity, between the images' fingerprint and a share that is not the usual."""
 ENCODED = " encoded"
@@ -226,9 +229,11 @@ def prepare(
     say(form_text(source, prep, store, form))
     images = open_images(source, prep, store, progress=progress, form=form)
     if images.skipped:
-        say(f"{len(images.skipped):,} images cannot be used and are left out; skipped.csv lists them")
+        shown = doubts.listed([f"{key} ({reason})" for key, reason in images.skipped], SHOWN)
+        say(f"{len(images.skipped):,} images cannot be used and are left out: {shown}")
     if source.mended:
-        say(f"{len(source.mended):,} boxes are repaired or left out; boxes.csv lists them")
+        shown = doubts.listed([f"{box} of {key} ({what})" for key, box, what in source.mended], SHOWN)
+        say(f"{len(source.mended):,} boxes are repaired or left out: {shown}")
     return split(source, images, config, like, say)
 
 
