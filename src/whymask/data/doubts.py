@@ -49,13 +49,15 @@ def of_labels(images: ImageSet) -> list[str]:
 def labels_text(source: Source) -> str:
     """ "48 of them labelled, 24 unlabelled: classification of 3 classes (c0 16, c1 16, c2 16)"."""
     labelled = source.labelled
-    known, total = int(labelled.sum()), len(source)
+    known, missing = int(labelled.sum()), len(source.missing)
+    gone = f", {missing:,} not there, such as {min(source.missing)}" if missing else ""
     if not known:
-        return "none of them labelled"
+        return f"none of them labelled{gone}"
     counts = source.task.counts(source.labels[labelled])
     named = [f"{name} {count:,}" for name, count in zip(source.classes, counts, strict=True)]
     shown = f" ({listed(named, 10)})" if source.task.name != Regression.name else ""
-    return f"{known:,} of them labelled, {total - known:,} unlabelled: {source.task.text()}{shown}"
+    rest = len(source) - known - missing
+    return f"{known:,} of them labelled, {rest:,} unlabelled{gone}: {source.task.text()}{shown}"
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

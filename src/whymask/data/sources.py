@@ -202,6 +202,7 @@ def merge(pool: Source, labelled: Source) -> Source:
             for name in {**pool.columns, **labelled.columns}
         },
         notes=(*pool.notes, *labelled.notes),
+        missing=pool.missing | labelled.missing,
         reader=labelled.reader,
         maps=labelled.maps and labelled.maps.taken(of_labelled),
         boxes=labelled.boxes and labelled.boxes.taken(of_labelled),
