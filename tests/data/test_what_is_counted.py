@@ -1,4 +1,4 @@
-"""What is said of how many images there are: files that are not there, images that cannot be used."""
+"""What is said of how many images there are: copies, files that are not there, images that cannot be used."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from whymask.data import prepare as preparing
 from whymask.data.prepare import Prepared, prepare
 from whymask.data.settings import DataSettings
 from whymask.data.sources import open_asked, open_source
@@ -26,6 +27,37 @@ def write(root: Path, numbers: range) -> None:
 def prepared(data: Any, tmp_path: Path, said: list[str] | None = None, **settings: Any) -> Prepared:
     heard = [] if said is None else said
     return prepare(data, DataSettings(store=tmp_path / "store", **settings), say=heard.append)
+
+
+# copies
+
+
+@pytest.fixture
+def twice(tmp_path: Path) -> Prepared:
+    """30 photos, and copies of 20 of them as the labelled ones."""
+    write(tmp_path / "photos", range(30))
+    write(tmp_path / "labelled" / "a", range(10))
+    write(tmp_path / "labelled" / "b", range(10, 20))
+    return prepared(str(tmp_path / "photos"), tmp_path, labels=str(tmp_path / "labelled"), test_share=0.2)
+
+
+def test_copies_of_an_image_are_one_image_to_pretrain_on(twice: Prepared) -> None:
+    assert len(twice.test) == twice.leaking == 4 and len(twice.pool) == 50 - 8
+    assert twice.distinct == 30 - 4 and twice.describe()["distinct"] == 26 and twice.describe()["pool"] == 42
+    assert twice.copies.startswith("42 images to pretrain on, 26 different ones")
+
+
+def test_they_are_one_where_it_is_said_whether_images_are_few(twice: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert twice.few.startswith("only 26 different images to pretrain on: below some thousand")
+    monkeypatch.setattr(preparing, "FEW_UNLABELLED", 27)
+    assert twice.few
+    monkeypatch.setattr(preparing, "FEW_UNLABELLED", 26)
+    assert not twice.few
+
+
+def test_without_copies_nothing_is_said_of_them(tmp_path: Path) -> None:
+    alone = prepared(IMAGES, tmp_path)
+    assert not alone.copies and alone.few.startswith("only 30 images to pretrain on")
 
 
 # files that are not there

@@ -127,11 +127,27 @@ class Prepared:
     @property
     def few(self) -> str:
         """That own pretraining is not expected to win on so few images; "" where it is not known to lose."""
-        if len(self.pool) >= FEW_UNLABELLED:
+        if self.distinct >= FEW_UNLABELLED:
+            return ""
+        different = " different" if self.copies else ""
+        return (
+            f"only {self.distinct:,}{different} images to pretrain on: below some thousand own pretraining is not "
+            f"expected to win: {MEASURED}. Public weights are the start to try: study --starts init=NAME frozen=NAME"
+        )
+
+    @cached_property
+    def distinct(self) -> int:
+        """How many different images the pool holds: those with equal pixels count once."""
+        return len(np.unique(self.images.hashes[self.pool]))
+
+    @property
+    def copies(self) -> str:
+        """That some images of the pool are there more than once; "" where each is there once."""
+        if self.distinct == len(self.pool):
             return ""
         return (
-            f"only {len(self.pool):,} images to pretrain on: below some thousand own pretraining is not expected to "
-            f"win: {MEASURED}. Public weights are the start to try: study --starts init=NAME frozen=NAME"
+            f"{len(self.pool):,} images to pretrain on, {self.distinct:,} different ones: the others have equal "
+            "pixels, and pretraining sees each of them"
         )
 
     def doubts(self) -> list[str]:
@@ -141,8 +157,9 @@ class Prepared:
     def describe(self) -> dict[str, Any]:
         """What the run folder and the page say about the data.
 
-        images: that could be used; pool: to pretrain on; labelled: all that have labels, of which train and test are
-        used, and those that equal a test image are not; train_counts, test_counts: of each class.
+        images: that could be used; pool: to pretrain on; distinct: different ones of these; labelled: all that have
+        labels, of which train and test are used, and those that equal a test image are not; train_counts, test_counts:
+        of each class.
         """
         images, prep = self.images, self.images.preprocessing
         return {
@@ -150,6 +167,7 @@ class Prepared:
             "fingerprint": images.fingerprint,
             "images": len(images.keys),
             "pool": len(self.pool),
+            "distinct": self.distinct,
             "labelled": int(images.labelled.sum()),
             "train": len(self.train),
             "test": len(self.test),

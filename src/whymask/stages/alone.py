@@ -102,6 +102,8 @@ def pretrain(
     job = job_of(
         with_batch_size(settings.training, context, Path(out), lambda asked: pretraining(context, job_of(asked)))
     )
+    if prepared.copies:
+        say(prepared.copies)
     for warning in prepared.warnings():
         say(f"warning: {warning}")
     if not (Path(out) / "result.json").exists():

@@ -186,6 +186,8 @@ def _resolve(context: Context, asked: StudySettings, out: Path) -> Runner:
     runner = Runner(context, resolve_study(asked, prepared), out)
     config = at_equal_operations(runner)
     runner = replace(runner, config=config)
+    if config.pretrains and prepared.copies:
+        say(prepared.copies)
     say(config.text(prepared.task))
     if asked.budgets is None:
         say(auto_budgets_text(prepared.stock))
