@@ -18,7 +18,7 @@ from rich.console import Console
 import whymask
 from whymask.atlas.settings import MapSettings
 from whymask.choosing.settings import Rule, check_count
-from whymask.data.settings import DataSettings, check_reader, check_there, default_store
+from whymask.data.settings import NO_LABELS, DataSettings, check_reader, check_there, default_store
 from whymask.encoders.settings import is_name, network_and_file
 from whymask.errors import WhymaskError
 from whymask.explanations.settings import ExplainSettings
@@ -295,7 +295,8 @@ def choose(
         rule: typical ones of clusters (TypiClust), covering ones (ProbCover), spread ones (k-centre greedy), or
             uncertain and diverse ones (BADGE), which takes a classifier. auto: uncertain of a classifier, else typical.
         labelled: What is labelled already, a folder or CSV such as finetune takes; it counts as chosen and
-            is left out. "none": nothing is. Default: the labels that DATA has.
+            is left out. "none": nothing is. Default: the labels that DATA has, unless they are names of folders and
+            every image has one.
         out: File to write; the contact sheet lies beside it, as .html.
         cell: Which network of a study, a name under its cells/. Default: the one that embed takes, or, where the rule
             is uncertain, that predict takes.
@@ -303,7 +304,7 @@ def choose(
         reader: MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.
     """
     check_count(labels)
-    begin("choose", data, None if labelled == "none" else labelled, reader=reader, out=out, runs=[run])
+    begin("choose", data, labelled, reader=reader, out=out, runs=[run])
     whymask.choose(
         run,
         data,
@@ -489,7 +490,7 @@ def begin(
     if out is not None:
         check_place(out)
     sources = data if isinstance(data, tuple) else () if data is None else (data,)
-    for source in (*sources, labels):
+    for source in (*sources, None if labels == NO_LABELS else labels):
         if source is not None:
             check_there(source)
     if reader is not None:

@@ -58,7 +58,8 @@ def from_folder(
         stamp=stamp_files(paths, files, reader),
         labels=labels,
         task=task,
-        notes=layout.notes,
+        notes=layout.notes if asked is not None else (),
+        by_folders=bool(task.labelled(labels).any()),
     )
     if labelled_by is not None:
         source = _labelled_by(source, labelled_by)
@@ -100,6 +101,7 @@ def _labelled_by(source: Source, table: Source) -> Source:
         source,
         labels=labels,
         task=table.task,
+        by_folders=False,
         splits=None if table.splits is None else of_table(table.splits, "train"),
         columns={name: of_table(values, "") for name, values in table.columns.items()},
     )

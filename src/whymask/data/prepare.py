@@ -206,6 +206,7 @@ def prepare(
     interpolation: str | None = None,
     like: str | None = None,
     reader: Reader | str | None = None,
+    needs_labels: bool = False,
     fits: Callable[[Preprocessing, Task], None] = lambda prep, task: None,
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] | None = None,
@@ -217,10 +218,16 @@ def prepare(
     `moments`: mean and std that are taken instead, where there is one for each channel; `interpolation`: by which
     images are resized, likewise.
     `like`: the `identity` of a run whose test images are to be these, unless other images or another share are given.
+    `needs_labels`: whether images without labels are of no use.
     `fits`: asked before an image is decoded whether what is to see them fits them and their task; raises WhymaskError
     where not.
     `say` is told what was derived before anything slow begins. Raises WhymaskError where `data` cannot be used.
     """
+    if needs_labels and config.is_unlabelled:
+        raise WhymaskError(
+            f"--labels {config.labels} says that no image is labelled, and this needs some that are; leave it out, or "
+            "give labelled images with --labels FOLDER|CSV. pretrain needs none"
+        )
     source = open_asked(data, config, reader)
     how = preprocessing or config
     losses = lost(source, how)
@@ -241,7 +248,7 @@ def prepare(
         say(f"warning: {warning}")
     if (prep.low, prep.high) != (0.0, 255.0):
         say(f"values from {prep.low:,.6g} to {prep.high:,.6g} become 0 to 1; what lies outside is seen as the nearest")
-    say(doubts.labels_text(source))
+    say(doubts.labels_text(source, needs_labels))
     fits(prep, source.task)
     form = form_for(source, prep, store, config.store_form, _form_of(like, prep))
     say(form_text(source, prep, store, form))

@@ -172,6 +172,7 @@ def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
             multiple_of=square_of(asked),
             interpolation=interpolation_of(asked),
             reader=reader,
+            needs_labels=True,
             fits=lambda prep, task: check_given(asked, prep),
             say=say,
             progress=Decoding(),
