@@ -94,6 +94,16 @@ def test_no_labels(command: str, whymask: Command, capsys: Any, pictures: Path, 
     assert not out.exists()
 
 
+@pytest.mark.parametrize("command", ["study", "finetune", "probe"])
+def test_no_labels_where_some_are_needed(
+    command: str, whymask: Command, capsys: Any, pictures: Path, encoder: Path, out: Path
+) -> None:
+    flags = ("--labels", "none", "--out", out, *(("--from", encoder) if command == "probe" else ()))
+    message = refuses(whymask, capsys, command, pictures / "labelled", *flags)
+    assert "--labels none says that no image is labelled" in message and "leave it out, or give" in message
+    assert not out.exists()
+
+
 def test_one_class(whymask: Command, capsys: Any, pictures: Path, tmp_path: Path, out: Path) -> None:
     shutil.copytree(pictures / "labelled" / "zebra", tmp_path / "labelled" / "zebra")
     message = refuses(whymask, capsys, "study", tmp_path / "labelled", "--out", out)

@@ -190,6 +190,30 @@ def test_list_says_of_a_network_whether_it_can_be_an_encoder(
     assert whymask("list", "resnet19") == 2
 
 
+def test_list_says_of_weights_what_may_start_from_them(
+    whymask: Command, finished: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.chdir(finished.parent)
+    cell = "cells/pretrain-mae-0"
+    (tmp_path / "timms").mkdir()
+    (tmp_path / "timms" / "config.json").write_text('{"architecture": "ecaresnet50t"}')
+    (tmp_path / "timms" / "model.safetensors").touch()
+    given = [finished.name, f"{finished.name}/{cell}", f"{finished.name}/{cell}/encoder/encoder.safetensors"]
+    assert whymask("list", *given, "cnn", tmp_path / "timms") == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    shown = {row[0]: row[1:] for row in rows if row}
+    kind, status, _, starts, by = shown["cnn"]
+    assert (kind, status, starts) == ("cnn", "proven", "scratch, init, frozen, pretrain, continue")
+    for name in given:
+        assert shown[f"{name}: cnn"] == ["cnn", "proven", "", "init, frozen, continue", by]
+    assert shown[f"{tmp_path / 'timms'}: ecaresnet50t"][3:] == ["init, frozen", ""]
+    assert whymask("list", "nowhere/run") == 2 and "no such file or folder" in capsys.readouterr().err
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    assert whymask("list", tmp_path / "weights.safetensors") == 2
+    assert "says of which network they are; give the name" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [(), ("studdy",), ("study",), ("study", "glyphs", "--seeds", "many")])
 def test_what_is_not_understood_is_exit_code_2(arguments: tuple[str, ...], whymask: Command) -> None:
     assert whymask(*arguments) == 2

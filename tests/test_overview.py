@@ -60,6 +60,12 @@ def test_its_page_shows_every_class_and_escapes_names(told: dict[str, Any]) -> N
     assert page.count("data:image/webp") == 16 and "<b>cat" not in page and "bad.jpg" in words_of(page)
 
 
+def test_folders_may_be_no_labels_and_that_is_named(told: dict[str, Any], photos: Path, tmp_path: Path) -> None:
+    assert told["labels"].endswith(", by the names of their folders; where these are no labels, give --labels none")
+    without = whymask.overview(photos, out=tmp_path / "a.html", labels="none")
+    assert without["labels"] == "none of them labelled" and without["classes"] == [] and without["images"] == 17
+
+
 def test_its_page_can_be_read_on_a_phone_and_a_desk(told: dict[str, Any], browser: Any) -> None:
     assert faults_of(browser, told["page"]) == []
 

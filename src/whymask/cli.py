@@ -18,7 +18,7 @@ from rich.console import Console
 import whymask
 from whymask.atlas.settings import MapSettings
 from whymask.choosing.settings import Rule, check_count
-from whymask.data.settings import DataSettings, check_reader, check_there, default_store
+from whymask.data.settings import NO_LABELS, DataSettings, check_reader, check_there, default_store
 from whymask.encoders.settings import is_name, network_and_file
 from whymask.errors import WhymaskError
 from whymask.explanations.settings import ExplainSettings
@@ -295,7 +295,8 @@ def choose(
         rule: typical ones of clusters (TypiClust), covering ones (ProbCover), spread ones (k-centre greedy), or
             uncertain and diverse ones (BADGE), which takes a classifier. auto: uncertain of a classifier, else typical.
         labelled: What is labelled already, a folder or CSV such as finetune takes; it counts as chosen and
-            is left out. "none": nothing is. Default: the labels that DATA has.
+            is left out. "none": nothing is. Default: the labels that DATA has, unless they are names of folders and
+            every image has one.
         out: File to write; the contact sheet lies beside it, as .html.
         cell: Which network of a study, a name under its cells/. Default: the one that embed takes, or, where the rule
             is uncertain, that predict takes.
@@ -303,7 +304,7 @@ def choose(
         reader: MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.
     """
     check_count(labels)
-    begin("choose", data, None if labelled == "none" else labelled, reader=reader, out=out, runs=[run])
+    begin("choose", data, labelled, reader=reader, out=out, runs=[run])
     whymask.choose(
         run,
         data,
@@ -459,12 +460,13 @@ def overview(
 
 
 def list_methods(names: Annotated[tuple[str, ...], Positional] = ()) -> None:
-    """Show the methods of pretraining, and which encoders each fits.
+    """Show the methods of pretraining, and which encoders each fits, or what networks and weights allow.
 
     Args:
-        names: timm networks, such as resnet18 or "convnext*": shows of each whether pretraining it is proven,
-            untested, or impossible, and why; and the starts that it allows: scratch, pretrain (by which methods),
-            public weights that are fine-tuned (init), pretrained further (continue) or only read (frozen).
+        names: Networks, such as resnet18 or "convnext*", or weights as --from takes them (a run, a study, a folder, a
+            file): shows of each whether pretraining it is proven, untested, or impossible, and why; and the starts
+            that it allows: scratch, pretrain (by which methods), given weights that are fine-tuned (init), pretrained
+            further (continue) or only read (frozen).
     """
     from whymask.listing import encoders_table, methods_table, proven
 
@@ -488,7 +490,7 @@ def begin(
     if out is not None:
         check_place(out)
     sources = data if isinstance(data, tuple) else () if data is None else (data,)
-    for source in (*sources, labels):
+    for source in (*sources, None if labels == NO_LABELS else labels):
         if source is not None:
             check_there(source)
     if reader is not None:

@@ -45,6 +45,10 @@ _OF_IMAGES = {
     "--images": "Keep images off the page, for data that must not leave.",
     "--names": "Keep file and class names off the page, for data that must not leave.",
 }
+_OR_NONE = (
+    "Labelled images, where DATA has no labels; none: no image is labelled, also where names of folders look like "
+    "classes. Default: DATA itself."
+)
 _OF: Mapping[str, Mapping[str, str]] = {
     "study": {
         "--plan": "Only say what would run, how long it takes, and what the test images can show.",
@@ -61,7 +65,10 @@ _OF: Mapping[str, Mapping[str, str]] = {
         "--init": "A checkpoint to compare with, as a further arm: public weights, for one. Default: none.",
         "--search": "Choose learning rates first, alike for every arm.",
     },
-    "pretrain": {"--from": "Weights to start from: a run's folder or a checkpoint. Default: new weights."},
+    "pretrain": {
+        "--labels": _OR_NONE,
+        "--from": "Weights to start from: a run's folder or a checkpoint. Default: new weights.",
+    },
     "finetune": {
         "--from": "What to start from: a pretraining run's folder, a checkpoint, or scratch.",
         "--like": "A run whose settings to take, to compare with it: whatever is not given here. Default: none.",
@@ -73,6 +80,7 @@ _OF: Mapping[str, Mapping[str, str]] = {
         "--neighbours": "How many nearest neighbours vote.",
     },
     "data": {
+        "--labels": _OR_NONE,
         "--out": "Page to write.",
         "--looked": "How many images to open, evenly spaced; 0 opens all.",
         "--frames": "Of several frames or pages: see the first, make each an image, or make them channels.",
@@ -80,6 +88,7 @@ _OF: Mapping[str, Mapping[str, str]] = {
         "--reader": "MODULE:FUNCTION that opens a file, for formats that nothing here opens. Default: whymask's own.",
     },
     "map": {
+        "--labels": _OR_NONE,
         "--out": "Page to write.",
         "--cell": "Which network of a study, a name under its cells/. Default: that of embed.",
         "--layout": "Where points lie: pca, or umap beside it. Default: auto, umap where it is installed.",

@@ -66,6 +66,12 @@ def test_the_same_call_makes_the_same_page(made: dict[str, Any], tmp_path: Path)
     assert (tmp_path / "again.html").read_text() == made["page"]
 
 
+def test_folders_that_are_no_labels_colour_nothing(made: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "m.html"
+    told = whymask.map_images(made["root"] / "run", made["photos"], out=out, settings=PCA, labels="none")
+    assert told["images"] == made["told"]["images"] and told["errors"] == [] != made["told"]["errors"]
+
+
 def test_of_a_study_points_are_coloured_by_what_pretraining_repaired(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.html"
     told = whymask.map_images(finished, GLYPHS, out=out, points=200, settings=PCA)

@@ -1,6 +1,7 @@
 """`whymask choose`: a list to label that the other commands take, from a network's features."""
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,32 @@ def test_a_picture_that_is_written_to_be_labelled_is_upright(tmp_path: Path) -> 
     assert np.asarray(Image.open(path)).tolist() == [[3, 0], [4, 1], [5, 2]]
 
 
-def test_what_cannot_be_chosen_is_told(finished: Path, pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(WhymaskError, match=r"20 have labels and 0 have none.*--labelled none says"):
-        choose(finished, pictures / "labelled", labels=1, out=tmp_path / "a.csv")
+def test_folders_that_would_label_everything_are_no_labels(finished: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "next.csv"
+    found = choose(finished, pictures / "labelled", labels=3, out=out, threads=1)
+    assert found.equals(choose(finished, pictures / "labelled", labels=3, labelled="none", out=out, threads=1))
+
+
+def test_copies_of_labelled_images_are_counted_apart(
+    finished: Path, pictures: Path, labelled: Path, tmp_path: Path, capsys: Any
+) -> None:
+    copies = tmp_path / "labelled"
+    for row in rows_of(labelled):
+        (copies / row["label"]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(row["path"], copies / row["label"])
+    given: dict[str, Any] = {"labelled": str(copies), "out": tmp_path / "next.csv", "threads": 1}
+    choose(finished, pictures / "photos", labels=6, **given)
+    assert "6 of 15 unlabelled images are chosen, 8 labelled ones and 8 copies of them count" in capsys.readouterr().err
+    assert "Of 31 images, 8 labelled ones and 8 copies of them count as" in (tmp_path / "next.html").read_text()
+    with pytest.raises(WhymaskError, match="8 labelled ones and 8 copies of them count as chosen, and 15 can be"):
+        choose(finished, pictures / "photos", labels=16, **given)
+
+
+def test_what_cannot_be_chosen_is_told(finished: Path, pictures: Path, labelled: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        WhymaskError, match=r"8 labelled ones count as chosen, and 0 can be chosen; --labelled none says"
+    ):
+        choose(finished, labelled, labels=1, out=tmp_path / "a.csv")
     with pytest.raises(WhymaskError, match="at least 1"):
         choose(finished, pictures / "labelled", labels=0, out=tmp_path / "a.csv")
     with pytest.raises(WhymaskError, match=r"ends in \.csv"):

@@ -429,15 +429,17 @@ def test_boxes_that_are_repaired_or_left_out_are_listed(tmp_path) -> None:
     assert source.notes[-1].startswith("that are many")
 
 
-def test_a_run_lists_the_boxes_that_were_repaired_or_left_out(tmp_path) -> None:
+def test_a_run_lists_the_boxes_that_were_repaired_or_left_out(tmp_path, capsys) -> None:
     for number in range(6):
         put(tmp_path / "d" / f"{number}.png")
         xml(tmp_path / "d" / f"{number}.xml", ("dog", 3, 4, 9, 8), ("cat", 5, 5, 5 + (number > 0), 9))
     said: list[str] = []
     data = prepare(tmp_path / "d", DataSettings(store=tmp_path / "store"), say=said.append)
-    assert "1 boxes are repaired or left out; boxes.csv lists them" in said
+    assert f"1 boxes are repaired or left out: cat 5 5 5 9 of {tmp_path}/d/0.png ({SMALL})" in said
+    assert not (tmp_path / "boxes.csv").exists()
     assert data.task.counts(data.images.labels) == [5, 6] and data.images.preprocessing.pads
     Context(Fabric(), data).list_unused(tmp_path)
+    assert f"are listed in {tmp_path / 'boxes.csv'}" in capsys.readouterr().err
     header, row = (tmp_path / "boxes.csv").read_text().splitlines()
     assert header == "image,box,what" and row == f'{tmp_path}/d/0.png,cat 5 5 5 9,"{SMALL}"'
     told = overview(tmp_path / "d", out=tmp_path / "data.html", settings=DataSettings())

@@ -32,6 +32,8 @@ def private_cache(tmp_path_factory, monkeypatch):
 
 def csv(tmp_path: Path, text: str, labels: LabelSettings | None = DERIVED) -> Source:
     (tmp_path / "list.csv").write_text(text)
+    for line in text.splitlines()[1:]:
+        (tmp_path / line.partition(",")[0]).touch()
     return open_source(tmp_path / "list.csv", labels=labels)
 
 

@@ -285,8 +285,9 @@ def test_csv_naming_a_missing_file_fails_at_that_image_only(tmp_path):
     write(tmp_path / "x.png", 9)
     source = csv_source(tmp_path, "path,label\nx.png,a\ngone.png,b\n")
     assert red(source, 0) == 9
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(WhymaskError, match="no such file"):
         source.read(1)
+    assert source.labelled.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -301,6 +302,7 @@ def test_csv_naming_a_missing_file_fails_at_that_image_only(tmp_path):
     ],
 )
 def test_csv_that_cannot_be_used(tmp_path, text, message):
+    write(tmp_path / "x.png")
     with pytest.raises(WhymaskError, match=message):
         csv_source(tmp_path, text)
 

@@ -322,6 +322,11 @@ def test_few_unlabelled_images_are_warned_of(pictures: Path, tmp_path: Path, cap
         "warning: only 23 images to pretrain on: below some thousand own pretraining is not expected"
         in capsys.readouterr().err
     )
+    twice = np.repeat(np.random.default_rng(0).integers(0, 256, (12, 24, 24, 3), dtype=np.uint8), 2, axis=0)
+    whymask.pretrain(twice, out=tmp_path / "twice", settings=pretraining("cnn"))
+    said = capsys.readouterr().err
+    assert "24 images to pretrain on, 12 different ones: the others have equal pixels" in said
+    assert "warning: only 12 different images to pretrain on" in said
 
 
 def test_the_defaults_are_resolved_and_saved(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

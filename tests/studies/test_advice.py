@@ -121,6 +121,14 @@ def test_below_some_thousand_images_public_weights_are_named_with_the_command(
     assert "public weights" not in rules_of(few)
 
 
+def test_copies_do_not_make_images_many() -> None:
+    many, copied = told("hurts", pool=5000), told("hurts", pool=5000)
+    many["data"]["distinct"], copied["data"]["distinct"] = 3000, 2999
+    assert "public weights" not in rules_of(many)
+    (row,) = [row for row in advice(copied, task_of(copied), "runs/mine") if row["rule"] == "public weights"]
+    assert row["text"].startswith("Only 2,999 images to pretrain on")
+
+
 def test_what_is_said_of_few_images_is_what_was_measured() -> None:
     measured = read_json(Path(__file__).parents[2] / "docs" / "results" / "clothing-small" / "study.json")
     labels, metric = measured["verdict"]["labels_per_class"], measured["verdict"]["metric"]

@@ -341,11 +341,12 @@ def test_near_copies_are_counted_and_shown_to_look_at(page: Page) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_near_copies_that_were_kept_are_said_to_be_in_training(tmp_path: Path) -> None:
+def test_copies_and_near_copies_that_were_kept_are_said_to_be_in_training(tmp_path: Path) -> None:
     study = with_near_copies(fake_study(["a", "b", "c"]))
-    study["data"]["near_kept"] = True
+    study["data"] |= {"near_kept": True, "distinct": 9_990}
     page = Page(write_study_page(write_study(tmp_path, study)))
     assert "near copies of test images, kept in training 41" in page.text and "image in training" in page.text
+    assert "images in pretraining 10,000 different ones of these, by their pixels 9,990" in page.text
 
 
 def test_the_page_can_be_read_on_a_phone_and_on_a_desk_in_light_and_dark(browser: Any, page: Page, nasty: Path) -> None:
@@ -384,10 +385,11 @@ def test_labels_from_a_second_folder_and_a_page_without_names_or_images(pictures
     about = table["data"]
     assert about["classes"] == list(CLASSES)
     assert (about["images"], about["labelled"], about["test"], about["skipped"]) == (43, 20, 10, 1)
-    assert about["pool"] == 33 and "not expected to win" in about["warnings"][0]
+    assert about["pool"] == about["distinct"] == 33 and "not expected to win" in about["warnings"][0]
     assert "broken.jpg" in (out / "skipped.csv").read_text()
     assert table["verdict"]["metric"] == "balanced_accuracy"
     page = (out / "report.html").read_text()
+    assert "different ones of these" not in page
     assert "okapi" in page and "broken.jpg" in page and "data:image/" in page
     run_study(str(pictures / "photos"), out=out, settings=settings, explain=False, images=False, names=False)
     page = (out / "report.html").read_text()

@@ -18,8 +18,8 @@ from whymask.choosing.uncertain import uncertain
 from whymask.data.csv_rows import read_csv
 from whymask.data.inherited import inherited_text
 from whymask.data.preprocessing import Preprocessing
-from whymask.data.settings import DataSettings
-from whymask.data.sources import Reader, Source, open_asked, open_source
+from whymask.data.settings import NO_LABELS, DataSettings
+from whymask.data.sources import Reader, Source, open_asked
 from whymask.disk import check_writable, printable, read_json, write_bytes, write_csv
 from whymask.encoders import load_encoder
 from whymask.errors import WhymaskError
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     import pandas
 
 HEADER = ["path", "label", "rank", "why"]
-NONE = "none"
-"""Given as `labelled`: the labels that DATA seem to have are none."""
 SAME = 1e-3
 """Distance of features of length 1 below which two pictures are one: what rounding leaves of none."""
 SIDE = 144
@@ -71,7 +69,8 @@ def choose(
     `run` is what `embed` takes; its features decide, by `rule`: see `whymask.choosing.settings`. "auto" is uncertain
     where the network classifies, else typical. What has a label in `data`, or in `labelled` (a folder or CSV, as
     ``labels`` elsewhere), counts as chosen, and is left out; `labelled` "none" says that nothing has. Images of a test
-    split are left out, and count for nothing. Raises WhymaskError where fewer are left than are asked for.
+    split are left out, and count for nothing. Where every image would have the name of its folder as label, folders are
+    taken for no labels, which is said. Raises WhymaskError where fewer are left than are asked for.
     """
     check_count(labels)
     _check_out(Path(out))
@@ -86,13 +85,15 @@ def choose(
     applied = Application(seer.network, seer.transform, source)
     rows, values = _seen(applied, source)
     known = _labelled_alike(values[:, : seer.dim], source.labelled[rows])
-    _check_left(source, known, labels)
+    counted, left = _counted_text(source.labelled[rows], known), int((~known).sum())
+    _check_left(source, counted, len(rows), left, labels)
     chosen = seer.choose(values, known, labels, seed, len(source.classes) or None)
     found = [Choice(int(rows[choice.row]), choice.why) for choice in chosen]
     named = labelling_keys(source, [choice.row for choice in found], Path(out))
-    page = _page(source, found, named, seer, int(known.sum()), len(rows))
+    page = _page(source, found, named, seer, counted, len(rows))
     table = [[key, "", rank, choice.why] for rank, (key, choice) in enumerate(zip(named, found, strict=True), 1)]
-    return _written(table, page, Path(out), applied.skipped, known)
+    said = f"{len(table):,} of {left:,} unlabelled images are chosen, {counted}: {out}"
+    return _written(table, page, Path(out), applied.skipped, said)
 
 
 def _labelled_alike(features: np.ndarray, labelled: np.ndarray) -> np.ndarray:
@@ -100,6 +101,13 @@ def _labelled_alike(features: np.ndarray, labelled: np.ndarray) -> np.ndarray:
     made of a parquet's image."""
     directions = unit(features)
     return labelled | (to_nearest(directions, directions[labelled]) < SAME)
+
+
+def _counted_text(labelled: np.ndarray, known: np.ndarray) -> str:
+    """ "60 labelled ones and 58 copies of them count as chosen"; bool (N,) both, `known` of what counts."""
+    copies = int((known & ~labelled).sum())
+    beside = f" and {copies:,} copies of them" if copies else ""
+    return f"{int(labelled.sum()):,} labelled ones{beside} count as chosen"
 
 
 def _check_out(out: Path) -> None:
@@ -129,19 +137,15 @@ def _seen(applied: Application, source: Source) -> tuple[np.ndarray, np.ndarray]
 
 
 def _written(
-    table: list[list[Any]], page: bytes, out: Path, skipped: list[tuple[str, str]], known: np.ndarray
+    table: list[list[Any]], page: bytes, out: Path, skipped: list[tuple[str, str]], said: str
 ) -> "pandas.DataFrame":
-    """The list and the contact sheet in their files, which is said; the list as a frame."""
+    """The list and the contact sheet in their files, and `said` how many; the list as a frame."""
     import pandas
 
     write_csv(out, HEADER, table)
     write_bytes(out.with_suffix(".html"), page)
     report_skipped(skipped, out)
-    say(
-        f"{len(table):,} of {int((~known).sum()):,} unlabelled images are chosen, {int(known.sum()):,} labelled ones "
-        f"count as chosen: {out}\nFill in its column label, and give it as --labels. The contact sheet: "
-        f"{out.with_suffix('.html')}"
-    )
+    say(f"{said}\nFill in its column label, and give it as --labels. The contact sheet: {out.with_suffix('.html')}")
     rows = [[printable(str(cell)) for cell in row] for row in table]
     return pandas.DataFrame(rows, columns=HEADER).astype({"rank": int})
 
@@ -192,23 +196,26 @@ def _classifies(folder: Path) -> bool:
 
 
 def _opened(data: Any, labelled: Any, reader: Reader | str | None) -> Source:
-    if isinstance(labelled, str) and labelled == NONE:
-        return open_source(data, reader=reader, labels=None)
-    return open_asked(data, DataSettings(labels=labelled), reader)
+    source = open_asked(data, DataSettings(labels=labelled), reader)
+    if labelled is not None or not source.by_folders or not source.labelled.all():
+        return source
+    say("every image would be labelled by the name of its folder, and none left to choose: folders are no labels here")
+    return open_asked(data, DataSettings(labels=NO_LABELS), reader)
 
 
-def _check_left(source: Source, known: np.ndarray, labels: int) -> None:
-    left = int((~known).sum())
+def _check_left(source: Source, counted: str, images: int, left: int, labels: int) -> None:
     if labels <= left:
         return
-    more = "" if left else f"; --labelled {NONE} says that what looks like labels, such as folders, is none"
+    otherwise = f"; --labelled {NO_LABELS} says that what looks like labels, such as folders, is none"
     raise WhymaskError(
-        f"--labels {labels}: of {source.name}, {len(known):,} images without those to test on, {int(known.sum()):,} "
-        f"have labels and {left:,} have none; at most {left:,} can be chosen{more}"
+        f"--labels {labels}: of {source.name}, {images:,} images without those to test on, {counted}, and {left:,} can "
+        f"be chosen{otherwise if not left or source.by_folders else ''}"
     )
 
 
-def _page(source: Source, found: Sequence[Choice], named: Sequence[str], seer: _Seer, known: int, images: int) -> bytes:
+def _page(
+    source: Source, found: Sequence[Choice], named: Sequence[str], seer: _Seer, counted: str, images: int
+) -> bytes:
     prep = seer.transform
 
     def picture(row: int) -> str:
@@ -221,5 +228,6 @@ def _page(source: Source, found: Sequence[Choice], named: Sequence[str], seer: _
         {"uri": uri, "name": Path(key).name, "why": choice.why}
         for uri, key, choice in zip(pictures, named, found, strict=True)
     ]
-    told = {"name": source.name, "known": known, "images": images, "rule": seer.rule, "source": SOURCES[seer.rule]}
+    told = {"name": source.name, "counted": counted, "images": images, "rule": seer.rule}
+    told |= {"source": SOURCES[seer.rule]}
     return render("choice.html.j2", _TEMPLATES, told=clean(told), shown=clean(shown))

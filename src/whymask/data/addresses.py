@@ -62,6 +62,7 @@ def from_addresses(name: str, addresses: Sequence[str], asked: LabelSettings | N
         labels=labels,
         task=task,
         splits=splits,
+        by_folders=raw is not None,
         notes=(*pictures.notes, *(layout.notes if layout else ()), *of_splits),
     )
 

@@ -60,6 +60,7 @@ def from_coco(
     paths: list[Path] = []
     images: list[CocoImage] = []
     splits: list[str] = []
+    present: list[bool] = []
     notes: list[str] = []
     classes, parents = None, dict[str, str]()
     contents = [content_of(str(file)) for file in files]
@@ -73,25 +74,28 @@ def from_coco(
                 "set of them was expected; give one of the files"
             )
         classes, written = coco.classes, [image.name for image in coco.images]
-        found, folder, said = located(written, _folders_of(file, around))
-        paths += [resolved(str(folder / each), parents) for each in found]
+        found = located(written, _folders_of(file, around))
+        paths += [resolved(str(found.folder / each), parents) for each in found.files]
+        present += found.there
         images += coco.images
         splits += [split_in(file.stem) or split_in(file.parent.name)] * len(written)
-        notes += [*said, *coco.notes]
+        notes += [*found.notes, *coco.notes]
+    if not any(present):
+        raise WhymaskError(f"{name}: {notes[0]}; the images beside it, or in a folder images, were expected; move them")
     keys = list(map(str, paths))
     if len({*keys}) < len(keys):
         twice = Counter(keys).most_common(1)[0][0]
         raise WhymaskError(f"{name}: {twice} is an image twice; one entry an image was expected; delete the others")
     task = Classification()
-    source = Source(
-        name, keys, file_reader(paths, reader), stamp_files(paths, keys, reader), task.unlabelled(len(keys))
-    )
+    missing = frozenset(key for key, is_there in zip(keys, present, strict=True) if not is_there)
+    read, stamp = file_reader(paths, reader), stamp_files(paths, keys, reader)
+    source = Source(name, keys, read, stamp, task.unlabelled(len(keys)), missing=missing)
     if asked is None:
         return source
     source, there = replace(source, notes=(*said_of_kind, *dict.fromkeys(notes))), np.ones(len(keys), bool)
     if kind == Segmentation.name:
-        stamp = stamp_files(files, [f.name for f in files])
-        source = with_maps(source, GivenMaps(there, partial(_map_of, images, _tools(name)), stamp), classes, asked)
+        of_files = stamp_files(files, [f.name for f in files])
+        source = with_maps(source, GivenMaps(there, partial(_map_of, images, _tools(name)), of_files), classes, asked)
     else:
         table = classes if asked.class_names is None else read_classes(asked.class_names.expanduser())
         source = with_boxes(source, GivenBoxes(there, partial(_boxes_of, images), hint=HINT), table, asked)

@@ -81,5 +81,8 @@ def reason_of(error: Exception) -> str:
     text = " ".join(str(error).split())
     if "cannot identify image file" in text:
         return "not an image that Pillow can open"
-    text = text if isinstance(error, WhymaskError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        text = f"{error.strerror.lower()}: {error.filename}"
+    elif not isinstance(error, WhymaskError):
+        text = f"{type(error).__name__}: {text}"
     return re.sub(r"( object)? at 0x[0-9a-f]+", "", text)

@@ -46,16 +46,21 @@ def of_labels(images: ImageSet) -> list[str]:
     return [f"{len(torn):,} images have equal pixels and other labels, such as {' and '.join(named)}"]
 
 
-def labels_text(source: Source) -> str:
-    """ "48 of them labelled, 24 unlabelled: classification of 3 classes (c0 16, c1 16, c2 16)"."""
+def labels_text(source: Source, needs_labels: bool = False) -> str:
+    """ "48 of them labelled, 24 unlabelled: classification of 3 classes (c0 16, c1 16, c2 16)"; of names of folders
+    also that they are, and unless labels are needed, how to say that they are no labels."""
     labelled = source.labelled
-    known, total = int(labelled.sum()), len(source)
+    known, missing = int(labelled.sum()), len(source.missing)
+    gone = f", {missing:,} not there, such as {min(source.missing)}" if missing else ""
     if not known:
-        return "none of them labelled"
+        return f"none of them labelled{gone}"
     counts = source.task.counts(source.labels[labelled])
     named = [f"{name} {count:,}" for name, count in zip(source.classes, counts, strict=True)]
     shown = f" ({listed(named, 10)})" if source.task.name != Regression.name else ""
-    return f"{known:,} of them labelled, {total - known:,} unlabelled: {source.task.text()}{shown}"
+    by = ", by the names of their folders" * source.by_folders
+    otherwise = "; where these are no labels, give --labels none" * (source.by_folders and not needs_labels)
+    rest = len(source) - known - missing
+    return f"{known:,} of them labelled, {rest:,} unlabelled{gone}: {source.task.text()}{shown}{by}{otherwise}"
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -58,7 +58,8 @@ def from_folder(
         stamp=stamp_files(paths, files, reader),
         labels=labels,
         task=task,
-        notes=layout.notes,
+        notes=layout.notes if asked is not None else (),
+        by_folders=bool(task.labelled(labels).any()),
     )
     if labelled_by is not None:
         source = _labelled_by(source, labelled_by)
@@ -100,6 +101,7 @@ def _labelled_by(source: Source, table: Source) -> Source:
         source,
         labels=labels,
         task=table.task,
+        by_folders=False,
         splits=None if table.splits is None else of_table(table.splits, "train"),
         columns={name: of_table(values, "") for name, values in table.columns.items()},
     )
@@ -172,10 +174,12 @@ def from_table(
     used, raw = (dense, None) if is_dense else labels_in([*columns], asked)
     notes = [*notes, *label_notes(columns, used, raw)] if asked is not None and not is_dense else notes
     task, labels = read_labels(raw, len(rows), asked, name)
+    gone = [row for row, key in enumerate(files.keys) if key in files.missing]
+    labels[gone] = task.unlabelled(len(gone))
     source = Source(
         name=name,
         keys=files.keys,
-        read=files.read,
+        read=files.image,
         stamp=files.stamp,
         labels=labels,
         task=task,
@@ -184,6 +188,7 @@ def from_table(
             for title, values in columns.items()
             if title not in used
         },
+        missing=files.missing,
         notes=(*notes, *of_column),
     )
     if maps is not None and asked is not None:
@@ -238,8 +243,8 @@ def maps_named_in(root: Path, tables: Sequence[str]) -> set[str]:
         for at, title in enumerate(header):
             named = [row[at] for row in rows if len(row) > at and row[at]]
             if title.lower() in MAP_COLUMNS and _are_pictures(named):
-                files, folder, _ = located(named, [(root / table).parent, root])
-                found |= {os.path.relpath(os.path.join(folder, file), root) for file in files}  # noqa: PTH118
+                maps = located(named, [(root / table).parent, root])
+                found |= {os.path.relpath(os.path.join(maps.folder, file), root) for file in maps.files}  # noqa: PTH118
     return found
 
 
@@ -251,6 +256,13 @@ class _Files:
     read: Callable[[int], RawImage]
     stamp: str
     notes: list[str]
+    missing: frozenset[str] = frozenset()
+
+    def image(self, row: int) -> RawImage:
+        """Raises WhymaskError for one that is not there."""
+        if self.keys[row] in self.missing:
+            raise WhymaskError("no such file")
+        return self.read(row)
 
 
 def _files_of(
@@ -266,9 +278,16 @@ def _files_of(
     remote = sum(map(is_address, written))
     if not remote:
         parents: dict[str, str] = {}
-        found, folder, notes = located(written, folders)
-        paths = [resolved(os.path.join(folder, file), parents) for file in found]  # noqa: PTH118
-        return _Files(list(map(str, paths)), file_reader(paths, reader), stamp_files(paths, found, reader), notes)
+        found = located(written, folders)
+        if not any(found.there):
+            raise WhymaskError(
+                f"{name}: {found.notes[0]}; paths relative to the table's folder, to that of the images or to the "
+                "working one, or whole ones, were expected; correct them"
+            )
+        paths = [resolved(os.path.join(found.folder, file), parents) for file in found.files]  # noqa: PTH118
+        keys = list(map(str, paths))
+        missing = frozenset(key for key, there in zip(keys, found.there, strict=True) if not there)
+        return _Files(keys, file_reader(paths, reader), stamp_files(paths, found.files, reader), found.notes, missing)
     if remote < len(written) or cache is None:
         which = f"{remote:,} of its {len(written):,} paths are addresses"
         raise WhymaskError(f"{name}: {which}; all or none, in a table that is given itself, were expected; divide it")

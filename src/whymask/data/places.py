@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from whymask.data.opening import image_suffixes
@@ -34,25 +35,41 @@ def _is_hidden(name: str) -> bool:
     return name.startswith((".", "__MACOSX"))
 
 
-def located(written: list[str], folders: Sequence[Path]) -> tuple[list[str], Path, list[str]]:
-    """The paths as this system has them, the folder that they are relative to, and what is to be said of that."""
+@dataclass(frozen=True)
+class Located:
+    """Files that a table names: their paths as this system has them, relative to a folder, which of them are there, and
+    what is to be said of that."""
+
+    files: list[str]
+    folder: Path
+    there: list[bool]
+    notes: list[str]
+
+    @classmethod
+    def of(cls, written: list[str], found: Sequence[str | None], folder: Path, notes: list[str]) -> "Located":
+        files = [form or path for path, form in zip(written, found, strict=True)]
+        return cls(files, folder, [form is not None for form in found], notes)
+
+
+def located(written: list[str], folders: Sequence[Path]) -> Located:
+    """The files that are called so in the first of the folders that has one of them; where none has, that is said, with
+    what was tried."""
     listings = _Listings()
     for folder in folders:
         there = [_there(folder, path, listings) for path in written]
         if any(there):
             how = [] if folder == folders[0] else [f"paths are read relative to {folder.resolve()}"]
-            found = [form or path for path, form in zip(written, there, strict=True)]
-            if turned := sum(map(_has_turned, written, found)):
+            if turned := sum(_has_turned(path, form) for path, form in zip(written, there, strict=True) if form):
                 how.append(f"backslashes in {turned} paths are read as slashes")
-            return found, folder, how
+            return Located.of(written, there, folder, how)
     by_name = [_by_name(folder, written) for folder in folders if folder != Path()]
     for folder, alone in zip(folders, by_name, strict=False):
         if any(alone):
             here = f"paths are read as names of files anywhere in {folder.resolve()}"
-            return [form or path for path, form in zip(written, alone, strict=True)], folder, [here]
+            return Located.of(written, alone, folder, [here])
     tried = dict.fromkeys(str((folder / form).absolute()) for folder in folders for form in _spellings(written[0]))
     nowhere = f"none of its {len(written)} files is there: tried {', '.join(tried)} and the like"
-    return written, folders[0], [nowhere]
+    return Located.of(written, [None] * len(written), folders[0], [nowhere])
 
 
 def _spellings(path: str) -> tuple[str, ...]:

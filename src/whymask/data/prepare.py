@@ -29,6 +29,9 @@ MEASURED = (
     "compute (docs/results)"
 )
 
+SHOWN = 3
+"""Images or boxes that are named of those that cannot be used as they are."""
+
 TEST = " test "
 """In an identity, between the images' fingerprint and a share that is not the usual."""
 ENCODED = " encoded"
@@ -124,11 +127,27 @@ class Prepared:
     @property
     def few(self) -> str:
         """That own pretraining is not expected to win on so few images; "" where it is not known to lose."""
-        if len(self.pool) >= FEW_UNLABELLED:
+        if self.distinct >= FEW_UNLABELLED:
+            return ""
+        different = " different" if self.copies else ""
+        return (
+            f"only {self.distinct:,}{different} images to pretrain on: below some thousand own pretraining is not "
+            f"expected to win: {MEASURED}. Public weights are the start to try: study --starts init=NAME frozen=NAME"
+        )
+
+    @cached_property
+    def distinct(self) -> int:
+        """How many different images the pool holds: those with equal pixels count once."""
+        return len(np.unique(self.images.hashes[self.pool]))
+
+    @property
+    def copies(self) -> str:
+        """That some images of the pool are there more than once; "" where each is there once."""
+        if self.distinct == len(self.pool):
             return ""
         return (
-            f"only {len(self.pool):,} images to pretrain on: below some thousand own pretraining is not expected to "
-            f"win: {MEASURED}. Public weights are the start to try: study --starts init=NAME frozen=NAME"
+            f"{len(self.pool):,} images to pretrain on, {self.distinct:,} different ones: the others have equal "
+            "pixels, and pretraining sees each of them"
         )
 
     def doubts(self) -> list[str]:
@@ -138,8 +157,9 @@ class Prepared:
     def describe(self) -> dict[str, Any]:
         """What the run folder and the page say about the data.
 
-        images: that could be used; pool: to pretrain on; labelled: all that have labels, of which train and test are
-        used, and those that equal a test image are not; train_counts, test_counts: of each class.
+        images: that could be used; pool: to pretrain on; distinct: different ones of these; labelled: all that have
+        labels, of which train and test are used, and those that equal a test image are not; train_counts, test_counts:
+        of each class.
         """
         images, prep = self.images, self.images.preprocessing
         return {
@@ -147,6 +167,7 @@ class Prepared:
             "fingerprint": images.fingerprint,
             "images": len(images.keys),
             "pool": len(self.pool),
+            "distinct": self.distinct,
             "labelled": int(images.labelled.sum()),
             "train": len(self.train),
             "test": len(self.test),
@@ -185,6 +206,7 @@ def prepare(
     interpolation: str | None = None,
     like: str | None = None,
     reader: Reader | str | None = None,
+    needs_labels: bool = False,
     fits: Callable[[Preprocessing, Task], None] = lambda prep, task: None,
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] | None = None,
@@ -196,10 +218,16 @@ def prepare(
     `moments`: mean and std that are taken instead, where there is one for each channel; `interpolation`: by which
     images are resized, likewise.
     `like`: the `identity` of a run whose test images are to be these, unless other images or another share are given.
+    `needs_labels`: whether images without labels are of no use.
     `fits`: asked before an image is decoded whether what is to see them fits them and their task; raises WhymaskError
     where not.
     `say` is told what was derived before anything slow begins. Raises WhymaskError where `data` cannot be used.
     """
+    if needs_labels and config.is_unlabelled:
+        raise WhymaskError(
+            f"--labels {config.labels} says that no image is labelled, and this needs some that are; leave it out, or "
+            "give labelled images with --labels FOLDER|CSV. pretrain needs none"
+        )
     source = open_asked(data, config, reader)
     how = preprocessing or config
     losses = lost(source, how)
@@ -220,15 +248,17 @@ def prepare(
         say(f"warning: {warning}")
     if (prep.low, prep.high) != (0.0, 255.0):
         say(f"values from {prep.low:,.6g} to {prep.high:,.6g} become 0 to 1; what lies outside is seen as the nearest")
-    say(doubts.labels_text(source))
+    say(doubts.labels_text(source, needs_labels))
     fits(prep, source.task)
     form = form_for(source, prep, store, config.store_form, _form_of(like, prep))
     say(form_text(source, prep, store, form))
     images = open_images(source, prep, store, progress=progress, form=form)
     if images.skipped:
-        say(f"{len(images.skipped):,} images cannot be used and are left out; skipped.csv lists them")
+        shown = doubts.listed([f"{key} ({reason})" for key, reason in images.skipped], SHOWN)
+        say(f"{len(images.skipped):,} images cannot be used and are left out: {shown}")
     if source.mended:
-        say(f"{len(source.mended):,} boxes are repaired or left out; boxes.csv lists them")
+        shown = doubts.listed([f"{box} of {key} ({what})" for key, box, what in source.mended], SHOWN)
+        say(f"{len(source.mended):,} boxes are repaired or left out: {shown}")
     return split(source, images, config, like, say)
 
 

@@ -35,6 +35,8 @@ def default_store() -> Path:
         ) from None
 
 
+NO_LABELS = "none"
+"""Given as labelled images: none are, whatever their folders or files say. A folder of that name is ./none."""
 Alpha = Literal["drop", "white", "channel"]
 Frames = Literal["first", "all", "channels"]
 BoxFormat = Literal["xywh", "xyxy", "cxcywh"]
@@ -107,7 +109,8 @@ class DataSettings(LabelSettings):
     """Which images, how they are prepared, and who may see which."""
 
     labels: str | None = None
-    """Labelled images, where DATA itself has no labels: a folder with one subfolder a class, a CSV, parquet."""
+    """Labelled images, where DATA itself has no labels: a folder with one subfolder a class, a CSV, parquet. none: no
+    image is labelled, whatever its folder or file says."""
     size: Size = None
     """Side of the square that the network sees, pixels, or height x width, such as 64x256; default: the images' own
     size up to 96, else 96."""
@@ -141,6 +144,11 @@ class DataSettings(LabelSettings):
     """How they are kept there: decoded, mapped into memory, or encoded, as JPEG of quality 95 (of photos an eighth of
     the room) or PNG what is not 8-bit grey or colour, and decoded at each step. auto: decoded where that fits into half
     of the free disk and of the memory."""
+
+    @property
+    def is_unlabelled(self) -> bool:
+        """Whether no image is labelled, whatever its folder or file says."""
+        return isinstance(self.labels, str) and self.labels == NO_LABELS
 
     def __post_init__(self) -> None:
         """Raises WhymaskError for a size or channels that no image has, for a share that leaves nothing to test on or

@@ -57,10 +57,11 @@ def _from_shards(
     used, raw, notes = _labels_in(name, columns, asked)
     words = [split_in(path) for path in paths]
     splits = [word for word, index in zip(words, indices, strict=True) for _ in index.names]
+    by_folders = False
     if raw is None and asked is not None and any("/" in member for member in members):
         layout = layout_of(members)
-        notes = list(layout.notes)
-        raw = RawLabels(layout.classes) if any(layout.classes) else None
+        notes, by_folders = list(layout.notes), any(layout.classes)
+        raw = RawLabels(layout.classes) if by_folders else None
         splits = layout.splits if layout.splits is not None and not any(words) else splits
     task, labels = read_labels(raw, len(members), asked, name)
     given, of_splits = split_column(splits, task.labelled(labels))
@@ -72,6 +73,7 @@ def _from_shards(
         labels=labels,
         task=task,
         splits=given,
+        by_folders=by_folders,
         columns={title: _texts(values) for title, values in columns.items() if title not in used},
         notes=(*_said_of(shards, indices), *notes, *of_splits),
         spent=lambda: fetched.drop(shard.kept_as for shard in shards),

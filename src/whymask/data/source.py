@@ -75,6 +75,8 @@ class Source:
     columns: dict[str, np.ndarray] = field(default_factory=dict)  # str (N,), "" where unknown; for --group-by
     wholes: np.ndarray | None = None  # str (N,): the key of the file that each image is a part of (see `parts`)
     notes: tuple[str, ...] = ()  # how it was read where that was not plain, for the person who gave it
+    missing: frozenset[str] = frozenset()  # keys of files that are named and not there: they have no labels
+    by_folders: bool = False  # whether its labels are the names of folders
     reader: str | None = None  # what a user's own reader is called (see `readers`)
     maps: LabelMaps | None = None  # of segmentation, whose labels they are
     boxes: Boxes | None = None  # of detection, likewise

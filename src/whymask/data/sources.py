@@ -34,6 +34,7 @@ from whymask.data.source import RawImage, Reader, Source
 from whymask.data.stamps import digest_of
 from whymask.data.tables import from_hub, from_parquet
 from whymask.errors import WhymaskError
+from whymask.tasks import Classification
 
 __all__ = ["RawImage", "Reader", "Source", "merge", "open_asked", "open_source"]
 
@@ -151,8 +152,11 @@ def _packed(name: str, files: Sequence[str], labels: LabelSettings | None, cache
 
 
 def open_asked(data: Any, config: DataSettings, reader: Reader | str | None = None) -> Source:
-    """`data`, with the images of `config.labels` where these are given; `reader` goes before `config.reader`."""
+    """`data`, with the images of `config.labels` where these are given, or without labels where these are none;
+    `reader` goes before `config.reader`."""
     reader, cache = reader or config.reader, config.store
+    if config.is_unlabelled:
+        return _unlabelled(open_source(data, reader=reader, labels=None, cache=cache))
     if config.labels is None:
         return open_source(data, reader=reader, labels=config, cache=cache)
     pool = open_source(data, reader=reader, labels=None, cache=cache)
@@ -160,6 +164,13 @@ def open_asked(data: Any, config: DataSettings, reader: Reader | str | None = No
     beside = folder if folder is not None and folder.is_dir() else None
     labels = with_images(config.labels, config)
     return merge(pool, open_source(labels, reader=reader, labels=config, beside=beside, cache=cache))
+
+
+def _unlabelled(source: Source) -> Source:
+    """`source` without the labels that it has by itself, such as those of glyphs."""
+    task = Classification()
+    labels = task.unlabelled(len(source))
+    return replace(source, task=task, labels=labels, tags=None, maps=None, boxes=None, mended=(), by_folders=False)
 
 
 def merge(pool: Source, labelled: Source) -> Source:
@@ -202,6 +213,7 @@ def merge(pool: Source, labelled: Source) -> Source:
             for name in {**pool.columns, **labelled.columns}
         },
         notes=(*pool.notes, *labelled.notes),
+        missing=pool.missing | labelled.missing,
         reader=labelled.reader,
         maps=labelled.maps and labelled.maps.taken(of_labelled),
         boxes=labelled.boxes and labelled.boxes.taken(of_labelled),

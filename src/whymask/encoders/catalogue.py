@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import timm.layers
 from torch import nn
 
-from whymask.encoders.build import config_class, resolve, why_whole
+from whymask.encoders.build import ENCODERS, config_class, resolve, why_whole
 from whymask.encoders.masked_forms import FORMS
 from whymask.encoders.own import config_of, reason_unmasked
 from whymask.encoders.settings import EncoderSettings
@@ -56,14 +56,16 @@ class Support:
 
 
 def support_of(name: str) -> Support:
-    """Whether the network `name` of timm, or of one's own, can be an encoder, from its layers; of timm's no weights are
-    made.
+    """Whether the network `name`, of whymask, of timm or of one's own, can be an encoder, from its layers; of timm's no
+    weights are made.
 
     Raises WhymaskError for a name that there is not.
     """
     if is_named(name):
         return Support(name, config_of(name).kind, "untested", reason_unmasked(name))
     kind = config_class(name).kind
+    if name in ENCODERS:
+        return Support(name, kind, "proven")
     try:
         channels, *size = sketch(name).pretrained_cfg["input_size"]
         side = sketch(name).patch_embed.patch_size[0] if kind == "vit" else 1

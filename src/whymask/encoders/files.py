@@ -72,6 +72,13 @@ def load_encoder(path: str | Path) -> Encoder:
     return encoder.eval()
 
 
+def network_in(path: Path) -> str:
+    """The name of the encoder in `path`, a run folder, the `encoder` folder in it, or the weights there."""
+    folder = path.parent if path.name == WEIGHTS else path
+    inner = folder if (folder / DESCRIPTION).exists() else folder / "encoder"
+    return str(read_json(inner / DESCRIPTION)["config"]["name"])
+
+
 def read_description(run: Path) -> dict[str, Any]:
     """What encoder.json says of the encoder in a run's folder."""
     return read_json(run / "encoder" / DESCRIPTION)

@@ -141,6 +141,7 @@ def _prepared(runs: Sequence[Run], data: Any, asked: DataSettings, reader: Reade
         preprocessing=seen,
         like=first.fingerprint,
         reader=reader,
+        needs_labels=True,
         fits=lambda prep, task: answers(task),
         say=say,
         progress=Decoding(),

@@ -134,9 +134,8 @@ def training(what: Exported) -> str:
     if data:
         name = named(data["name"]) if what.names else NOT_NAMED
         rows.append(f"data: {name}, {data['images']:,} images, fingerprint `{data['fingerprint']}`")
-        rows.append(
-            f"{data['pool']:,} images to pretrain on, {data['train']:,} labelled ones, {data['test']:,} to test"
-        )
+        pool = data.get("distinct", data["pool"])
+        rows.append(f"{pool:,} images to pretrain on, {data['train']:,} labelled ones, {data['test']:,} to test")
     method = what.method_name or record.method
     if method:
         rows.append(f"pretraining: {method}{listed(record.method_settings or {})}")

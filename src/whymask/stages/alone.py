@@ -80,7 +80,7 @@ def pretrain(
     start = Start.of(origin, settings.encoder, settings.partial)
     fitting = encoder_for(settings.method, start.encoder)
     with fabric.rank_zero_first():
-        prepared = start.prepare(data, settings.data, reader)
+        prepared = start.prepare(data, settings.data, reader, needs_labels=False)
     context = Context(fabric, prepared, settings.runtime.compile, tracking)
     prep = prepared.images.preprocessing
     encoder = resolve(fitting, prep.size, prep.channels)
@@ -102,6 +102,8 @@ def pretrain(
     job = job_of(
         with_batch_size(settings.training, context, Path(out), lambda asked: pretraining(context, job_of(asked)))
     )
+    if prepared.copies:
+        say(prepared.copies)
     for warning in prepared.warnings():
         say(f"warning: {warning}")
     if not (Path(out) / "result.json").exists():

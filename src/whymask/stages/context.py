@@ -16,6 +16,7 @@ from whymask.data.preprocessing import Preprocessing
 from whymask.disk import as_json, write_csv
 from whymask.errors import WhymaskError
 from whymask.fabric import Fabric
+from whymask.progress import say
 from whymask.runs import RunFolder, provenance
 from whymask.stages.record import RunRecord, content_of, with_same_origin
 from whymask.stages.tracking import Tracking, tracked
@@ -81,10 +82,14 @@ class Context:
                 raise
 
     def list_unused(self, folder: Path) -> None:
-        """Write into `folder` which images could not be used, and which boxes were repaired or left out."""
-        write_csv(folder / "skipped.csv", ["image", "reason"], self.prepared.images.skipped)
-        if self.prepared.mended:
-            write_csv(folder / "boxes.csv", ["image", "box", "what"], self.prepared.mended)
+        """Write into `folder` which images could not be used, and which boxes were repaired or left out; say where."""
+        skipped, mended = self.prepared.images.skipped, self.prepared.mended
+        write_csv(folder / "skipped.csv", ["image", "reason"], skipped)
+        if skipped:
+            say(f"the images that cannot be used are listed in {folder / 'skipped.csv'}")
+        if mended:
+            write_csv(folder / "boxes.csv", ["image", "box", "what"], mended)
+            say(f"the boxes that are repaired or left out are listed in {folder / 'boxes.csv'}")
 
     @contextmanager
     def holding(self, run: RunFolder, wait: bool = False) -> Iterator[None]:

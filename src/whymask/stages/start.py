@@ -71,6 +71,8 @@ class Start:
         config: DataSettings,
         reader: Reader | None,
         answers: Callable[[Task], None] = lambda task: None,
+        *,
+        needs_labels: bool = True,
     ) -> Prepared:
         """The data, as the weights were trained to see them where that is known.
 
@@ -103,6 +105,7 @@ class Start:
             interpolation=self.about.interpolation,
             like=None if self.origin is None else identity_of(self.origin),
             reader=reader,
+            needs_labels=needs_labels,
             fits=fits,
             say=say,
             progress=Decoding(),

@@ -120,12 +120,16 @@ class Facts:
 
     @property
     def few_unlabelled(self) -> bool:
-        pool = self.data.get("pool")
-        return known(pool) and pool < FEW_UNLABELLED
+        return known(self._distinct) and self._distinct < FEW_UNLABELLED
 
     @property
     def pool(self) -> str:
-        return count(self.data.get("pool"))
+        return count(self._distinct)
+
+    @property
+    def _distinct(self) -> Any:
+        """Images to pretrain on, exact copies counted once; of a study before these were counted, all."""
+        return self.data.get("distinct", self.data.get("pool"))
 
     @property
     def cells(self) -> list[Row]:

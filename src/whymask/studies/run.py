@@ -172,6 +172,7 @@ def _prepare(data: Any, asked: StudySettings, reader: Reader | None) -> Context:
             multiple_of=square_of(asked),
             interpolation=interpolation_of(asked),
             reader=reader,
+            needs_labels=True,
             fits=lambda prep, task: check_given(asked, prep),
             say=say,
             progress=Decoding(),
@@ -186,6 +187,8 @@ def _resolve(context: Context, asked: StudySettings, out: Path) -> Runner:
     runner = Runner(context, resolve_study(asked, prepared), out)
     config = at_equal_operations(runner)
     runner = replace(runner, config=config)
+    if config.pretrains and prepared.copies:
+        say(prepared.copies)
     say(config.text(prepared.task))
     if asked.budgets is None:
         say(auto_budgets_text(prepared.stock))

@@ -18,6 +18,7 @@ _SAFE_DATA = {"fingerprint", "test_split", "task"}
 _DATA_KEYS = {
     "images",
     "pool",
+    "distinct",
     "labelled",
     "train",
     "test",
