@@ -26,7 +26,7 @@ from whymask.report.privacy import class_names
 from whymask.report.text import in_bytes
 from whymask.stages.probe import features_of
 from whymask.stages.record import read_record
-from whymask.stages.speaking import encoder_of, reader_left_out
+from whymask.stages.taken import encoder_of, reader_left_out
 from whymask.training.device import make_fabric
 
 

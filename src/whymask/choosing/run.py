@@ -30,7 +30,7 @@ from whymask.report.pictures import as_bytes, data_uri
 from whymask.report.text import clean
 from whymask.stages.applying import Application, report_skipped
 from whymask.stages.network import load_classifier
-from whymask.stages.speaking import encoder_of, network_of, reader_left_out
+from whymask.stages.taken import encoder_of, network_of, reader_left_out
 from whymask.tasks import Classification, task_from
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings

@@ -39,8 +39,8 @@ from whymask.stages.settings import (
 )
 from whymask.stages.short import lag_text, may_lag
 from whymask.stages.sizing import with_batch_size
-from whymask.stages.speaking import weights_of
 from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by, test_images_seen
+from whymask.stages.taken import weights_of
 from whymask.stages.tracking import Tracking
 from whymask.tasks.budgets import parse_budget
 from whymask.tasks.scores import scores_of

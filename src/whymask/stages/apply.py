@@ -23,7 +23,7 @@ from whymask.stages.network import Network, load_network
 from whymask.stages.segment import Segmenter
 from whymask.stages.segmented import segment
 from whymask.stages.settings import OVERLAP, SURE, check_overlap
-from whymask.stages.speaking import in_groups, network_of, reader_left_out, worth_of
+from whymask.stages.taken import in_groups, network_of, reader_left_out, worth_of
 from whymask.tasks import Task
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings

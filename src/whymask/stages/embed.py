@@ -19,7 +19,7 @@ from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
 from whymask.progress import say
 from whymask.stages.applying import BATCH, Application, check_form, report
-from whymask.stages.speaking import encoder_of, reader_left_out
+from whymask.stages.taken import encoder_of, reader_left_out
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
 

@@ -12,7 +12,7 @@ from whymask.progress import say
 from whymask.stages.recipes import RECIPES
 from whymask.stages.record import read_record
 from whymask.stages.settings import SCRATCH, FinetuneSettings, FinetuneTrainingSettings
-from whymask.stages.speaking import data_of, network_of
+from whymask.stages.taken import data_of, network_of
 
 
 def settings_like(asked: FinetuneSettings) -> FinetuneSettings:
@@ -20,7 +20,7 @@ def settings_like(asked: FinetuneSettings) -> FinetuneSettings:
 
     What the weights of `asked.origin` bring with them, encoder, size, channels, frames and tiles, is left to them.
     Training from scratch takes no layer decay from a pretrained network, whose lower layers it is meant for. Raises
-    WhymaskError where no finished classifier speaks for `asked.like`.
+    WhymaskError where `asked.like` has no finished classifier.
     """
     if asked.like is None:
         return asked
@@ -43,12 +43,12 @@ def settings_like(asked: FinetuneSettings) -> FinetuneSettings:
     if asked.origin == SCRATCH and asked.encoder.name in ("auto", (record.encoder or {}).get("name")):
         settings = replace(settings, encoder=like(asked.encoder, record.encoder or {}))
     say(f"as in {folder}: {_listed(taken)}{f'; given otherwise: {_listed(given)}' if given else ''}")
-    return settings
+    return replace(settings, like=str(folder))
 
 
 def warn_of_other_data(like: str | None, fingerprint: str) -> None:
-    """Say so where the images or labels are not those of the run that settings were taken from."""
-    if like is not None and read_record(network_of(Path(like))).data != fingerprint:
+    """Say so where the images or labels are not those of the run `like`, which settings were taken from."""
+    if like is not None and read_record(Path(like)).data != fingerprint:
         say(f"warning: these are not the images, labels and split of {like}: the two runs are not tested on the same")
 
 

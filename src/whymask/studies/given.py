@@ -17,8 +17,8 @@ from whymask.errors import WhymaskError
 from whymask.methods import MethodConfig, asked_of, encoder_for, resolve_method
 from whymask.progress import say
 from whymask.stages.context import Context
-from whymask.stages.speaking import weights_of
 from whymask.stages.start import Start, test_images_seen
+from whymask.stages.taken import weights_of
 from whymask.studies.own import study_encoder
 from whymask.studies.settings import INIT, StudySettings, Weights
 

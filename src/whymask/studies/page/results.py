@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from whymask.errors import WhymaskError
-from whymask.report.text import count, known
-from whymask.stages.speaking import leading_of
+from whymask.report.text import count, known, plural
+from whymask.stages.taken import leading_of
 from whymask.studies.page.numbers import COSTS
 from whymask.studies.table import row_key
 from whymask.studies.verdict import in_short
@@ -114,7 +114,7 @@ def verdict(study: Row) -> Row:
         "text": text,
         "metric": metric,
         "labels": labels,
-        "encoders": [f"{n} {method} encoder{'s' if n != 1 else ''} pretrained" for method, n in pretrained.items()],
+        "encoders": [f"{plural(n, f'{method} encoder')} pretrained" for method, n in pretrained.items()],
         "seeds": len({cell["seed"] for cell in study["cells"] if not cell.get("error")}),
         "worth": _worths(study, labels, here=True),
         "further_worth": _worths(study, labels, here=False),
@@ -137,7 +137,7 @@ def worth_sentence(row: Row, task: Task = CLASSES) -> str | None:
     spread = ""
     if known(row.get("low")) and known(row.get("high")) and row["low"] < row["high"]:
         low, high = (_bounded(row[end], row.get(f"{end}_kind")) for end in ("low", "high"))
-        seeds = f" over {row['seeds']} seeds" if known(row.get("seeds")) else ""
+        seeds = f" over {plural(row['seeds'], 'seed')}" if known(row.get("seeds")) else ""
         spread = f" (median; from {low} to {high}{seeds})"
     size, remark = _WORTHS.get(row.get("kind", "exact"), _WORTHS["exact"])
     if row.get("low_kind") == "at least":  # of the seed that caught up first

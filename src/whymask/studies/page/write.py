@@ -18,6 +18,7 @@ from whymask.report.marks import SURE
 from whymask.report.page import render
 from whymask.report.text import clean, count, flatten, known
 from whymask.runs import metrics_of
+from whymask.stages.taken import seen_texts
 from whymask.studies.advice import advice
 from whymask.studies.earlier import judged_anew
 from whymask.studies.equal_compute import unequal_compute
@@ -109,6 +110,7 @@ def results_context(study: dict[str, Any], by_hours: bool) -> dict[str, Any]:
     ordered = sorted(budgets, key=lambda labels: labels != lead)
     return {
         "verdict": results.verdict(study),
+        "seen": seen_texts(study),
         "unequal_compute": unequal_compute(study, by_hours),
         "tiles": results.tiles(study),
         "levels": results.level_table(study),
