@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,9 @@ def test_what_the_network_is_worth_is_said_from_its_runs_records(
         "multilabel": ("mean_average_precision", "mean average precision"),
         "regression": ("mean_absolute_error", "mean absolute error"),
     }[task]
-    found = re.search(rf"  {title} ([\d.]+) \((\d+) test images; (no interval|95 % [\d.]+ to [\d.]+)\)\n", said)
-    assert found is not None
+    interval = r"(no interval|95 % [\d.]+ to [\d.]+)"
+    found = re.search(rf"  {title} ([\d.]+) \((\d+) test images; {interval}; chance ([\d.]+)\)\n", said)
+    assert found is not None and float(found[4]) == pytest.approx(result["chance"][metric], abs=0.0051, rel=0.005)
     assert float(found[1]) == pytest.approx(result["metrics"][metric], rel=5e-3)
     assert int(found[2]) == len(np.load(tuned[task] / "predictions.npz")["rows"])
     assert ("\n  accuracy " in said) == (task == "classification")
@@ -206,8 +208,15 @@ def test_where_images_come_in_groups_the_records_give_no_interval(
     capsys.readouterr()
     predicted(tmp_path / "run", tuned["photos"], tmp_path / "p.csv")
     said = capsys.readouterr().err
-    assert re.search(r"  accuracy \d.\d{3} \(\d of \d test images in \d groups; no interval\)\n", said)
+    assert re.search(r"  accuracy \d.\d{3} \(\d of \d test images in \d groups; no interval; chance \d.\d\d\)\n", said)
     assert "95 %" not in said
+
+
+def test_swapped_arguments_are_asked_about(tuned: dict[str, Path], tmp_path: Path) -> None:
+    for run in (tuned["classification"], str(tuned["classification"])):
+        for command in (whymask.predict, whymask.embed, whymask.map_images, partial(whymask.choose, labels=2)):
+            with pytest.raises(WhymaskError, match=r"is no run, and the images are one: .*; did you swap them\?"):
+                command(tuned["photos"].parent, run)
 
 
 def test_whymasks_own_runs_are_no_images(tuned: dict[str, Path], finished: Path, tmp_path: Path) -> None:

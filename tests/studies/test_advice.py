@@ -13,9 +13,8 @@ import whymask as package
 from whymask.data.prepare import FEW_UNLABELLED, MEASURED
 from whymask.data.settings import check_there
 from whymask.disk import read_json
-from whymask.stages.taken import network_of
+from whymask.stages.taken import network_of, task_of
 from whymask.studies.advice import TRY, USE, Rule, advice, advice_text
-from whymask.studies.page.results import task_of
 from whymask.studies.page.write import load_study, write_study_page
 from whymask.studies.verdict import LEADS
 from whymask.tasks import TASKS

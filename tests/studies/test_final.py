@@ -17,12 +17,11 @@ from whymask.disk import read_json, write_json
 from whymask.encoders import load_encoder
 from whymask.stages import classify, pretrain
 from whymask.stages.record import origin_of, read_record
-from whymask.stages.taken import Best, best_arm, encoder_of, network_of, study_of, weights_of
+from whymask.stages.taken import Best, best_arm, encoder_of, network_of, study_of, task_of, weights_of
 from whymask.studies import final
 from whymask.studies.advice import advice
 from whymask.studies.final import is_wanted
 from whymask.studies.page import write_study_page
-from whymask.studies.page.results import task_of
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

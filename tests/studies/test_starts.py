@@ -94,6 +94,8 @@ def test_every_start_is_an_arm(table: dict[str, Any]) -> None:
         **dict.fromkeys(("continue=vit", "frozen=vit"), "test_vit"),
     }
     assert "cc-by-4.0" in about["frozen=vit"]["weights"]
+    assert "trained by whymask; begun with new weights" in about["init=own"]["weights"]
+    assert "not stated" not in about["init=own"]["weights"]
     assert about["frozen=vit"]["train"] == "head" != about["continue=vit"]["train"]
 
 

@@ -78,8 +78,9 @@ def choose(
     if rule not in get_args(Rule):
         raise WhymaskError(f"--rule {rule}: one of {', '.join(get_args(Rule))} was expected")
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords), alone=True)
+    folder = (network_of if rule == UNCERTAIN else encoder_of)(Path(run), cell, images=data)
     source = _opened(data, labelled, reader)
-    seer = _Seer.of((network_of if rule == UNCERTAIN else encoder_of)(Path(run), cell), rule, fabric.device)
+    seer = _Seer.of(folder, rule, fabric.device)
     say(f"choosing with {seer.folder}: {SOURCES[seer.rule]}")
     for line in [*inherited_text(seer.transform, seer.folder), *reader_left_out(seer.folder, reader)]:
         say(line)

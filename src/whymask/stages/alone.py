@@ -167,6 +167,7 @@ def finetune(
             augment=resolve_augment(settings.augment, prepared.name),
             origin=origin,
             partial=settings.partial,
+            beside=lambda encoder: {"chance": prepared.chance},
         )
 
     job = job_of(
@@ -205,7 +206,7 @@ def probe(
     """
     if settings is None and "origin" not in keywords:
         raise WhymaskError("probe was given no encoder; give origin=, a run's folder, a local checkpoint or scratch")
-    settings = with_keywords(settings or ProbeSettings(origin=""), keywords)
+    settings = settings_like(with_keywords(settings or ProbeSettings(origin=""), keywords))
     check_folder(Path(out))
     fabric = make_fabric(settings.runtime)
     origin = weights_of(None if settings.origin == SCRATCH else settings.origin, settings.cell)

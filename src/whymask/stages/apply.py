@@ -67,7 +67,7 @@ def predict(
     """
     check_overlap(window_overlap)
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords), alone=True)
-    folder = network_of(Path(run), cell)
+    folder = network_of(Path(run), cell, images=data)
     model, task = load_network(folder)
     model = model.to(fabric.device)
     if isinstance(model, Segmenter | Detector):

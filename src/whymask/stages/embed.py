@@ -59,7 +59,7 @@ def embed(
     check_writable(out)
     check_form(out, "parquet")
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords), alone=True)
-    folder = encoder_of(Path(run), cell)
+    folder = encoder_of(Path(run), cell, images=data)
     encoder = load_encoder(folder).to(fabric.device)
     check_layer(encoder, layer)
     source = open_source(data, reader=reader, labels=None)

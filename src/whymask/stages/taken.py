@@ -1,5 +1,6 @@
 """Which network a command takes of a run, a study or a study's cell, and what its own records say that it is worth."""
 
+import os
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,20 +24,23 @@ STUDY, CELLS, FINAL = "study.json", "cells", "final"
 Part = Literal["classifier", "encoder"]
 
 
-def network_of(run: Path, cell: str | None = None, part: Part = "classifier") -> Path:
+def network_of(run: Path, cell: str | None = None, part: Part = "classifier", *, images: Any = None) -> Path:
     """The folder of the network that `run` is taken for: itself, or of a study `cell`, by default its final network,
     else the first seed's at the largest budget, of the arm that a final network would be of (`best_arm`); then that is
     said, and why.
 
-    Raises WhymaskError where there is none, or it lacks what is asked for: a classifier, or just an encoder.
+    Raises WhymaskError where there is none, or it lacks what is asked for: a classifier, or just an encoder; that says
+    so where the `images` that were given with it are a run.
     """
-    return checked(_taken(run, cell, _classifier_of), part)
+    return checked(_taken(run, cell, _classifier_of), part, images)
 
 
-def encoder_of(run: Path, cell: str | None = None) -> Path:
+def encoder_of(run: Path, cell: str | None = None, *, images: Any = None) -> Path:
     """The folder of the encoder that `run` is taken for: of a study that of `cell`, by default its final network's,
-    else the first seed's pretraining; then that is said. Raises WhymaskError where there is none."""
-    return checked(_taken(run, cell, lambda run, study: _final_of(run, study) or _pretrained_of(run, study)), "encoder")
+    else the first seed's pretraining; then that is said. Raises WhymaskError where there is none; `images` as in
+    `network_of`."""
+    folder = _taken(run, cell, lambda run, study: _final_of(run, study) or _pretrained_of(run, study))
+    return checked(folder, "encoder", images)
 
 
 def weights_of(origin: str | None, cell: str | None) -> str | None:
@@ -71,8 +75,13 @@ def study_of(folder: Path) -> Path | None:
     return around if around is not None and (around / STUDY).exists() else None
 
 
-def checked(folder: Path, part: Part) -> Path:
-    """`folder`, if it is a finished run's with such a part. Raises WhymaskError otherwise."""
+def checked(folder: Path, part: Part, images: Any = None) -> Path:
+    """`folder`, if it is a finished run's with such a part. Raises WhymaskError otherwise; `images` as in
+    `network_of`."""
+    if not (is_run(folder) or is_study(folder)) and (swapped := _run_among(images)) is not None:
+        raise WhymaskError(
+            f"{folder} is no run, and the images are one: {swapped}; did you swap them? Give the run first, then images"
+        )
     if not folder.exists():
         raise WhymaskError(f"{folder}: no such folder; {A_RUN}{instead_of(folder)}")
     if (folder / "error.json").exists() and not (folder / "result.json").exists():
@@ -89,6 +98,13 @@ def checked(folder: Path, part: Part) -> Path:
             f"first: whymask finetune DATA --from {folder}"
         )
     return folder
+
+
+def _run_among(images: Any) -> str | None:
+    """What was given as images, if it is a run or a study."""
+    alone = images[0] if isinstance(images, list | tuple) and len(images) == 1 else images
+    path = Path(alone) if isinstance(alone, str | os.PathLike) else None
+    return str(path) if path is not None and (is_run(path) or is_study(path)) else None
 
 
 def named(study: Path, cell: str) -> Path:
@@ -117,10 +133,15 @@ def _final_of(run: Path, study: Mapping[str, Any]) -> Path | None:
     labels = final["chosen_by"]["labels_per_class"]
     say(
         f"the study's verdict is {study['verdict']['kind']!r}; its final network is taken: {final['arm']}, the best at "
-        f"{labels:g} {_task_of(study).bought(labels)}, trained on all {final['labelled_images']:,} labelled training "
+        f"{labels:g} {task_of(study).bought(labels)}, trained on all {final['labelled_images']:,} labelled training "
         f"images, seed {final['seed']}; --cell names another"
     )
     return run / final["folder"]
+
+
+def task_of(study: Mapping[str, Any]) -> Task:
+    """What the study's labels are; those of earlier versions are classes."""
+    return TASKS.get(study["data"].get("task", ""), Classification)(tuple(study["data"].get("classes") or ()))
 
 
 def leading_of(study: Mapping[str, Any]) -> Any:
@@ -162,7 +183,7 @@ class Best:
 def best_arm(study: Mapping[str, Any]) -> Best | None:
     """Of which arm the study's network is that is to be used, where nothing else is asked for; None where no arm has a
     finished cell beside the pretrained one's."""
-    method, metric, about = leading_of(study), study["verdict"].get("metric"), _task_of(study)
+    method, metric, about = leading_of(study), study["verdict"].get("metric"), task_of(study)
     chosen = {row["arm"] for row in study.get("choosing", {}).get("rows", [])}  # labels, and no arm of its own
     levels = [row for row in study["levels"] if row["metric"] == metric and row["arm"] not in chosen]
     largest = max((row["labels_per_class"] for row in levels if row["arm"] == method), default=0)
@@ -195,7 +216,7 @@ def _classifier_of(run: Path, study: Mapping[str, Any]) -> Path:
 
 def _cell_of(run: Path, study: Mapping[str, Any]) -> Path:
     """Of the first seed at the largest budget, of the best arm."""
-    best, task = best_arm(study), _task_of(study)
+    best, task = best_arm(study), task_of(study)
     chosen = None if best is None else largest_of(study, best.arm)
     if best is None or chosen is None:
         raise WhymaskError(
@@ -233,11 +254,6 @@ def _pretrained_of(run: Path, study: Mapping[str, Any]) -> Path:
     return run / chosen["folder"]
 
 
-def _task_of(study: Mapping[str, Any]) -> Task:
-    """What the study's labels are; those of earlier versions are classes."""
-    return TASKS[study["data"].get("task", Classification.name)](tuple(study["data"].get("classes") or ()))
-
-
 def worth_of(folder: Path, task: Task) -> list[str]:
     """Lines on what the network in `folder` is worth, by its records alone.
 
@@ -250,11 +266,11 @@ def worth_of(folder: Path, task: Task) -> list[str]:
     study = _table_around(folder)
     result, kept = read_json(result_file), read_arrays(predictions_file)
     metric = study.get("verdict", {}).get("metric", task.default_metric)
-    groups = kept.get("groups")
+    groups, chance = kept.get("groups"), study.get("chance") or result.get("chance")
     untold = groups is None and in_groups(folder)
     scores = {
         score.metric: replace(score, low=None, high=None) if untold else score
-        for score in scores_of(task, kept[task.kept_as], kept["labels"], groups=groups, chance=study.get("chance"))
+        for score in scores_of(task, kept[task.kept_as], kept["labels"], groups=groups, chance=chance)
     }
     texts = {name: score.text() for name, score in scores.items() if name == metric or score.about.counted}
     if metric not in texts and metric in result["metrics"]:  # of a tag, whose images predictions.npz does not tell

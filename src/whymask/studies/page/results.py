@@ -6,11 +6,11 @@ from typing import Any
 
 from whymask.errors import WhymaskError
 from whymask.report.text import count, known, plural
-from whymask.stages.taken import leading_of
+from whymask.stages.taken import leading_of, task_of
 from whymask.studies.page.numbers import COSTS
 from whymask.studies.table import row_key
 from whymask.studies.verdict import in_short
-from whymask.tasks import TASKS, Classification, Task
+from whymask.tasks import Classification, Task
 
 Row = dict[str, Any]
 BASELINES = ("scratch", "scratch-long")
@@ -27,12 +27,6 @@ _WORTHS = {
     "at least": ("at least", ""),
     "at most": ("at most", ": scratch did as well with the fewest labels tried"),
 }
-
-
-def task_of(study: Row) -> Task:
-    """What the study's labels are; those of earlier versions are classes."""
-    task = TASKS.get(study["data"].get("task", ""), Classification)
-    return task(tuple(study["data"].get("classes") or ()))
 
 
 def arms_of(study: Row) -> list[str]:
