@@ -225,7 +225,7 @@ def test_several_methods_are_arms_as_dear_as_each_other_and_as_scratch_long(tmp_
     assert unequal_compute(table, by_hours=False) is None
     epochs = {record.method: record.training["epochs"] for record in (first, other)}
     assert table["setting"]["method_epochs"] == epochs
-    with pytest.raises(WhymaskError, match=r"1 epochs of spark cost .* times what 1 of simmim cost; give more"):
+    with pytest.raises(WhymaskError, match=r"1 epoch of spark cost .* times what 1 of simmim cost; give more"):
         study(GLYPHS, settings=replace(settings, pretrain=replace(pretrain, epochs=1)), out=tmp_path / "none")
     again = study(GLYPHS, out=tmp_path / "study", settings=settings, explain=False)
     assert again["levels"] == table["levels"]

@@ -18,6 +18,7 @@ from whymask.keywords import with_keywords
 from whymask.methods import asked_of, encoder_for, resolve_method
 from whymask.methods.settings import with_method
 from whymask.progress import say
+from whymask.report.text import plural
 from whymask.stages.augment import resolve_augment
 from whymask.stages.classify import ClassifierJob, classifier_training, train_classifier
 from whymask.stages.context import Context
@@ -251,7 +252,7 @@ def probe(
 def _long(training: Training) -> str:
     """How long a training is, as far as that is known before its first step."""
     steps, batch = training.steps, training.batches.batch_size
-    return f"{steps:,} steps of {batch:,} images; the time left is told after the first ones"
+    return f"{plural(steps, 'step')} of {plural(batch, 'image')}; the time left is told after the first ones"
 
 
 def warn_of_seen(origin: str | None, prepared: Prepared) -> None:

@@ -60,7 +60,7 @@ class GivenStart:
         return digest_of(Path(self.origin))
 
     def test_images_seen(self, prepared: Prepared) -> int:
-        """How many of the study's test images the weights are known to be pretrained on, which no other arm saw."""
+        """How many of the study's test images the weights are known to be pretrained on."""
         return test_images_seen(Path(self.origin), prepared)
 
     def seen_by(self, context: Context) -> Context:
