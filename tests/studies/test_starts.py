@@ -120,7 +120,8 @@ def test_weights_whose_pretraining_saw_test_images_are_told_and_shown(
     study(GLYPHS, out=tmp_path / "study", settings=all_kinds(weights), explain=False, plan=True)
     tested = len(predictions(out / "cells" / "scratch-2-0"))
     told = f"warning: --starts init={weights / 'own'}: 3 of {tested} test images were in its pretraining"
-    assert told in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert told in said and "verdict: single-view accuracy at 2, 1 seed\n" in said
     seen = {name: row.get("test_images_seen") for name, row in table["setting"]["arms"].items()}
     assert {name: count for name, count in seen.items() if count} == {"init=own": 3}
     page = words_of((out / "report.html").read_text(encoding="utf-8"))
