@@ -185,7 +185,8 @@ def probe(data: Data, settings: Annotated[ProbeSettings, Flat], out: Path = Path
         out: Run folder, with the numbers of both in result.json.
     """
     origin = None if settings.origin == SCRATCH else settings.origin
-    begin("probe", data, settings.data.labels, out=out, origin=origin)
+    like = () if settings.like is None else (settings.like,)
+    begin("probe", data, settings.data.labels, out=out, origin=origin, runs=like)
     whymask.probe(data, out=out, settings=settings)
 
 
@@ -204,8 +205,8 @@ def predict(
 
     Args:
         out: File to write. Of label maps, which lie in a folder of that name beside it, or the folder.
-        cell: Which network of a study, a name under its cells/. Default: its final one, else the pretrained arm
-            (scratch where pretraining hurts), at the largest budget, first seed.
+        cell: Which network of a study, a name under its cells/. Default: its final one, else the first seed's at
+            the largest budget, of the arm with the best mean there.
         confidence: Mark an image as unsure where the network's test images of such confidence, and more, were right
             less often than this share. Of one class an image.
         window_overlap: Of a segmentation network before images longer than it sees: the share of a window that the next

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from whymask.disk import read_json
 from whymask.encoders import EncoderSettings
 from whymask.stages.network import load_classifier
 from whymask.stages.settings import FinetuneTrainingSettings
-from whymask.stages.speaking import network_of
+from whymask.stages.taken import network_of
 
 RUNTIME = runtime()
 TASKS = ("classification", "multilabel", "regression")
@@ -159,8 +160,9 @@ def test_what_the_network_is_worth_is_said_from_its_runs_records(
         "multilabel": ("mean_average_precision", "mean average precision"),
         "regression": ("mean_absolute_error", "mean absolute error"),
     }[task]
-    found = re.search(rf"  {title} ([\d.]+) \((\d+) test images; (no interval|95 % [\d.]+ to [\d.]+)\)\n", said)
-    assert found is not None
+    interval = r"(no interval|95 % [\d.]+ to [\d.]+)"
+    found = re.search(rf"  {title} ([\d.]+) \((\d+) test images; {interval}; chance ([\d.]+)\)\n", said)
+    assert found is not None and float(found[4]) == pytest.approx(result["chance"][metric], abs=0.0051, rel=0.005)
     assert float(found[1]) == pytest.approx(result["metrics"][metric], rel=5e-3)
     assert int(found[2]) == len(np.load(tuned[task] / "predictions.npz")["rows"])
     assert ("\n  accuracy " in said) == (task == "classification")
@@ -206,8 +208,15 @@ def test_where_images_come_in_groups_the_records_give_no_interval(
     capsys.readouterr()
     predicted(tmp_path / "run", tuned["photos"], tmp_path / "p.csv")
     said = capsys.readouterr().err
-    assert re.search(r"  accuracy \d.\d{3} \(\d of \d test images in \d groups; no interval\)\n", said)
+    assert re.search(r"  accuracy \d.\d{3} \(\d of \d test images in \d groups; no interval; chance \d.\d\d\)\n", said)
     assert "95 %" not in said
+
+
+def test_swapped_arguments_are_asked_about(tuned: dict[str, Path], tmp_path: Path) -> None:
+    for run in (tuned["classification"], str(tuned["classification"])):
+        for command in (whymask.predict, whymask.embed, whymask.map_images, partial(whymask.choose, labels=2)):
+            with pytest.raises(WhymaskError, match=r"is no run, and the images are one: .*; did you swap them\?"):
+                command(tuned["photos"].parent, run)
 
 
 def test_whymasks_own_runs_are_no_images(tuned: dict[str, Path], finished: Path, tmp_path: Path) -> None:
@@ -217,29 +226,25 @@ def test_whymasks_own_runs_are_no_images(tuned: dict[str, Path], finished: Path,
     assert not (tmp_path / "p.csv").exists()
 
 
-@pytest.mark.parametrize(
-    ("kind", "arm"),
-    [
-        ("helps", "mae"),
-        ("hurts", "scratch"),
-        ("not worth its compute", "mae"),
-        ("no difference that matters", "mae"),
-        ("cannot tell", "mae"),
-    ],
-)
-def test_who_speaks_for_a_study_follows_its_verdict_and_is_said(
-    kind: str, arm: str, finished: Path, tmp_path: Path, capsys: Any
+@pytest.mark.parametrize("kind", ["helps", "hurts", "cannot tell"])
+@pytest.mark.parametrize("arm", ["mae", "scratch"])
+def test_of_a_study_the_arm_with_the_best_mean_is_taken_and_that_is_said(
+    arm: str, kind: str, finished: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    study = read_json(finished / "study.json")
+    study = read_json(finished / "study.json") | {"advice": []}
     study["verdict"]["kind"] = kind
+    for row in study["levels"]:
+        row |= {"mean": 0.9 if row["arm"] == arm else 0.8, "low": 0.7, "high": 0.95}
     (tmp_path / "study.json").write_text(json.dumps(study))
     for name in (f"{arm}-5-0", "scratch-2-1"):
         shutil.copytree(finished / "cells" / name, tmp_path / "cells" / name)
     assert network_of(tmp_path, None) == tmp_path / "cells" / f"{arm}-5-0"
-    said = capsys.readouterr().err
-    assert said == (
-        f"for the study, whose verdict is {kind!r}, speaks {arm} at 5 labels a class, seed 0; --cell names another, "
-        "and study --final trains one on all labels\n"
+    said, other = capsys.readouterr().err, {"mae": "scratch", "scratch": "mae"}[arm]
+    assert said.startswith(f"the study's verdict is {kind!r}, and it left no final network; {arm}-5-0 is taken, ")
+    grounds = f"{arm} single-view accuracy 0.900 (over 2 seeds, 95 % interval 0.700 to 0.950), {other} 0.800"
+    assert (
+        f"best mean at 5 labels a class: {grounds}; --cell names another, and study --final trains one on all labels\n"
+        in said
     )
     assert network_of(tmp_path, "scratch-2-1").name == "scratch-2-1" and not capsys.readouterr().err
 
@@ -251,6 +256,8 @@ def test_where_the_study_advises_another_network_that_is_said(
     command = "whymask predict 'my runs' IMAGES" + f" --cell {cell}" * (cell is not None)
     study = read_json(finished / "study.json") | {"advice": [{"text": "Do not pretrain.", "command": command}]}
     study["verdict"]["kind"] = "not worth its compute"
+    for row in study["levels"]:
+        row["mean"] = 0.9 if row["arm"] == "mae" else 0.8
     (tmp_path / "study.json").write_text(json.dumps(study))
     shutil.copytree(finished / "cells" / "mae-5-0", tmp_path / "cells" / "mae-5-0")
     assert network_of(tmp_path).name == "mae-5-0"

@@ -1,4 +1,4 @@
-"""`finetune --like RUN` trains as another run was trained, and `explain` says in what runs differ that were not."""
+"""`finetune` and `probe --like RUN` do as another run did, and `explain` says in what runs differ that were not."""
 
 import re
 import shutil
@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from tiny import GLYPHS, runtime
-from whymask import FinetuneSettings, PretrainSettings, WhymaskError, explain, finetune, pretrain
+from whymask import FinetuneSettings, PretrainSettings, WhymaskError, explain, finetune, pretrain, probe
 from whymask.data.settings import DataSettings
 from whymask.disk import read_json
 from whymask.encoders import EncoderSettings, load_encoder
 from whymask.explanations import run as explaining
 from whymask.stages.like import settings_like
 from whymask.stages.record import read_record
-from whymask.stages.settings import FinetuneTrainingSettings, PretrainTrainingSettings
+from whymask.stages.settings import SCRATCH, FinetuneTrainingSettings, PretrainTrainingSettings, ProbeSettings
 
 RUNTIME = runtime()
 
@@ -87,6 +87,19 @@ def test_weights_bring_their_own_encoder_and_size(runs: Path) -> None:
     assert found.training.layer_decay == 0.5 and found.origin == asked.origin
     many = settings_like(replace(asked, training=FinetuneTrainingSettings(recipe="many")))
     assert many.training.recipe == "many" and many.training.mixup is None and many.training.epochs == 2
+
+
+def test_a_probe_of_random_weights_like_a_pretraining_has_its_encoder_and_size(
+    runs: Path, pictures: Path, tmp_path: Path, capsys: Any
+) -> None:
+    asked = ProbeSettings(origin=SCRATCH, like=str(runs / "mae"), runtime=RUNTIME)
+    probe(pictures / "labelled", out=tmp_path / "probe", settings=asked)
+    said = capsys.readouterr().err
+    assert f"as in {runs / 'mae'}: " in said and "seen at 16x16 pixels, 1 channels" in said
+    pretrained = read_record(runs / "mae")
+    assert read_record(tmp_path / "probe").encoder == pretrained.encoder
+    tuned = settings_like(replace(asked, like=str(runs / "tuned"), neighbours=3))
+    assert (tuned.budget, tuned.seed, tuned.neighbours, tuned.data.test_share) == ("3", 2, 3, 0.3)
 
 
 def test_a_studys_cell_is_a_run_to_be_like(finished: Path) -> None:

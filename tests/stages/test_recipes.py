@@ -203,7 +203,7 @@ def test_the_recipe_is_printed_and_stored(pictures: Path, tmp_path: Path, capsys
     stored = read_json(tmp_path / "run" / "config.json")["config"]["training"]
     assert (stored["recipe"], stored["mixup"], stored["cutmix"]) == ("many", 0.0, 1.0)
     assert result["training"]["random_erasing"] == 0.25
-    assert "recipe many: 1 epochs, drop path 0.1, cutmix 1.0" in " ".join(capsys.readouterr().err.split())
+    assert "recipe many: 1 epoch, drop path 0.1, cutmix 1.0" in " ".join(capsys.readouterr().err.split())
 
 
 # Its parts

@@ -21,10 +21,10 @@ from whymask.disk import read_json
 from whymask.encoders import load_encoder
 from whymask.stages.context import Context
 from whymask.stages.probe import features_of
+from whymask.stages.taken import best_arm
 from whymask.studies.cells import Cell, Runner, all_cells, arm_in, count_of, share_of
 from whymask.studies.chosen import choosing_texts, file_of
 from whymask.studies.config import resolve_study
-from whymask.studies.final import arms_at_largest
 from whymask.studies.page import write_study_page
 from whymask.studies.page.results import choosing_worth
 from whymask.tasks import Classification
@@ -177,7 +177,8 @@ def test_what_has_one_pretraining_stays_in_one_share() -> None:
 def test_a_network_of_chosen_labels_is_not_the_final_one(chosen: Any) -> None:
     there = [row for row in chosen[1]["levels"] if row["labels_per_class"] == 2]
     assert {row["arm"] for row in there} > {"mae+typical"}
-    assert {*arms_at_largest(chosen[1] | {"levels": there})[1]} == {"mae", "scratch", "scratch-long"}
+    best = best_arm(chosen[1] | {"levels": there})
+    assert best is not None and {*best.levels} == {"mae", "scratch", "scratch-long"}
 
 
 def test_where_a_budget_counts_all_images_drawn_labels_are_blind_already() -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from whymask.disk import read_json, write_json
 from whymask.encoders import load_encoder
 from whymask.stages import classify, pretrain
 from whymask.stages.record import origin_of, read_record
-from whymask.stages.speaking import encoder_of, network_of, study_of, weights_of
+from whymask.stages.taken import Best, best_arm, encoder_of, network_of, study_of, task_of, weights_of
 from whymask.studies import final
-from whymask.studies.final import arms_at_largest, is_wanted
+from whymask.studies.advice import advice
+from whymask.studies.final import is_wanted
 from whymask.studies.page import write_study_page
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -76,12 +78,14 @@ def test_the_page_says_what_it_is_and_what_it_is_worth_and_hides_names(mine: Pat
 
 def test_it_is_the_arm_that_is_best_at_the_largest_budget_and_starts_as_its_cells_do(mine: Path) -> None:
     table = read_json(mine / "study.json")
-    labels, means = arms_at_largest(table)
+    best = best_arm(table)
+    assert best is not None
+    means = {name: level["mean"] for name, level in best.levels.items()}
     here = {"metric": "accuracy/single_view", "labels_per_class": 5}
     levels = {row["arm"]: row["mean"] for row in table["levels"] if here.items() <= row.items()}
-    assert labels == 5 and means == levels and next(iter(means)) == "mae" and set(means) == {"mae", "scratch"}
+    assert best.labels == 5 and means == levels and next(iter(means)) == "mae" and set(means) == {"mae", "scratch"}
     chosen, record = table["final"]["arm"], read_record(mine / "final")
-    assert means[chosen] == max(means.values()) and record.arm == chosen and record.budget == "all"
+    assert means[chosen] == max(means.values()) and best.arm == record.arm == chosen and record.budget == "all"
 
 
 @pytest.mark.parametrize("arm", ["mae", "scratch"])
@@ -89,12 +93,19 @@ def test_when_another_arm_is_best_it_is_trained_anew_and_knows_its_pretraining(
     arm: str, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = shutil.copytree(mine, tmp_path / "mine")
-    monkeypatch.setattr(final, "arms_at_largest", lambda table: (5, {"mae": 0.2, "scratch": 0.1} | {arm: 0.9}))
+
+    def best(table: dict[str, Any]) -> Best:
+        found = best_arm(table)
+        assert found is not None
+        return replace(found, arm=arm)
+
+    monkeypatch.setattr(final, "best_arm", best)
     table = study(GLYPHS, out=out, settings=SETTINGS, explain=False)
     assert table["final"]["arm"] == read_record(out / "final").arm == arm
     origin = origin_of(out / "final", read_record(out / "final"))
     pretrained = out / "cells" / "pretrain-mae-0"
     assert (None if origin is None else origin.resolve()) == (pretrained if arm == "mae" else None)
+    assert table["advice"] == read_json(out / "study.json")["advice"] == advice(table, task_of(table), str(out))
 
 
 def test_it_is_trained_once_and_stays_until_it_is_not_wanted(
@@ -150,12 +161,15 @@ def test_it_is_planned_where_it_may_come(finished: Path, mine: Path, tmp_path: P
     assert "final network" not in planned(tmp_path / "new", False, 3)
 
 
-def test_it_speaks_for_the_study(mine: Path, tmp_path: Path, capsys: Any) -> None:
+def test_it_is_taken_of_the_study(mine: Path, tmp_path: Path, capsys: Any) -> None:
     arm = read_json(mine / "study.json")["final"]["arm"]
-    said = f"speaks its final network: {arm}, trained on all 100 labelled training images, seed 0; --cell names another"
-    for speaker in (network_of, encoder_of):
-        assert speaker(mine) == mine / "final"
-        assert said in capsys.readouterr().err
+    said = (
+        f"the study's verdict is 'cannot tell'; its final network is taken: {arm}, the best at 5 labels a class, "
+        "trained on all 100 labelled training images, seed 0; --cell names another\n"
+    )
+    for taken in (network_of, encoder_of):
+        assert taken(mine) == mine / "final"
+        assert capsys.readouterr().err == said
     assert study_of(mine / "final") == mine.resolve()
     assert weights_of(str(mine), None) == str(mine / "cells" / "pretrain-mae-0")
     assert "as mae pretrained it, seed 0" in capsys.readouterr().err
@@ -167,14 +181,23 @@ def test_it_speaks_for_the_study(mine: Path, tmp_path: Path, capsys: Any) -> Non
     assert weights[0] == weights[1]
 
 
-def test_a_study_of_an_earlier_version_leaves_none_and_what_speaks_is_said(
-    mine: Path, tmp_path: Path, capsys: Any
-) -> None:
+def test_without_it_the_same_arm_is_taken_and_why_is_said(mine: Path, tmp_path: Path, capsys: Any) -> None:
     out = shutil.copytree(mine, tmp_path / "mine")
     table = read_json(out / "study.json")
     write_json(out / "study.json", {key: value for key, value in table.items() if key != "final"})
-    assert network_of(out).name == "mae-5-0"
-    assert "seed 0; --cell names another, and study --final trains one on all labels" in capsys.readouterr().err
+    arm = table["final"]["arm"]
+    (level,) = (
+        row
+        for row in table["levels"]
+        if (row["arm"], row["labels_per_class"], row["metric"]) == (arm, 5, "accuracy/single_view")
+    )
+    assert network_of(out).name == f"{arm}-5-0"
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"the study's verdict is 'cannot tell', and it left no final network; {arm}-5-0 is taken, of the arm with the "
+        f"best mean at 5 labels a class: {arm} single-view accuracy {level['mean']:.3f} (over 2 seeds, "
+    )
+    assert said.endswith("; --cell names another, and study --final trains one on all labels\n")
 
 
 def test_the_flag_alone_asks_for_it(

@@ -80,7 +80,7 @@ def test_a_study_that_became_late_ends_with_whole_seeds_and_goes_on(
     assert all(pair["seeds"] == 3 for pair in table["pairs"])
     said = capsys.readouterr().err
     assert "3 of 4 seeds are run" in said
-    rule = "1 hours: 0.0 minutes for what has one length (4 seeds' classifiers, pages), the other 60.0 for pretraining"
+    rule = "1 hour: 0.0 minutes for what has one length (classifiers of 4 seeds, pages), the other 60.0 for pretraining"
     assert rule in said
     monkeypatch.undo()
     assert study(GLYPHS, **given)["setting"]["seeds"] == [0, 1, 2, 3]

@@ -12,7 +12,7 @@ from whymask.data.sheet import captions_of
 from whymask.disk import read_arrays, read_json
 from whymask.report.label_maps import palette
 from whymask.stages.record import read_record
-from whymask.stages.speaking import STUDY, leading_of
+from whymask.stages.taken import STUDY, leading_of
 from whymask.tasks.answers import answers_of, are_right_or_wrong, wrongness
 
 MOST = 20

@@ -26,7 +26,7 @@ from whymask.report.privacy import class_names
 from whymask.report.text import in_bytes
 from whymask.stages.probe import features_of
 from whymask.stages.record import read_record
-from whymask.stages.speaking import encoder_of, reader_left_out
+from whymask.stages.taken import encoder_of, reader_left_out
 from whymask.training.device import make_fabric
 
 
@@ -59,7 +59,7 @@ def map_images(
         raise WhymaskError(f"--out {out}: it is written as a page; a name that ends in .html was expected; change it")
     check_layout(asked.layout)
     fabric = make_fabric(asked.runtime, alone=True)
-    folder = encoder_of(Path(run), cell)
+    folder = encoder_of(Path(run), cell, images=data)
     encoder = load_encoder(folder).to(fabric.device)
     prepared, is_shaped = _prepared(asked, folder, encoder, data, reader)
     prepared = prepared if names else _without_names(prepared)

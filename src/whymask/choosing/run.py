@@ -30,7 +30,7 @@ from whymask.report.pictures import as_bytes, data_uri
 from whymask.report.text import clean
 from whymask.stages.applying import Application, report_skipped
 from whymask.stages.network import load_classifier
-from whymask.stages.speaking import encoder_of, network_of, reader_left_out
+from whymask.stages.taken import encoder_of, network_of, reader_left_out
 from whymask.tasks import Classification, task_from
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
@@ -77,8 +77,9 @@ def choose(
     if rule not in get_args(Rule):
         raise WhymaskError(f"--rule {rule}: one of {', '.join(get_args(Rule))} was expected")
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords), alone=True)
+    folder = (network_of if rule == UNCERTAIN else encoder_of)(Path(run), cell, images=data)
     source = _opened(data, labelled, reader)
-    seer = _Seer.of((network_of if rule == UNCERTAIN else encoder_of)(Path(run), cell), rule, fabric.device)
+    seer = _Seer.of(folder, rule, fabric.device)
     say(f"choosing with {seer.folder}: {SOURCES[seer.rule]}")
     for line in [*inherited_text(seer.transform, seer.folder), *reader_left_out(seer.folder, reader)]:
         say(line)

@@ -17,7 +17,7 @@ from timm.models.eva import Eva
 
 from whymask.disk import sha256_of
 from whymask.encoders.base import Encoder
-from whymask.encoders.described import NO_LICENCE, config_beside, described, licence_of
+from whymask.encoders.described import NEW_WEIGHTS, NO_LICENCE, config_beside, described, licence_of
 from whymask.encoders.fetched import told
 from whymask.encoders.files import DESCRIPTION, WEIGHTS, load_encoder, load_strictly
 from whymask.encoders.names import project_of, to_timm
@@ -97,7 +97,7 @@ def _load_run(encoder: Encoder, folder: Path) -> str:
     state = loaded.net.state_dict()
     said = _fit_channels(state, encoder, folder) + _interpolate_positions(state, encoder, loaded.size)
     load_strictly(encoder.net, state, folder)
-    began = f"which began as {loaded.origin}" if loaded.origin else NO_LICENCE
+    began = f"which began as {loaded.origin}" if loaded.origin else NEW_WEIGHTS
     return f"weights from {folder}, trained by whymask{''.join(f', {line}' for line in said)}; {began}"
 
 

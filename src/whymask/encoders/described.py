@@ -20,6 +20,8 @@ from whymask.encoders.weight_files import file_in, read_weights
 from whymask.errors import WhymaskError
 
 BESIDE = "config.json"
+NEW_WEIGHTS = "begun with new weights: the licence is the choice of whoever trained it"
+"""Of a run that started from nobody's."""
 NO_LICENCE = "licence: not stated there; weights keep the licence of whoever trained them"
 
 NETWORKS: dict[str, tuple[str, ...]] = {

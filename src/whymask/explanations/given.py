@@ -20,8 +20,8 @@ from whymask.explanations.networks import Run
 from whymask.progress import say
 from whymask.stages.network import Classifier
 from whymask.stages.record import GIVEN, RunRecord
-from whymask.stages.speaking import is_study
 from whymask.stages.start import Start
+from whymask.stages.taken import is_study
 from whymask.tasks import Classification, Task
 
 WHOLE_STRIDE = 32

@@ -22,8 +22,8 @@ from whymask.explanations.batching import BATCH, fitting
 from whymask.stages.network import Classifier, load_classifier
 from whymask.stages.record import UNKNOWN, RunRecord, origin_of, read_record
 from whymask.stages.settings import A_RUN, SCRATCH, AugmentName
-from whymask.stages.speaking import STUDY, checked, leading_of, named
 from whymask.stages.start import pretrained_by, run_of
+from whymask.stages.taken import STUDY, checked, leading_of, named
 from whymask.tasks import Task, task_from
 from whymask.tasks.budgets import Budget, parse_budget
 

@@ -28,7 +28,7 @@ from whymask.later import recorded
 from whymask.progress import Decoding, say
 from whymask.runs import RunFolder
 from whymask.stages.context import Context
-from whymask.stages.speaking import reader_left_out
+from whymask.stages.taken import reader_left_out
 from whymask.tasks import Task
 from whymask.training.device import make_fabric
 

@@ -10,11 +10,12 @@ from whymask.data.preprocessing import GREY
 from whymask.disk import printable, read_json, write_bytes
 from whymask.exports.network import Exported
 from whymask.exports.to_timm import is_plain, licence_of
+from whymask.report.text import plural
 from whymask.runs import version_of
 from whymask.stages.detect import Detector
 from whymask.stages.segment import Segmenter
 from whymask.stages.settings import SCRATCH
-from whymask.stages.speaking import data_of
+from whymask.stages.taken import data_of, seen_texts
 from whymask.tasks import TASKS
 
 NOT_NAMED = "(not named)"
@@ -165,12 +166,16 @@ def of_study(study: dict[str, Any], what: Exported) -> str:
     task = TASKS[study["data"].get("task", "classification")]()  # of an encoder's study too
     metric = study["verdict"]["metric"]
     title = task.describe(metric).title
-    lines = [study["verdict"]["text"], "", f"| arm | {task.budget_counts} | {title} | 95 % over seeds |"]
+    lines = [
+        " ".join([study["verdict"]["text"], *seen_texts(study)]),
+        "",
+        f"| arm | {task.budget_counts} | {title} | 95 % over seeds |",
+    ]
     lines.append("| --- | ---: | ---: | --- |")
     for level in study["levels"]:
         if level["metric"] == metric:
             low, high = level["low"], level["high"]
-            seeds = f"{level['seeds']} seed{'s' if level['seeds'] != 1 else ''}"
+            seeds = plural(level["seeds"], "seed")
             interval = f"none, {seeds}" if low is None else f"{low:.3f} to {high:.3f}, {seeds}"
             lines.append(f"| {level['arm']} | {level['labels_per_class']:g} | {level['mean']:.3f} | {interval} |")
     own = what.result.get("metrics")

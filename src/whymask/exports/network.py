@@ -20,7 +20,7 @@ from whymask.stages.network import Classifier, load_network
 from whymask.stages.record import RunRecord, read_record
 from whymask.stages.segment import Segmenter
 from whymask.stages.settings import A_RUN
-from whymask.stages.speaking import network_of, study_of
+from whymask.stages.taken import network_of, study_of
 from whymask.tasks import Task
 
 TOLERANCE = 1e-5

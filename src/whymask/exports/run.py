@@ -17,7 +17,7 @@ from whymask.exports.to_timm import write_timm
 from whymask.exports.to_transformers import write_transformers
 from whymask.methods.files import ABOUT, DECODER
 from whymask.progress import say
-from whymask.stages.speaking import study_of
+from whymask.stages.taken import study_of
 
 TARGETS: dict[Target, Callable[[Exported, Path], str]] = {
     "timm": write_timm,

@@ -34,6 +34,7 @@ def _environment(folder: Path) -> Environment:
         texts.signed,
         texts.key,
         texts.count,
+        texts.plural,
         texts.words,
         texts.duration,
         texts.energy,

@@ -55,6 +55,11 @@ def count(value: Any) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
 
 
+def plural(number: float, what: str) -> str:
+    """1, "seed" -> "1 seed"; 1200, "image" -> "1,200 images"."""
+    return f"{count(number)} {what}{'' if number == 1 else 's'}"
+
+
 def words(value: Any) -> str:
     """1.2e13 -> "12 T" (k, M, G, T, P, E for 10^3 to 10^18)."""
     if not known(value):

@@ -18,6 +18,7 @@ from whymask.keywords import with_keywords
 from whymask.methods import asked_of, encoder_for, resolve_method
 from whymask.methods.settings import with_method
 from whymask.progress import say
+from whymask.report.text import plural
 from whymask.stages.augment import resolve_augment
 from whymask.stages.classify import ClassifierJob, classifier_training, train_classifier
 from whymask.stages.context import Context
@@ -39,8 +40,8 @@ from whymask.stages.settings import (
 )
 from whymask.stages.short import lag_text, may_lag
 from whymask.stages.sizing import with_batch_size
-from whymask.stages.speaking import weights_of
 from whymask.stages.start import POOL, Start, hashes_seen, pretrained_by, test_images_seen
+from whymask.stages.taken import weights_of
 from whymask.stages.tracking import Tracking
 from whymask.tasks.budgets import parse_budget
 from whymask.tasks.scores import scores_of
@@ -169,6 +170,7 @@ def finetune(
             augment=resolve_augment(settings.augment, prepared.name),
             origin=origin,
             partial=settings.partial,
+            beside=lambda encoder: {"chance": prepared.chance},
         )
 
     job = job_of(
@@ -207,7 +209,7 @@ def probe(
     """
     if settings is None and "origin" not in keywords:
         raise WhymaskError("probe was given no encoder; give origin=, a run's folder, a local checkpoint or scratch")
-    settings = with_keywords(settings or ProbeSettings(origin=""), keywords)
+    settings = settings_like(with_keywords(settings or ProbeSettings(origin=""), keywords))
     check_folder(Path(out))
     fabric = make_fabric(settings.runtime)
     origin = weights_of(None if settings.origin == SCRATCH else settings.origin, settings.cell)
@@ -252,7 +254,7 @@ def probe(
 def _long(training: Training) -> str:
     """How long a training is, as far as that is known before its first step."""
     steps, batch = training.steps, training.batches.batch_size
-    return f"{steps:,} steps of {batch:,} images; the time left is told after the first ones"
+    return f"{plural(steps, 'step')} of {plural(batch, 'image')}; the time left is told after the first ones"
 
 
 def warn_of_seen(origin: str | None, prepared: Prepared) -> None:

@@ -23,7 +23,7 @@ from whymask.stages.network import Network, load_network
 from whymask.stages.segment import Segmenter
 from whymask.stages.segmented import segment
 from whymask.stages.settings import OVERLAP, SURE, check_overlap
-from whymask.stages.speaking import in_groups, network_of, reader_left_out, worth_of
+from whymask.stages.taken import in_groups, network_of, reader_left_out, worth_of
 from whymask.tasks import Task
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
@@ -67,7 +67,7 @@ def predict(
     """
     check_overlap(window_overlap)
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords), alone=True)
-    folder = network_of(Path(run), cell)
+    folder = network_of(Path(run), cell, images=data)
     model, task = load_network(folder)
     model = model.to(fabric.device)
     if isinstance(model, Segmenter | Detector):

@@ -49,7 +49,10 @@ class Confidence:
         the interval where images come in groups."""
         text = f"confidence is calibrated on the {self.images:,} test images (temperature {self.temperature:.2f})"
         if self.threshold is None:
-            return f"{text}; from no confidence on were {self.asked:g} of them right, so every image is marked unsure"
+            return (
+                f"{text}; there is no confidence above which {self.asked:g} of them were right, so every image is "
+                "marked unsure"
+            )
         low, high = wilson(self.right, self.above)
         interval = "no interval" if grouped else f"95 % {low:.2f} to {high:.2f}"
         return (

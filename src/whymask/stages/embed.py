@@ -19,7 +19,7 @@ from whymask.errors import WhymaskError
 from whymask.keywords import with_keywords
 from whymask.progress import say
 from whymask.stages.applying import BATCH, Application, check_form, report
-from whymask.stages.speaking import encoder_of, reader_left_out
+from whymask.stages.taken import encoder_of, reader_left_out
 from whymask.training.device import make_fabric
 from whymask.training.settings import RuntimeSettings
 
@@ -59,7 +59,7 @@ def embed(
     check_writable(out)
     check_form(out, "parquet")
     fabric = make_fabric(with_keywords(runtime or RuntimeSettings(), keywords), alone=True)
-    folder = encoder_of(Path(run), cell)
+    folder = encoder_of(Path(run), cell, images=data)
     encoder = load_encoder(folder).to(fabric.device)
     check_layer(encoder, layer)
     source = open_source(data, reader=reader, labels=None)

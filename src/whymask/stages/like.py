@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from whymask.data.inherited import CUT
 from whymask.disk import read_json
@@ -11,25 +11,28 @@ from whymask.encoders.files import read_description
 from whymask.progress import say
 from whymask.stages.recipes import RECIPES
 from whymask.stages.record import read_record
-from whymask.stages.settings import SCRATCH, FinetuneSettings, FinetuneTrainingSettings
-from whymask.stages.speaking import data_of, network_of
+from whymask.stages.settings import SCRATCH, FinetuneSettings, FinetuneTrainingSettings, ProbeSettings
+from whymask.stages.taken import data_of, encoder_of, network_of
+
+Asked = TypeVar("Asked", FinetuneSettings, ProbeSettings)
 
 
-def settings_like(asked: FinetuneSettings) -> FinetuneSettings:
+def settings_like(asked: Asked) -> Asked:
     """`asked`, in which whatever is at its default is as in the run `asked.like`; both are said in a line.
 
     What the weights of `asked.origin` bring with them, encoder, size, channels, frames and tiles, is left to them.
     Training from scratch takes no layer decay from a pretrained network, whose lower layers it is meant for. Raises
-    WhymaskError where no finished classifier speaks for `asked.like`.
+    WhymaskError where `asked.like` has no finished classifier, or for a probe no encoder.
     """
     if asked.like is None:
         return asked
-    folder = network_of(Path(asked.like))
+    trains = isinstance(asked, FinetuneSettings)
+    folder = network_of(Path(asked.like)) if trains else encoder_of(Path(asked.like))
     taken: dict[str, Any] = {}
     given: dict[str, Any] = {}
 
     def like(part: Any, found: Mapping[str, Any]) -> Any:
-        default = type(part)()
+        default = type(part)(origin=asked.origin) if part is asked else type(part)()
         known = {name: value for name, value in found.items() if value is not None and hasattr(part, name)}
         free = {name: value for name, value in known.items() if getattr(part, name) == getattr(default, name)}
         taken.update({name: value for name, value in free.items() if value != getattr(default, name)})
@@ -38,17 +41,18 @@ def settings_like(asked: FinetuneSettings) -> FinetuneSettings:
 
     record = read_record(folder)
     settings = like(asked, {"budget": record.budget, "seed": record.seed, "augment": record.augment})
-    settings = replace(settings, training=like(asked.training, _training_of(folder, asked)))
+    if isinstance(asked, FinetuneSettings):
+        settings = replace(settings, training=like(asked.training, _training_of(folder, asked)))
     settings = replace(settings, data=like(asked.data, _data_of(folder, asked)))
     if asked.origin == SCRATCH and asked.encoder.name in ("auto", (record.encoder or {}).get("name")):
         settings = replace(settings, encoder=like(asked.encoder, record.encoder or {}))
     say(f"as in {folder}: {_listed(taken)}{f'; given otherwise: {_listed(given)}' if given else ''}")
-    return settings
+    return replace(settings, like=str(folder))
 
 
 def warn_of_other_data(like: str | None, fingerprint: str) -> None:
-    """Say so where the images or labels are not those of the run that settings were taken from."""
-    if like is not None and read_record(network_of(Path(like))).data != fingerprint:
+    """Say so where the images or labels are not those of the run `like`, which settings were taken from."""
+    if like is not None and read_record(Path(like)).data != fingerprint:
         say(f"warning: these are not the images, labels and split of {like}: the two runs are not tested on the same")
 
 
@@ -64,7 +68,7 @@ def _training_of(folder: Path, asked: FinetuneSettings) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name in known}
 
 
-def _data_of(folder: Path, asked: FinetuneSettings) -> dict[str, Any]:
+def _data_of(folder: Path, asked: FinetuneSettings | ProbeSettings) -> dict[str, Any]:
     data = data_of(folder)
     found = {name: data.get(name) for name in ("task", "group_by", "test_share", "transductive")}
     found["near_duplicates"] = "keep" if data.get("near_kept") else None

@@ -11,6 +11,7 @@ from whymask.encoders import EncoderConfig
 from whymask.encoders.pyramids import usual_head
 from whymask.errors import WhymaskError
 from whymask.later import LATER
+from whymask.report.text import plural
 from whymask.stages.settings import FinetuneTrainingSettings, HeadName, PretrainTrainingSettings
 from whymask.tasks import TASKS, LossConfig, Task
 from whymask.training.optimisation import TrainingConfig
@@ -83,7 +84,9 @@ class FinetuneTrainingConfig(TrainingConfig):
         own = {key: getattr(self, key) for key in NOTHING}
         added = ", ".join(f"{key} {value}" for key, value in own.items() if value != NOTHING[key]) or "nothing added"
         missing = ", ".join(key for key, usual in RECIPES[self.recipe].items() if usual and not own[key])
-        text = f"recipe {self.recipe}: {self.epochs} epochs, {added}{'; without ' if missing else ''}{missing}"
+        text = (
+            f"recipe {self.recipe}: {plural(self.epochs, 'epoch')}, {added}{'; without ' if missing else ''}{missing}"
+        )
         return text.replace("_", " ")
 
 

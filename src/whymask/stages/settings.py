@@ -228,6 +228,9 @@ class ProbeSettings:
     what pretraining has to exceed."""
     cell: str | None = None
     """Which network of the study that --from names; default: the first seed's pretrained encoder."""
+    like: str | None = None
+    """Take the settings of this run (size, encoder, data, budget, seed), so that only where weights start from differs.
+    What is given otherwise counts."""
     partial: bool = False
     """Take weights that do not all match; what does not, stays new."""
     budget: str = "all"

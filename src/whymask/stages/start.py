@@ -22,7 +22,7 @@ from whymask.progress import Decoding, say
 from whymask.runs import folder_with
 from whymask.stages.record import UNKNOWN, RunRecord, origin_of, read_record
 from whymask.stages.settings import SCRATCH, check_origin
-from whymask.stages.speaking import reader_left_out
+from whymask.stages.taken import reader_left_out
 from whymask.tasks import Task
 
 POOL = "pool.npz"

@@ -1,6 +1,6 @@
 """What now: use the network or not, the command that does it, and what to try next, by rules over study.json alone.
 
-Of `USE` the first rule that holds speaks; of `TRY` every one that holds. What might help is said as something to try:
+Of `USE` the first rule that holds is said; of `TRY` every one that holds. What might help is said as something to try:
 no study has shown that it does. docs/advice.md lists the rules.
 """
 
@@ -50,35 +50,35 @@ USE: tuple[Rule, ...] = (
         lambda f: bool(f.best_given),
         "Use the network of {best_given}, which started from given weights: it did better than training from scratch, "
         "and its mean is better than that of {method}.",
-        "whymask predict {folder} IMAGES --cell {given_cell}",
+        "whymask predict {folder} IMAGES{cell}",
     ),
     Rule(
         "pretrained",
         "helps",
         lambda f: f.kind == "helps",
         "Use the pretrained network.",
-        "whymask predict {folder} IMAGES",
+        "whymask predict {folder} IMAGES{cell}",
     ),
     Rule(
         "scratch",
         "hurts",
         lambda f: f.kind == "hurts",
         "Do not use the pretrained network: the one from scratch did better.",
-        "whymask predict {folder} IMAGES --cell {chosen_cell}",
+        "whymask predict {folder} IMAGES{cell}",
     ),
     Rule(
         "longer",
         "not worth its compute",
         lambda f: f.kind == "not worth its compute",
         "Do not pretrain: train from scratch for longer, which did better at the same compute.",
-        "whymask predict {folder} IMAGES --cell {chosen_cell}",
+        "whymask predict {folder} IMAGES{cell}",
     ),
     Rule(
         "no need",
         "no difference that matters",
         lambda f: f.kind == "no difference that matters",
         "There is no need to pretrain: the network from scratch does as well, within the margin.",
-        "whymask predict {folder} IMAGES --cell {chosen_cell}",
+        "whymask predict {folder} IMAGES{cell}",
     ),
     Rule(
         "undecided",
@@ -94,7 +94,7 @@ TRY: tuple[Rule, ...] = (
         "helps",
         lambda f: f.kind == "helps",
         "For other programs, export it.",
-        "whymask export {folder} --to {target}",
+        "whymask export {folder} --to {target}{cell}",
     ),
     Rule(
         "three seeds",
@@ -147,9 +147,11 @@ TRY: tuple[Rule, ...] = (
     ),
     Rule(
         "more labels",
-        "the arm to use is better with most labels than with fewest, by more than the margin",
+        f"the arm to use, or scratch, is better with most labels than with fewest: in {MINIMUM_SEEDS} seeds or more, "
+        "the whole interval of the difference beyond the margin",
         lambda f: f.rises,
-        "Label more images: from {fewest} to {most} {chosen} became better by more than the margin, and may go on.",
+        "Label more images: from {fewest} to {most} {chosen} became better by {rise}, which is more than the margin, "
+        "and may go on.",
     ),
 )
 

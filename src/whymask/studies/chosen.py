@@ -17,6 +17,7 @@ from whymask.choosing.settings import BLIND
 from whymask.disk import read_arrays, write_arrays
 from whymask.encoders import Encoder
 from whymask.locks import holding
+from whymask.report.text import plural
 from whymask.stages.context import Context
 from whymask.stages.probe import features_of
 from whymask.studies.settings import SCRATCH
@@ -155,4 +156,6 @@ def _start_of(row: Row) -> str:
 def _against(row: Row) -> str:
     interval = "" if row["low"] is None else f", 95 % interval {row['low']:+.3f} to {row['high']:+.3f}"
     said = {"better": "better", "worse": "worse", "few": "too few seeds to tell"}.get(row["state"], "may be chance")
-    return f"{row['baseline_mean']:.3g} ({row['difference']:+.3f}{interval} over {row['seeds']} seeds: {said})"
+    return (
+        f"{row['baseline_mean']:.3g} ({row['difference']:+.3f}{interval} over {plural(row['seeds'], 'seed')}: {said})"
+    )

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from whymask.errors import WhymaskError
 from whymask.progress import say
+from whymask.report.text import plural
 from whymask.studies.settings import StudySettings
 from whymask.training.settings import RuntimeSettings
 
@@ -93,7 +94,7 @@ class Cluster:
         return min(by_cpus, int(1 / self.gpus) * int(machine.get("GPU", 0))) if self.gpus else by_cpus
 
     def need(self) -> str:
-        return f"{_counted(self.cpus, 'CPU')}{f' and {self.gpus:g} GPU' if self.gpus else ''}"
+        return f"{plural(self.cpus, 'CPU')}{f' and {self.gpus:g} GPU' if self.gpus else ''}"
 
     def text(self) -> str:
         """In a line: what a cell has, how many run at once, and where threads keep others from running beside it."""
@@ -213,9 +214,5 @@ def machines() -> list[dict[str, float]]:
 def has() -> str:
     """What the cluster has, in words."""
     totals = {name: int(sum(machine.get(name, 0) for machine in machines())) for name in ("CPU", "GPU")}
-    gpus = _counted(totals["GPU"], "GPU") if totals["GPU"] else "no GPU"
-    return f"{_counted(len(machines()), 'machine')} with {_counted(totals['CPU'], 'CPU')} and {gpus}"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    gpus = plural(totals["GPU"], "GPU") if totals["GPU"] else "no GPU"
+    return f"{plural(len(machines()), 'machine')} with {plural(totals['CPU'], 'CPU')} and {gpus}"

@@ -12,6 +12,7 @@ from whymask.encoders import EncoderConfig, resolve
 from whymask.errors import WhymaskError
 from whymask.later import recorded
 from whymask.methods import MethodConfig, asked_of, resolve_method, setting_of, settings_for
+from whymask.report.text import plural
 from whymask.stages.augment import resolve_augment
 from whymask.stages.pretrain import PretrainJob
 from whymask.stages.recipes import resolve_pretraining
@@ -151,7 +152,7 @@ class StudyConfig:
     def epochs_text(self) -> str:
         """ "mae, 50 epochs", of several methods "mae 50, spark 12 epochs, as dear in counted operations"."""
         if len(self.own) < 2:
-            return f"{self.method}, {self.pretrain.epochs} epochs"
+            return f"{self.method}, {plural(self.pretrain.epochs, 'epoch')}"
         each = ", ".join(f"{method} {epochs}" for method, epochs in self.method_epochs.items())
         return f"{each} epochs, as dear in counted operations"
 
@@ -164,7 +165,7 @@ class StudyConfig:
             f"encoder: {encoder}\n{starts}"
             f"pretraining: {self.epochs_text()}, augmentation {self.augment}\n"
             f"{task.budget_counts}: {budgets}{further}\n"
-            f"verdict: {self.metric} at {self.budgets[0].name}, {self.seeds} seeds"
+            f"verdict: {task.describe(self.metric).title} at {self.budgets[0].name}, {plural(self.seeds, 'seed')}"
         )
 
 

@@ -10,11 +10,12 @@ from typing import Any
 from whymask.data.prepare import FEW_UNLABELLED
 from whymask.data.splits import LARGEST_SHARE, USUAL_SHARE
 from whymask.errors import WhymaskError
-from whymask.report.text import count, known
-from whymask.stages.speaking import largest_of, leading_of
+from whymask.report.text import count, known, plural
+from whymask.stages.taken import arm_taken, largest_of, leading_of
 from whymask.studies.settings import INIT, SCRATCH, SCRATCH_LONG
-from whymask.studies.settling import MOST_SEEDS, seeds_needed
-from whymask.studies.verdict import state_of
+from whymask.studies.settling import MINIMUM_SEEDS, MOST_SEEDS, seeds_needed
+from whymask.studies.statistics import PairedDifference, paired_difference
+from whymask.studies.verdict import number_of, state_of
 from whymask.tasks import Metric, Task
 
 Row = dict[str, Any]
@@ -137,35 +138,57 @@ class Facts:
 
     @property
     def chosen(self) -> str:
-        """The arm to use."""
-        if self.kind == "helps":
-            return self.method
+        """The arm to use, or scratch where that is open."""
+        if self.best_given or self.kind == "helps":
+            return self.best_given or self.method
         return SCRATCH_LONG if self.kind == "not worth its compute" else SCRATCH
 
-    def cell_of(self, arm: str) -> str:
-        """The name of the arm's first seed at its largest budget, for --cell."""
-        best = largest_of(self.study, arm)
-        return shlex.quote(PurePath(best["folder"]).name) if best else "NAME"
-
     @property
-    def given_cell(self) -> str:
-        return self.cell_of(self.best_given)
-
-    @property
-    def chosen_cell(self) -> str:
-        return self.cell_of(self.chosen)
+    def cell(self) -> str:
+        """ " --cell NAME" of the arm to use, its first seed at its largest budget; "" where that arm's network is taken
+        without it."""
+        if arm_taken(self.study) == self.chosen:
+            return ""
+        best = largest_of(self.study, self.chosen)
+        return f" --cell {shlex.quote(PurePath(best['folder']).name) if best else 'NAME'}"
 
     @cached_property
     def budgets(self) -> list[float]:
         return sorted({cell["labels_per_class"] for cell in self.cells if cell["arm"] == self.chosen})
 
+    @cached_property
+    def growth(self) -> PairedDifference | None:
+        """Of the arm to use, with most labels minus with fewest, over the seeds that have both; above 0 is better."""
+        if len(self.budgets) < 2:
+            return None
+        sign = 1 if self.about.higher_is_better else -1
+        few, many = (self.values(self.chosen, labels, sign) for labels in (self.budgets[0], self.budgets[-1]))
+        return paired_difference(many, few)
+
+    def values(self, arm: str, labels: float, sign: int) -> dict[int, float]:
+        """Seed -> `sign` times the arm's number in the verdict's metric."""
+        here, metric = {"arm": arm, "labels_per_class": labels}, self.verdict["metric"]
+        cells = [cell for cell in self.cells if here.items() <= cell.items() and metric in cell["metrics"]]
+        return {cell["seed"]: sign * cell["metrics"][metric] for cell in cells}
+
     @property
     def rises(self) -> bool:
-        """Whether the arm to use is better with most labels than with fewest, by more than the margin."""
-        if len(self.budgets) < 2:
+        """Whether the arm to use is better with most labels than with fewest, surely by more than the margin."""
+        found = self.growth
+        if found is None or found.low is None or found.seeds < MINIMUM_SEEDS:
             return False
-        few, many = (self.level(self.chosen, labels) for labels in (self.budgets[0], self.budgets[-1]))
-        return self.is_better(many, few) and abs(many - few) > self.verdict.get("margin", math.nan)
+        return found.low > self.verdict.get("margin", math.nan)
+
+    @property
+    def rise(self) -> str:
+        """By how much, with its interval and seeds."""
+        shown, found = number_of(self.about), self.growth
+        if found is None or found.low is None or found.high is None:
+            return ""
+        return (
+            f"{shown(found.difference)} (95 % interval {shown(found.low)} to {shown(found.high)} over "
+            f"{plural(found.seeds, 'seed')})"
+        )
 
     @property
     def fewest(self) -> str:
@@ -209,7 +232,7 @@ class Facts:
 
     @property
     def for_epochs(self) -> str:
-        return "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        return plural(self.epochs, "epoch")
 
     @property
     def beside_seeds(self) -> str:

@@ -15,7 +15,7 @@ from whymask.errors import DamagedError
 from whymask.progress import say
 from whymask.stages.classify import train_classifier
 from whymask.stages.record import read_record
-from whymask.stages.speaking import FINAL, leading_of, worth_of
+from whymask.stages.taken import FINAL, best_arm, worth_of
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.settling import MINIMUM_SEEDS
 from whymask.tasks.budgets import Budget
@@ -51,14 +51,12 @@ def planned(runner: Runner, final: bool | None) -> list[Cell]:
 def add_final(runner: Runner, study: Row) -> Row:
     """`study` with what its final network is, trained unless it is there: the arm with the best mean of the verdict's
     metric at the largest budget, on all labels, with the first seed. What goes wrong is said, and costs no more."""
-    labels, means = arms_at_largest(study)
-    if not means:
+    best, task = best_arm(study), runner.context.prepared.task
+    if best is None:
         say("no final network: no arm has a finished cell at the largest budget")
         return study
-    metric, task = study["verdict"]["metric"], runner.context.prepared.task
-    best = max if task.describe(metric).higher_is_better else min
-    cell = Cell(best(means, key=lambda arm: means[arm]), ALL, runner.config.first_seed)
-    listed = ", ".join(f"{arm} {mean:.3f}" for arm, mean in means.items())
+    metric = study["verdict"]["metric"]
+    cell = Cell(best.arm, ALL, runner.config.first_seed)
     try:
         folder, result = _train(runner, cell)
     except Interrupted:
@@ -73,26 +71,19 @@ def add_final(runner: Runner, study: Row) -> Row:
         "labelled_images": result["labelled_images"],
         "metrics": result["metrics"],
         "folder": folder.relative_to(runner.out).as_posix(),
-        "chosen_by": {"metric": metric, "labels_per_class": labels, "means": means},
+        "chosen_by": {
+            "metric": metric,
+            "labels_per_class": best.labels,
+            "means": {arm: level["mean"] for arm, level in best.levels.items()},
+        },
         "worth": [line.strip() for line in worth_of(folder, task)],
     }
+    reached = f"{best.metric.title} {best.metric.shown(result['metrics'][metric])}"
     say(
-        f"the final network is {cell.arm}, which is best at {labels:g} {task.bought(labels)} ({listed}), trained on "
-        f"all {result['labelled_images']:,} labelled training images: {task.describe(metric).title} "
-        f"{result['metrics'][metric]:.3f} on the test images, which it never saw; {folder}"
+        f"the final network is of the arm with the {best.text(task)}; trained on all {result['labelled_images']:,} "
+        f"labelled training images it has {reached} on the test images, which it never saw; {folder}"
     )
     return study | {"final": row}
-
-
-def arms_at_largest(study: Mapping[str, Any]) -> tuple[float, dict[str, float]]:
-    """The largest number of labels at which pretraining was compared, and each arm's mean of the verdict's metric
-    there, the pretrained one first."""
-    method, metric = leading_of(study), study["verdict"]["metric"]
-    chosen = {row["arm"] for row in study.get("choosing", {}).get("rows", [])}  # labels, and no arm of its own
-    levels = [row for row in study["levels"] if row["metric"] == metric and row["arm"] not in chosen]
-    largest = max((row["labels_per_class"] for row in levels if row["arm"] == method), default=0)
-    there = [row for row in levels if row["labels_per_class"] == largest]
-    return largest, {row["arm"]: row["mean"] for row in sorted(there, key=lambda row: row["arm"] != method)}
 
 
 def _train(runner: Runner, cell: Cell) -> tuple[Path, Row]:

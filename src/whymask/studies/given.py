@@ -17,8 +17,8 @@ from whymask.errors import WhymaskError
 from whymask.methods import MethodConfig, asked_of, encoder_for, resolve_method
 from whymask.progress import say
 from whymask.stages.context import Context
-from whymask.stages.speaking import weights_of
 from whymask.stages.start import Start, test_images_seen
+from whymask.stages.taken import weights_of
 from whymask.studies.own import study_encoder
 from whymask.studies.settings import INIT, StudySettings, Weights
 
@@ -60,7 +60,7 @@ class GivenStart:
         return digest_of(Path(self.origin))
 
     def test_images_seen(self, prepared: Prepared) -> int:
-        """How many of the study's test images the weights are known to be pretrained on, which no other arm saw."""
+        """How many of the study's test images the weights are known to be pretrained on."""
         return test_images_seen(Path(self.origin), prepared)
 
     def seen_by(self, context: Context) -> Context:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from whymask.disk import read_json
 from whymask.errors import WhymaskError
 from whymask.progress import say
+from whymask.report.text import plural
 from whymask.studies.cells import Cell, Runner
 from whymask.studies.config import StudyConfig
 from whymask.studies.plan import Plan
@@ -62,7 +63,7 @@ def fit_hours(
     if "hours" in before:
         settings = before["settings"]
         fitted = _with(config, settings["pretrain"]["epochs"], settings["seeds"] if seeds is None else config.seeds)
-        say(f"{hours:g} hours: as begun, {fitted.seeds} seeds, pretraining {fitted.epochs_text()}")
+        say(f"{plural(hours, 'hour')}: as begun, {plural(fitted.seeds, 'seed')}, pretraining {fitted.epochs_text()}")
         return fitted, 0.0
     fewest = fewest_epochs(len(runner.context.prepared.pool))
     for count in range(config.seeds, min(config.seeds, config.seeds if seeds else MINIMUM_SEEDS) - 1, -1):
@@ -89,8 +90,9 @@ def _rule(hours: float, config: StudyConfig, plan: Plan, share: float) -> str:
     busy = f"; the machine is busy, which makes it {plan.load:.1f} times as long" if plan.load > 1.1 else ""
     long = ", and as much for scratch-long" if any(work.part == "scratch-long" for work in plan.work) else ""
     return (
-        f"{hours:g} hours: {fixed:,.1f} minutes for what has one length ({config.seeds} seeds' classifiers, pages), "
-        f"the other {all_of_it - fixed:,.1f} for pretraining, alike for each seed{long}: {config.epochs_text()}{busy}"
+        f"{plural(hours, 'hour')}: {fixed:,.1f} minutes for what has one length (classifiers of "
+        f"{plural(config.seeds, 'seed')}, pages), the other {all_of_it - fixed:,.1f} for "
+        f"pretraining, alike for each seed{long}: {config.epochs_text()}{busy}"
     )
 
 
@@ -106,8 +108,9 @@ def _too_short(runner: Runner, hours: float, epochs: int, fewest: int, needed: f
     if side >= 4 * unit:
         ways.append(f"--size {side}")
     return (
-        f"--hours {hours:g} allows {epochs} pretraining epochs of {pool:,} images with {config.seeds} seeds; at least "
-        f"{fewest} are needed ({FEWEST_PASSES:,} image passes, or {FEWEST_EPOCHS} epochs where that is less), which "
+        f"--hours {hours:g} allows {epochs} pretraining epochs of {pool:,} images with "
+        f"{plural(config.seeds, 'seed')}; at least {fewest} are needed ({FEWEST_PASSES:,} image passes, or "
+        f"{FEWEST_EPOCHS} epochs where that is less), which "
         f"take about {needed:.2g} hours. Give {' or '.join(ways)}, or leave --hours out."
     )
 

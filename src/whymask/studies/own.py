@@ -7,6 +7,7 @@ from whymask.encoders import EncoderConfig, EncoderSettings
 from whymask.encoders.base import Size
 from whymask.errors import WhymaskError
 from whymask.methods import MethodConfig, asked_of, encoder_for, method_of, resolve_method
+from whymask.report.text import plural
 from whymask.stages.pretrain import pretraining
 from whymask.studies.settings import StudySettings
 
@@ -79,6 +80,6 @@ def check_as_dear(config: "StudyConfig") -> None:
         if abs(share - 1) > NEARLY:
             raise WhymaskError(
                 f"--starts {' '.join(own.method for own in config.own)}: methods are compared at equal operations, and "
-                f"{config.epochs_of(start.method)} epochs of {start.method} cost {share:.2g} times what "
+                f"{plural(config.epochs_of(start.method), 'epoch')} of {start.method} cost {share:.2g} times what "
                 f"{config.pretrain.epochs} of {config.method} cost; give more --pretrain.epochs or --hours"
             )

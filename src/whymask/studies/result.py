@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from whymask.report.notebook import interval, table_html
 from whymask.report.text import count, number, signed
+from whymask.stages.taken import seen_texts, task_of
+from whymask.studies.page.results import metric_name
 
 if TYPE_CHECKING:  # half a second, which the command line need not pay
     import pandas
@@ -37,24 +39,27 @@ class StudyResult(dict[str, Any]):
     def __repr__(self) -> str:
         if "plan" in self:
             return f"<plan of a study: {self['plan']}>"
-        return f"<study: {self['verdict']['text']} Its content by key: {', '.join(self)}>"
+        said = " ".join([self["verdict"]["text"], *seen_texts(self)])
+        return f"<study: {said} Its content by key: {', '.join(self)}>"
 
     def _repr_html_(self) -> str:
         if "plan" in self:
             return f"<p>{escape(repr(self)[1:-1])}</p>"
         verdict = self["verdict"]
         metric = verdict.get("metric")
-        levels = [row for row in self["levels"] if row["metric"] == metric]
+        named = {"titled": metric_name(metric, task_of(self))} if metric else {}
+        levels = [row | named for row in self["levels"] if row["metric"] == metric]
         pairs = [row for row in self["pairs"] if row["metric"] == metric]
         tables = [table_html(table) for table in (map(_level, levels), map(_pair, pairs)) if table]
-        return f"<p><b>{escape(verdict['text'])}</b></p>{''.join(tables)}"
+        beside = "".join(f"<p>{escape(text)}</p>" for text in seen_texts(self))
+        return f"<p><b>{escape(verdict['text'])}</b></p>{beside}{''.join(tables)}"
 
 
 def _level(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "arm": row["arm"],
         "labels": count(row["labels_per_class"]),
-        row["metric"].replace("_", " "): number(row["mean"]),
+        row["titled"]: number(row["mean"]),
         "95 % over seeds": interval(row),
         "seeds": row["seeds"],
     }

@@ -13,8 +13,10 @@ import numpy as np
 from scipy.special import stdtr
 
 from whymask.intervals import SAME
+from whymask.report.text import plural
 from whymask.studies.settling import MINIMUM_SEEDS
 from whymask.studies.statistics import paired_difference
+from whymask.studies.verdict import difference_text, number_of
 from whymask.tasks import Metric, Task
 
 Row = dict[str, Any]
@@ -81,32 +83,45 @@ def roads(
 
 
 def road_text(road: Row, about: Metric, task: Task) -> str:
-    """The road in a sentence: the best start, what it is shown to be better than, and what it is not."""
+    """The road in sentences: the best start, what it is shown to be better than, and what it is not."""
     best, labels = road["best"], road["labels_per_class"]
     if best is None:
         return ""
-    beaten, even = _beaten(road)
-    said = f"At {labels:g} {task.bought(labels)} {best} has the best mean, {road['means'][best]:.3g} {about.title}"
-    if beaten:
-        said += f"; it is better than {_listed(beaten, road)}"
-    if even:
-        said += f"; that it is better than {_listed(even, road)} may be chance"
+    mean = number_of(about)(road["means"][best])
+    said = f"At {labels:g} {task.bought(labels)} {best} has the best mean, {mean} {about.title}."
+    rows = [row if row["arm"] == best else _turned(row) for row in road["comparisons"] if best in _sides(row)]
+    few = [row for row in rows if row["seeds"] < MINIMUM_SEEDS]
+    beaten = [row for row in rows if row["counts"]]
+    open_ = [row for row in rows if row not in few and row not in beaten]
+    if few and not beaten and not open_:
+        seeds = max(row["seeds"] for row in few)
+        return f"{said} With {plural(seeds, 'seed')} nothing is compared; {MINIMUM_SEEDS} or more are needed."
     pairs = len(road["comparisons"])
-    corrected = f", corrected by Holm for {pairs} comparisons" if pairs > 1 else ""
-    return f"{said} (p below {LEVEL:g} over seeds and over test images{corrected})."
+    corrected = f", corrected by Holm for {pairs} comparisons," if pairs > 1 else ""
+    tested = f"p over seeds and over test images{corrected} is"
+    if beaten:
+        said += f" It is better than {_listed(beaten, about, 'and')}: {tested} below {LEVEL:g}."
+    if open_:
+        shown = "there p is" if beaten else tested
+        said += f" It is not shown to be better than {_listed(open_, about, 'or')}: {shown} not below {LEVEL:g}."
+    if few:
+        names = " and ".join(row["baseline"] for row in few)
+        said += f" It is not compared with {names}, for fewer than {MINIMUM_SEEDS} seeds are shared."
+    return said
 
 
-def _beaten(road: Row) -> tuple[list[str], list[str]]:
-    """The starts that the best one is shown to be better than, and those that it is not."""
-    beaten: list[str] = []
-    even: list[str] = []
-    for row in road["comparisons"]:
-        if road["best"] in (row["arm"], row["baseline"]):
-            other = row["baseline"] if row["arm"] == road["best"] else row["arm"]
-            (beaten if row["counts"] else even).append(other)
-    return beaten, even
+def _sides(row: Row) -> tuple[str, str]:
+    return row["arm"], row["baseline"]
 
 
-def _listed(arms: Iterable[str], road: Row) -> str:
-    shown = [f"{arm} ({road['means'][arm]:.3g})" for arm in arms]
-    return " and ".join(", ".join(shown).rsplit(", ", 1))
+def _turned(row: Row) -> Row:
+    """A comparison with its sides exchanged."""
+    low, high = (None if row[end] is None else -row[end] for end in ("high", "low"))
+    sides = {"arm": row["baseline"], "baseline": row["arm"]}
+    return row | sides | {"difference": -row["difference"], "low": low, "high": high}
+
+
+def _listed(rows: Iterable[Row], about: Metric, last: str) -> str:
+    """ "scratch (+0.107, 95 % interval 0.080 to 0.134 over 5 seeds) and mae (...)"."""
+    *most, final = (f"{row['baseline']} ({difference_text(row, about)})" for row in rows)
+    return f"{', '.join(most)} {last} {final}" if most else final

@@ -23,6 +23,7 @@ from whymask.stages.classify import classifier_training
 from whymask.stages.context import Context
 from whymask.stages.pretrain import pretraining
 from whymask.stages.settings import Track
+from whymask.stages.taken import seen_texts
 from whymask.studies.advice import advice, advice_text
 from whymask.studies.cells import Cell, Runner, all_cells, share_of
 from whymask.studies.cluster import check_cluster, joined, with_threads
@@ -148,6 +149,7 @@ def study(
         is_done = all(runner.is_done(cell) for cell in everything)
         if is_done and is_wanted(final, table, runner.out):
             table = add_final(runner, table)
+            table |= {"advice": advice(table, context.prepared.task, str(runner.out))}  # of which it may be the network
             context.by_first(lambda: write_record(runner.out / "study.json", table))
             context.by_first(lambda: write_study_page(runner.out, images=images, names=names))
         if explain and is_done:
@@ -158,7 +160,8 @@ def study(
         context.by_first(lambda: track_study(tracking, folder, runner.config, table))
     for text in [*(road["text"] for road in table.get("roads", [])), *table.get("choosing", {}).get("texts", [])]:
         say(text)
-    say(f"{given['text']}{settled_by(given)}\n{advice_text(table['advice'])}\nThe page: {runner.out / 'report.html'}")
+    verdict = "\n".join([f"{given['text']}{settled_by(given)}", *seen_texts(table)])
+    say(f"{verdict}\n{advice_text(table['advice'])}\nThe page: {runner.out / 'report.html'}")
     return StudyResult(table)
 
 
@@ -208,8 +211,8 @@ def _resolve(context: Context, asked: StudySettings, out: Path) -> Runner:
     for start in config.given:
         if seen := start.test_images_seen(prepared):
             say(
-                f"warning: {start.asked}: {seen:,} of {len(prepared.test):,} test images were in its pretraining, and "
-                "in no other; pretrain it without them, or take its numbers for too good"
+                f"warning: {start.asked}: {seen:,} of {len(prepared.test):,} test images were in its "
+                "pretraining; pretrain it without them, or take its numbers for too good"
             )
     return runner
 

@@ -60,6 +60,9 @@ def _shown(runner: Runner, arm: str, smallest: Cell) -> dict[str, Any]:
     shown = training | {"epochs": runner.finetuning_of(arm).epochs}
     if runner.config.starts is not None:
         shown |= _network(runner, arm)
+    start = runner.config.start_of(arm)
+    if start is not None and (seen := start.test_images_seen(runner.context.prepared)):
+        shown["test_images_seen"] = seen
     return {key: value for key, value in shown.items() if value is not None}
 
 
@@ -69,9 +72,7 @@ def _network(runner: Runner, arm: str) -> dict[str, Any]:
     new = partial(build_encoder, runner.config.encoder, prep.size, prep.channels, seed)
     encoder = new() if start is None else start.build(prep, seed)
     weights = sum(parameter.numel() for parameter in encoder.parameters())
-    seen = 0 if start is None else start.test_images_seen(runner.context.prepared)
-    shown = {"network": encoder.timm_name, "parameters": weights, "weights": encoder.origin}
-    return shown | ({"test_images_seen": seen} if seen else {})
+    return {"network": encoder.timm_name, "parameters": weights, "weights": encoder.origin}
 
 
 def save_samples(out: Path, prepared: Prepared) -> None:

@@ -36,6 +36,13 @@ class Metric:
         """The value of who knows the labels."""
         return self.high if self.higher_is_better else self.low
 
+    def shown(self, value: float, decimals: int = 3) -> str:
+        """With so many decimals; a number in a target's unit, which may be thousandths or thousands, with three digits
+        that count."""
+        if self.unit == "target":
+            return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+        return f"{value:.{decimals}f}"
+
 
 def described(metric: str, metrics: Mapping[str, Metric], *further: str) -> Metric:
     """What the metric of that name says; WhymaskError, which names them and `further` ones, where there is none."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from whymask.intervals import wilson
+from whymask.report.text import plural
 from whymask.tasks.base import Task
 from whymask.tasks.bootstrap import bootstrap_images
 from whymask.tasks.metric import Metric
@@ -39,31 +40,26 @@ class Score:
 
     def text(self) -> str:
         """ "accuracy 0.267 (8 of 30 test images; 95 % 0.14 to 0.44; chance 0.10)"."""
-        rests_on = f"{self.images:,} test image{'' if self.images == 1 else 's'}"
+        rests_on = plural(self.images, "test image")
         if self.about.counted:
             rests_on = f"{round(self.value * self.images):,} of {rests_on}"
         if self.groups is not None:
             rests_on += f" in {self.groups:,} groups"
-        chance = [] if self.chance is None else [f"chance {self._shown(self.chance, self._decimals)}"]
-        return f"{self.about.title} {self._shown(self.value, 3)} ({'; '.join([rests_on, self._interval(), *chance])})"
+        chance = [] if self.chance is None else [f"chance {self.about.shown(self.chance, self._decimals)}"]
+        return (
+            f"{self.about.title} {self.about.shown(self.value, 3)} ({'; '.join([rests_on, self._interval(), *chance])})"
+        )
 
     def _interval(self) -> str:
         if self.low is None or self.high is None:
             return "no interval"
-        low, high = (self._shown(bound, self._decimals) for bound in (self.low, self.high))
+        low, high = (self.about.shown(bound, self._decimals) for bound in (self.low, self.high))
         return f"95 % {low} to {high}"
 
     @property
     def _decimals(self) -> int:
         is_narrow = self.low is not None and self.high is not None and self.high - self.low < WIDE
         return 3 if is_narrow else 2
-
-    def _shown(self, value: float, decimals: int) -> str:
-        """With so many decimals; a number in a target's unit, which may be thousandths or thousands, with three digits
-        that count."""
-        if self.about.unit == "target":
-            return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-        return f"{value:.{decimals}f}"
 
 
 def scores_of(

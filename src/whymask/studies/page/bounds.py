@@ -5,7 +5,7 @@ from typing import Any
 from whymask.errors import WhymaskError
 from whymask.intervals import Range, kept_within
 from whymask.report.text import known
-from whymask.studies.page.results import task_of
+from whymask.stages.taken import task_of
 from whymask.studies.table import row_key
 from whymask.tasks import Task
 

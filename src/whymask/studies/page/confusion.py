@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from whymask.stages.speaking import leading_of
+from whymask.stages.taken import leading_of
 from whymask.studies.page.results import BASELINES, arms_of, lead_of
 
 Row = dict[str, Any]

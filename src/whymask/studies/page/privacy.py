@@ -9,7 +9,7 @@ from whymask.report.privacy import (
     without_texts,
     without_values,
 )
-from whymask.studies.page.results import task_of
+from whymask.stages.taken import task_of
 from whymask.tasks import Regression, Task
 
 _SAFE_SETTINGS = {"method", "metric", "budgets", "precision", "device", "encoder.name"}

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from whymask.errors import WhymaskError
-from whymask.report.text import count, known
-from whymask.stages.speaking import leading_of
+from whymask.report.text import count, known, plural
+from whymask.stages.taken import leading_of, task_of
 from whymask.studies.page.numbers import COSTS
 from whymask.studies.table import row_key
 from whymask.studies.verdict import in_short
-from whymask.tasks import TASKS, Classification, Task
+from whymask.tasks import Classification, Task
 
 Row = dict[str, Any]
 BASELINES = ("scratch", "scratch-long")
@@ -27,12 +27,6 @@ _WORTHS = {
     "at least": ("at least", ""),
     "at most": ("at most", ": scratch did as well with the fewest labels tried"),
 }
-
-
-def task_of(study: Row) -> Task:
-    """What the study's labels are; those of earlier versions are classes."""
-    task = TASKS.get(study["data"].get("task", ""), Classification)
-    return task(tuple(study["data"].get("classes") or ()))
 
 
 def arms_of(study: Row) -> list[str]:
@@ -114,7 +108,7 @@ def verdict(study: Row) -> Row:
         "text": text,
         "metric": metric,
         "labels": labels,
-        "encoders": [f"{n} {method} encoder{'s' if n != 1 else ''} pretrained" for method, n in pretrained.items()],
+        "encoders": [f"{plural(n, f'{method} encoder')} pretrained" for method, n in pretrained.items()],
         "seeds": len({cell["seed"] for cell in study["cells"] if not cell.get("error")}),
         "worth": _worths(study, labels, here=True),
         "further_worth": _worths(study, labels, here=False),
@@ -137,7 +131,7 @@ def worth_sentence(row: Row, task: Task = CLASSES) -> str | None:
     spread = ""
     if known(row.get("low")) and known(row.get("high")) and row["low"] < row["high"]:
         low, high = (_bounded(row[end], row.get(f"{end}_kind")) for end in ("low", "high"))
-        seeds = f" over {row['seeds']} seeds" if known(row.get("seeds")) else ""
+        seeds = f" over {plural(row['seeds'], 'seed')}" if known(row.get("seeds")) else ""
         spread = f" (median; from {low} to {high}{seeds})"
     size, remark = _WORTHS.get(row.get("kind", "exact"), _WORTHS["exact"])
     if row.get("low_kind") == "at least":  # of the seed that caught up first

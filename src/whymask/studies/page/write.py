@@ -18,6 +18,7 @@ from whymask.report.marks import SURE
 from whymask.report.page import render
 from whymask.report.text import clean, count, flatten, known
 from whymask.runs import metrics_of
+from whymask.stages.taken import seen_texts, task_of
 from whymask.studies.advice import advice
 from whymask.studies.earlier import judged_anew
 from whymask.studies.equal_compute import unequal_compute
@@ -59,14 +60,14 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "captions": {name: label for name, (_, label) in drawings.items()},
         "figures": {name: inline(svg, label) for name, (svg, label) in drawings.items()},
         "galleries": pictures.galleries(folder, study["pretraining"]) if images else [],
-        "samples": pictures.samples(folder, results.task_of(study)) if images else [],
-        "photos": pictures.outcomes(folder, study, results.task_of(study)) if images else {},
+        "samples": pictures.samples(folder, task_of(study)) if images else [],
+        "photos": pictures.outcomes(folder, study, task_of(study)) if images else {},
         "sure": SURE,
-        "legend": legend(results.task_of(study)),
+        "legend": legend(task_of(study)),
         "near": pictures.near_copies(folder, study["data"].get("near_pairs") or [], images),
         "skipped": skipped,
-        "metric_name": partial(results.metric_name, task=results.task_of(study)),
-        "task": results.task_of(study),
+        "metric_name": partial(results.metric_name, task=task_of(study)),
+        "task": task_of(study),
         "choosing_worth": results.choosing_worth,
         "why": part_of_study(folder / "why", images=images, names=names),
         **results_context(study, _by_hours(folder)),
@@ -92,7 +93,7 @@ def load_study(folder: Path) -> dict[str, Any]:
         study[section] = study.get(section) or {}
     for section in _LISTS:
         study[section] = study.get(section) or []
-    task = results.task_of(study)
+    task = task_of(study)
     study = judged_anew(within_bounds(study), task)
     return study if "advice" in study else study | {"advice": advice(study, task, str(folder))}
 
@@ -109,6 +110,7 @@ def results_context(study: dict[str, Any], by_hours: bool) -> dict[str, Any]:
     ordered = sorted(budgets, key=lambda labels: labels != lead)
     return {
         "verdict": results.verdict(study),
+        "seen": seen_texts(study),
         "unequal_compute": unequal_compute(study, by_hours),
         "tiles": results.tiles(study),
         "levels": results.level_table(study),
@@ -142,7 +144,7 @@ def draw_figures(folder: Path, study: dict[str, Any]) -> dict[str, tuple[str, st
     """Every figure there is data for: name -> (SVG document, what it shows)."""
     drawn: dict[str, tuple[str, str]] = {}
     styles = arm_styles(results.arms_of(study))
-    metric, task = results.lead_of(study)[0], results.task_of(study)
+    metric, task = results.lead_of(study)[0], task_of(study)
     row_name = task.row_metric.title
     shown = [row for row in study["levels"] if known(row["mean"]) and known(row["labels_per_class"])]
     for name in results.metrics_of(shown, metric, task)[:2]:

@@ -15,8 +15,8 @@ from whymask import WhymaskError
 from whymask.disk import read_json
 from whymask.explanations import run as explaining
 from whymask.stages.settings import A_RUN
-from whymask.stages.speaking import study_of
 from whymask.stages.start import POOL, hashes_seen
+from whymask.stages.taken import study_of
 
 COMMANDS = ("finetune", "probe", "pretrain", "explain", "predict", "embed", "export")
 TAKES_CLASSIFIERS = ("explain", "predict")
