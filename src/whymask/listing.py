@@ -14,7 +14,7 @@ from whymask.encoders.files import network_in
 from whymask.encoders.timm_names import PROVEN
 from whymask.errors import WhymaskError
 from whymask.methods import METHODS
-from whymask.stages.speaking import weights_of
+from whymask.stages.taken import weights_of
 
 OF_WEIGHTS = ("init", "frozen", "continue")
 """Starts from weights that are there."""
