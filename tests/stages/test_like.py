@@ -18,6 +18,7 @@ from whymask.explanations import run as explaining
 from whymask.stages.like import settings_like
 from whymask.stages.record import read_record
 from whymask.stages.settings import SCRATCH, FinetuneTrainingSettings, PretrainTrainingSettings, ProbeSettings
+from whymask.stages.taken import data_of
 
 RUNTIME = runtime()
 
@@ -98,6 +99,10 @@ def test_a_probe_of_random_weights_like_a_pretraining_has_its_encoder_and_size(
     assert f"as in {runs / 'mae'}: " in said and "seen at 16x16 pixels, 1 channels" in said
     pretrained = read_record(runs / "mae")
     assert read_record(tmp_path / "probe").encoder == pretrained.encoder
+    probe(pictures / "labelled", out=tmp_path / "mae", origin=str(runs / "mae"), runtime=RUNTIME)
+    (random, learnt), shares = (read_record(tmp_path / name) for name in ("probe", "mae")), data_of(runs / "mae")
+    assert random.data == learnt.data and shares["test_share"] == 0.2, "tested on the same images, not on a fifth"
+    assert (random.budget, random.seed) == (learnt.budget, learnt.seed)
     tuned = settings_like(replace(asked, like=str(runs / "tuned"), neighbours=3))
     assert (tuned.budget, tuned.seed, tuned.neighbours, tuned.data.test_share) == ("3", 2, 3, 0.3)
 

@@ -215,7 +215,9 @@ def probe(
     origin = weights_of(None if settings.origin == SCRATCH else settings.origin, settings.cell)
     start = Start.of(origin, settings.encoder, settings.partial)
     with fabric.rank_zero_first():
-        prepared = start.prepare(data, settings.data, reader)
+        prepared = start.prepare(
+            data, settings.data, reader, like=None if settings.like is None else Path(settings.like)
+        )
     prepared.require_labels()
     if prepared.task.no_probe:
         raise WhymaskError(prepared.task.no_probe)

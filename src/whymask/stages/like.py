@@ -21,8 +21,9 @@ def settings_like(asked: Asked) -> Asked:
     """`asked`, in which whatever is at its default is as in the run `asked.like`; both are said in a line.
 
     What the weights of `asked.origin` bring with them, encoder, size, channels, frames and tiles, is left to them.
-    Training from scratch takes no layer decay from a pretrained network, whose lower layers it is meant for. Raises
-    WhymaskError where `asked.like` has no finished classifier, or for a probe no encoder.
+    Training from scratch takes no layer decay from a pretrained network, whose lower layers it is meant for. A
+    pretraining used no labels: of it only encoder and how images are seen are taken. Raises WhymaskError where
+    `asked.like` has no finished classifier, or for a probe no encoder.
     """
     if asked.like is None:
         return asked
@@ -40,7 +41,8 @@ def settings_like(asked: Asked) -> Asked:
         return replace(part, **free)
 
     record = read_record(folder)
-    settings = like(asked, {"budget": record.budget, "seed": record.seed, "augment": record.augment})
+    of_labels = {} if record.budget is None else vars(record)
+    settings = like(asked, {name: of_labels.get(name) for name in ("budget", "seed", "augment")})
     if isinstance(asked, FinetuneSettings):
         settings = replace(settings, training=like(asked.training, _training_of(folder, asked)))
     settings = replace(settings, data=like(asked.data, _data_of(folder, asked)))
@@ -69,7 +71,7 @@ def _training_of(folder: Path, asked: FinetuneSettings) -> dict[str, Any]:
 
 
 def _data_of(folder: Path, asked: FinetuneSettings | ProbeSettings) -> dict[str, Any]:
-    data = data_of(folder)
+    data = {} if read_record(folder).budget is None else data_of(folder)
     found = {name: data.get(name) for name in ("task", "group_by", "test_share", "transductive")}
     found["near_duplicates"] = "keep" if data.get("near_kept") else None
     if asked.origin != SCRATCH:

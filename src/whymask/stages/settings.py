@@ -229,8 +229,8 @@ class ProbeSettings:
     cell: str | None = None
     """Which network of the study that --from names; default: the first seed's pretrained encoder."""
     like: str | None = None
-    """Take the settings of this run (size, encoder, data, budget, seed), so that only where weights start from differs.
-    What is given otherwise counts."""
+    """Take the size and encoder of this run, and of a fine-tuned one its data settings, budget and seed too, so that
+    only where weights start from differs. What is given otherwise counts."""
     partial: bool = False
     """Take weights that do not all match; what does not, stays new."""
     budget: str = "all"

@@ -72,9 +72,11 @@ class Start:
         reader: Reader | None,
         answers: Callable[[Task], None] = lambda task: None,
         *,
+        like: Path | None = None,
         needs_labels: bool = True,
     ) -> Prepared:
-        """The data, as the weights were trained to see them where that is known.
+        """The data, as the weights were trained to see them where that is known; split as in the run that they are of,
+        or for new ones as in the run `like`, where that saw the same.
 
         Raises WhymaskError for a size, channels, frames or tiles other than those of a run, whose preprocessing goes
         with it, and what `answers` raises for their task before an image is decoded."""
@@ -103,7 +105,7 @@ class Start:
             preprocessing=None if self.run is None else self.run.transform,
             moments=moments_for(self.about.moments, config.channels),
             interpolation=self.about.interpolation,
-            like=None if self.origin is None else identity_of(self.origin),
+            like=None if (run := self.origin or like) is None else identity_of(run),
             reader=reader,
             needs_labels=needs_labels,
             fits=fits,

@@ -181,8 +181,8 @@ class Best:
 
 
 def best_arm(study: Mapping[str, Any]) -> Best | None:
-    """Of which arm the study's network is that is to be used, where nothing else is asked for; None where no arm has a
-    finished cell beside the pretrained one's."""
+    """Of which arm the study's network is that is to be used, where nothing else is asked for; None where the verdict's
+    arm has no finished cell."""
     method, metric, about = leading_of(study), study["verdict"].get("metric"), task_of(study)
     chosen = {row["arm"] for row in study.get("choosing", {}).get("rows", [])}  # labels, and no arm of its own
     levels = [row for row in study["levels"] if row["metric"] == metric and row["arm"] not in chosen]
