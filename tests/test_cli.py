@@ -174,10 +174,13 @@ def test_list_shows_which_encoders_each_method_fits(
 
 
 def test_list_says_of_a_network_whether_it_can_be_an_encoder(
-    whymask: Command, capsys: Any, monkeypatch: pytest.MonkeyPatch
+    whymask: Command, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
-    assert whymask("list", "resnet18", "convnextv2_at*", "mixnet_s", "ecaresnet50t") == 0
+    monkeypatch.chdir(tmp_path)
+    for name in ("resnet18", "cnn"):  # as runs may be called
+        (tmp_path / name).mkdir()
+    assert whymask("list", "resnet18", "convnextv2_at*", "mixnet_s", "ecaresnet50t", "cnn") == 0
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     shown = {row[0]: row[2:] for row in rows if row}
     assert [shown[name][0] for name in ("resnet18", "convnextv2_atto", "mixnet_s")] == ["proven", "proven", "untested"]
@@ -188,6 +191,8 @@ def test_list_says_of_a_network_whether_it_can_be_an_encoder(
     ]
     assert "spark" in shown["resnet18"][3].split(", ") and shown["ecaresnet50t"][3] == ""
     assert whymask("list", "resnet19") == 2
+    capsys.readouterr()
+    assert whymask("list", "./resnet18") == 2 and "holds no finished encoder" in capsys.readouterr().err
 
 
 def test_list_says_of_weights_what_may_start_from_them(

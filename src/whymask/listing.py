@@ -7,6 +7,7 @@ import timm
 from rich.table import Table
 
 from whymask.encoders import kinds
+from whymask.encoders.build import ENCODERS
 from whymask.encoders.catalogue import Support, support_of
 from whymask.encoders.checkpoints import is_run
 from whymask.encoders.described import described
@@ -30,15 +31,16 @@ def methods_table() -> Table:
 
 def encoders_table(patterns: tuple[str, ...]) -> Table:
     """A row for each network of these names or patterns, and for weights: a run, a study, a folder or a file of them,
-    or hf-hub:ORG/MODEL. Raises WhymaskError for what is none of these."""
+    or hf-hub:ORG/MODEL; a folder that is called as a network is given as ./NAME. Raises WhymaskError for what is none
+    of these."""
     table = Table("encoder", "kind", "pretraining", "why not", "starts", "pretrained by")
     for pattern in patterns:
-        names = timm.list_models(pattern) or [pattern]
-        if names == [pattern] and ("/" in pattern or Path(pattern).exists()):
+        names = [pattern] if pattern in ENCODERS else timm.list_models(pattern)
+        if not names and ("/" in pattern or Path(pattern).exists()):
             found = support_of(_network_of(pattern))
             _add(table, f"{pattern}: {found.name}", found, [start for start in found.starts if start in OF_WEIGHTS])
             continue
-        for found in map(support_of, names):
+        for found in map(support_of, names or [pattern]):
             _add(table, found.name, found, found.starts)
     return table
 
