@@ -22,7 +22,7 @@ from elsewhere import run_elsewhere
 from tiny import bars, runtime
 from whymask.data.preprocessing import Preprocessing
 from whymask.data.settings import DataSettings
-from whymask.disk import read_json
+from whymask.disk import read_json, write_record
 from whymask.encoders import EncoderSettings, load_encoder
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.encoders.described import described
@@ -430,8 +430,12 @@ def test_data_of_a_pool_and_of_labels_are_both_named(pictures: Path, tmp_path: P
     whymask.finetune(pictures / "photos", out=tmp_path / "run", settings=settings)
     card = (whymask.export(tmp_path / "run", "safetensors") / "README.md").read_text()
     assert "- data: photos + labelled, 43 images, fingerprint" in " ".join(card.split()) and str(pictures) not in card
+    assert "\n- 33 images to pretrain on, 10 labelled ones, 10 to test\n" in card
+    config = read_json(tmp_path / "run" / "config.json")
+    config["provenance"]["data"]["distinct"] = 30
+    write_record(tmp_path / "run" / "config.json", config)
     card = (whymask.export(tmp_path / "run", "safetensors", out=tmp_path / "b", names=False) / "README.md").read_text()
-    assert "- data: (not named), 43 images" in card
+    assert "- data: (not named), 43 images" in card and "33 images to pretrain on (30 different ones), 10" in card
 
 
 def test_names_stay_at_home_when_asked(runs: Runs, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_copies_do_not_make_images_many() -> None:
     many["data"]["distinct"], copied["data"]["distinct"] = 3000, 2999
     assert "public weights" not in rules_of(many)
     (row,) = [row for row in advice(copied, task_of(copied), "runs/mine") if row["rule"] == "public weights"]
-    assert row["text"].startswith("Only 2,999 images to pretrain on")
+    assert row["text"].startswith("Only 2,999 different images to pretrain on")
 
 
 def test_what_is_said_of_few_images_is_what_was_measured() -> None:

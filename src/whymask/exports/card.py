@@ -135,8 +135,11 @@ def training(what: Exported) -> str:
     if data:
         name = named(data["name"]) if what.names else NOT_NAMED
         rows.append(f"data: {name}, {data['images']:,} images, fingerprint `{data['fingerprint']}`")
-        pool = data.get("distinct", data["pool"])
-        rows.append(f"{pool:,} images to pretrain on, {data['train']:,} labelled ones, {data['test']:,} to test")
+        pool, distinct = data["pool"], data.get("distinct", data["pool"])
+        different = f" ({distinct:,} different ones)" if distinct < pool else ""
+        rows.append(
+            f"{pool:,} images to pretrain on{different}, {data['train']:,} labelled ones, {data['test']:,} to test"
+        )
     method = what.method_name or record.method
     if method:
         rows.append(f"pretraining: {method}{listed(record.method_settings or {})}")

@@ -125,7 +125,8 @@ class Facts:
 
     @property
     def pool(self) -> str:
-        return count(self._distinct)
+        different = " different" if self._distinct != self.data.get("pool") else ""
+        return f"{count(self._distinct)}{different}"
 
     @property
     def _distinct(self) -> Any:
