@@ -374,6 +374,9 @@ def test_with_few_seeds_nothing_is_compared() -> None:
     text = road_text(roads(arms, about, pairs) | {"labels_per_class": 10}, about, task)
     assert "better than scratch (+0.290, 95 % interval 0.265 to 0.315 over 3 seeds): p" in text
     assert text.endswith("It is not compared with mae, for fewer than 3 seeds are shared.")
+    few = arms | {"mae": arms["mae"] | {2: 0.62}, "init=x": {0: 0.8}}
+    text = road_text(roads(few, about, pairs) | {"labels_per_class": 10}, about, task)
+    assert text.endswith("0.800 accuracy. It is not compared with scratch and mae, for fewer than 3 seeds are shared.")
 
 
 def test_a_lower_error_is_better() -> None:

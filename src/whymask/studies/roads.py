@@ -93,8 +93,8 @@ def road_text(road: Row, about: Metric, task: Task) -> str:
     few = [row for row in rows if row["seeds"] < MINIMUM_SEEDS]
     beaten = [row for row in rows if row["counts"]]
     open_ = [row for row in rows if row not in few and row not in beaten]
-    if few and not beaten and not open_:
-        seeds = max(row["seeds"] for row in few)
+    if few and all(row["seeds"] < MINIMUM_SEEDS for row in road["comparisons"]):
+        seeds = max(row["seeds"] for row in road["comparisons"])
         return f"{said} With {plural(seeds, 'seed')} nothing is compared; {MINIMUM_SEEDS} or more are needed."
     pairs = len(road["comparisons"])
     corrected = f", corrected by Holm for {pairs} comparisons," if pairs > 1 else ""
