@@ -232,10 +232,12 @@ def test_metadata_in_split_folders_names_the_splits(tmp_path: Path) -> None:
     assert source.classes == ("a", "b") and source.labelled.all()
 
 
-def test_a_table_called_metadata_without_labels_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", ["file_name,width\nc0/0.png,12\n", "file_name,label\nelsewhere/0.png,x\n"])
+def test_metadata_without_labels_or_of_other_images_changes_nothing(rows: str, tmp_path: Path) -> None:
     root = classes(tmp_path / "d", {"c0": 2, "c1": 2})
-    table(root, "file_name,width", ["c0/0.png,12"], "metadata.csv")
-    assert open_source(root).classes == ("c0", "c1")
+    (root / "metadata.csv").write_text(rows)
+    source = open_source(root)
+    assert source.classes == ("c0", "c1") and "no labels are taken of metadata.csv" in source.notes
 
 
 # what the test set is worth

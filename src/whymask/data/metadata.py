@@ -8,6 +8,7 @@ from typing import Any
 
 from whymask.data.csv_rows import read_csv
 from whymask.data.files import from_table
+from whymask.data.places import located
 from whymask.data.settings import LabelSettings
 from whymask.data.source import Reader, Source, split_named
 from whymask.errors import WhymaskError
@@ -20,7 +21,7 @@ def from_metadata(
     name: str, root: Path, files: Sequence[str], reader: Reader | None, asked: LabelSettings
 ) -> Source | None:
     """The images that the metadata in `root`, or in its split folders, name, with their labels; None where there is no
-    such table, or none with a column of labels."""
+    such table, or none with a column of labels, or none of the images is there."""
     tables = [Path(file) for file in files if Path(file).name in NAMES and len(Path(file).parts) <= 2]
     rows: list[dict[str, Any]] = []
     nameless = 0
@@ -35,7 +36,12 @@ def from_metadata(
     header = list(dict.fromkeys(key for row in rows for key in row))
     if not rows:
         return None
-    source = from_table(name, header, [[row.get(key) for key in header] for row in rows], [root], reader, asked)
+    try:
+        source = from_table(name, header, [[row.get(key) for key in header] for row in rows], [root], reader, asked)
+    except WhymaskError:
+        if any(located([row["path"] for row in rows], [root]).there):
+            raise
+        return None
     if not source.labelled.any():
         return None
     return replace(
