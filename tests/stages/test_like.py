@@ -21,6 +21,7 @@ from whymask.stages.settings import SCRATCH, FinetuneTrainingSettings, PretrainT
 from whymask.stages.taken import data_of
 
 RUNTIME = runtime()
+OTHER_IMAGES = "these are not the images, labels and split of"
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,10 @@ def test_what_is_no_run_is_refused_and_other_images_are_warned_of(
     (fewer / "okapi" / "0.png").unlink()
     flags = ("--like", runs / "tuned", "--out", tmp_path / "out", "--device", "cpu", "--threads", 1)
     assert whymask("finetune", fewer, *flags) == 0
-    assert "these are not the images, labels and split of" in " ".join(capsys.readouterr().err.split())
+    assert OTHER_IMAGES in " ".join(capsys.readouterr().err.split())
+    for like, are_others in (("tuned", True), ("mae", False)):
+        probe(fewer, out=tmp_path / like, origin=SCRATCH, like=str(runs / like), runtime=RUNTIME)
+        assert (OTHER_IMAGES in " ".join(capsys.readouterr().err.split())) == are_others
 
 
 def test_explain_warns_of_unlike_runs_before_it_opens_an_image(

@@ -241,6 +241,7 @@ def probe(
         if result is not None:
             return result
         warn_of_seen(origin, prepared)
+        warn_of_other_data(settings.like, context.fingerprint)
         say(
             f"probing features of {len(rows):,} labelled images to learn from, and of {len(prepared.test):,} to test on"
         )

@@ -53,8 +53,11 @@ def settings_like(asked: Asked) -> Asked:
 
 
 def warn_of_other_data(like: str | None, fingerprint: str) -> None:
-    """Say so where the images or labels are not those of the run `like`, which settings were taken from."""
-    if like is not None and read_record(Path(like)).data != fingerprint:
+    """Say so where the images or labels are not those of the run `like`, which settings were taken from, and which
+    learnt from labels too."""
+    if like is None or (record := read_record(Path(like))).budget is None:
+        return
+    if record.data != fingerprint:
         say(f"warning: these are not the images, labels and split of {like}: the two runs are not tested on the same")
 
 
