@@ -165,8 +165,11 @@ def _note(cast: Cast, again: Mapping[Role, Mapping[int, Sequence[Path]]]) -> Non
 
 def difference(network: Member, recorded: Member) -> float:
     """The largest difference of a weight between two networks, relative to the largest of its tensor."""
-    pairs = zip(network.classifier.state_dict().values(), recorded.classifier.state_dict().values(), strict=True)
-    return max(float((a.double() - b.double()).abs().max() / b.double().abs().max().clamp(min=1e-12)) for a, b in pairs)
+    own, theirs = (
+        [tensor.cpu().double() for tensor in each.classifier.state_dict().values()] for each in (network, recorded)
+    )
+    pairs = zip(own, theirs, strict=True)
+    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in pairs)
 
 
 def _member(cast: Cast, role: Role, folder: Path) -> Member:
