@@ -233,7 +233,7 @@ def test_a_conclusion_needs_both_fillings_and_the_third_network() -> None:
     third = rows("scratch-erased", sooner, sooner)
     verdict, text = concluded(rows("scratch", sooner, sooner) + third)
     assert verdict == "supported" and text.startswith("Pretrained networks reach their final interactions sooner than")
-    assert "half of them is there after 0.125 of training in mae, after 0.500 in scratch" in text
+    assert "half of them is there from 0.125 (0.000 to 1.000 over 5 seeds) of training on in mae, from 0.500 (" in text
     assert concluded(rows("scratch", sooner, sooner))[0] == "open"
     assert concluded(rows("scratch", sooner, unclear) + third)[0] == "open"
     assert concluded(rows("scratch", later, later))[0] == "against"

@@ -9,7 +9,6 @@ What is there before the first step is what a network's first weights give for n
 at its end is what any network trained like this one shares with it.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,12 +33,11 @@ from whymask.explanations.measures.interactions import (
     never_found_scores,
 )
 from whymask.explanations.networks import Member, Role, Run
-from whymask.explanations.numbers import Key, Number, Scores, mean_of
+from whymask.explanations.numbers import Key, Number, Scores, stated
 from whymask.explanations.regions import regions
 from whymask.explanations.shown import Shown
 from whymask.progress import SECONDS_BETWEEN_NETWORKS, Steps
 from whymask.report.figures import label_below, legend_above, make
-from whymask.report.text import proportion
 from whymask.stages.classify import ClassifierJob, kept_in, train_classifier
 from whymask.stages.context import Context
 from whymask.stages.network import load_classifier
@@ -262,12 +260,12 @@ def curves(told: Told, name: str) -> dict[str, Figure]:
 
 
 def _when(numbers: Sequence[Number], compared: Compared) -> str | None:
-    ours, theirs = (mean_of(numbers, NAME, HALF_FROM, arm, FILLINGS[0]) for arm in compared.arms)
-    if ours is None or theirs is None or math.isnan(ours + theirs):
+    ours, theirs = (stated(numbers, NAME, HALF_FROM, arm, FILLINGS[0]) for arm in compared.arms)
+    if ours is None or theirs is None:
         return None
     return (
-        f"half of them is there after {proportion(ours)} of training in {compared.pretrained}, after "
-        f"{proportion(theirs)} in {compared.baseline} (means over images, {FILLED[FILLINGS[0]]})"
+        f"half of them is there from {ours} of training on in {compared.pretrained}, from {theirs} in "
+        f"{compared.baseline}, {FILLED[FILLINGS[0]]}"
     )
 
 
