@@ -6,6 +6,7 @@ A run folder holds everything that one stage made::
     metrics.jsonl      one line a step or epoch
     checkpoints/       step-00000120.safetensors + step-00000120.json; the last two are kept
     encoder/           encoder.safetensors + encoder.json
+    kept/              after-120/: the network as it was after so many steps; of what an explanation trains again
     tracked/           what TensorBoard, Weights & Biases or MLflow keep of it, where it is tracked
     skipped.csv        every image that could not be used, and why
     boxes.csv          every box that was repaired or left out, and why; of detection, where there are some

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -192,10 +193,14 @@ def test_a_stop_within_a_line_of_means_leaves_the_same_lines_and_result(
     assert (continued["loss"], continued["images_seen"]) == (whole["loss"], whole["images_seen"])
 
 
+KEPT = ("encoder/encoder.safetensors", "head.safetensors")
+
+
 def averaged(folder: Path, prepared: Prepared) -> dict[str, Any]:
-    """A classifier of 15 steps, with an average of its weights."""
+    """A classifier of 15 steps, with an average of its weights, kept at the start, after 8 steps and at the end."""
     asked = FinetuneTrainingSettings(epochs=3, batch_size=8, ema=0.9, checkpoint_every=3)
-    return train_classifier(on_cpu(prepared), classifier_job(prepared, asked), folder, "test")
+    job = replace(classifier_job(prepared, asked), kept=(0.0, 0.5, 1.0))
+    return train_classifier(on_cpu(prepared), job, folder, "test")
 
 
 def killed_averaged(folder: Path, prepared: Prepared) -> None:
@@ -211,8 +216,13 @@ def test_a_classifier_with_an_average_that_is_killed_ends_with_the_same_bits(
     assert exit_code_of(killed_averaged, killed, prepared) == -signal.SIGKILL
     assert sorted(path.name for path in (killed / "checkpoints").glob("*.json"))[-1] == "step-00000006.json"
     continued = averaged(killed, prepared)
-    for name in ("encoder/encoder.safetensors", "head.safetensors"):
+    kept = {place: [f"{place}/{name}" for name in KEPT] for place in ("kept/after-0", "kept/after-8", "kept/after-15")}
+    for name in (*KEPT, *chain.from_iterable(kept.values())):
         assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert sorted(path.name for path in (killed / "kept").iterdir()) == ["after-0", "after-15", "after-8"]
+    last = [(killed / name).read_bytes() for name in KEPT]
+    assert [(killed / name).read_bytes() for name in kept["kept/after-15"]] == last  # the average, too
+    assert [(killed / name).read_bytes() for name in kept["kept/after-8"]] != last
     assert lines(killed) == lines(tmp_path / "whole")
     assert continued["metrics"] == whole["metrics"]
     assert not (killed / "checkpoints").exists()

@@ -41,6 +41,7 @@ class Cast:
         self.warnings: list[str] = []
         self.notes: list[str] = []
         self.folder: Path | None = None  # of the networks that are trained to stand beside the arms
+        self.mask_ratio: float | None = None  # of those with random erasing
 
     @classmethod
     def of(cls, context: Context, arms: tuple[dict[int, Run], dict[int, Run]], label: str | None = None) -> "Cast":
@@ -58,7 +59,7 @@ class Cast:
         encoders = [member.encoder for members in loaded.values() for member in members.values()]
         check_comparable(every, encoders, prepared.task, prepared.name)
         for role, members in loaded.items():
-            cast.networks[role] = {seed: replace(cast._asked(own), seed=seed) for seed, own in members.items()}
+            cast.networks[role] = {seed: replace(cast.asked(own), seed=seed) for seed, own in members.items()}
         cast.warnings = check_unseen(every, prepared)
         if cast.question.note:
             cast.notes.append(cast.question.note)
@@ -109,16 +110,16 @@ class Cast:
         if obstacle:
             self.notes.append(f"No network was trained with random erasing or on shuffled labels: {obstacle}.")
             return
-        ratio = self._mask_ratio()
+        self.mask_ratio = ratio = self._mask_ratio()
         self.networks["erased"] = {
-            seed: self._asked(controls.train_erased(self.context, run, like, ratio, out / f"erased-{seed}"))
+            seed: self.asked(controls.train_erased(self.context, run, like, ratio, out / f"erased-{seed}"))
             for seed, run in baseline.items()
         }
         self.networks["shuffled"] = {
-            first: self._asked(controls.train_shuffled(self.context, baseline[first], like, out / f"shuffled-{first}"))
+            first: self.asked(controls.train_shuffled(self.context, baseline[first], like, out / f"shuffled-{first}"))
         }
 
-    def _asked(self, network: Member) -> Member:
+    def asked(self, network: Member) -> Member:
         """A trained network as one that gives the logits of the question's classes."""
         mixing = self.question.mixing
         return network if mixing is None else replace(network, classifier=mixed(network.classifier, mixing))

@@ -49,12 +49,14 @@ def train_erased(context: Context, run: Run, like: Encoder, ratio: float, out: P
 
     The network is kept in the run folder `out`, and not trained again if it is there.
     """
+    return _trained(context, context, erased_job(context, run, like, ratio), "erased", out)
 
+
+def erased_job(context: Context, run: Run, like: Encoder, ratio: float) -> ClassifierJob:
     def with_erasing(loss_of: LossOf) -> LossOf:
         return erasing(loss_of, like, ratio, run.seed)
 
-    job = replace(_job(context, run, like, ERASED), about={"mask_ratio": ratio}, change=with_erasing)
-    return _trained(context, context, job, "erased", out)
+    return replace(scratch_job(context, run, like, ERASED), about={"mask_ratio": ratio}, change=with_erasing)
 
 
 def train_shuffled(context: Context, run: Run, like: Encoder, out: Path) -> Member:
@@ -63,7 +65,7 @@ def train_shuffled(context: Context, run: Run, like: Encoder, out: Path) -> Memb
     labels = prepared.images.labels.copy()
     labels[rows] = numpy_generator(run.seed, "shuffled labels").permutation(labels[rows])
     lying = replace(prepared, images=replace(prepared.images, labels=labels))
-    job = _job(context, run, like, SHUFFLED)
+    job = scratch_job(context, run, like, SHUFFLED)
     return _trained(context, replace(context, prepared=lying), job, "shuffled", out)
 
 
@@ -106,7 +108,7 @@ def _new_encoder(like: Encoder, seed: int, preprocessing: Preprocessing) -> Enco
     return encoder
 
 
-def _job(context: Context, run: Run, like: Encoder, arm: str) -> ClassifierJob:
+def scratch_job(context: Context, run: Run, like: Encoder, arm: str) -> ClassifierJob:
     """A network from scratch, trained as `run` was, which must have recorded how."""
     return ClassifierJob(
         arm=arm,

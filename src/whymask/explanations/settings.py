@@ -10,13 +10,21 @@ from whymask.later import LATER
 from whymask.training.settings import RuntimeSettings
 
 MeasureName = Literal[
-    "features", "views", "lottery", "interactions", "retention", "robustness", "adversarial", "known-views"
+    "features",
+    "views",
+    "lottery",
+    "interactions",
+    "retention",
+    "robustness",
+    "adversarial",
+    "known-views",
+    "along-training",
 ]
 FEWEST, MOST = 2, 12
 """Regions of an image."""
 NAMES: tuple[MeasureName, ...] = get_args(MeasureName)
 """Of `whymask.explanations.measures.MEASURES`, which need torch, as a flag does not."""
-USUAL = NAMES[:-1]
+USUAL = NAMES[:-2]
 """Those that train no further networks."""
 
 
@@ -26,8 +34,9 @@ class ExplainSettings:
     """Why pretraining helped, or did not: which features the networks captured."""
 
     measures: tuple[MeasureName, ...] = USUAL
-    """Which to take. features is for glyphs alone, whose features are known. known-views, which only comes where it is
-    named, trains further networks, one a seed, on your images put together, and asks whether views are true there."""
+    """Which to take. features is for glyphs alone, whose features are known. Two train further networks, and only come
+    where they are named: known-views, one a seed, on your images put together, asks whether views are true there;
+    along-training, each network again, asks how soon it has the interactions that it ends with."""
     test_images: int = 500
     """Test images, the classes in equal numbers as far as they go."""
     view_images: int = 500

@@ -1,10 +1,12 @@
 """An encoder, pretrained or not, and a linear head, trained together on labelled images, of whatever task."""
 
+import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -61,6 +63,7 @@ class ClassifierJob:
         further_operations: counts by how many the schedule is lengthened, where it is.
         change: of the loss, such as hiding parts of the images.
         beside: what else is asked of the trained encoder, for result.json.
+        kept: shares of the steps after which the network is kept too, in folders `kept_in` the run's. One process's.
     """
 
     arm: str
@@ -80,8 +83,10 @@ class ClassifierJob:
     further_operations: Callable[[], float] | None = None
     change: Callable[[LossOf], LossOf] = lambda loss_of: loss_of
     beside: Callable[[Encoder], dict[str, Any]] | None = None
+    kept: tuple[float, ...] = ()
 
     def record(self, data: str) -> RunRecord:
+        kept = {"kept": list(self.kept)} if self.kept else {}
         return RunRecord(
             stage="finetune",
             arm=self.arm,
@@ -95,7 +100,7 @@ class ClassifierJob:
             method=self.method,
             method_settings=self.method_settings,
             training=recorded(self.training),
-            about=self.about | sources(self.config.name, self.augment),
+            about=self.about | kept | sources(self.config.name, self.augment),
         )
 
 
@@ -119,6 +124,7 @@ def _trained(context: Context, job: ClassifierJob, run: RunFolder, label: str) -
     fabric, prepared, task = context.fabric, context.prepared, context.prepared.task
     objective = objective_of(context, job)
     training = with_validation(classifier_training(context, job), context, job)
+    training = with_kept(training, context, job, run.path)
     with told(fabric, training, run):
         per_image = training.operations_per_image()
     fitted = fit(fabric, training, job.training, seed=job.seed, run=run, label=label, compiling=context.compiling)
@@ -201,6 +207,30 @@ def with_validation(training: Training, context: Context, job: ClassifierJob) ->
         return metrics_of(prepared, predictions, rows) | {"images": len(rows)}
 
     return replace(training, validate=validate)
+
+
+def with_kept(training: Training, context: Context, job: ClassifierJob, folder: Path) -> Training:
+    """The training, which leaves in the run's `folder` the networks that it would leave if it ended earlier."""
+    task, objective = context.prepared.task, objective_of(context, job)
+
+    def keep(into: Path, state: Mapping[str, Tensor]) -> None:
+        network = copy.deepcopy(training.model)
+        network.load_state_dict(state)
+        save_network(cast(Network, network), task, objective, context.preprocessing, into)
+
+    steps = training.steps
+    places = {step_at(share, steps): kept_in(folder, share, steps) for share in job.kept}
+    return replace(training, keep_after={step: partial(keep, into) for step, into in places.items()})
+
+
+def step_at(share: float, steps: int) -> int:
+    """The step after which a share of the steps is done, rounded up."""
+    return math.ceil(share * steps)
+
+
+def kept_in(folder: Path, share: float, steps: int) -> Path:
+    """Where in the run's `folder` the network lies that it was after a share of its steps; `load_network` opens it."""
+    return folder / "kept" / f"after-{step_at(share, steps)}"
 
 
 def objective_of(context: Context, job: ClassifierJob) -> Objective:

@@ -7,7 +7,7 @@ belongs to its step, so a run that was killed and resumed ends with the same bit
 import copy
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -44,6 +44,10 @@ Validate = Callable[[int], Mapping[str, float] | None]
 """Metrics of the model as it is now, after so many steps, on images that it does not learn from; None where it is left
 out this time. It changes nothing but the model's mode."""
 
+Keep = Callable[[Mapping[str, Tensor]], None]
+"""Keeps the model's state that would be left if training ended now, the moving average where there is one. It changes
+nothing."""
+
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 VALIDATIONS = 10
 """Of a run, in equal distances, the last after the last step."""
@@ -51,8 +55,8 @@ VALIDATIONS = 10
 
 @dataclass(frozen=True)
 class Training:
-    """What is to be learnt: a model, its loss, its batches, and for how many steps; and how often it is validated, by
-    default `validations` times, the last after the last step."""
+    """What is to be learnt: a model, its loss, its batches, and for how many steps; how often it is validated, by
+    default `validations` times, the last after the last step; and after how many steps, from 0 on, it is kept."""
 
     model: nn.Module
     loss_of: LossOf
@@ -62,6 +66,11 @@ class Training:
     validate: Validate | None = None
     validations: int = VALIDATIONS
     validate_every: int | None = None
+    keep_after: Mapping[int, Keep] = field(default_factory=dict)
+
+    def keep(self, done: int, state: State) -> None:
+        if done in self.keep_after:
+            self.keep_after[done](state.result())
 
     def validates_after(self, done: int) -> bool:
         if self.validate is None:
@@ -118,6 +127,7 @@ def fit(
     clock = log.clock
     withholds = fabric.device.type in ("cpu", "cuda")  # whose fused AdamW leaves out a step without asking the device
     first = resume(fabric, run, state, log)
+    training.keep(first, state)
     model.train()
     meter = Meter(fabric.device if fabric.world_size == 1 else torch.device("cpu"))
     last_saved = time.monotonic()
@@ -163,6 +173,7 @@ def fit(
                 if training.watch is not None and log.means:
                     log.warn(training.watch(log.first, log.means))
             bar.update(done, _note(log))
+            training.keep(done, state)
             if sharded and validates:
                 gather_into(training.model, model, fabric.device)
             if fabric.is_global_zero and training.validate is not None and validates:

@@ -59,6 +59,10 @@ class State:
         for name in now.keys() - floats:
             self.average[name].copy_(now[name])
 
+    def result(self) -> dict[str, Tensor]:
+        """The model's state that is left if training ends here: the moving average, where there is one."""
+        return self.average or self.model.state_dict()
+
     def use_average(self) -> None:
         if self.average:
             self.model.load_state_dict(self.average)

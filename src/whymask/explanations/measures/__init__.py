@@ -2,6 +2,7 @@
 
 from whymask.explanations.measure import Measure
 from whymask.explanations.measures.adversarial import ADVERSARIAL
+from whymask.explanations.measures.along_training import ALONG_TRAINING
 from whymask.explanations.measures.features import FEATURES
 from whymask.explanations.measures.interactions import INTERACTIONS
 from whymask.explanations.measures.known_views import KNOWN_VIEWS
@@ -19,5 +20,6 @@ MEASURES: dict[str, Measure] = {
     "robustness": ROBUSTNESS,
     "adversarial": ADVERSARIAL,
     "known-views": KNOWN_VIEWS,
+    "along-training": ALONG_TRAINING,
 }
 """By the names of `ExplainSettings.measures`, in the order of the page."""

@@ -9,6 +9,7 @@ Subsets are numbered by their bits: bit r of an index says whether region r is i
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -45,18 +46,19 @@ def take(cast: Cast, shown: Shown) -> list[Number]:
     where = regions(cast.preprocessing.size, shown.settings.regions)
     scores: dict[Role, dict[int, Scores]] = {}
     for name, filler in some.fillers.items():
-
-        def found_in(network: Member, filler: Tensor = filler) -> np.ndarray:
-            images, labels, filler = map(network.there, (some.images, some.labels, filler))
-            size = network.at_once("logits", network.logits, images)
-            return interactions(masked_values(network.logits, images, labels, filler, where, size))
-
-        found = of_each(NAME, cast, found_in)
+        found = of_each(NAME, cast, partial(interactions_of, shown=some, filler=filler, where=where))
         for role, seeds in found.items():
             for seed, values in seeds.items():
                 own = scores.setdefault(role, {}).setdefault(seed, {})
                 own |= strength_scores(values, name) | _against_readout(role, seed, values, found, name)
     return numbers_of(NAME, cast, scores, some.groups, dict.fromkeys(SUMS, (0.0, None)))
+
+
+def interactions_of(network: Member, shown: Shown, filler: Tensor, where: np.ndarray) -> np.ndarray:
+    """I(S) of each image that is shown, hidden regions of which are filled with `filler` (m, C, h, w): (m, 2^n)."""
+    images, labels, filler = map(network.there, (shown.images, shown.labels, filler))
+    size = network.at_once("logits", network.logits, images)
+    return interactions(masked_values(network.logits, images, labels, filler, where, size))
 
 
 def _against_readout(
