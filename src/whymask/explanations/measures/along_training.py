@@ -58,6 +58,8 @@ ROUNDING = 1e-4
 ROLES: tuple[Role, ...] = ("pretrained", "baseline", "erased")
 """The networks that are trained again."""
 
+OTHER_ARM: dict[Role, Role] = {"pretrained": "baseline", "baseline": "pretrained"}
+
 Found = dict[Filling, np.ndarray]
 """I(S) after each of the shares and after the last step, (shares + 1, m, 2^n)."""
 
@@ -190,7 +192,7 @@ def _found(cast: Cast, role: Role, folders: Sequence[Path], shown: Shown) -> Fou
 def _scores(found: Mapping[Role, Mapping[int, Found]], role: Role, seed: int) -> Scores:
     """Of one network, beside those of other seeds and those of the other arm."""
     scores: Scores = {}
-    other_arm: Role | None = {"pretrained": "baseline", "baseline": "pretrained"}.get(role)  # type: ignore[assignment]
+    other_arm = OTHER_ARM.get(role)
     for name, own in found[role][seed].items():
         scores |= along_scores(own, [other[name][-1] for place, other in found[role].items() if place != seed], name)
         if other_arm is not None:
