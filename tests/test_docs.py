@@ -10,6 +10,7 @@ import torch
 from documents import ROOT, documents
 from test_layers import FROM_THE_GROUND_UP
 from tiny import new_encoder
+from whymask.disk import read_json
 from whymask.encoders import EncoderSettings
 from whymask.masks import indices, to_squares
 from whymask.methods import build_method, resolve_method
@@ -83,6 +84,12 @@ def test_pages_of_results_link_only_files_that_exist() -> None:
     for page in RESULTS.rglob("*.html"):
         for link in re.findall(r'href="(?!https?:|#|data:)([^"#]+)', page.read_text()):
             assert (page.parent / link).exists(), f"{page} links {link}"
+
+
+def test_records_of_results_are_whole() -> None:
+    """Those with a checksum are what was written: whoever edits a path within one makes it another record."""
+    read = [read_json(path) for path in RESULTS.rglob("*.json")]
+    assert sum("verdict" in record for record in read) >= 5
 
 
 def test_results_are_small() -> None:
