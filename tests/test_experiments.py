@@ -21,6 +21,7 @@ import whymask
 from experiments import (
     bccd,
     choose,
+    conflict,
     defaults,
     defaults_table,
     defaults_trials,
@@ -348,3 +349,24 @@ def test_a_cell_of_label_errors_trains_on_changed_labels_and_looks_for_them(
     assert label_errors.run_cell(cell, tmp_path) == measured  # what is trained is not trained again
     perfect = label_errors.scores_of(np.array([3.0, 1.0, 2.0, 0.0]), np.array([True, False, True, False]))
     assert perfect == {"precision": 1.0, "first": 1.0, "average": 1.0}
+
+
+def test_who_goes_by_one_part_answers_with_its_class() -> None:
+    """Networks that read the brightness of one half of images whose halves are as bright as their classes."""
+    labels = np.arange(12) % 3
+    images = torch.from_numpy(labels)[:, None, None, None].float().expand(12, 3, 8, 4) + 1
+
+    class Reads(torch.nn.Module):
+        def __init__(self, half: slice) -> None:
+            super().__init__()
+            self.half = half
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return -(images[:, 0, self.half, 0].mean(dim=1, keepdim=True) - 1 - torch.arange(3)).abs()
+
+    shown, darkest = conflict.seen(images, labels), 1 / 3
+    first, second = (conflict.shares(Reads(half), shown) for half in (slice(4), slice(4, 8)))
+    assert list(first.values()) == pytest.approx([1, darkest, 1, 0])
+    assert list(second.values()) == pytest.approx([darkest, 1, 0, 1])
+    with pytest.raises(ValueError, match="neighbours of one class"):
+        conflict.seen(images, np.zeros(12, int))
