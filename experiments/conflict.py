@@ -26,8 +26,12 @@ ASKED = ("first part alone", "second part alone", "the first part's class", "the
 """Accuracy with the other part at the mean colour; and what is answered where parts are of different classes."""
 
 
-def seen(images: Tensor, labels: np.ndarray) -> dict[str, tuple[Tensor, np.ndarray]]:
-    """What is shown, and the class that counts, for each of `ASKED`.
+Shown = list[tuple[Tensor, dict[str, np.ndarray]]]
+"""Images, and for each of `ASKED` that is asked of them the class that counts."""
+
+
+def seen(images: Tensor, labels: np.ndarray) -> Shown:
+    """What is shown, and asked of it.
 
     images: standardised, (N, C, H, W), the first part in the upper half of H; labels: of both parts, (N,), of which
     neighbours differ, as composites have their classes in turn.
@@ -38,14 +42,15 @@ def seen(images: Tensor, labels: np.ndarray) -> dict[str, tuple[Tensor, np.ndarr
         raise ValueError("two neighbours of one class; classes in turn were expected")
     first[:, :, half:], second[:, :, :half] = 0, 0
     mixed = torch.cat([images[:, :, :half], images.roll(1, 0)[:, :, half:]], dim=2)
-    return dict(zip(ASKED, ((first, labels), (second, labels), (mixed, labels), (mixed, others)), strict=True))
+    alone, other_alone, of_first, of_second = ASKED
+    return [(first, {alone: labels}), (second, {other_alone: labels}), (mixed, {of_first: labels, of_second: others})]
 
 
 @torch.inference_mode()
-def shares(network: Classifier, shown: dict[str, tuple[Tensor, np.ndarray]]) -> dict[str, float]:
+def shares(network: Classifier, shown: Shown) -> dict[str, float]:
     """How often the network's answer is the class that counts."""
-    answers = {name: network.eval()(images).argmax(dim=1).numpy() for name, (images, _) in shown.items()}
-    return {name: float((answers[name] == right).mean()) for name, (_, right) in shown.items()}
+    answered = [(network.eval()(images).argmax(dim=1).numpy(), asked) for images, asked in shown]
+    return {name: float((answers == right).mean()) for answers, asked in answered for name, right in asked.items()}
 
 
 def rows_of(study: Path, data: str) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ def random_network(
     like: Encoder, classes: int, seed: int, preprocessing: Preprocessing, device: str | torch.device = "cpu"
 ) -> Member:
     """Weights as a network from scratch begins with."""
-    classifier = Classifier(_new_encoder(like, seed, preprocessing), classes, seed)
+    classifier = Classifier(new_encoder(like, seed, preprocessing), classes, seed)
     return Member("random", RANDOM, seed, classifier.to(device), preprocessing)
 
 
@@ -102,7 +102,7 @@ def readout_network(arm: str, encoder: Encoder, prepared: Prepared, rows: np.nda
     return network
 
 
-def _new_encoder(like: Encoder, seed: int, preprocessing: Preprocessing) -> Encoder:
+def new_encoder(like: Encoder, seed: int, preprocessing: Preprocessing) -> Encoder:
     encoder = build_encoder(like.config, like.size, like.channels, seed)
     encoder.transform = preprocessing
     return encoder
@@ -117,7 +117,7 @@ def scratch_job(context: Context, run: Run, like: Encoder, arm: str) -> Classifi
         rows=context.labelled_rows(run.budget, run.seed),
         test=context.prepared.test,
         config=like.config,
-        build=lambda: _new_encoder(like, run.seed, context.preprocessing),
+        build=lambda: new_encoder(like, run.seed, context.preprocessing),
         training=FinetuneTrainingConfig(**run.training),
         augment=run.augment,
     )

@@ -211,6 +211,8 @@ def with_validation(training: Training, context: Context, job: ClassifierJob) ->
 
 def with_kept(training: Training, context: Context, job: ClassifierJob, folder: Path) -> Training:
     """The training, which leaves in the run's `folder` the networks that it would leave if it ended earlier."""
+    if not job.kept:
+        return training
     task, objective = context.prepared.task, objective_of(context, job)
 
     def keep(into: Path, state: Mapping[str, Tensor]) -> None:

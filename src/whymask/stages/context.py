@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +44,12 @@ class Context:
     @property
     def fingerprint(self) -> str:
         return self.prepared.identity
+
+    def standardised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> "Context":
+        """The same images, standardised by this mean and standard deviation of each channel."""
+        images = self.prepared.images
+        seen = replace(images, preprocessing=replace(images.preprocessing, mean=mean, std=std))
+        return replace(self, prepared=replace(self.prepared, images=seen))
 
     def labelled_rows(self, budget: Budget, seed: int) -> np.ndarray:
         """The labelled images, rows of the images, that a budget buys for a seed: the same in every arm.

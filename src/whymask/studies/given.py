@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
@@ -65,12 +65,7 @@ class GivenStart:
 
     def seen_by(self, context: Context) -> Context:
         """The same images, standardised as the weights were trained to see them."""
-        if self.moments is None:
-            return context
-        mean, std = self.moments
-        images = context.prepared.images
-        own = replace(images.preprocessing, mean=mean, std=std)
-        return replace(context, prepared=replace(context.prepared, images=replace(images, preprocessing=own)))
+        return context if self.moments is None else context.standardised(*self.moments)
 
 
 def given_starts(asked: StudySettings, encoder: EncoderConfig, prep: Preprocessing) -> tuple[GivenStart, ...]:

@@ -47,19 +47,19 @@ class StudyResult(dict[str, Any]):
             return f"<p>{escape(repr(self)[1:-1])}</p>"
         verdict = self["verdict"]
         metric = verdict.get("metric")
-        named = {"titled": metric_name(metric, task_of(self))} if metric else {}
-        levels = [row | named for row in self["levels"] if row["metric"] == metric]
-        pairs = [row for row in self["pairs"] if row["metric"] == metric]
-        tables = [table_html(table) for table in (map(_level, levels), map(_pair, pairs)) if table]
+        title = metric_name(metric, task_of(self)) if metric else ""
+        levels = [_level(row, title) for row in self["levels"] if row["metric"] == metric]
+        pairs = [_pair(row) for row in self["pairs"] if row["metric"] == metric]
+        tables = [table_html(table) for table in (levels, pairs)]
         beside = "".join(f"<p>{escape(text)}</p>" for text in seen_texts(self))
         return f"<p><b>{escape(verdict['text'])}</b></p>{beside}{''.join(tables)}"
 
 
-def _level(row: dict[str, Any]) -> dict[str, Any]:
+def _level(row: dict[str, Any], title: str) -> dict[str, Any]:
     return {
         "arm": row["arm"],
         "labels": count(row["labels_per_class"]),
-        row["titled"]: number(row["mean"]),
+        title: number(row["mean"]),
         "95 % over seeds": interval(row),
         "seeds": row["seeds"],
     }

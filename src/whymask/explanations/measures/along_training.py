@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from whymask.data.preprocessing import Preprocessing
-from whymask.encoders import Encoder, build_encoder
+from whymask.encoders import Encoder
 from whymask.encoders.checkpoints import load_checkpoint
 from whymask.explanations.cast import Cast
 from whymask.explanations.compared import Compared
-from whymask.explanations.controls import can_be_trained, erased_job, scratch_job
+from whymask.explanations.controls import can_be_trained, erased_job, new_encoder, scratch_job
 from whymask.explanations.drawing import MAIN, Told, levelled, lines, select
 from whymask.explanations.fill import FILLED, FILLINGS, Filling
 from whymask.explanations.measure import Drawing, Expectation, Measure, numbers_of
@@ -110,7 +109,8 @@ def trained_again(cast: Cast, role: Role, seed: int) -> list[Path]:
     assert cast.folder is not None
     network, run = cast.networks[role][seed], _run(cast, role, seed)
     out = cast.folder / f"{NAME}-{role}-{seed}"
-    context = _seen_by(cast.context, network.encoder.transform)
+    own = network.encoder.transform
+    context = cast.context.standardised(own.mean, own.std)
     job = replace(_job(cast, context, role, run, network.encoder), kept=SHARES)
     result = train_classifier(context, job, out, f"{network.arm}-{seed}, again")
     return [*(kept_in(out, share, result["steps"]) for share in SHARES), out]
@@ -118,13 +118,6 @@ def trained_again(cast: Cast, role: Role, seed: int) -> list[Path]:
 
 def _run(cast: Cast, role: Role, seed: int) -> Run:
     return cast.runs[cast.pretrained if role == "pretrained" else cast.baseline][seed]
-
-
-def _seen_by(context: Context, own: Preprocessing) -> Context:
-    """The images, standardised as a network sees them."""
-    prepared = context.prepared
-    prep = replace(prepared.images.preprocessing, mean=own.mean, std=own.std)
-    return replace(context, prepared=replace(prepared, images=replace(prepared.images, preprocessing=prep)))
 
 
 def _job(cast: Cast, context: Context, role: Role, run: Run, like: Encoder) -> ClassifierJob:
@@ -137,8 +130,8 @@ def _job(cast: Cast, context: Context, role: Role, run: Run, like: Encoder) -> C
     partial = run.record.partial
 
     def build() -> Encoder:
-        encoder = build_encoder(like.config, like.size, like.channels, run.seed)
-        encoder.transform, encoder.origin = context.preprocessing, load_checkpoint(encoder, origin, partial)
+        encoder = new_encoder(like, run.seed, context.preprocessing)
+        encoder.origin = load_checkpoint(encoder, origin, partial)
         return encoder
 
     return replace(job, build=build, origin=str(origin), partial=partial)

@@ -51,7 +51,7 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
     skipped = skipped_rows(folder, study) if names else []
     if not names:
         study = without_names(study)
-    drawings = draw_figures(folder, study)
+    task, drawings = task_of(study), draw_figures(folder, study)
     context = {
         "study": study,
         "names": names,
@@ -60,14 +60,14 @@ def write_study_page(folder: Path, *, images: bool = True, names: bool = True) -
         "captions": {name: label for name, (_, label) in drawings.items()},
         "figures": {name: inline(svg, label) for name, (svg, label) in drawings.items()},
         "galleries": pictures.galleries(folder, study["pretraining"]) if images else [],
-        "samples": pictures.samples(folder, task_of(study)) if images else [],
-        "photos": pictures.outcomes(folder, study, task_of(study)) if images else {},
+        "samples": pictures.samples(folder, task) if images else [],
+        "photos": pictures.outcomes(folder, study, task) if images else {},
         "sure": SURE,
-        "legend": legend(task_of(study)),
+        "legend": legend(task),
         "near": pictures.near_copies(folder, study["data"].get("near_pairs") or [], images),
         "skipped": skipped,
-        "metric_name": partial(results.metric_name, task=task_of(study)),
-        "task": task_of(study),
+        "metric_name": partial(results.metric_name, task=task),
+        "task": task,
         "choosing_worth": results.choosing_worth,
         "why": part_of_study(folder / "why", images=images, names=names),
         **results_context(study, _by_hours(folder)),

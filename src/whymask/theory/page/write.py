@@ -11,7 +11,7 @@ from whymask.errors import WhymaskError
 from whymask.report.figures import inline, write_figures
 from whymask.report.page import render
 from whymask.report.pictures import arrays_of
-from whymask.report.text import clean, count, flatten, known, setting_value
+from whymask.report.text import clean, count, flatten, known, plural, setting_value
 from whymask.theory.claims import CLAIMS, CONTROLS
 from whymask.theory.claims.claim import CLOCK_NAMES, Picture, Section, Told
 from whymask.theory.claims.downstream import region_table
@@ -198,14 +198,14 @@ def _tested(run: Row) -> str:
         return ""
     several = sum(tests > 1 for tests in judged.values())
     clocks = f", {several} of them on several clocks" if several else ""
-    return f"{len(judged)} claim{'s' if len(judged) != 1 else ''}{clocks}: "
+    return f"{plural(len(judged), 'claim')}{clocks}: "
 
 
 def _where(run: Row) -> str:
     """ "k = 10, 20 seeds"."""
     seeds = len(run["seeds"]) or max((c["seeds"] for c in run["claims"] if known(c.get("seeds"))), default=0)
     k = {key: value for key, value, _ in regime(run["setting"])}.get("k")
-    return ", ".join([*([f"k = {k}"] if k else []), f"{count(seeds)} seed{'s' if seeds != 1 else ''}"])
+    return ", ".join([*([f"k = {k}"] if k else []), plural(seeds, "seed")])
 
 
 def regime(setting: Row) -> list[tuple[str, str, str]]:
